@@ -1,1 +1,14 @@
+//! The hypervisor's vocabulary: addresses, identifiers and errors.
+//!
+//! Each address space is its own type, without `+`: only named, checked steps, so that a guest
+//! physical address cannot be used as a machine address by accident. No hardware, no `unsafe`.
+#![no_std]
+#![forbid(unsafe_code)]
 
+mod addr;
+mod errno;
+mod ids;
+
+pub use addr::{Gaddr, Gfn, Maddr, Mfn, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Vaddr};
+pub use errno::{Errno, Result};
+pub use ids::{CpuId, DomainId, GrantRef, Port, VcpuId};
