@@ -1,0 +1,196 @@
+//! Memory: reference-counted frames, a domain's guest-physical space, and the linear space of the
+//! vcpu that makes a call.
+
+use core::fmt;
+use core::sync::atomic::AtomicU32;
+
+use oxen_types::{DomainId, Gaddr, Gfn, Mfn, PAGE_SIZE, Result, Vaddr};
+
+/// A frame's contents as words that a guest may change at any moment.
+pub type PageWords = [AtomicU32; PAGE_SIZE / 4];
+
+/// The frame table: owner and reference count of each frame, and access to its bytes.
+///
+/// A frame goes back to the heap when its last reference goes; those that are dom0's own by
+/// identity (gfn = mfn) stay set aside for it instead.
+pub trait FrameSource: Send + Sync {
+    /// One zeroed frame, owned by `owner` (not counted as its RAM), with one reference.
+    fn alloc(&'static self, owner: DomainId) -> Option<PageRef>;
+    /// Takes one more reference. False, and nothing changed, if the frame is free, is not RAM, or
+    /// has as many references as can be counted.
+    fn get(&self, mfn: Mfn) -> bool;
+    /// Gives one reference back.
+    fn put(&self, mfn: Mfn);
+    fn owner(&self, mfn: Mfn) -> Option<DomainId>;
+    /// The frame's contents. Only for a frame that the caller holds a reference to.
+    fn words(&self, mfn: Mfn) -> &'static PageWords;
+    /// Copies bytes out of a frame that the caller holds a reference to. What lies past the frame's end is
+    /// not touched.
+    fn read(&self, mfn: Mfn, offset: usize, into: &mut [u8]);
+    /// Copies bytes into a frame; bounds as for [`FrameSource::read`].
+    fn write(&self, mfn: Mfn, offset: usize, from: &[u8]);
+    /// Copies between two frames, `len` bytes clipped to both frames' ends.
+    fn copy(&self, dst: Mfn, dst_offset: usize, src: Mfn, src_offset: usize, len: usize);
+    fn stats(&self) -> MemoryStats;
+}
+
+/// The machine's memory in frames (for sysctl physinfo and leak checks).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStats {
+    pub total_frames: u64,
+    pub free_frames: u64,
+    /// Bytes that live allocations hold in the hypervisor's own heap.
+    pub heap_used: u64,
+}
+
+/// One reference to a frame: while it lives the frame is not reused.
+pub struct PageRef {
+    mfn: Mfn,
+    words: &'static PageWords,
+    source: &'static dyn FrameSource,
+}
+
+impl PageRef {
+    /// Takes over a reference that the caller already counted in `source`.
+    pub fn adopt(source: &'static dyn FrameSource, mfn: Mfn) -> Self {
+        Self {
+            mfn,
+            words: source.words(mfn),
+            source,
+        }
+    }
+
+    /// Counts a new reference to `mfn`, if it can be had.
+    pub fn take(source: &'static dyn FrameSource, mfn: Mfn) -> Option<Self> {
+        source.get(mfn).then(|| Self::adopt(source, mfn))
+    }
+
+    /// Another reference to the same frame, if one more can be counted.
+    pub fn try_clone(&self) -> Option<Self> {
+        Self::take(self.source, self.mfn)
+    }
+
+    /// Gives the reference to the caller, who must `put` it.
+    pub fn into_mfn(self) -> Mfn {
+        let mfn = self.mfn;
+        core::mem::forget(self);
+        mfn
+    }
+
+    pub fn mfn(&self) -> Mfn {
+        self.mfn
+    }
+
+    pub fn owner(&self) -> Option<DomainId> {
+        self.source.owner(self.mfn)
+    }
+
+    pub fn words(&self) -> &'static PageWords {
+        self.words
+    }
+
+    /// The 32-bit word at a byte offset (rounded down to a word; wraps within the page).
+    pub fn word(&self, offset: usize) -> &'static AtomicU32 {
+        &self.words[(offset / 4) % (PAGE_SIZE / 4)]
+    }
+
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        self.source.read(self.mfn, offset, into);
+    }
+
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        self.source.write(self.mfn, offset, from);
+    }
+
+    pub fn copy_from(&self, offset: usize, src: &PageRef, src_offset: usize, len: usize) {
+        self.source.copy(self.mfn, offset, src.mfn, src_offset, len);
+    }
+}
+
+impl Drop for PageRef {
+    fn drop(&mut self) {
+        self.source.put(self.mfn);
+    }
+}
+
+impl fmt::Debug for PageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageRef({:?})", self.mfn)
+    }
+}
+
+/// Why a frame stands at a gfn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapKind {
+    /// The domain's own RAM.
+    Ram,
+    /// A frame of the hypervisor that it shares with the domain (shared_info, grant table, ...).
+    Xen,
+    /// Another domain's RAM, mapped by a privileged domain.
+    Foreign,
+    /// Another domain's (or its own) frame, mapped through a grant.
+    Grant { writable: bool },
+    /// Device memory: no frame reference behind it.
+    Mmio,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct P2mEntry {
+    pub mfn: Mfn,
+    pub kind: MapKind,
+}
+
+/// A domain's guest-physical address space: the p2m, and the RAM accounted to the domain.
+///
+/// Whatever takes an entry away or lowers its rights has flushed the guest's translations before it
+/// returns, and drops the entry's frame reference after that.
+pub trait GuestMemory: Send + Sync {
+    fn lookup(&self, gfn: Gfn) -> Option<P2mEntry>;
+
+    /// Copies out of guest-physical memory: RAM, grants and shared frames, across pages. -EFAULT if a page
+    /// is absent or not memory.
+    fn read(&self, from: Gaddr, into: &mut [u8]) -> Result<()>;
+    /// Copies into guest-physical memory; -EFAULT also for pages that the domain may not write.
+    fn write(&self, to: Gaddr, from: &[u8]) -> Result<()>;
+
+    /// A reference to the frame at `gfn`, for use past this call. `own_ram`: only the domain's own
+    /// RAM will do (what may be granted, or mapped by others); otherwise any frame it sees.
+    fn page(&self, gfn: Gfn, own_ram: bool) -> Result<PageRef>;
+
+    /// Backs 2^order aligned gfns with zeroed RAM: -ENOMEM if the machine or the domain's quota has
+    /// no more, -EINVAL for an unaligned or out-of-range gfn, -EEXIST if one of them is taken. A domain with
+    /// identity memory gets back the frames of those numbers.
+    fn populate(&self, gfn: Gfn, order: u32) -> Result<()>;
+    /// Takes the RAM page at `gfn` away from the domain (decrease_reservation).
+    fn release(&self, gfn: Gfn) -> Result<()>;
+
+    /// Puts a frame at `gfn`, taking over the reference. What stood there before is released if it
+    /// was RAM, unmapped otherwise; -EBUSY if it was a grant or a device's.
+    fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()>;
+    /// Takes away what `map` put at `gfn`, and drops its reference; -ENOENT unless the frame there
+    /// is `mfn` and of that kind.
+    fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()>;
+
+    /// Maps device memory (for a domain that may have it).
+    fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()>;
+    fn unmap_mmio(&self, gfn: Gfn, count: u64) -> Result<()>;
+
+    /// Frames of RAM that the domain holds now, and may hold at most.
+    fn ram_frames(&self) -> u64;
+    fn max_frames(&self) -> u64;
+    fn set_max_frames(&self, frames: u64);
+    /// One more than the highest gfn that was ever populated.
+    fn max_gfn(&self) -> Gfn;
+
+    /// Takes everything away, at most `budget` entries in this call. True when nothing is left.
+    fn teardown(&self, budget: usize) -> bool;
+}
+
+/// The linear address space of the vcpu that makes the call, at its current page tables.
+pub trait LinearMemory {
+    /// -EFAULT unless every byte can be read by the guest's kernel.
+    fn read(&self, from: Vaddr, into: &mut [u8]) -> Result<()>;
+    fn write(&self, to: Vaddr, from: &[u8]) -> Result<()>;
+    /// The guest-physical address behind a linear one.
+    fn translate(&self, at: Vaddr) -> Result<Gaddr>;
+}

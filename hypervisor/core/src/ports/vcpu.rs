@@ -1,0 +1,37 @@
+//! The processor side of domains and vcpus: what the crate virt keeps for each.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use oxen_types::{Result, VcpuId};
+
+/// Processor state and local APIC of one vcpu. Calls come from any CPU; those marked *paused* only
+/// while the vcpu does not run.
+pub trait VcpuArch: Send + Sync {
+    /// Posts an edge-triggered vector to the local APIC. The caller then wakes the vcpu.
+    fn post_vector(&self, vector: u8);
+    /// Posts an NMI.
+    fn post_nmi(&self);
+    /// The guest's TSC is the host's plus this.
+    fn tsc_offset(&self) -> u64;
+    /// Does an interrupt wait that would end a HLT? (For wake-up races: checked after blocking.)
+    fn has_deliverable_event(&self) -> bool;
+    /// *Paused.* The hvm save records of this vcpu of one kind, appended to `into` (public/arch-x86/hvm/save.h).
+    fn save(&self, kind: u16, into: &mut Vec<u8>) -> Result<()>;
+    /// *Paused.* Loads one hvm save record.
+    fn load(&self, kind: u16, record: &[u8]) -> Result<()>;
+    /// *Paused.* Back to the state after power-on (wait for SIPI, or for a context to be loaded).
+    fn reset(&self);
+}
+
+/// Processor-side state of a domain.
+pub trait DomainArch: Send + Sync {
+    fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>>;
+    /// Sets or reads the CPUID and MSR policy (public/arch-x86/xen-x86? `xen_cpuid_leaf_t` arrays, as bytes).
+    fn set_cpuid(&self, leaves: &[u8]) -> Result<()>;
+    fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32>;
+    fn set_msrs(&self, entries: &[u8]) -> Result<()>;
+    fn msrs(&self, into: &mut Vec<u8>) -> Result<u32>;
+    /// The last reference to the domain is about to go.
+    fn teardown(&self) {}
+}
