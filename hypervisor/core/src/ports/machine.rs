@@ -61,8 +61,14 @@ pub trait Platform: Send + Sync {
     fn clock(&self) -> &dyn Clock;
     fn console(&self) -> &dyn Console;
     fn this_cpu(&self) -> CpuId;
+    /// The command line that we were booted with.
+    fn command_line(&self) -> &str;
     /// Makes a CPU leave its guest or its idle loop and look again at what is to do.
     fn kick(&self, cpu: CpuId);
+    /// This CPU asks the scheduler again before it enters a guest.
+    fn reschedule(&self);
+    /// The earliest deadline of this CPU's timer queue may have changed.
+    fn deadline_changed(&self);
     fn info(&self) -> MachineInfo;
     /// Nanoseconds that a CPU was idle since boot.
     fn idle_ns(&self, cpu: CpuId) -> u64;

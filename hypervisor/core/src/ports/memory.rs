@@ -39,6 +39,8 @@ pub trait FrameSource: Send + Sync {
 pub struct MemoryStats {
     pub total_frames: u64,
     pub free_frames: u64,
+    /// The highest frame of RAM.
+    pub max_frame: u64,
     /// Bytes that live allocations hold in the hypervisor's own heap.
     pub heap_used: u64,
 }
@@ -161,6 +163,8 @@ pub trait GuestMemory: Send + Sync {
     /// no more, -EINVAL for an unaligned or out-of-range gfn, -EEXIST if one of them is taken. A domain with
     /// identity memory gets back the frames of those numbers.
     fn populate(&self, gfn: Gfn, order: u32) -> Result<()>;
+    /// Moves the domain's own RAM page at `from` to `to`; what stood there is released.
+    fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()>;
     /// Takes the RAM page at `gfn` away from the domain (decrease_reservation).
     fn release(&self, gfn: Gfn) -> Result<()>;
 
@@ -181,6 +185,9 @@ pub trait GuestMemory: Send + Sync {
     fn set_max_frames(&self, frames: u64);
     /// One more than the highest gfn that was ever populated.
     fn max_gfn(&self) -> Gfn;
+
+    /// Makes all vcpus forget their cached translations.
+    fn flush(&self);
 
     /// Takes everything away, at most `budget` entries in this call. True when nothing is left.
     fn teardown(&self, budget: usize) -> bool;

@@ -20,6 +20,8 @@ pub trait VcpuArch: Send + Sync {
     fn save(&self, kind: u16, into: &mut Vec<u8>) -> Result<()>;
     /// *Paused.* Loads one hvm save record.
     fn load(&self, kind: u16, record: &[u8]) -> Result<()>;
+    /// *Paused.* The state of VCPUOP_initialise, a `struct vcpu_hvm_context` as bytes.
+    fn load_start_context(&self, context: &[u8]) -> Result<()>;
     /// *Paused.* Back to the state after power-on (wait for SIPI, or for a context to be loaded).
     fn reset(&self);
 }
@@ -27,7 +29,8 @@ pub trait VcpuArch: Send + Sync {
 /// Processor-side state of a domain.
 pub trait DomainArch: Send + Sync {
     fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>>;
-    /// Sets or reads the CPUID and MSR policy (public/arch-x86/xen-x86? `xen_cpuid_leaf_t` arrays, as bytes).
+    /// Sets or reads the CPUID and MSR policy (public/arch-x86/xen.h: `xen_cpuid_leaf_t` and
+    /// `xen_msr_entry_t` arrays, as bytes).
     fn set_cpuid(&self, leaves: &[u8]) -> Result<()>;
     fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32>;
     fn set_msrs(&self, entries: &[u8]) -> Result<()>;

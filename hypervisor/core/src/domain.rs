@@ -1,0 +1,240 @@
+//! A domain: a guest's identity, memory, event channels, grants and life.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+
+use oxen_types::{DomainId, Errno, Gfn, Result, VcpuId};
+use spin::{Mutex, RwLock};
+
+use crate::evtchn::EventChannels;
+use crate::grant::GrantTable;
+use crate::machine::Machine;
+use crate::params::HvmParams;
+use crate::ports::{DomainArch, GuestMemory, PageRef};
+use crate::vcpu::{Hold, Vcpu};
+
+/// Most vcpus that one domain can have.
+pub const MAX_VCPUS: u32 = 128;
+
+/// What is fixed when a domain is made (`struct xen_domctl_createdomain`).
+#[derive(Clone, Debug)]
+pub struct DomainConfig {
+    pub privileged: bool,
+    pub handle: [u8; 16],
+    pub ssid: u32,
+    /// XEN_DOMCTL_CDF_*
+    pub flags: u32,
+    /// XEN_X86_EMU_*
+    pub emulation: u32,
+    pub max_vcpus: u32,
+    pub max_ports: u32,
+    pub max_grant_frames: u32,
+    pub max_maptrack_frames: u32,
+}
+
+/// How far a domain is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+pub enum Dying {
+    Alive,
+    /// Its resources are being taken back, in steps.
+    Dying,
+    /// Nothing is left of it but its number.
+    Dead,
+}
+
+/// A domain's life as its toolstack sees it.
+pub struct Life {
+    pub dying: Dying,
+    /// SHUTDOWN_* once the guest has shut down or crashed.
+    pub shutdown: Option<u32>,
+    /// Times the toolstack paused it and has not yet unpaused it.
+    pub pauses: u32,
+}
+
+pub struct Domain {
+    pub id: DomainId,
+    pub machine: &'static Machine,
+    pub config: DomainConfig,
+    pub handle: Mutex<[u8; 16]>,
+    pub memory: Box<dyn GuestMemory>,
+    pub arch: Box<dyn DomainArch>,
+    pub events: EventChannels,
+    pub grants: GrantTable,
+    pub params: Mutex<HvmParams>,
+    pub life: Mutex<Life>,
+    /// The shared_info frame: ours, and in the guest's space once it asked for it.
+    pub shared_info: PageRef,
+    pub shared_info_gfn: Mutex<Option<Gfn>>,
+    /// Seconds that this domain's wall clock is ahead of the machine's.
+    pub time_offset: AtomicI64,
+    /// VMASST_TYPE_* bits that the guest has switched on.
+    /// What XENMEM_memory_map tells an unprivileged guest: its toolstack set it.
+    pub memory_map: Mutex<Vec<guest_pv_abi::E820Entry>>,
+    pub suspend_port: Mutex<Option<oxen_types::Port>>,
+    pub debugging: AtomicBool,
+    /// HVM_PARAM_CALLBACK_IRQ as a vector for all vcpus, injected without the local APIC; 0 if none.
+    pub callback_vector: AtomicU8,
+    vcpus: RwLock<Vec<Arc<Vcpu>>>,
+}
+
+impl Domain {
+    pub fn new(
+        machine: &'static Machine,
+        id: DomainId,
+        config: DomainConfig,
+        memory: Box<dyn GuestMemory>,
+        arch: Box<dyn DomainArch>,
+    ) -> Result<Arc<Self>> {
+        if config.max_vcpus == 0 || config.max_vcpus > MAX_VCPUS {
+            return Err(Errno::Inval);
+        }
+        let shared_info = machine.frames.alloc(id).ok_or(Errno::NoMem)?;
+        let domain = Arc::new(Self {
+            id,
+            machine,
+            handle: Mutex::new(config.handle),
+            memory,
+            arch,
+            events: EventChannels::new(config.max_ports),
+            grants: GrantTable::new(machine.frames, id, config.max_grant_frames, config.max_maptrack_frames)?,
+            params: Mutex::new(HvmParams::default()),
+            life: Mutex::new(Life { dying: Dying::Alive, shutdown: None, pauses: 1 }),
+            shared_info,
+            shared_info_gfn: Mutex::new(None),
+            time_offset: AtomicI64::new(0),
+            memory_map: Mutex::new(Vec::new()),
+            suspend_port: Mutex::new(None),
+            debugging: AtomicBool::new(false),
+            callback_vector: AtomicU8::new(0),
+            vcpus: RwLock::new(Vec::new()),
+            config,
+        });
+        domain.update_wall_clock();
+        Ok(domain)
+    }
+
+    /// Makes the vcpus that the configuration names. They start paused with the domain, and all but
+    /// those that get a context are down.
+    pub fn create_vcpus(self: &Arc<Self>) -> Result<()> {
+        let mut vcpus = self.vcpus.write();
+        while (vcpus.len() as u32) < self.config.max_vcpus {
+            let id = VcpuId(vcpus.len() as u32);
+            let vcpu = Vcpu::new(self, id, self.arch.new_vcpu(id)?)?;
+            vcpu.hold(Hold::DomainPaused);
+            vcpus.push(vcpu);
+        }
+        Ok(())
+    }
+
+    pub fn vcpu(&self, id: u32) -> Option<Arc<Vcpu>> {
+        self.vcpus.read().get(id as usize).cloned()
+    }
+
+    pub fn vcpus(&self) -> Vec<Arc<Vcpu>> {
+        self.vcpus.read().clone()
+    }
+
+    pub fn with_vcpus<R>(&self, visit: impl FnOnce(&[Arc<Vcpu>]) -> R) -> R {
+        visit(&self.vcpus.read())
+    }
+
+    pub fn is_dying(&self) -> bool {
+        self.life.lock().dying != Dying::Alive
+    }
+
+    /// One more reason of the toolstack's to stand still. The vcpus may still be on their way out
+    /// of the guest: see [`Domain::is_quiet`].
+    pub fn pause(&self) -> Result<()> {
+        let mut life = self.life.lock();
+        life.pauses = life.pauses.checked_add(1).ok_or(Errno::Overflow)?;
+        self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.hold(Hold::DomainPaused)));
+        Ok(())
+    }
+
+    pub fn unpause(&self) -> Result<()> {
+        let mut life = self.life.lock();
+        life.pauses = life.pauses.checked_sub(1).ok_or(Errno::Inval)?;
+        if life.pauses == 0 && life.dying == Dying::Alive {
+            self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.release(Hold::DomainPaused)));
+        }
+        Ok(())
+    }
+
+    /// Does no CPU hold the state of any of its vcpus?
+    pub fn is_quiet(&self) -> bool {
+        self.with_vcpus(|vcpus| vcpus.iter().all(|vcpu| vcpu.is_quiet()))
+    }
+
+    /// The guest ends: by its own will, or by a fault of its own. The first reason stays.
+    pub fn shutdown(&self, reason: u32) {
+        {
+            let mut life = self.life.lock();
+            if life.shutdown.is_some() {
+                return;
+            }
+            life.shutdown = Some(reason);
+            self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.hold(Hold::ShutDown)));
+        }
+        log::info!("d{} shut down, reason {}", self.id, reason);
+        if self.id == DomainId::DOM0 {
+            crate::hypercall::sched::dom0_is_gone(self.machine, reason);
+        } else {
+            self.machine.raise_global_virq(guest_pv_abi::VIRQ_DOM_EXC);
+        }
+    }
+
+    /// Undoes a suspend that was cancelled, or follows a restore (XEN_DOMCTL_resumedomain).
+    pub fn resume(&self) {
+        let mut life = self.life.lock();
+        if life.shutdown.take().is_some() {
+            self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.release(Hold::ShutDown)));
+        }
+    }
+
+    /// Takes everything back from the domain, in bounded steps. True once it is done.
+    pub fn destroy_step(self: &Arc<Self>, budget: usize) -> bool {
+        {
+            let mut life = self.life.lock();
+            if life.dying == Dying::Dead {
+                return true;
+            }
+            if life.dying == Dying::Alive {
+                life.dying = Dying::Dying;
+                self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.hold(Hold::Dying)));
+            }
+        }
+        if !self.is_quiet() {
+            return false;
+        }
+        if !self.events.teardown(self, budget) || !self.grants.teardown(self, budget) {
+            return false;
+        }
+        self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.forget_guest_memory()));
+        if !self.memory.teardown(budget) {
+            return false;
+        }
+        let vcpus = core::mem::take(&mut *self.vcpus.write());
+        for vcpu in &vcpus {
+            vcpu.retire();
+        }
+        self.arch.teardown();
+        self.life.lock().dying = Dying::Dead;
+        self.machine.remove(self.id);
+        self.machine.raise_global_virq(guest_pv_abi::VIRQ_DOM_EXC);
+        true
+    }
+
+    pub fn set_time_offset(&self, seconds: i64) {
+        self.time_offset.store(seconds, Ordering::Relaxed);
+        self.update_wall_clock();
+    }
+
+    /// HVM_PARAM_CALLBACK_IRQ: the type is in the top byte, 2 being a vector.
+    pub fn set_callback(&self, value: u64) {
+        let vector = if value >> 56 == 2 { value as u8 } else { 0 };
+        self.callback_vector.store(vector, Ordering::SeqCst);
+        self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.recheck_upcall()));
+    }
+}

@@ -1,0 +1,93 @@
+//! The hypervisor as a whole: its domains, scheduler and timers over one machine.
+//!
+//! Lock order, outermost first: `domains`, a domain's `life`, its event and grant locks, a vcpu's
+//! own locks, the timers, the scheduler. None is held while a domain's memory waits for a flush.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU16, Ordering};
+
+use oxen_types::{DomainId, Errno, Result};
+use spin::RwLock;
+
+use crate::domain::Domain;
+use crate::evtchn;
+use crate::ports::{FrameSource, Platform};
+use crate::sched::Sched;
+use crate::timer::Timers;
+
+pub struct Machine {
+    pub platform: &'static dyn Platform,
+    pub frames: &'static dyn FrameSource,
+    pub sched: Sched,
+    pub timers: Timers,
+    domains: RwLock<BTreeMap<DomainId, Arc<Domain>>>,
+    next_id: AtomicU16,
+}
+
+impl Machine {
+    pub fn new(platform: &'static dyn Platform, frames: &'static dyn FrameSource, cpus: usize) -> Self {
+        Self {
+            platform,
+            frames,
+            sched: Sched::new(cpus),
+            timers: Timers::new(cpus),
+            domains: RwLock::new(BTreeMap::new()),
+            next_id: AtomicU16::new(1),
+        }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.platform.clock().now()
+    }
+
+    /// The domain of that number, unless it is gone. Dying domains are still found.
+    pub fn domain(&self, id: DomainId) -> Option<Arc<Domain>> {
+        self.domains.read().get(&id).cloned()
+    }
+
+    /// All domains in the order of their numbers, from `first` on.
+    pub fn domains_from(&self, first: DomainId, most: usize) -> Vec<Arc<Domain>> {
+        self.domains.read().range(first..).take(most).map(|(_, domain)| domain.clone()).collect()
+    }
+
+    pub fn dom0(&self) -> Option<Arc<Domain>> {
+        self.domain(DomainId::DOM0)
+    }
+
+    /// A number for a new domain: the wish if it is free, else the next free one.
+    pub fn free_domain_id(&self, wish: Option<DomainId>) -> Result<DomainId> {
+        let domains = self.domains.read();
+        if let Some(id) = wish {
+            return if domains.contains_key(&id) { Err(Errno::Exist) } else { Ok(id) };
+        }
+        for _ in 0..DomainId::FIRST_RESERVED.0 {
+            let id = DomainId(self.next_id.fetch_add(1, Ordering::Relaxed) % DomainId::FIRST_RESERVED.0);
+            if id != DomainId::DOM0 && !domains.contains_key(&id) {
+                return Ok(id);
+            }
+        }
+        Err(Errno::NoMem)
+    }
+
+    pub fn insert(&self, domain: Arc<Domain>) -> Result<()> {
+        let mut domains = self.domains.write();
+        if domains.contains_key(&domain.id) {
+            return Err(Errno::Exist);
+        }
+        domains.insert(domain.id, domain);
+        Ok(())
+    }
+
+    pub fn remove(&self, id: DomainId) {
+        self.domains.write().remove(&id);
+    }
+
+    /// Raises a virq that belongs to the machine as a whole: it goes to dom0.
+    pub fn raise_global_virq(&self, virq: u32) {
+        if let Some(dom0) = self.dom0() {
+            evtchn::raise_virq(&dom0, 0, virq);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! HVM parameters: numbered 64-bit settings that the toolstack leaves for the guest
+//! (xen/hvm/params.h).
+
+use guest_pv_abi as abi;
+use oxen_types::{Errno, Result};
+
+const COUNT: usize = 40;
+
+#[derive(Clone)]
+pub struct HvmParams([u64; COUNT]);
+
+impl Default for HvmParams {
+    fn default() -> Self {
+        Self([0; COUNT])
+    }
+}
+
+impl HvmParams {
+    pub fn get(&self, index: u32) -> Result<u64> {
+        self.0.get(index as usize).copied().ok_or(Errno::Inval)
+    }
+
+    pub fn set(&mut self, index: u32, value: u64) -> Result<()> {
+        *self.0.get_mut(index as usize).ok_or(Errno::Inval)? = value;
+        Ok(())
+    }
+}
+
+/// May an unprivileged domain read this parameter of its own?
+pub fn guest_may_read(index: u32) -> bool {
+    matches!(
+        index,
+        abi::HVM_PARAM_CALLBACK_IRQ
+            | abi::HVM_PARAM_STORE_PFN
+            | abi::HVM_PARAM_STORE_EVTCHN
+            | abi::HVM_PARAM_CONSOLE_PFN
+            | abi::HVM_PARAM_CONSOLE_EVTCHN
+            | abi::HVM_PARAM_VM86_TSS
+            | abi::HVM_PARAM_ALTP2M
+            | abi::HVM_PARAM_VM_GENERATION_ID_ADDR
+            | abi::HVM_PARAM_X87_FIP_WIDTH
+    )
+}
+
+/// May an unprivileged domain write this parameter of its own?
+pub fn guest_may_write(index: u32) -> bool {
+    index == abi::HVM_PARAM_CALLBACK_IRQ
+}

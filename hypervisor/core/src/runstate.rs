@@ -1,0 +1,96 @@
+//! How long a vcpu has run, waited for a CPU, been blocked and been offline
+//! (xen/vcpu.h, `vcpu_runstate_info`).
+
+use core::sync::atomic::{Ordering, fence};
+
+use crate::area::SharedArea;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    Running = 0,
+    /// It could run, but no CPU is free.
+    Runnable = 1,
+    Blocked = 2,
+    Offline = 3,
+}
+
+/// In `state_entry_time`: the area is being written (XEN_RUNSTATE_UPDATE).
+const UPDATE: u64 = 1 << 63;
+
+pub const RUNSTATE_SIZE: usize = 48;
+const ENTRY_TIME: usize = 8;
+
+pub struct Runstate {
+    pub state: State,
+    pub since: u64,
+    pub times: [u64; 4],
+    area: Option<SharedArea>,
+    /// The guest asked for the update flag (VMASST_TYPE_runstate_update_flag).
+    mark_updates: bool,
+}
+
+impl Runstate {
+    pub fn new(now: u64) -> Self {
+        Self { state: State::Offline, since: now, times: [0; 4], area: None, mark_updates: false }
+    }
+
+    pub fn change(&mut self, to: State, now: u64) {
+        if to == self.state {
+            return;
+        }
+        let spent = &mut self.times[self.state as usize];
+        *spent = spent.saturating_add(now.saturating_sub(self.since));
+        self.state = to;
+        self.since = now;
+        self.publish();
+    }
+
+    /// The times with what the present state has lasted until `now`.
+    pub fn times_at(&self, now: u64) -> [u64; 4] {
+        let mut times = self.times;
+        let spent = &mut times[self.state as usize];
+        *spent = spent.saturating_add(now.saturating_sub(self.since));
+        times
+    }
+
+    pub fn set_area(&mut self, area: Option<SharedArea>) {
+        self.area = area;
+        self.publish();
+    }
+
+    pub fn forget(&mut self) {
+        self.area = None;
+    }
+
+    pub fn mark_updates(&mut self, on: bool) {
+        self.mark_updates = on;
+    }
+
+    /// `struct vcpu_runstate_info` as bytes.
+    pub fn encode(&self) -> [u8; RUNSTATE_SIZE] {
+        let mut bytes = [0; RUNSTATE_SIZE];
+        bytes[0] = self.state as u8;
+        bytes[8..16].copy_from_slice(&self.since.to_le_bytes());
+        for (slot, time) in bytes[16..].chunks_exact_mut(8).zip(self.times) {
+            slot.copy_from_slice(&time.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn publish(&self) {
+        let Some(area) = &self.area else { return };
+        let mut bytes = self.encode();
+        if self.mark_updates {
+            let marked = (self.since | UPDATE).to_le_bytes();
+            area.write(ENTRY_TIME, &marked);
+            fence(Ordering::SeqCst);
+            bytes[ENTRY_TIME..ENTRY_TIME + 8].copy_from_slice(&marked);
+            area.write(0, &bytes);
+            fence(Ordering::SeqCst);
+            area.write(ENTRY_TIME, &self.since.to_le_bytes());
+        } else {
+            area.write(0, &bytes);
+        }
+    }
+}

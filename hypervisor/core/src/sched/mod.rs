@@ -1,0 +1,111 @@
+//! Scheduling: which vcpu a CPU runs next, and until when.
+//!
+//! [`Scheduler`] is the policy, without knowledge of vcpus; [`Sched`] is the lock around it and the
+//! check, made under that lock, that what is woken may really run.
+
+mod credit;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use oxen_types::CpuId;
+use spin::Mutex;
+
+use crate::vcpu::Vcpu;
+
+/// A scheduler's own name for what it schedules.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct UnitId(pub usize);
+
+/// Per-domain parameters of the credit scheduler (xen/domctl.h, `xen_domctl_sched_credit`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// 1 to 65535; 256 is the default.
+    pub weight: u16,
+    /// Percent of one CPU that it may use at most; 0 for no limit.
+    pub cap: u16,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { weight: 256, cap: 0 }
+    }
+}
+
+/// What a CPU does next.
+pub struct Decision<T> {
+    /// None: nothing is runnable, it idles.
+    pub next: Option<T>,
+    /// When it must ask again at the latest, in ns.
+    pub until: u64,
+}
+
+/// A scheduling policy over units that carry a `T`. Times are ns since boot. All calls are made
+/// under one lock.
+pub trait Scheduler<T: Clone>: Send {
+    fn name(&self) -> &'static str;
+    /// XEN_SCHEDULER_* of the public headers.
+    fn abi_id(&self) -> u32;
+    fn add(&mut self, payload: T, share: Share) -> UnitId;
+    fn remove(&mut self, unit: UnitId);
+    /// It became runnable. The CPU that should look, if one should: idle, or running less urgent work.
+    fn wake(&mut self, unit: UnitId, now: u64) -> Option<CpuId>;
+    /// It is no longer runnable. It may still run on a CPU, which will ask soon.
+    fn sleep(&mut self, unit: UnitId, now: u64);
+    /// The unit that runs on `cpu` gives way to others of its kind.
+    fn give_way(&mut self, cpu: CpuId, now: u64);
+    /// What `cpu` runs from now on; charges what it ran until now. A unit never runs on two CPUs.
+    fn pick(&mut self, cpu: CpuId, now: u64) -> Decision<T>;
+    fn set_share(&mut self, unit: UnitId, share: Share);
+    fn share(&self, unit: UnitId) -> Share;
+    /// CPUs it may run on, as bits.
+    fn set_affinity(&mut self, unit: UnitId, hard: u64);
+    fn affinity(&self, unit: UnitId) -> u64;
+    /// For the `r` debug key.
+    fn dump(&self, out: &mut dyn core::fmt::Write);
+}
+
+/// The machine's scheduler.
+pub struct Sched {
+    policy: Mutex<Box<dyn Scheduler<Arc<Vcpu>>>>,
+}
+
+impl Sched {
+    pub fn new(cpus: usize) -> Self {
+        Self { policy: Mutex::new(Box::new(credit::Credit::new(cpus))) }
+    }
+
+    pub fn add(&self, vcpu: Arc<Vcpu>) -> UnitId {
+        self.policy.lock().add(vcpu, Share::default())
+    }
+
+    pub fn remove(&self, vcpu: &Vcpu) {
+        self.policy.lock().remove(vcpu.unit());
+    }
+
+    /// The CPU to kick, if one should look.
+    pub fn wake(&self, vcpu: &Vcpu, now: u64) -> Option<CpuId> {
+        let mut policy = self.policy.lock();
+        if vcpu.is_runnable() { policy.wake(vcpu.unit(), now) } else { None }
+    }
+
+    pub fn sleep(&self, vcpu: &Vcpu, now: u64) {
+        let mut policy = self.policy.lock();
+        if !vcpu.is_runnable() {
+            policy.sleep(vcpu.unit(), now);
+        }
+    }
+
+    pub fn give_way(&self, cpu: CpuId, now: u64) {
+        self.policy.lock().give_way(cpu, now);
+    }
+
+    pub fn pick(&self, cpu: CpuId, now: u64) -> Decision<Arc<Vcpu>> {
+        self.policy.lock().pick(cpu, now)
+    }
+
+    /// Runs `ask` on the policy, for parameters and dumps.
+    pub fn with<R>(&self, ask: impl FnOnce(&mut dyn Scheduler<Arc<Vcpu>>) -> R) -> R {
+        ask(&mut **self.policy.lock())
+    }
+}

@@ -1,0 +1,128 @@
+//! Per-vcpu timers, kept in one sorted queue per CPU.
+//!
+//! A timer sits in the queue of the CPU that armed it. That CPU's deadline timer is set for the
+//! earliest entry and fires it there; the vcpu may run anywhere by then.
+//!
+//! Lock order: a vcpu's `timers`, then one queue. Nothing is fired under either.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use oxen_types::CpuId;
+use spin::Mutex;
+
+use crate::vcpu::Vcpu;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum TimerKind {
+    /// VCPUOP_set_singleshot_timer and set_timer_op: VIRQ_TIMER.
+    SingleShot,
+    /// VCPUOP_set_periodic_timer: VIRQ_TIMER.
+    Periodic,
+    /// SCHEDOP_poll's timeout.
+    Poll,
+    /// The local APIC's timer.
+    Lapic,
+    /// SCHEDOP_watchdog.
+    Watchdog,
+}
+
+impl TimerKind {
+    pub const COUNT: usize = 5;
+}
+
+/// Where a timer is queued, and for when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Armed {
+    pub deadline: u64,
+    pub cpu: CpuId,
+}
+
+struct Entry {
+    deadline: u64,
+    kind: TimerKind,
+    vcpu: Arc<Vcpu>,
+}
+
+pub struct Timers {
+    /// Latest deadline first, so that the earliest pops off the end.
+    queues: Vec<Mutex<Vec<Entry>>>,
+}
+
+impl Timers {
+    pub fn new(cpus: usize) -> Self {
+        Self { queues: (0..cpus.max(1)).map(|_| Mutex::new(Vec::new())).collect() }
+    }
+
+    fn queue(&self, cpu: CpuId) -> &Mutex<Vec<Entry>> {
+        &self.queues[cpu.index() % self.queues.len()]
+    }
+
+    /// Sets one of the vcpu's timers, in place of what it was set to, in the queue of `cpu` (the
+    /// caller's). True if it is that queue's earliest now: the caller sets the CPU's timer anew.
+    pub fn arm(&self, vcpu: &Arc<Vcpu>, kind: TimerKind, deadline: u64, cpu: CpuId) -> bool {
+        let mut timers = vcpu.timers.lock();
+        self.unqueue(vcpu, kind, timers[kind as usize].take());
+        let mut queue = self.queue(cpu).lock();
+        let at = queue.partition_point(|entry| entry.deadline > deadline);
+        queue.insert(at, Entry { deadline, kind, vcpu: vcpu.clone() });
+        timers[kind as usize] = Some(Armed { deadline, cpu });
+        at + 1 == queue.len()
+    }
+
+    pub fn cancel(&self, vcpu: &Vcpu, kind: TimerKind) {
+        let mut timers = vcpu.timers.lock();
+        self.unqueue(vcpu, kind, timers[kind as usize].take());
+    }
+
+    pub fn cancel_all(&self, vcpu: &Vcpu) {
+        let mut timers = vcpu.timers.lock();
+        for kind in [
+            TimerKind::SingleShot,
+            TimerKind::Periodic,
+            TimerKind::Poll,
+            TimerKind::Lapic,
+            TimerKind::Watchdog,
+        ] {
+            self.unqueue(vcpu, kind, timers[kind as usize].take());
+        }
+    }
+
+    fn unqueue(&self, vcpu: &Vcpu, kind: TimerKind, armed: Option<Armed>) {
+        let Some(armed) = armed else { return };
+        let mut queue = self.queue(armed.cpu).lock();
+        let is_it = |entry: &Entry| entry.kind == kind && core::ptr::eq(Arc::as_ptr(&entry.vcpu), vcpu);
+        let start = queue.partition_point(|entry| entry.deadline > armed.deadline);
+        let found = queue[start..].iter().take_while(|e| e.deadline == armed.deadline).position(is_it);
+        if let Some(at) = found {
+            queue.remove(start + at);
+        }
+    }
+
+    /// The earliest deadline in a CPU's queue.
+    pub fn next(&self, cpu: CpuId) -> Option<u64> {
+        self.queue(cpu).lock().last().map(|entry| entry.deadline)
+    }
+
+    /// Takes one timer that is due at `now` out of a CPU's queue.
+    pub fn pop_due(&self, cpu: CpuId, now: u64) -> Option<(Arc<Vcpu>, TimerKind)> {
+        loop {
+            let entry = {
+                let mut queue = self.queue(cpu).lock();
+                if queue.last().is_none_or(|entry| entry.deadline > now) {
+                    return None;
+                }
+                queue.pop()?
+            };
+            let mut timers = entry.vcpu.timers.lock();
+            // Armed again or cancelled meanwhile: then this entry is stale.
+            let still = timers[entry.kind as usize];
+            if still == Some(Armed { deadline: entry.deadline, cpu }) {
+                timers[entry.kind as usize] = None;
+                drop(timers);
+                return Some((entry.vcpu, entry.kind));
+            }
+        }
+    }
+}
