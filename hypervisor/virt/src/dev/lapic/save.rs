@@ -1,0 +1,112 @@
+//! The two records of a saved domain: LAPIC (5) and LAPIC_REGS (6), as arch-x86/hvm/save.h has them.
+
+use super::regs::*;
+use super::timer::Mode;
+use super::{Lapic, Now};
+
+/// `struct hvm_hw_lapic_regs`: the start of the register page.
+pub const LAPIC_REGS_SIZE: usize = 1024;
+
+/// `struct hvm_hw_lapic`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct LapicHidden {
+    pub apic_base_msr: u64,
+    /// Bit 0: disabled by software, bit 1: by APIC_BASE.
+    pub disabled: u32,
+    pub timer_divisor: u32,
+    pub tdt_msr: u64,
+}
+
+const SW_DISABLED: u32 = 1;
+const HW_DISABLED: u32 = 2;
+
+/// The records contradict themselves, or this domain's policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RestoreError;
+
+impl Lapic {
+    pub fn save(&mut self, now: Now) -> (LapicHidden, [u8; LAPIC_REGS_SIZE]) {
+        self.timer_fired(now);
+        let mut page = [0; LAPIC_REGS_SIZE];
+        for (reg, slot) in page.chunks_exact_mut(16).enumerate() {
+            if let Some(value) = self.read(reg as u32, now)
+                && let Some(word) = slot.first_chunk_mut::<4>()
+            {
+                *word = value.to_le_bytes();
+            }
+        }
+        let sw = if self.svr & SVR_ENABLE == 0 {
+            SW_DISABLED
+        } else {
+            0
+        };
+        let hw = if self.hw_enabled() { 0 } else { HW_DISABLED };
+        let hidden = LapicHidden {
+            apic_base_msr: self.base,
+            disabled: sw | hw,
+            timer_divisor: self.timer.divisor(),
+            tdt_msr: self.timer.deadline(),
+        };
+        (hidden, page)
+    }
+
+    /// A count starts over from its initial value; a TSC deadline stands. On error the APIC is as
+    /// after reset.
+    pub fn restore(
+        &mut self,
+        hidden: &LapicHidden,
+        page: &[u8; LAPIC_REGS_SIZE],
+        now: Now,
+    ) -> Result<(), RestoreError> {
+        self.reset();
+        let mode_bits = BASE_ENABLE | if self.config.x2apic { BASE_X2APIC } else { 0 };
+        let mode = hidden.apic_base_msr & (BASE_ENABLE | BASE_X2APIC);
+        if mode & !mode_bits != 0 || mode == BASE_X2APIC {
+            return Err(RestoreError);
+        }
+        let reg = |number: u32| {
+            page.chunks_exact(16)
+                .nth(number as usize)
+                .and_then(|slot| slot.first_chunk::<4>())
+                .map_or(0, |word| u32::from_le_bytes(*word))
+        };
+
+        self.base = XAPIC_BASE | self.bsp_bit() | mode;
+        self.tpr = reg(TPR) as u8;
+        self.ldr = reg(LDR) & 0xff00_0000;
+        self.dfr = reg(DFR) | 0x0fff_ffff;
+        self.svr = reg(SVR) & SVR_WRITABLE;
+        self.esr = reg(ESR);
+        self.icr = reg(ICR) & ICR_WRITABLE;
+        self.icr_high = reg(ICR_HIGH);
+        for ((number, lvt), writable) in (LVT_FIRST..).zip(&mut self.lvt).zip(LVT_WRITABLE) {
+            let masked = if self.svr & SVR_ENABLE == 0 {
+                LVT_MASKED
+            } else {
+                0
+            };
+            *lvt = reg(number) & writable | masked;
+        }
+        for (number, word) in (ISR..).zip(&mut self.isr.0) {
+            *word = reg(number);
+        }
+        for (number, word) in (TMR..).zip(&mut self.tmr.0) {
+            *word = reg(number);
+        }
+        for (number, word) in (IRR..).zip(&mut self.irr.0) {
+            *word = reg(number);
+        }
+        for set in [&mut self.isr, &mut self.tmr, &mut self.irr] {
+            set.0[0] &= !0xffff;
+        }
+        self.timer.restore(
+            Mode::from_lvt(self.lvt[LVT_TIMER]),
+            reg(TIMER_DIVIDE),
+            reg(TIMER_INITIAL),
+            hidden.tdt_msr,
+            now,
+        );
+        self.publish();
+        Ok(())
+    }
+}
