@@ -1,0 +1,32 @@
+//! Event channels of other domains (xen/event_channel.h). Our own are in [`crate::evtchn`].
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::nr;
+use crate::{Privcmd, Result};
+
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct AllocUnbound {
+    domain: u16,
+    remote: u16,
+    port: u32,
+}
+
+impl Privcmd {
+    /// A port of `domain` that waits for `remote` to connect.
+    pub fn alloc_unbound(&self, domain: u16, remote: u16) -> Result<u32> {
+        let arg = AllocUnbound {
+            domain,
+            remote,
+            port: 0,
+        };
+        self.structured(nr::EVENT_CHANNEL_OP, 6, &arg)
+            .map(|(_, answer)| answer.port)
+    }
+
+    /// Closes all ports of a domain.
+    pub fn reset_event_channels(&self, domain: u16) -> Result<()> {
+        self.structured(nr::EVENT_CHANNEL_OP, 10, &domain).map(drop)
+    }
+}

@@ -1,0 +1,239 @@
+//! Guests' memory as the toolset arranges it (xen/memory.h, xen/hvm/params.h).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::nr;
+use crate::{Errno, Privcmd, Result, SharedMemory};
+
+/// One entry of a guest's memory map, as the hypervisor packs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C, packed)]
+pub struct E820Entry {
+    pub addr: u64,
+    pub size: u64,
+    /// 1 RAM, 2 reserved, 3 ACPI, 4 NVS, 5 unusable.
+    pub kind: u32,
+}
+
+/// Which pages a reservation call is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Extents<'a> {
+    /// The first frame of each extent.
+    pub frames: &'a [u64],
+    /// log2 of an extent's pages: 0, 9 or 18.
+    pub order: u32,
+    /// `XENMEMF_*`, usually 0.
+    pub flags: u32,
+}
+
+/// `xen_memory_reservation`.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Reservation {
+    address: u64,
+    count: u64,
+    order: u32,
+    flags: u32,
+    domain: u16,
+    pad: [u16; 3],
+}
+
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct AddToPhysmap {
+    domain: u16,
+    size: u16,
+    space: u32,
+    index: u64,
+    gfn: u64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct RemoveFromPhysmap {
+    domain: u16,
+    pad: [u16; 3],
+    gfn: u64,
+}
+
+/// `xen_foreign_memory_map`.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct ForeignMemoryMap {
+    domain: u16,
+    pad: [u16; 3],
+    entries: u32,
+    pad2: u32,
+    address: u64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct HvmParam {
+    domain: u16,
+    pad: u16,
+    index: u32,
+    value: u64,
+}
+
+const DECREASE: u64 = 1;
+const POPULATE: u64 = 6;
+/// `XENMEM_resource_grant_table`, and the ids of its two tables.
+const GRANT_TABLE: u32 = 1;
+const GRANT_SHARED: u32 = 0;
+
+impl Privcmd {
+    /// Gives the domain memory at those frames; says how many extents were done, which may be fewer.
+    pub fn populate_physmap(&self, domain: u16, extents: Extents<'_>) -> Result<usize> {
+        self.reservation(POPULATE, domain, extents)
+    }
+
+    /// The same, where fewer than all is an error (ENOMEM).
+    pub fn populate_all(&self, domain: u16, extents: Extents<'_>) -> Result<()> {
+        let done = self.populate_physmap(domain, extents)?;
+        if done == extents.frames.len() {
+            Ok(())
+        } else {
+            Err(Errno::NOMEM)
+        }
+    }
+
+    /// Takes memory from the domain.
+    pub fn decrease_reservation(&self, domain: u16, extents: Extents<'_>) -> Result<usize> {
+        self.reservation(DECREASE, domain, extents)
+    }
+
+    fn reservation(&self, cmd: u64, domain: u16, extents: Extents<'_>) -> Result<usize> {
+        let frames = self.buffer_of(extents.frames)?;
+        let arg = Reservation {
+            address: frames.addr(),
+            count: extents.frames.len() as u64,
+            order: extents.order,
+            flags: extents.flags,
+            domain,
+            pad: [0; 3],
+        };
+        let (done, _) = self.structured(nr::MEMORY_OP, cmd, &arg)?;
+        usize::try_from(done).map_err(|_| Errno::IO)
+    }
+
+    /// Keeps `pages` aside for a domain that is being built; 0 gives up the rest.
+    pub fn claim_pages(&self, domain: u16, pages: u64) -> Result<()> {
+        let arg = Reservation {
+            address: 0,
+            count: pages,
+            order: 0,
+            flags: 0,
+            domain,
+            pad: [0; 3],
+        };
+        self.structured(nr::MEMORY_OP, 24, &arg).map(drop)
+    }
+
+    /// Puts a page of one of the hypervisor's spaces (`XENMAPSPACE_*`) at `gfn`.
+    pub fn add_to_physmap(&self, domain: u16, space: u32, index: u64, gfn: u64) -> Result<()> {
+        self.structured(
+            nr::MEMORY_OP,
+            7,
+            &AddToPhysmap {
+                domain,
+                size: 0,
+                space,
+                index,
+                gfn,
+            },
+        )
+        .map(drop)
+    }
+
+    pub fn remove_from_physmap(&self, domain: u16, gfn: u64) -> Result<()> {
+        self.structured(
+            nr::MEMORY_OP,
+            15,
+            &RemoveFromPhysmap {
+                domain,
+                pad: [0; 3],
+                gfn,
+            },
+        )
+        .map(drop)
+    }
+
+    /// The map that the guest gets from XENMEM_memory_map.
+    pub fn set_memory_map(&self, domain: u16, map: &[E820Entry]) -> Result<()> {
+        let buffer = self.buffer_of(map)?;
+        let entries = u32::try_from(map.len()).map_err(|_| Errno::TOOBIG)?;
+        let arg = ForeignMemoryMap {
+            domain,
+            pad: [0; 3],
+            entries,
+            pad2: 0,
+            address: buffer.addr(),
+        };
+        self.structured(nr::MEMORY_OP, 13, &arg).map(drop)
+    }
+
+    /// The highest guest frame that was ever populated.
+    pub fn maximum_gfn(&self, domain: u16) -> Result<u64> {
+        self.of_domain(14, domain)
+    }
+
+    /// Pages that the domain has.
+    pub fn current_reservation(&self, domain: u16) -> Result<u64> {
+        self.of_domain(3, domain)
+    }
+
+    /// Pages that the domain may have.
+    pub fn maximum_reservation(&self, domain: u16) -> Result<u64> {
+        self.of_domain(4, domain)
+    }
+
+    fn of_domain(&self, cmd: u64, domain: u16) -> Result<u64> {
+        let (pages, _) = self.structured(nr::MEMORY_OP, cmd, &domain)?;
+        u64::try_from(pages).map_err(|_| Errno::IO)
+    }
+
+    /// The first `frames` frames of the domain's grant table, to seed references before it runs.
+    pub fn map_grant_table(&self, domain: u16, frames: usize) -> Result<SharedMemory> {
+        self.map_resource(domain, GRANT_TABLE, GRANT_SHARED, 0, frames)
+    }
+
+    /// Grants frame `gfn` of `domain` to `to` by reference `reference` (version 1, writable).
+    pub fn seed_grant(&self, domain: u16, reference: u32, to: u16, gfn: u64) -> Result<()> {
+        const PERMIT_ACCESS: u32 = 1;
+        const ENTRY: usize = 8;
+        let table = self.map_grant_table(domain, 1)?;
+        let at = usize::try_from(reference)
+            .map_err(|_| Errno::RANGE)?
+            .checked_mul(ENTRY)
+            .ok_or(Errno::RANGE)?;
+        let frame = u32::try_from(gfn).map_err(|_| Errno::RANGE)?;
+        table.store(at + 4, frame)?;
+        table.store(at, PERMIT_ACCESS | u32::from(to) << 16)
+    }
+
+    pub fn hvm_param(&self, domain: u16, index: u32) -> Result<u64> {
+        let arg = HvmParam {
+            domain,
+            pad: 0,
+            index,
+            value: 0,
+        };
+        self.structured(nr::HVM_OP, 1, &arg)
+            .map(|(_, answer)| answer.value)
+    }
+
+    pub fn set_hvm_param(&self, domain: u16, index: u32, value: u64) -> Result<()> {
+        self.structured(
+            nr::HVM_OP,
+            0,
+            &HvmParam {
+                domain,
+                pad: 0,
+                index,
+                value,
+            },
+        )
+        .map(drop)
+    }
+}

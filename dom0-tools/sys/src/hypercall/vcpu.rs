@@ -1,0 +1,142 @@
+//! Vcpus: how many, what they do, where they may run, how much they get (xen/domctl.h).
+
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+use crate::{HypercallBuffer, Privcmd, Result};
+
+/// `xen_domctl_getvcpuinfo`.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct VcpuInfo {
+    pub vcpu: u32,
+    pub online: u8,
+    pub blocked: u8,
+    pub running: u8,
+    pad: u8,
+    /// Nanoseconds.
+    pub cpu_time: u64,
+    /// The physical CPU it is or was on.
+    pub cpu: u32,
+    pad2: u32,
+}
+
+/// What the scheduler gives a domain (credit and credit2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct SchedParams {
+    pub weight: u16,
+    /// Percent of one CPU, 0 for no cap.
+    pub cap: u16,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct SchedulerOp {
+    scheduler: u32,
+    cmd: u32,
+    params: SchedParams,
+    rest: [u32; 3],
+}
+
+/// `xen_domctl_vcpuaffinity` with its two `xenctl_bitmap`s.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Affinity {
+    vcpu: u32,
+    flags: u32,
+    hard: Bitmap,
+    soft: Bitmap,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, Default)]
+#[repr(C)]
+struct Bitmap {
+    address: u64,
+    bits: u32,
+    pad: u32,
+}
+
+impl Bitmap {
+    fn of(buffer: &HypercallBuffer, bits: usize) -> Self {
+        // The buffer is a page at least, and `bits` came from a length of bytes inside it.
+        Self {
+            address: buffer.addr(),
+            bits: bits as u32,
+            pad: 0,
+        }
+    }
+}
+
+const HARD: u32 = 1;
+
+impl Privcmd {
+    /// Gives the domain `count` vcpus, all down.
+    pub fn set_max_vcpus(&self, domain: u16, count: u32) -> Result<()> {
+        self.domctl(15, domain, &count).map(drop)
+    }
+
+    pub fn vcpu_info(&self, domain: u16, vcpu: u32) -> Result<VcpuInfo> {
+        let mut arg = VcpuInfo::new_zeroed();
+        arg.vcpu = vcpu;
+        self.domctl(14, domain, &arg).map(|(_, info)| info)
+    }
+
+    /// The CPUs that a vcpu may run on, one bit each, as the hypervisor stored them.
+    pub fn set_vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: &[u8]) -> Result<Vec<u8>> {
+        let buffer = self.buffer_of(cpus)?;
+        self.affinity(9, domain, vcpu, cpus.len(), &buffer)
+    }
+
+    /// The CPUs that a vcpu may run on, one bit each, `cpus` at most.
+    pub fn vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: usize) -> Result<Vec<u8>> {
+        let bytes = cpus.div_ceil(8);
+        let buffer = self.buffer(bytes)?;
+        self.affinity(25, domain, vcpu, bytes, &buffer)
+    }
+
+    fn affinity(
+        &self,
+        cmd: u32,
+        domain: u16,
+        vcpu: u32,
+        bytes: usize,
+        buffer: &HypercallBuffer,
+    ) -> Result<Vec<u8>> {
+        let bits = buffer.len().min(bytes) * 8;
+        let arg = Affinity {
+            vcpu,
+            flags: HARD,
+            hard: Bitmap::of(buffer, bits),
+            soft: Bitmap::default(),
+        };
+        self.domctl(cmd, domain, &arg)?;
+        super::items(buffer, bytes)
+    }
+
+    /// A domain's weight and cap under scheduler `scheduler` (see [`Privcmd::scheduler`]).
+    pub fn sched_params(&self, domain: u16, scheduler: u32) -> Result<SchedParams> {
+        let none = SchedParams { weight: 0, cap: 0 };
+        self.scheduler_op(domain, scheduler, 1, none)
+    }
+
+    pub fn set_sched_params(&self, domain: u16, scheduler: u32, params: SchedParams) -> Result<()> {
+        self.scheduler_op(domain, scheduler, 0, params).map(drop)
+    }
+
+    fn scheduler_op(
+        &self,
+        domain: u16,
+        scheduler: u32,
+        cmd: u32,
+        params: SchedParams,
+    ) -> Result<SchedParams> {
+        let arg = SchedulerOp {
+            scheduler,
+            cmd,
+            params,
+            rest: [0; 3],
+        };
+        self.domctl(16, domain, &arg)
+            .map(|(_, answer)| answer.params)
+    }
+}
