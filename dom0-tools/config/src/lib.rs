@@ -1,1 +1,42 @@
+//! Guest configuration files: from text in the syntax of xl (and what is left of xm's) to a typed,
+//! checked [`DomainConfig`].
+//!
+//! Three layers, each usable alone: [`syntax`] turns text into assignments with their places,
+//! [`keys`] knows every key that xl knows and what we do with it, and [`DomainConfig`] gives the
+//! values their types. Nothing here touches a file or the hypervisor, and no input can make it
+//! panic. Whatever is wrong is told as a [`Diagnostic`] with its line and column.
+//!
+//! Reference: xl.cfg(5) of Xen 4.17.
+#![forbid(unsafe_code)]
 
+mod build;
+mod cpus;
+mod diag;
+mod domain;
+pub mod keys;
+mod read;
+pub mod spec;
+mod suggest;
+pub mod syntax;
+mod uuid;
+
+pub use cpus::{Affinity, CpuSet};
+pub use diag::{Diagnostic, Place};
+pub use domain::{Action, Actions, DomainConfig, MAX_VCPUS, Parsed, TscMode};
+pub use spec::disk::{DiskAccess, DiskFormat, DiskSpec};
+pub use spec::vif::{Rate, VifSpec};
+pub use uuid::Uuid;
+
+/// Parses a configuration file's text plus `key=value` words from a command line, which win.
+///
+/// `source` is the name that error messages show.
+///
+/// # Errors
+/// Everything that was found wrong, in the order of the text; never empty.
+pub fn parse(source: &str, text: &[u8], overrides: &[String]) -> Result<Parsed, Vec<Diagnostic>> {
+    let mut file = syntax::parse_bytes(source, text)?;
+    for word in overrides {
+        syntax::apply_override(&mut file, word).map_err(|error| vec![error])?;
+    }
+    build::build(&file)
+}

@@ -1,0 +1,157 @@
+//! Whole files to configurations.
+
+use crate::*;
+use proptest::prelude::*;
+
+fn good(text: &str) -> Parsed {
+    parse("demo.cfg", text.as_bytes(), &[]).expect("a good file")
+}
+
+fn bad(text: &str) -> String {
+    let errors = parse("demo.cfg", text.as_bytes(), &[]).expect_err("a bad file");
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+const LEAST: &str = "type='pvh'\nname='demo'\nkernel='/boot/vmlinuz'\nmemory=192\n";
+
+#[test]
+fn the_least_file_gets_the_defaults() {
+    let Parsed { config, warnings } = good(LEAST);
+    assert_eq!(warnings, []);
+    assert_eq!((config.memory_mib, config.maxmem_mib), (192, 192));
+    assert_eq!((config.vcpus, config.max_vcpus), (1, 1));
+    assert_eq!(config.actions, Actions::default());
+    assert_eq!(config.cmdline, "");
+}
+
+#[test]
+fn a_full_file() {
+    let text = format!(
+        "{LEAST}uuid='01234567-89ab-cdef-0123-456789abcdef'\nmaxmem=256\nvcpus=2\nmaxvcpus=4\ncpus='0-1'\n\
+         cpu_weight=512\ncap=50\nramdisk='/i'\nroot='/dev/xvda1'\nextra='ro quiet'\non_crash='preserve'\n\
+         on_reboot='rename_restart'\ndisk=['/d,raw,xvda']\nvif=['']\nlocaltime=1\nrtc_timeoffset=-3600\n\
+         tsc_mode='native'\nhap=1\nnomigrate=1\nmax_grant_frames=32"
+    );
+    let config = good(&text).config;
+    assert_eq!(config.cmdline, "root=/dev/xvda1 ro quiet");
+    assert_eq!(
+        (config.actions.crash, config.actions.reboot),
+        (Action::Preserve, Action::RenameRestart)
+    );
+    assert_eq!(
+        (config.vcpus, config.max_vcpus, config.rtc_timeoffset),
+        (2, 4, -3600)
+    );
+    assert_eq!((config.disks.len(), config.vifs.len()), (1, 1));
+    let json = serde_json::to_string(&config).expect("it has a JSON form");
+    assert_eq!(
+        serde_json::from_str::<DomainConfig>(&json).expect("and is read back"),
+        config
+    );
+}
+
+#[test]
+fn unknown_keys_are_errors_with_a_suggestion() {
+    assert_eq!(
+        bad(&format!("{LEAST}memroy=1")),
+        "demo.cfg:5:1: unknown key \"memroy\"; did you mean \"memory\"?"
+    );
+    assert_eq!(
+        bad(&format!("{LEAST}\n  flavour=1")),
+        "demo.cfg:6:3: unknown key \"flavour\""
+    );
+}
+
+#[test]
+fn keys_of_xl_without_support_are_warnings() {
+    let warnings = good(&format!("{LEAST}pci=['00:1f.0']\nvnc=1")).warnings;
+    let texts: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "demo.cfg:5:1: pci is not supported yet and is ignored",
+            "demo.cfg:6:1: vnc concerns type=\"hvm\" only and is ignored"
+        ]
+    );
+}
+
+#[test]
+fn other_kinds_of_guest_are_refused_clearly() {
+    assert!(
+        bad(&LEAST.replace("pvh", "hvm"))
+            .starts_with("demo.cfg:1:6: type=\"hvm\" is not supported; only")
+    );
+    assert!(bad("builder='hvm'\nname='a'\nkernel='k'\nmemory=1").contains("builder=\"hvm\""));
+    assert_eq!(good(&LEAST.replace("type='pvh'", "")).warnings.len(), 1);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let errors = bad("type='pvh'");
+    for key in ["name is missing", "kernel is missing", "memory is missing"] {
+        assert!(errors.contains(key), "{errors}");
+    }
+}
+
+#[test]
+fn values_out_of_range_or_order() {
+    for (line, part) in [
+        ("vcpus=0", "vcpus: 0 is outside 1 to 128"),
+        ("vcpus=4\nmaxvcpus=2", "vcpus (4) is more than maxvcpus (2)"),
+        ("maxmem=64", "memory (192) is more than maxmem (64)"),
+        ("name='a b'", "not ' '"),
+        ("name='12'", "number"),
+        ("name=''", "1 to 128"),
+        ("memory='lots'", "\"lots\" is not a number"),
+        ("memory=010", "leading zero"),
+        ("memory=99999999999999999999", "too large"),
+        ("memory=[1]", "expected a number, found a list"),
+        ("on_crash='explode'", "none of destroy"),
+        ("hap=0", "hap"),
+        ("localtime='maybe'", "0 or 1"),
+        ("disk='x'", "expected a list"),
+        ("disk=['/a,raw,xvda','/b,raw,xvda']", "twice"),
+        (
+            "vif=['mac=00:16:3e:0:0:1','mac=00:16:3e:0:0:1']",
+            "same mac",
+        ),
+        ("cap=101", "outside 0 to 100"),
+        ("uuid='x'", "not a UUID"),
+    ] {
+        let errors = bad(&format!("{LEAST}{line}"));
+        assert!(errors.contains(part), "{line}: {errors}");
+    }
+}
+
+#[test]
+fn cmdline_wins_over_root_and_extra() {
+    let parsed = good(&format!("{LEAST}cmdline='a'\nextra='b'"));
+    assert_eq!(parsed.config.cmdline, "a");
+    assert_eq!(parsed.warnings.len(), 1);
+}
+
+#[test]
+fn overrides_win_and_are_named_as_their_source() {
+    let words = ["memory=256".to_owned(), "name=other".to_owned()];
+    let config = parse("f", LEAST.as_bytes(), &words).expect("good").config;
+    assert_eq!((config.memory_mib, config.name.as_str()), (256, "other"));
+    let errors = parse("f", LEAST.as_bytes(), &["vcpus=1000".to_owned()]).expect_err("too many");
+    assert!(
+        errors[0].to_string().starts_with("command line:1:7: vcpus"),
+        "{}",
+        errors[0]
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_values_panic(key in prop::sample::select(keys::all().collect::<Vec<_>>()), value in "\\PC{0,30}", form in 0..3) {
+        let quoted = format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+        let value = match form { 0 => value, 1 => quoted, _ => format!("[{quoted}]") };
+        let _ = parse("t", format!("{LEAST}{key}={value}").as_bytes(), &[]);
+    }
+}

@@ -1,0 +1,152 @@
+//! A guest's configuration, typed. This is what travels to the daemon (as JSON) and stands in its
+//! journal.
+
+use crate::diag::Diagnostic;
+use crate::{Affinity, DiskSpec, Uuid, VifSpec};
+use serde::{Deserialize, Serialize};
+
+/// Most virtual CPUs the public ABI allows a hardware-virtualized guest (`HVM_MAX_VCPUS`).
+pub const MAX_VCPUS: u32 = 128;
+
+/// A configuration that can be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    pub config: DomainConfig,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// What is done with a domain that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    Destroy,
+    Restart,
+    RenameRestart,
+    Preserve,
+    CoredumpDestroy,
+    CoredumpRestart,
+    SoftReset,
+}
+
+impl Action {
+    pub const ALL: [Self; 7] = [
+        Self::Destroy,
+        Self::Restart,
+        Self::RenameRestart,
+        Self::Preserve,
+        Self::CoredumpDestroy,
+        Self::CoredumpRestart,
+        Self::SoftReset,
+    ];
+
+    /// The word in a configuration file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Destroy => "destroy",
+            Self::Restart => "restart",
+            Self::RenameRestart => "rename-restart",
+            Self::Preserve => "preserve",
+            Self::CoredumpDestroy => "coredump-destroy",
+            Self::CoredumpRestart => "coredump-restart",
+            Self::SoftReset => "soft-reset",
+        }
+    }
+}
+
+/// The action for each way to end; the defaults are xl's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actions {
+    pub poweroff: Action,
+    pub reboot: Action,
+    pub crash: Action,
+    pub watchdog: Action,
+    pub soft_reset: Action,
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            poweroff: Action::Destroy,
+            reboot: Action::Restart,
+            crash: Action::Destroy,
+            watchdog: Action::Destroy,
+            soft_reset: Action::SoftReset,
+        }
+    }
+}
+
+/// How the guest sees the time stamp counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TscMode {
+    #[default]
+    Default,
+    AlwaysEmulate,
+    Native,
+    NativeParavirt,
+}
+
+/// One guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainConfig {
+    pub name: String,
+    /// Chosen by the daemon when absent.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+    pub memory_mib: u32,
+    /// Never less than `memory_mib`.
+    pub maxmem_mib: u32,
+    /// Online at boot; never more than `max_vcpus`.
+    pub vcpus: u32,
+    pub max_vcpus: u32,
+    #[serde(default)]
+    pub affinity: Option<Affinity>,
+    #[serde(default)]
+    pub cpu_weight: Option<u32>,
+    #[serde(default)]
+    pub cap: Option<u32>,
+    pub kernel: String,
+    #[serde(default)]
+    pub ramdisk: Option<String>,
+    /// The kernel's whole command line.
+    #[serde(default)]
+    pub cmdline: String,
+    #[serde(default)]
+    pub actions: Actions,
+    #[serde(default)]
+    pub disks: Vec<DiskSpec>,
+    #[serde(default)]
+    pub vifs: Vec<VifSpec>,
+    #[serde(default)]
+    pub localtime: bool,
+    #[serde(default)]
+    pub rtc_timeoffset: i32,
+    #[serde(default)]
+    pub tsc_mode: TscMode,
+    #[serde(default = "default_grant_frames")]
+    pub max_grant_frames: u32,
+    #[serde(default = "default_maptrack_frames")]
+    pub max_maptrack_frames: u32,
+    #[serde(default = "default_grant_version")]
+    pub max_grant_version: u32,
+    #[serde(default = "default_event_channels")]
+    pub max_event_channels: u32,
+    #[serde(default)]
+    pub nomigrate: bool,
+}
+
+// The defaults of xl 4.17.
+pub(crate) fn default_grant_frames() -> u32 {
+    64
+}
+pub(crate) fn default_maptrack_frames() -> u32 {
+    1024
+}
+pub(crate) fn default_grant_version() -> u32 {
+    2
+}
+pub(crate) fn default_event_channels() -> u32 {
+    1023
+}

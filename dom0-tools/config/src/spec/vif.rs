@@ -1,0 +1,233 @@
+//! Network interfaces, as in xl-network-configuration(5): `mac=...,bridge=...`, and what xm's files
+//! say besides (`type=ioemu`, `accel=`), which is taken and has no effect.
+
+use super::pair;
+use serde::{Deserialize, Serialize};
+
+/// One virtual interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VifSpec {
+    /// Chosen by the daemon when absent.
+    pub mac: Option<[u8; 6]>,
+    pub bridge: Option<String>,
+    pub gatewaydev: Option<String>,
+    /// The interface's name in the backend.
+    pub vifname: Option<String>,
+    pub script: Option<String>,
+    pub ip: Vec<String>,
+    pub backend: Option<String>,
+    pub model: Option<String>,
+    pub rate: Option<Rate>,
+    pub mtu: Option<u32>,
+    pub devid: Option<u32>,
+    /// Whether the guest may trust its backend.
+    pub trusted: Option<bool>,
+}
+
+/// A limit on what the guest sends: so many bytes in each interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub bytes: u64,
+    pub interval_us: u32,
+}
+
+/// Parses one specification; the empty one is an interface with all defaults.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn parse(text: &str) -> Result<VifSpec, String> {
+    let mut vif = VifSpec::default();
+    for word in text
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+    {
+        let (key, Some(value)) = pair(word) else {
+            return Err(format!("{word:?} is not of the form key=value"));
+        };
+        let text = Some(value.to_owned());
+        match key {
+            "mac" => vif.mac = Some(parse_mac(value)?),
+            "bridge" => vif.bridge = text,
+            "gatewaydev" => vif.gatewaydev = text,
+            "vifname" => vif.vifname = Some(check_ifname(value)?),
+            "script" => vif.script = text,
+            "ip" => vif.ip = value.split_whitespace().map(str::to_owned).collect(),
+            "backend" => vif.backend = text,
+            "model" => vif.model = text,
+            "rate" => vif.rate = Some(parse_rate(value)?),
+            "mtu" => vif.mtu = Some(number(key, value, 68, 65535)?),
+            "devid" => vif.devid = Some(number(key, value, 0, 0xffff)?),
+            "trusted" => vif.trusted = Some(number(key, value, 0, 1)? == 1),
+            "type" if matches!(value, "vif" | "ioemu" | "netfront") => {}
+            "type" => return Err(format!("type={value} is neither vif nor ioemu")),
+            // Accepted and without effect: emulated cards and accelerations of long ago.
+            "accel" | "policy" | "uuid" | "forwarddev" => {}
+            _ => return Err(format!("unknown vif option {key:?}")),
+        }
+    }
+    Ok(vif)
+}
+
+fn number(key: &str, value: &str, least: u32, most: u32) -> Result<u32, String> {
+    match value.parse::<u32>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!(
+            "{key}={value} is not a number from {least} to {most}"
+        )),
+    }
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6], String> {
+    let wrong = || format!("{text:?} is not a MAC address (as in 00:16:3e:12:34:56)");
+    let mut mac = [0; 6];
+    let mut parts = text.split([':', '-']);
+    for byte in &mut mac {
+        let part = parts.next().ok_or_else(wrong)?;
+        if part.is_empty() || part.len() > 2 || !part.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+    }
+    if parts.next().is_some() {
+        return Err(wrong());
+    }
+    if mac[0] & 1 != 0 {
+        return Err(format!(
+            "{text} is a multicast address: the first byte must be even"
+        ));
+    }
+    Ok(mac)
+}
+
+/// Linux takes names of 1 to 15 bytes without `/` or blanks.
+fn check_ifname(name: &str) -> Result<String, String> {
+    let good =
+        (1..=15).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic() && c != '/');
+    if good && name != "." && name != ".." {
+        Ok(name.to_owned())
+    } else {
+        Err(format!(
+            "vifname={name} is no interface name (1 to 15 characters)"
+        ))
+    }
+}
+
+/// `10Mb/s`, `250KB/s`, `1GB/s@20ms`: bits with a small b, bytes with a large one.
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    let wrong = || format!("rate={text} is not of the form 10Mb/s or 1MB/s@20ms");
+    let (amount, interval) = text.split_once('@').unwrap_or((text, "50ms"));
+    let amount = amount.strip_suffix("/s").ok_or_else(wrong)?;
+    let (digits, unit) = amount.split_at(
+        amount
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(wrong)?,
+    );
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let (scale, bits) = match unit {
+        "b" => (1, true),
+        "Kb" => (1000, true),
+        "Mb" => (1_000_000, true),
+        "Gb" => (1_000_000_000, true),
+        "B" => (1, false),
+        "KB" => (1000, false),
+        "MB" => (1_000_000, false),
+        "GB" => (1_000_000_000, false),
+        _ => return Err(wrong()),
+    };
+    let per_second = number.checked_mul(scale).ok_or_else(wrong)? / if bits { 8 } else { 1 };
+    let (digits, scale) = match interval {
+        i if i.ends_with("us") => (i.trim_end_matches("us"), 1),
+        i if i.ends_with("ms") => (i.trim_end_matches("ms"), 1000),
+        i => (i.strip_suffix('s').ok_or_else(wrong)?, 1_000_000),
+    };
+    let interval: u32 = digits
+        .parse::<u32>()
+        .ok()
+        .and_then(|n| n.checked_mul(scale))
+        .ok_or_else(wrong)?;
+    let bytes = u64::try_from(u128::from(per_second) * u128::from(interval) / 1_000_000)
+        .map_err(|_| wrong())?;
+    if bytes == 0 {
+        return Err(format!("rate={text} lets nothing through"));
+    }
+    Ok(Rate {
+        bytes,
+        interval_us: interval,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn usual_interfaces() {
+        assert_eq!(parse(""), Ok(VifSpec::default()));
+        let vif = parse(
+            "mac=00:16:3e:01:02:0a, bridge=xenbr0,vifname=web0,ip=10.0.0.1 10.0.0.2,mtu=1500",
+        )
+        .expect("a vif");
+        assert_eq!(vif.mac, Some([0, 0x16, 0x3e, 1, 2, 10]));
+        assert_eq!(vif.bridge.as_deref(), Some("xenbr0"));
+        assert_eq!(vif.ip, ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(
+            (vif.mtu, vif.vifname.as_deref()),
+            (Some(1500), Some("web0"))
+        );
+    }
+
+    #[test]
+    fn the_old_spelling_is_taken() {
+        let vif = parse("type=ioemu, mac=00-16-3e-0-0-1, bridge=br0, accel=x").expect("a vif");
+        assert_eq!(vif.mac, Some([0, 0x16, 0x3e, 0, 0, 1]));
+    }
+
+    #[test]
+    fn rates() {
+        let rate = |text| parse(text).map(|vif| vif.rate.map(|r| (r.bytes, r.interval_us)));
+        assert_eq!(rate("rate=10Mb/s"), Ok(Some((62_500, 50_000))));
+        assert_eq!(rate("rate=1MB/s@20ms"), Ok(Some((20_000, 20_000))));
+        assert_eq!(rate("rate=250KB/s@1s"), Ok(Some((250_000, 1_000_000))));
+        for bad in [
+            "rate=fast",
+            "rate=10",
+            "rate=10Mb",
+            "rate=1b/s",
+            "rate=9999999999999999999GB/s",
+            "rate=1MB/s@x",
+        ] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for text in [
+            "mac=1:2:3",
+            "mac=01:00:00:00:00:00",
+            "colour=red",
+            "alone",
+            "vifname=a/b",
+            "type=x",
+            "mtu=1",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,60}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn no_rate_panics(text in "[0-9]{0,20}[KMGbB]{0,2}/?s?@?[0-9]{0,11}[mu]?s?") {
+            let _ = parse(&format!("rate={text}"));
+        }
+    }
+}
