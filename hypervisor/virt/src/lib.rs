@@ -1,1 +1,23 @@
+//! Virtual CPUs: the vendor-neutral back-end trait with its AMD-V implementation, the instruction
+//! emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR policy, and
+//! the interrupt controllers and PCI configuration space that a guest sees.
+//!
+//! `unsafe` is confined to `svm::insn`, `svm::run` and `fpu`: the instructions themselves.
+#![no_std]
 
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod backend;
+pub mod dev;
+pub mod fpu;
+pub mod platform;
+pub mod start;
+pub mod svm;
+pub mod x86;
+
+pub use backend::{
+    BoxedVcpu, CpuMode, Event, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment, VcpuBackend,
+};
+pub use platform::{DomainControls, PhysCpu, Platform, VirtError};

@@ -1,0 +1,404 @@
+//! What the rest of the hypervisor knows of a virtual CPU: registers, exits, events, and the trait
+//! that AMD-V (`svm`) and VT-x implement.
+//!
+//! Register values are the guest's view: bits which the hardware needs and the guest must not see
+//! (such as EFER.SVME) never leave the back end.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use oxen_types::{Gaddr, Maddr};
+
+use crate::fpu::Fpu;
+use crate::platform::PhysCpu;
+
+/// The general registers, in the order of their encoding in instructions.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Gprs {
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rbx: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+}
+
+impl Gprs {
+    /// By number; only the low four bits of it count.
+    pub fn get(&self, number: u8) -> u64 {
+        match number & 15 {
+            0 => self.rax,
+            1 => self.rcx,
+            2 => self.rdx,
+            3 => self.rbx,
+            4 => self.rsp,
+            5 => self.rbp,
+            6 => self.rsi,
+            7 => self.rdi,
+            8 => self.r8,
+            9 => self.r9,
+            10 => self.r10,
+            11 => self.r11,
+            12 => self.r12,
+            13 => self.r13,
+            14 => self.r14,
+            _ => self.r15,
+        }
+    }
+
+    pub fn set(&mut self, number: u8, value: u64) {
+        let slot = match number & 15 {
+            0 => &mut self.rax,
+            1 => &mut self.rcx,
+            2 => &mut self.rdx,
+            3 => &mut self.rbx,
+            4 => &mut self.rsp,
+            5 => &mut self.rbp,
+            6 => &mut self.rsi,
+            7 => &mut self.rdi,
+            8 => &mut self.r8,
+            9 => &mut self.r9,
+            10 => &mut self.r10,
+            11 => &mut self.r11,
+            12 => &mut self.r12,
+            13 => &mut self.r13,
+            14 => &mut self.r14,
+            _ => &mut self.r15,
+        };
+        *slot = value;
+    }
+
+    /// EDX:EAX, as MSR instructions and XSETBV pass a value.
+    pub fn edx_eax(&self) -> u64 {
+        (self.rdx << 32) | (self.rax & 0xffff_ffff)
+    }
+
+    pub fn set_edx_eax(&mut self, value: u64) {
+        self.rax = value & 0xffff_ffff;
+        self.rdx = value >> 32;
+    }
+}
+
+/// A register outside the general ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reg {
+    Rip,
+    Rflags,
+    Cr0,
+    Cr2,
+    Cr3,
+    Cr4,
+    /// The task priority as MOV CR8 sees it, 0 to 15.
+    Cr8,
+    Dr0,
+    Dr1,
+    Dr2,
+    Dr3,
+    Dr6,
+    Dr7,
+    Xcr0,
+    Efer,
+    Star,
+    Lstar,
+    Cstar,
+    Sfmask,
+    KernelGsBase,
+    SysenterCs,
+    SysenterEsp,
+    SysenterEip,
+    Pat,
+    TscAux,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegReg {
+    Es,
+    Cs,
+    Ss,
+    Ds,
+    Fs,
+    Gs,
+    Ldtr,
+    Tr,
+    Gdtr,
+    Idtr,
+}
+
+impl SegReg {
+    pub const ALL: [Self; 10] = [
+        Self::Es,
+        Self::Cs,
+        Self::Ss,
+        Self::Ds,
+        Self::Fs,
+        Self::Gs,
+        Self::Ldtr,
+        Self::Tr,
+        Self::Gdtr,
+        Self::Idtr,
+    ];
+}
+
+/// A segment with its hidden part. `attr` is packed as in a VMCB: bits 0-7 are descriptor bits
+/// 40-47 (type, S, DPL, P), bits 8-11 are descriptor bits 52-55 (AVL, L, D/B, G).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Segment {
+    pub selector: u16,
+    pub attr: u16,
+    pub limit: u32,
+    pub base: u64,
+}
+
+impl Segment {
+    pub const fn new(selector: u16, attr: u16, limit: u32, base: u64) -> Self {
+        Self {
+            selector,
+            attr,
+            limit,
+            base,
+        }
+    }
+    pub const fn long(&self) -> bool {
+        self.attr & (1 << 9) != 0
+    }
+    /// The D/B bit: 32-bit by default.
+    pub const fn big(&self) -> bool {
+        self.attr & (1 << 10) != 0
+    }
+}
+
+/// How instructions are decoded: by the CS and EFER of the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuMode {
+    /// Real or virtual-8086: segment bases are selectors * 16 at the time of loading.
+    Real16,
+    Prot16,
+    Prot32,
+    Long64,
+}
+
+impl CpuMode {
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Real16 | Self::Prot16 => 16,
+            Self::Prot32 => 32,
+            Self::Long64 => 64,
+        }
+    }
+}
+
+/// What is delivered to the guest at its next entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    Interrupt(u8),
+    Nmi,
+    Exception { vector: u8, code: Option<u32> },
+}
+
+impl Event {
+    pub const UD: Self = Self::Exception {
+        vector: 6,
+        code: None,
+    };
+    pub const GP: Self = Self::Exception {
+        vector: 13,
+        code: Some(0),
+    };
+    pub const MC: Self = Self::Exception {
+        vector: 18,
+        code: None,
+    };
+    pub const DB: Self = Self::Exception {
+        vector: 1,
+        code: None,
+    };
+    /// CR2 is the caller's to set.
+    pub const fn page_fault(code: u32) -> Self {
+        Self::Exception {
+            vector: 14,
+            code: Some(code),
+        }
+    }
+}
+
+/// An IN, OUT, INS or OUTS that the port bitmap did not allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IoExit {
+    pub port: u16,
+    /// 1, 2 or 4 bytes.
+    pub size: u8,
+    pub input: bool,
+    pub string: bool,
+    pub rep: bool,
+    pub next_rip: u64,
+}
+
+/// An access to guest physical memory that the nested tables do not allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NestedFault {
+    pub gpa: Gaddr,
+    pub write: bool,
+    pub fetch: bool,
+    /// A translation is there: its rights were not enough.
+    pub present: bool,
+    /// It was the walk of the guest's own page tables that faulted, not the access.
+    pub table_walk: bool,
+}
+
+/// Why the guest stopped. What a back end can settle alone (debug registers, the exceptions that
+/// are intercepted only to keep the CPU interruptible) does not appear here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// An interrupt for the host is pending; it is taken when the caller opens interrupts.
+    ExternalInterrupt,
+    /// The host's NMI or machine check handler has run, or runs as soon as we leave `run`.
+    HostNmi,
+    HostMachineCheck,
+    /// The guest can take an interrupt now (after `request_interrupt_window`).
+    InterruptWindow,
+    /// The guest leaves its NMI handler.
+    NmiWindow,
+    Hlt,
+    Pause,
+    Cpuid,
+    Rdmsr,
+    Wrmsr,
+    Xsetbv,
+    Hypercall,
+    Io(IoExit),
+    NestedFault(NestedFault),
+    Rdpmc,
+    Invd,
+    Wbinvd,
+    Monitor,
+    Mwait,
+    /// VMRUN and its kin, SKINIT, INVLPGA: not offered, #UD.
+    VirtInstruction,
+    /// Reserved for exceptions that a caller asks to see.
+    Exception {
+        vector: u8,
+        code: u64,
+        addr: u64,
+    },
+    /// Triple fault.
+    Shutdown,
+    /// The hardware refused the state that we entered with: a bug of ours, or a state set by a
+    /// toolstack. The domain cannot go on.
+    InvalidState,
+    Unknown {
+        code: u64,
+        info1: u64,
+        info2: u64,
+    },
+}
+
+/// One virtual CPU of some vendor's hardware.
+///
+/// Life: `reset` (or a start function of `crate::start`), `set_nested_root`, `set_tsc_offset`;
+/// then on a physical CPU `load`, any number of `run`s, `unload`. Registers may be read and set
+/// while it is loaded, between runs, or while it is not.
+pub trait VcpuBackend: Send {
+    fn gprs(&self) -> &Gprs;
+    fn gprs_mut(&mut self) -> &mut Gprs;
+    fn get(&self, reg: Reg) -> u64;
+    /// Sets a register without the checks an instruction would make: `crate::policy` has those.
+    fn set(&mut self, reg: Reg, value: u64);
+    fn segment(&self, reg: SegReg) -> Segment;
+    fn set_segment(&mut self, reg: SegReg, segment: Segment);
+    fn cpl(&self) -> u8;
+    fn fpu(&self) -> &Fpu;
+    /// While loaded, the registers of the CPU are the truth and this is a stale copy.
+    fn fpu_mut(&mut self) -> &mut Fpu;
+
+    /// Takes the physical CPU: FPU, debug registers, TSC_AUX.
+    fn load(&mut self, cpu: &mut PhysCpu);
+    /// Gives it up; afterwards the vcpu can be loaded anywhere.
+    fn unload(&mut self, cpu: &mut PhysCpu);
+    /// Enters the guest once, with interrupts off on entry and on return. A pending host interrupt
+    /// ends the entry and stays pending.
+    fn run(&mut self, cpu: &mut PhysCpu) -> Exit;
+
+    /// The event for the next entry; replaces one that is not delivered yet.
+    fn inject(&mut self, event: Event);
+    /// Is an event waiting to be delivered at the next entry?
+    fn event_pending(&self) -> bool;
+    fn can_take_interrupt(&self) -> bool;
+    fn can_take_nmi(&self) -> bool;
+    /// Asks for `Exit::InterruptWindow` as soon as the guest can take an interrupt.
+    fn request_interrupt_window(&mut self, on: bool);
+
+    /// Bytes of the instruction that caused the exit, if the hardware tells.
+    fn insn_len(&self) -> Option<u8>;
+    /// The bytes of the instruction at the exit, if the hardware fetched them.
+    fn insn_bytes(&self) -> &[u8];
+    /// Steps over an instruction that was emulated: also ends an interrupt shadow.
+    fn advance_rip(&mut self, len: u8);
+
+    /// Guest TSC = host TSC + offset.
+    fn set_tsc_offset(&mut self, offset: u64);
+    fn tsc_offset(&self) -> u64;
+    fn set_nested_root(&mut self, root: Maddr);
+    /// Forget this vcpu's translations before its next entry.
+    fn flush_tlb(&mut self);
+    /// The state after INIT, interrupts and events dropped. FPU, MSRs and debug state as after a
+    /// reset if `cold`.
+    fn reset(&mut self, cold: bool);
+    fn dump(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+/// Conveniences over the trait's primitive accessors.
+impl dyn VcpuBackend + '_ {
+    pub fn rip(&self) -> u64 {
+        self.get(Reg::Rip)
+    }
+    pub fn cs(&self) -> Segment {
+        self.segment(SegReg::Cs)
+    }
+    pub fn paging(&self) -> bool {
+        self.get(Reg::Cr0) & crate::x86::CR0_PG != 0
+    }
+    /// Long mode is active (64-bit or compatibility).
+    pub fn long_mode(&self) -> bool {
+        self.get(Reg::Efer) & crate::x86::EFER_LMA != 0
+    }
+    pub fn mode(&self) -> CpuMode {
+        let cs = self.cs();
+        if self.get(Reg::Cr0) & crate::x86::CR0_PE == 0
+            || self.get(Reg::Rflags) & crate::x86::RFLAGS_VM != 0
+        {
+            CpuMode::Real16
+        } else if self.long_mode() && cs.long() {
+            CpuMode::Long64
+        } else if cs.big() {
+            CpuMode::Prot32
+        } else {
+            CpuMode::Prot16
+        }
+    }
+    /// The linear address of the instruction at the exit.
+    pub fn linear_rip(&self) -> u64 {
+        match self.mode() {
+            CpuMode::Long64 => self.rip(),
+            _ => self.cs().base.wrapping_add(self.rip()) & 0xffff_ffff,
+        }
+    }
+}
+
+impl fmt::Debug for dyn VcpuBackend + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dump(f)
+    }
+}
+
+pub type BoxedVcpu = Box<dyn VcpuBackend>;

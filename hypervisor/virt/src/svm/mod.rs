@@ -1,0 +1,22 @@
+//! AMD-V: AMD64 Architecture Programmer's Manual, volume 2, chapter 15 and appendix B and C.
+//!
+//! Layers, from below: `insn` (the instructions), `vmcb` (the layout), `switch` (the entry in
+//! assembly), `caps`, `asid`, `bitmap` (what a CPU and a domain own), `vcpu` (the back end),
+//! `exit` (exit codes to `Exit`).
+
+mod asid;
+mod bitmap;
+mod caps;
+mod cpu;
+mod dump;
+mod exit;
+mod insn;
+mod intercept;
+mod switch;
+mod vcpu;
+mod vmcb;
+
+pub use bitmap::SvmDomain;
+pub use caps::SvmCaps;
+pub use cpu::SvmCpu;
+pub use vcpu::SvmVcpu;

@@ -1,0 +1,628 @@
+//! The AMD-V back end: one virtual CPU as a VMCB with what the VMCB does not hold.
+#![allow(unsafe_code, reason = "enters the guest; writes TSC_AUX")]
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+
+use oxen_types::Maddr;
+use zerocopy::FromZeros;
+
+use super::asid::AsidTag;
+use super::bitmap::SvmDomain;
+use super::caps::{SvmCaps, SvmFeatures};
+use super::intercept::{self, g1};
+use super::vmcb::{self, Clean, TLB_FLUSH_ALL, TLB_FLUSH_ASID, TLB_KEEP, Vmcb, VmcbSeg, int_ctl};
+use super::{SvmCpu, exit, insn, switch};
+use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
+use crate::fpu::Fpu;
+use crate::platform::{PhysCpu, Platform, Quirks, ToMaddr, VirtError};
+use crate::x86::{CR0_ET, EFER_SVME, MSR_TSC_AUX, PAT_RESET, RFLAGS_FIXED, RFLAGS_IF};
+
+/// PAUSEs closer together than the threshold (in cycles) count; this many exit.
+const PAUSE_COUNT: u16 = 3000;
+const PAUSE_THRESHOLD: u16 = 128;
+const SHADOW: u64 = 1;
+const DR6_RESET: u64 = 0xffff_0ff0;
+const DR7_RESET: u64 = 0x400;
+/// Low bits of DR7 that enable breakpoints.
+const DR7_ENABLES: u64 = 0xff;
+
+pub struct SvmVcpu {
+    /// RAX and RSP travel through the VMCB.
+    regs: Gprs,
+    vmcb: Box<Vmcb>,
+    vmcb_maddr: Maddr,
+    caps: SvmCaps,
+    quirks: Quirks,
+    /// Parts of the VMCB unchanged since the last exit on this CPU.
+    clean: Clean,
+    tag: AsidTag,
+    flush_asid: bool,
+    fpu: Fpu,
+    /// DR0-3, while the CPU does not hold them.
+    dr: [u64; 4],
+    dr_loaded: bool,
+    tsc_aux: u64,
+    loaded: bool,
+    /// Between the delivery of an NMI and the guest's IRET.
+    nmi_blocked: bool,
+    /// Keeps the maps alive that the VMCB points to.
+    _domain: Arc<SvmDomain>,
+}
+
+impl SvmVcpu {
+    pub fn new(
+        platform: &Platform,
+        domain: Arc<SvmDomain>,
+        to_maddr: ToMaddr,
+    ) -> Result<Self, VirtError> {
+        let mut vmcb = Vmcb::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+        // The CPU reads and writes it behind the compiler's back, during `enter`.
+        let vmcb_maddr = to_maddr(core::ptr::from_mut::<Vmcb>(&mut vmcb).expose_provenance());
+        let caps = platform.svm;
+        let c = &mut vmcb.control;
+        c.exceptions = intercept::EXCEPTIONS;
+        c.general1 = g1::ALWAYS;
+        c.general2 = intercept::G2_ALWAYS;
+        c.general3 = if caps.invlpgb {
+            intercept::G3_INVLPGB
+        } else {
+            0
+        };
+        c.dr_read = intercept::DR_ALL;
+        c.dr_write = intercept::DR_ALL;
+        if caps.has(SvmFeatures::PAUSE_FILTER) {
+            c.general1 |= g1::PAUSE;
+            c.pause_count = PAUSE_COUNT;
+            if caps.has(SvmFeatures::PAUSE_THRESHOLD) {
+                c.pause_threshold = PAUSE_THRESHOLD;
+            }
+        }
+        c.iopm = domain.io_map().raw();
+        c.msrpm = domain.msr_map().raw();
+        c.int_ctl = int_ctl::MASKING;
+        c.nested_ctl = 1;
+        let mut vcpu = Self {
+            regs: Gprs::default(),
+            vmcb,
+            vmcb_maddr,
+            caps,
+            quirks: platform.quirks,
+            clean: Clean::empty(),
+            tag: AsidTag::NONE,
+            flush_asid: false,
+            fpu: Fpu::new(platform.fpu)?,
+            dr: [0; 4],
+            dr_loaded: false,
+            tsc_aux: 0,
+            loaded: false,
+            nmi_blocked: false,
+            _domain: domain,
+        };
+        vcpu.reset(true);
+        Ok(vcpu)
+    }
+
+    fn enter(&mut self, cpu: &mut SvmCpu) {
+        if !cpu.asids.is_current(self.tag) {
+            self.tag = cpu.asids.allocate();
+            self.vmcb.control.asid = self.tag.asid();
+            self.clean.remove(Clean::ASID);
+            self.flush_asid = false;
+        }
+        let flush_asid = core::mem::take(&mut self.flush_asid);
+        let (c, s) = (&mut self.vmcb.control, &mut self.vmcb.save);
+        c.tlb_control = if cpu.asids.take_flush() {
+            TLB_FLUSH_ALL
+        } else if flush_asid {
+            TLB_FLUSH_ASID
+        } else {
+            TLB_KEEP
+        };
+        c.clean = if self.caps.has(SvmFeatures::CLEAN_BITS) {
+            self.clean.bits()
+        } else {
+            0
+        };
+        (s.rax, s.rsp) = (self.regs.rax, self.regs.rsp);
+        // SAFETY: SVM is on, or there would be no `SvmCpu`, which holds this CPU's saved state;
+        // the VMCB is ours, initialised by `new`, and `&mut self` keeps others off it; the nested
+        // root is the caller's p2m (`set_nested_root`); `load` put the guest's FPU state in.
+        unsafe { switch::enter(&mut self.regs, self.vmcb_maddr.raw(), cpu.host.raw()) };
+        let (c, s) = (&mut self.vmcb.control, &self.vmcb.save);
+        (self.regs.rax, self.regs.rsp) = (s.rax, s.rsp);
+        c.event_inj = 0;
+        self.clean = Clean::all();
+    }
+
+    /// An event whose delivery the exit interrupted is delivered again at the next entry. Software
+    /// interrupts are not: RIP is still at the instruction, which runs again.
+    fn requeue_interrupted_event(&mut self) {
+        let c = &mut self.vmcb.control;
+        c.event_inj = interrupted_event(c.exit_int_info, self.quirks).unwrap_or(0);
+    }
+
+    fn load_debug_registers(&mut self) {
+        let [dr0, dr1, dr2, dr3] = self.dr;
+        insn::write_dr0(dr0);
+        insn::write_dr1(dr1);
+        insn::write_dr2(dr2);
+        insn::write_dr3(dr3);
+        self.dr_loaded = true;
+        self.set_dr_intercepts(0);
+    }
+
+    fn save_debug_registers(&mut self) {
+        self.dr = [
+            insn::read_dr0(),
+            insn::read_dr1(),
+            insn::read_dr2(),
+            insn::read_dr3(),
+        ];
+        self.dr_loaded = false;
+        self.set_dr_intercepts(intercept::DR_ALL);
+    }
+
+    fn set_dr_intercepts(&mut self, mask: u16) {
+        self.vmcb.control.dr_read = mask;
+        self.vmcb.control.dr_write = mask;
+        self.clean.remove(Clean::INTERCEPTS);
+    }
+
+    fn set_dr(&mut self, index: usize, value: u64) {
+        let loaded = self.dr_loaded;
+        if loaded {
+            self.save_debug_registers();
+        }
+        if let Some(slot) = self.dr.get_mut(index) {
+            *slot = value;
+        }
+        if loaded {
+            self.load_debug_registers();
+        }
+    }
+
+    fn dr(&self, index: usize) -> u64 {
+        match (self.dr_loaded, index) {
+            (false, _) => self.dr.get(index).copied().unwrap_or(0),
+            (true, 0) => insn::read_dr0(),
+            (true, 1) => insn::read_dr1(),
+            (true, 2) => insn::read_dr2(),
+            (true, _) => insn::read_dr3(),
+        }
+    }
+
+    fn intercept(&mut self, bit: u32, on: bool) {
+        let general1 = &mut self.vmcb.control.general1;
+        let new = if on {
+            *general1 | bit
+        } else {
+            *general1 & !bit
+        };
+        if new != *general1 {
+            *general1 = new;
+            self.clean.remove(Clean::INTERCEPTS);
+        }
+    }
+
+    fn write_tsc_aux(&self) {
+        if self.caps.tsc_aux {
+            // SAFETY: the MSR exists, and the hypervisor does not use it.
+            unsafe { insn::wrmsr(MSR_TSC_AUX, self.tsc_aux & 0xffff_ffff) };
+        }
+    }
+
+    fn seg(&self, reg: SegReg) -> &VmcbSeg {
+        let s = &self.vmcb.save;
+        match reg {
+            SegReg::Es => &s.es,
+            SegReg::Cs => &s.cs,
+            SegReg::Ss => &s.ss,
+            SegReg::Ds => &s.ds,
+            SegReg::Fs => &s.fs,
+            SegReg::Gs => &s.gs,
+            SegReg::Ldtr => &s.ldtr,
+            SegReg::Tr => &s.tr,
+            SegReg::Gdtr => &s.gdtr,
+            SegReg::Idtr => &s.idtr,
+        }
+    }
+}
+
+/// EVENTINJ for what EXITINTINFO tells, if it is to be delivered again.
+fn interrupted_event(info: u64, quirks: Quirks) -> Option<u64> {
+    use vmcb::event::{EXCEPTION, HAS_CODE, INTERRUPT, NMI, SOFT, TYPE_MASK, VALID};
+    if info & VALID == 0 {
+        return None;
+    }
+    let vector = info & 0xff;
+    match info & TYPE_MASK {
+        SOFT => None,
+        // The emulator calls everything an exception, which it would then refuse to inject.
+        EXCEPTION if quirks.event_type_lost && vector == 2 => Some(NMI | VALID | vector),
+        EXCEPTION if quirks.event_type_lost && vector >= 32 => Some(INTERRUPT | VALID | vector),
+        // INT3 and INTO: instructions too.
+        EXCEPTION if vector == 3 || vector == 4 => None,
+        kind => {
+            let code = if info & HAS_CODE != 0 {
+                info & !0xffff_ffff | HAS_CODE
+            } else {
+                0
+            };
+            Some(code | kind | VALID | vector)
+        }
+    }
+}
+
+/// EVENTINJ for an event of ours.
+fn encode_event(event: Event) -> u64 {
+    use vmcb::event::{EXCEPTION, HAS_CODE, INTERRUPT, NMI, VALID};
+    VALID
+        | match event {
+            Event::Interrupt(vector) => INTERRUPT | u64::from(vector),
+            Event::Nmi => NMI | 2,
+            Event::Exception { vector, code: None } => EXCEPTION | u64::from(vector),
+            Event::Exception {
+                vector,
+                code: Some(code),
+            } => EXCEPTION | u64::from(vector) | HAS_CODE | u64::from(code) << 32,
+        }
+}
+
+impl VcpuBackend for SvmVcpu {
+    fn gprs(&self) -> &Gprs {
+        &self.regs
+    }
+
+    fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.regs
+    }
+
+    fn get(&self, reg: Reg) -> u64 {
+        let (c, s) = (&self.vmcb.control, &self.vmcb.save);
+        match reg {
+            Reg::Rip => s.rip,
+            Reg::Rflags => s.rflags,
+            Reg::Cr0 => s.cr0,
+            Reg::Cr2 => s.cr2,
+            Reg::Cr3 => s.cr3,
+            Reg::Cr4 => s.cr4,
+            Reg::Cr8 => c.int_ctl & int_ctl::TPR_MASK,
+            Reg::Dr0 => self.dr(0),
+            Reg::Dr1 => self.dr(1),
+            Reg::Dr2 => self.dr(2),
+            Reg::Dr3 => self.dr(3),
+            Reg::Dr6 => s.dr6,
+            Reg::Dr7 => s.dr7,
+            Reg::Xcr0 => self.fpu.xcr0(),
+            Reg::Efer => s.efer & !EFER_SVME,
+            Reg::Star => s.star,
+            Reg::Lstar => s.lstar,
+            Reg::Cstar => s.cstar,
+            Reg::Sfmask => s.sfmask,
+            Reg::KernelGsBase => s.kernel_gs_base,
+            Reg::SysenterCs => s.sysenter_cs,
+            Reg::SysenterEsp => s.sysenter_esp,
+            Reg::SysenterEip => s.sysenter_eip,
+            Reg::Pat => s.pat,
+            Reg::TscAux => self.tsc_aux,
+        }
+    }
+
+    fn set(&mut self, reg: Reg, value: u64) {
+        let (c, s) = (&mut self.vmcb.control, &mut self.vmcb.save);
+        let dirty = match reg {
+            Reg::Cr0 | Reg::Cr3 | Reg::Cr4 | Reg::Efer => Clean::CRX,
+            Reg::Cr2 => Clean::CR2,
+            Reg::Cr8 => Clean::TPR,
+            Reg::Dr6 | Reg::Dr7 => Clean::DRX,
+            Reg::Pat => Clean::NESTED,
+            _ => Clean::empty(),
+        };
+        self.clean.remove(dirty);
+        match reg {
+            Reg::Rip => s.rip = value,
+            Reg::Rflags => s.rflags = value | RFLAGS_FIXED,
+            Reg::Cr0 => s.cr0 = value | CR0_ET,
+            Reg::Cr2 => s.cr2 = value,
+            Reg::Cr3 => s.cr3 = value,
+            Reg::Cr4 => s.cr4 = value,
+            Reg::Cr8 => {
+                c.int_ctl = c.int_ctl & !int_ctl::TPR_MASK | value & int_ctl::TPR_MASK;
+            }
+            Reg::Dr0 => self.set_dr(0, value),
+            Reg::Dr1 => self.set_dr(1, value),
+            Reg::Dr2 => self.set_dr(2, value),
+            Reg::Dr3 => self.set_dr(3, value),
+            // VMRUN refuses upper halves that are not zero.
+            Reg::Dr6 => s.dr6 = value & 0xffff_ffff,
+            Reg::Dr7 => s.dr7 = value & 0xffff_ffff | DR7_RESET,
+            Reg::Xcr0 if self.loaded => self.fpu.set_xcr0_loaded(value),
+            Reg::Xcr0 => self.fpu.set_xcr0(value),
+            Reg::Efer => s.efer = value | EFER_SVME,
+            Reg::Star => s.star = value,
+            Reg::Lstar => s.lstar = value,
+            Reg::Cstar => s.cstar = value,
+            Reg::Sfmask => s.sfmask = value,
+            Reg::KernelGsBase => s.kernel_gs_base = value,
+            Reg::SysenterCs => s.sysenter_cs = value,
+            Reg::SysenterEsp => s.sysenter_esp = value,
+            Reg::SysenterEip => s.sysenter_eip = value,
+            Reg::Pat => s.pat = value,
+            Reg::TscAux => {
+                self.tsc_aux = value;
+                if self.loaded {
+                    self.write_tsc_aux();
+                }
+            }
+        }
+    }
+
+    fn segment(&self, reg: SegReg) -> Segment {
+        (*self.seg(reg)).into()
+    }
+
+    fn set_segment(&mut self, reg: SegReg, segment: Segment) {
+        let s = &mut self.vmcb.save;
+        let slot = match reg {
+            SegReg::Es => &mut s.es,
+            SegReg::Cs => &mut s.cs,
+            SegReg::Ss => {
+                // The CPL is a field of its own, and the DPL of SS is what it follows.
+                s.cpl = (segment.attr >> 5) as u8 & 3;
+                &mut s.ss
+            }
+            SegReg::Ds => &mut s.ds,
+            SegReg::Fs => &mut s.fs,
+            SegReg::Gs => &mut s.gs,
+            SegReg::Ldtr => &mut s.ldtr,
+            SegReg::Tr => &mut s.tr,
+            SegReg::Gdtr => &mut s.gdtr,
+            SegReg::Idtr => &mut s.idtr,
+        };
+        *slot = segment.into();
+        self.clean.remove(match reg {
+            SegReg::Gdtr | SegReg::Idtr => Clean::DT,
+            _ => Clean::SEG,
+        });
+    }
+
+    fn cpl(&self) -> u8 {
+        self.vmcb.save.cpl
+    }
+
+    fn fpu(&self) -> &Fpu {
+        &self.fpu
+    }
+
+    fn fpu_mut(&mut self) -> &mut Fpu {
+        &mut self.fpu
+    }
+
+    fn load(&mut self, _cpu: &mut PhysCpu) {
+        // Another VMCB, or this one elsewhere, may have run since.
+        self.clean = Clean::empty();
+        self.fpu.load();
+        self.write_tsc_aux();
+        if self.vmcb.save.dr7 & DR7_ENABLES != 0 {
+            self.load_debug_registers();
+        }
+        self.loaded = true;
+    }
+
+    fn unload(&mut self, _cpu: &mut PhysCpu) {
+        if self.dr_loaded {
+            self.save_debug_registers();
+        }
+        self.fpu.save();
+        self.loaded = false;
+    }
+
+    fn run(&mut self, cpu: &mut PhysCpu) -> Exit {
+        let PhysCpu::Svm(cpu) = cpu;
+        // Ends: a pending host interrupt turns any entry into an exit.
+        loop {
+            self.enter(cpu);
+            self.requeue_interrupted_event();
+            match self.vmcb.control.exit_code {
+                code if exit::is_debug_register(code) => self.load_debug_registers(),
+                exit::EXCEPTION_DB => self.inject(Event::DB),
+                exit::EXCEPTION_AC => {
+                    self.inject(Event::Exception {
+                        vector: 17,
+                        code: Some(0),
+                    });
+                }
+                exit::VINTR => {
+                    self.request_interrupt_window(false);
+                    return Exit::InterruptWindow;
+                }
+                exit::IRET => {
+                    // The IRET has not run yet: hold the next NMI back for one instruction.
+                    self.intercept(g1::IRET, false);
+                    self.nmi_blocked = false;
+                    self.vmcb.control.int_state |= SHADOW;
+                    return Exit::NmiWindow;
+                }
+                _ => return exit::decode(&self.vmcb.control),
+            }
+        }
+    }
+
+    fn inject(&mut self, event: Event) {
+        self.vmcb.control.event_inj = encode_event(event);
+        if event == Event::Nmi {
+            self.nmi_blocked = true;
+            self.intercept(g1::IRET, true);
+        }
+    }
+
+    fn event_pending(&self) -> bool {
+        self.vmcb.control.event_inj & vmcb::event::VALID != 0
+    }
+
+    fn can_take_interrupt(&self) -> bool {
+        self.vmcb.save.rflags & RFLAGS_IF != 0
+            && self.vmcb.control.int_state & SHADOW == 0
+            && !self.event_pending()
+    }
+
+    fn can_take_nmi(&self) -> bool {
+        !self.nmi_blocked && self.vmcb.control.int_state & SHADOW == 0 && !self.event_pending()
+    }
+
+    fn request_interrupt_window(&mut self, on: bool) {
+        // A virtual interrupt that is never delivered: its intercept tells when it could be.
+        const WINDOW: u64 = int_ctl::V_IRQ | int_ctl::PRIO_MAX | int_ctl::IGNORE_TPR;
+        let c = &mut self.vmcb.control;
+        let new = if on {
+            c.int_ctl | WINDOW
+        } else {
+            c.int_ctl & !WINDOW
+        };
+        if new != c.int_ctl {
+            c.int_ctl = new;
+            self.clean.remove(Clean::TPR);
+        }
+        self.intercept(g1::VINTR, on);
+    }
+
+    fn insn_len(&self) -> Option<u8> {
+        if !self.caps.has(SvmFeatures::NEXT_RIP) {
+            return None;
+        }
+        let len = self.vmcb.control.next_rip.checked_sub(self.vmcb.save.rip)?;
+        (1..=15).contains(&len).then_some(len as u8)
+    }
+
+    fn insn_bytes(&self) -> &[u8] {
+        let c = &self.vmcb.control;
+        if self.caps.has(SvmFeatures::DECODE_ASSISTS) {
+            c.insn.get(..usize::from(c.fetched & 15)).unwrap_or(&[])
+        } else {
+            &[]
+        }
+    }
+
+    fn advance_rip(&mut self, len: u8) {
+        let s = &mut self.vmcb.save;
+        s.rip = s.rip.wrapping_add(u64::from(len));
+        self.vmcb.control.int_state &= !SHADOW;
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.vmcb.control.tsc_offset = offset;
+        self.clean.remove(Clean::INTERCEPTS);
+    }
+
+    fn tsc_offset(&self) -> u64 {
+        self.vmcb.control.tsc_offset
+    }
+
+    fn set_nested_root(&mut self, root: Maddr) {
+        self.vmcb.control.nested_cr3 = root.raw();
+        self.clean.remove(Clean::NESTED);
+        self.flush_tlb();
+    }
+
+    fn flush_tlb(&mut self) {
+        if self.caps.has(SvmFeatures::FLUSH_BY_ASID) {
+            self.flush_asid = true;
+        } else {
+            self.tag = AsidTag::NONE;
+        }
+    }
+
+    fn reset(&mut self, cold: bool) {
+        self.regs = Gprs::default();
+        self.request_interrupt_window(false);
+        self.intercept(g1::IRET, false);
+        self.nmi_blocked = false;
+        self.vmcb.control.event_inj = 0;
+        self.vmcb.control.int_state = 0;
+        let data = Segment::new(0, 0x93, 0xffff, 0);
+        for reg in [SegReg::Es, SegReg::Ss, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
+            self.set_segment(reg, data);
+        }
+        self.set_segment(SegReg::Cs, Segment::new(0xf000, 0x9b, 0xffff, 0xffff_0000));
+        self.set_segment(SegReg::Ldtr, Segment::new(0, 0x82, 0xffff, 0));
+        self.set_segment(SegReg::Tr, Segment::new(0, 0x8b, 0xffff, 0));
+        self.set_segment(SegReg::Gdtr, Segment::new(0, 0, 0xffff, 0));
+        self.set_segment(SegReg::Idtr, Segment::new(0, 0, 0xffff, 0));
+        // Not CD and NW, which a CPU has after reset: they would make the guest uncached.
+        for reg in [
+            Reg::Cr0,
+            Reg::Cr2,
+            Reg::Cr3,
+            Reg::Cr4,
+            Reg::Cr8,
+            Reg::Efer,
+            Reg::Rflags,
+        ] {
+            self.set(reg, 0);
+        }
+        self.set(Reg::Rip, 0xfff0);
+        for reg in [Reg::Dr0, Reg::Dr1, Reg::Dr2, Reg::Dr3] {
+            self.set(reg, 0);
+        }
+        self.set(Reg::Dr6, DR6_RESET);
+        self.set(Reg::Dr7, DR7_RESET);
+        if cold {
+            for reg in [
+                Reg::Star,
+                Reg::Lstar,
+                Reg::Cstar,
+                Reg::Sfmask,
+                Reg::KernelGsBase,
+                Reg::SysenterCs,
+                Reg::SysenterEsp,
+                Reg::SysenterEip,
+                Reg::TscAux,
+            ] {
+                self.set(reg, 0);
+            }
+            self.set(Reg::Pat, PAT_RESET);
+            self.fpu.reset();
+            if self.loaded {
+                self.fpu.load();
+            }
+        }
+        self.flush_tlb();
+    }
+
+    fn dump(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        super::dump::dump(f, self, &self.vmcb)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TCG: Quirks = Quirks {
+        event_type_lost: true,
+    };
+    const NONE: Quirks = Quirks {
+        event_type_lost: false,
+    };
+
+    #[test]
+    fn interrupted_events_come_back_as_they_were() {
+        assert_eq!(interrupted_event(0x30, NONE), None);
+        let interrupt = encode_event(Event::Interrupt(0xec));
+        assert_eq!(interrupted_event(interrupt, NONE), Some(interrupt));
+        let fault = encode_event(Event::page_fault(6));
+        assert_eq!(fault, 6 << 32 | 0x8000_0b0e);
+        assert_eq!(interrupted_event(fault, TCG), Some(fault));
+        assert_eq!(interrupted_event(0x8000_0480, NONE), None);
+        assert_eq!(interrupted_event(0x8000_0303, NONE), None);
+    }
+
+    #[test]
+    fn the_type_that_tcg_loses_is_put_right() {
+        assert_eq!(interrupted_event(0x8000_03ec, TCG), Some(0x8000_00ec));
+        assert_eq!(interrupted_event(0x8000_0302, TCG), Some(0x8000_0202));
+        assert_eq!(interrupted_event(0x8000_030d, TCG), Some(0x8000_030d));
+    }
+}
