@@ -1,0 +1,72 @@
+//! Guest kernels: from the bytes of a file to what must lie where in the guest's memory.
+//!
+//! A bzImage is unpacked first (x86 boot protocol 2.08, Documentation/arch/x86/boot.rst); what is
+//! inside, or the file itself, is an ELF image that names its PVH entry in a note
+//! (XEN_ELFNOTE_PHYS32_ENTRY, xen/elfnote.h).
+
+mod bzimage;
+mod elf;
+mod unpack;
+
+use crate::error::Error;
+use std::path::Path;
+
+pub use elf::{Kernel, Segment};
+
+/// No kernel file or unpacked kernel is larger; a wrong length must not eat dom0's memory.
+const MAX_BYTES: usize = 1 << 30;
+
+/// Reads a file whole.
+///
+/// # Errors
+/// It is missing, unreadable, empty or too large; `key` is the configuration key that named it.
+pub fn read_file(path: &Path, key: &str) -> Result<Vec<u8>, Error> {
+    let what = format!("cannot read the {key} {}", path.display());
+    let fail = |cause: &str| {
+        Error::new(&what, cause).remedy(format!("check {key}= in the guest's configuration"))
+    };
+    let length = match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => return Err(fail("it is not a file")),
+        Ok(meta) => meta.len(),
+        Err(error) => return Err(fail(&error.to_string())),
+    };
+    match length {
+        0 => Err(fail("the file is empty")),
+        length if length > MAX_BYTES as u64 => Err(fail("the file is larger than 1 GiB")),
+        _ => std::fs::read(path).map_err(|error| fail(&error.to_string())),
+    }
+}
+
+/// Understands a kernel.
+///
+/// # Errors
+/// One line that says what the bytes are not.
+pub fn parse(bytes: &[u8]) -> Result<Kernel, Error> {
+    let what = "this is not a kernel that can run as a PVH guest";
+    let fail = |cause: String, remedy: &str| Err(Error::new(what, cause).remedy(remedy));
+    let whole = "the file may be cut off: compare its size with the original's";
+    if bytes.starts_with(elf::MAGIC) {
+        return elf::parse(bytes.to_vec())
+            .or_else(|cause| fail(cause, "build the kernel with CONFIG_PVH"));
+    }
+    match bzimage::payload(bytes) {
+        Err(cause) => fail(cause, whole),
+        Ok(None) => fail(
+            "it is neither a bzImage nor an ELF image".to_owned(),
+            "give the path of an x86 Linux bzImage (vmlinuz) or of an ELF kernel",
+        ),
+        Ok(Some(payload)) => match unpack::unpack(payload) {
+            Err(cause) => fail(cause, whole),
+            Ok(image) if image.starts_with(elf::MAGIC) => {
+                elf::parse(image).or_else(|cause| fail(cause, "build the kernel with CONFIG_PVH"))
+            }
+            Ok(_) => fail(
+                "what is packed in the bzImage is not an ELF image".to_owned(),
+                whole,
+            ),
+        },
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
