@@ -43,6 +43,16 @@ pub struct FpuLayout {
 }
 
 impl FpuLayout {
+    /// FXSAVE only.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self {
+            xcr0: 0,
+            size: LEGACY,
+            stale_pointers: false,
+        }
+    }
+
     pub fn detect(cpuid: &impl CpuidSource) -> Self {
         let amd_ext = if cpuid.cpuid(0x8000_0000, 0).eax >= 0x8000_0008 {
             cpuid.cpuid(0x8000_0008, 0).ebx

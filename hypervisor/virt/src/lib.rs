@@ -7,14 +7,19 @@
 
 extern crate alloc;
 #[cfg(test)]
+#[macro_use]
 extern crate std;
 
 pub mod backend;
 pub mod dev;
+pub mod emul;
 pub mod fpu;
 pub mod platform;
 pub mod start;
 pub mod svm;
+#[cfg(test)]
+mod testing;
+pub mod walk;
 pub mod x86;
 
 pub use backend::{

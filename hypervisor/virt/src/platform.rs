@@ -79,6 +79,23 @@ impl Platform {
         })
     }
 
+    /// A machine without any optional feature.
+    #[cfg(test)]
+    pub(crate) fn for_tests(to_maddr: ToMaddr) -> Self {
+        use crate::svm::SvmFeatures;
+        Self {
+            svm: SvmCaps {
+                features: SvmFeatures::NESTED_PAGING,
+                asids: 16,
+                tsc_aux: true,
+                invlpgb: false,
+            },
+            fpu: FpuLayout::none(),
+            quirks: Quirks::default(),
+            to_maddr,
+        }
+    }
+
     /// Switches virtualization on for the CPU that runs this. Its GS base, TSS and system call
     /// MSRs must be final.
     pub fn enable_cpu(&self, cpu: CpuId) -> Result<PhysCpu, VirtError> {

@@ -17,6 +17,6 @@ mod vcpu;
 mod vmcb;
 
 pub use bitmap::SvmDomain;
-pub use caps::SvmCaps;
+pub use caps::{SvmCaps, SvmFeatures};
 pub use cpu::SvmCpu;
 pub use vcpu::SvmVcpu;

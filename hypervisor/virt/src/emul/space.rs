@@ -1,0 +1,149 @@
+//! The guest's memory as an instruction sees it: linear addresses, RAM and devices behind them.
+
+use oxen_types::{Gaddr, Vaddr};
+
+use super::alu::Width;
+use crate::backend::VcpuBackend;
+use crate::walk::{Access, Paging, PhysRead, Translation, WalkError, walk};
+
+/// Guest physical space: RAM, and the devices between it.
+pub trait GuestSpace: PhysRead {
+    /// 1, 2, 4 or 8 bytes within one page. `None` where nothing is.
+    fn read(&mut self, at: Gaddr, size: u8) -> Option<u64>;
+    /// False where nothing is.
+    fn write(&mut self, at: Gaddr, size: u8, value: u64) -> bool;
+    /// Bits of a guest physical address.
+    fn phys_bits(&self) -> u32;
+}
+
+/// Why an instruction cannot go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    Page {
+        address: Vaddr,
+        code: u32,
+    },
+    Protection,
+    /// Neither RAM nor a device.
+    NoMemory(Gaddr),
+}
+
+/// Where an operand lies. It may run over the end of a page into another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    width: Width,
+    first: Gaddr,
+    in_first: u8,
+    second: Option<Gaddr>,
+}
+
+impl Place {
+    pub(super) fn touches(&self, page: Gaddr) -> bool {
+        self.first.frame() == page.frame() || self.second.is_some_and(|s| s.frame() == page.frame())
+    }
+
+    fn byte(&self, index: u8) -> Option<Gaddr> {
+        match self.second {
+            Some(second) if index >= self.in_first => {
+                second.checked_add(u64::from(index - self.in_first))
+            }
+            _ => self.first.checked_add(u64::from(index)),
+        }
+    }
+}
+
+pub(super) struct Memory<'a> {
+    space: &'a mut dyn GuestSpace,
+    paging: Paging,
+    user: bool,
+}
+
+impl<'a> Memory<'a> {
+    pub(super) fn new(vcpu: &dyn VcpuBackend, space: &'a mut dyn GuestSpace) -> Self {
+        let paging = Paging::of(vcpu, space.phys_bits());
+        Self {
+            space,
+            paging,
+            user: vcpu.cpl() == 3,
+        }
+    }
+
+    pub(super) fn translate(
+        &self,
+        at: Vaddr,
+        width: Width,
+        access: Access,
+    ) -> Result<Place, Fault> {
+        let first = self.walk(at, access)?;
+        let bytes = width.bytes();
+        if first.left_in_page >= u64::from(bytes) {
+            return Ok(Place {
+                width,
+                first: first.gpa,
+                in_first: bytes,
+                second: None,
+            });
+        }
+        let next = Vaddr::new(at.raw().wrapping_add(first.left_in_page));
+        let second = self.walk(next, access)?;
+        Ok(Place {
+            width,
+            first: first.gpa,
+            in_first: first.left_in_page as u8,
+            second: Some(second.gpa),
+        })
+    }
+
+    pub(super) fn walk(&self, at: Vaddr, access: Access) -> Result<Translation, Fault> {
+        let access = if self.user {
+            access | Access::USER
+        } else {
+            access
+        };
+        walk(&*self.space, &self.paging, at, access).map_err(|e| match e {
+            WalkError::Fault { code } => Fault::Page { address: at, code },
+            WalkError::NotCanonical | WalkError::Unsupported => Fault::Protection,
+            WalkError::BadTable(at) => Fault::NoMemory(at),
+        })
+    }
+
+    pub(super) fn read(&mut self, place: &Place) -> Result<u64, Fault> {
+        if place.second.is_none() {
+            let size = place.width.bytes();
+            return self
+                .space
+                .read(place.first, size)
+                .ok_or(Fault::NoMemory(place.first));
+        }
+        let mut value = 0;
+        for i in 0..place.width.bytes() {
+            let at = place.byte(i).ok_or(Fault::Protection)?;
+            let byte = self.space.read(at, 1).ok_or(Fault::NoMemory(at))?;
+            value |= (byte & 0xff) << (8 * u32::from(i));
+        }
+        Ok(value)
+    }
+
+    pub(super) fn write(&mut self, place: &Place, value: u64) -> Result<(), Fault> {
+        if place.second.is_none() {
+            let done = self.space.write(place.first, place.width.bytes(), value);
+            return if done {
+                Ok(())
+            } else {
+                Err(Fault::NoMemory(place.first))
+            };
+        }
+        for i in 0..place.width.bytes() {
+            let at = place.byte(i).ok_or(Fault::Protection)?;
+            if !self.space.write(at, 1, value >> (8 * u32::from(i)) & 0xff) {
+                return Err(Fault::NoMemory(at));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fetch_byte(&mut self, at: Gaddr) -> Option<u8> {
+        let quad = self.space.read_u64(Gaddr::new(at.raw() & !7))?;
+        Some((quad >> (8 * (at.raw() & 7))) as u8)
+    }
+}

@@ -1,0 +1,450 @@
+//! The walk of a guest's own page tables: guest linear to guest physical (APM volume 2, chapter 5;
+//! SDM volume 3, chapter 4). No paging, 32-bit, PAE and 4-level; large pages; rights by NX, U/S,
+//! R/W, SMEP and SMAP. Accessed and dirty bits are not set: the hypervisor reads on the guest's
+//! behalf, and the guest cannot tell.
+//!
+//! Everything read is an allegation of the guest: an entry is read once, and any address in it
+//! may lead nowhere.
+
+use bitflags::bitflags;
+use oxen_types::{Gaddr, Vaddr};
+
+use crate::backend::{Reg, VcpuBackend};
+use crate::x86::{
+    CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX, RFLAGS_AC,
+};
+
+/// Guest physical memory, of which only RAM can hold page tables.
+pub trait PhysRead {
+    fn read_u64(&self, at: Gaddr) -> Option<u64>;
+    fn read_u32(&self, at: Gaddr) -> Option<u32> {
+        let quad = self.read_u64(Gaddr::new(at.raw() & !7))?;
+        Some((quad >> ((at.raw() & 4) * 8)) as u32)
+    }
+}
+
+bitflags! {
+    /// What an access wants, in the bits of a page fault's error code.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Access: u32 {
+        const WRITE = 1 << 1;
+        const USER = 1 << 2;
+        const FETCH = 1 << 4;
+    }
+}
+
+impl Access {
+    pub const READ: Self = Self::empty();
+}
+
+/// The registers that rule translation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Paging {
+    pub cr0: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    pub efer: u64,
+    /// RFLAGS.AC, which suspends SMAP.
+    pub ac: bool,
+    /// Bits of a physical address.
+    pub phys_bits: u32,
+}
+
+impl Paging {
+    pub fn of(vcpu: &dyn VcpuBackend, phys_bits: u32) -> Self {
+        Self {
+            cr0: vcpu.get(Reg::Cr0),
+            cr3: vcpu.get(Reg::Cr3),
+            cr4: vcpu.get(Reg::Cr4),
+            efer: vcpu.get(Reg::Efer),
+            ac: vcpu.get(Reg::Rflags) & RFLAGS_AC != 0,
+            phys_bits,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WalkError {
+    /// The guest's tables refuse: #PF with this error code.
+    Fault { code: u32 },
+    /// The address is not canonical: #GP.
+    NotCanonical,
+    /// A table lies where there is no RAM.
+    BadTable(Gaddr),
+    /// A paging mode that we do not offer.
+    Unsupported,
+}
+
+/// A translation: the address, and the bytes from it to the end of its page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translation {
+    pub gpa: Gaddr,
+    pub left_in_page: u64,
+}
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const LARGE: u64 = 1 << 7;
+const NX: u64 = 1 << 63;
+
+const CODE_PRESENT: u32 = 1;
+const CODE_RESERVED: u32 = 1 << 3;
+
+struct Level {
+    shift: u32,
+    bits: u32,
+    /// A large page may be mapped here.
+    large: bool,
+}
+
+const fn level(shift: u32, bits: u32, large: bool) -> Level {
+    Level { shift, bits, large }
+}
+
+const LONG: [Level; 4] = [
+    level(39, 9, false),
+    level(30, 9, true),
+    level(21, 9, true),
+    level(12, 9, false),
+];
+const PAE: [Level; 3] = [level(30, 2, false), level(21, 9, true), level(12, 9, false)];
+const LEGACY: [Level; 2] = [level(22, 10, true), level(12, 10, false)];
+
+/// Translates one byte's address.
+pub fn walk(
+    mem: &(impl PhysRead + ?Sized),
+    paging: &Paging,
+    linear: Vaddr,
+    access: Access,
+) -> Result<Translation, WalkError> {
+    let long = paging.efer & EFER_LMA != 0;
+    let va = linear.raw();
+    if paging.cr0 & CR0_PG == 0 {
+        return Ok(translation(va & 0xffff_ffff, 12));
+    }
+    if long && paging.cr4 & CR4_LA57 != 0 {
+        return Err(WalkError::Unsupported);
+    }
+    if long {
+        if (va as i64) << 16 >> 16 != va as i64 {
+            return Err(WalkError::NotCanonical);
+        }
+        descend(mem, paging, va, access, &LONG, Format::Long)
+    } else if paging.cr4 & CR4_PAE != 0 {
+        descend(mem, paging, va & 0xffff_ffff, access, &PAE, Format::Pae)
+    } else {
+        descend(
+            mem,
+            paging,
+            va & 0xffff_ffff,
+            access,
+            &LEGACY,
+            Format::Legacy,
+        )
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Legacy,
+    Pae,
+    Long,
+}
+
+fn descend(
+    mem: &(impl PhysRead + ?Sized),
+    paging: &Paging,
+    va: u64,
+    access: Access,
+    levels: &[Level],
+    format: Format,
+) -> Result<Translation, WalkError> {
+    let frame_mask = ((1u64 << paging.phys_bits.clamp(32, 52)) - 1) & !0xfff;
+    let nx = paging.efer & EFER_NX != 0;
+    let code = fault_code(paging, access, nx);
+    let mut table = match format {
+        Format::Legacy => paging.cr3 & 0xffff_f000,
+        Format::Pae => paging.cr3 & 0xffff_ffe0,
+        Format::Long => paging.cr3 & frame_mask,
+    };
+    let mut rights = WRITABLE | USER;
+    let mut no_execute = false;
+    for (depth, level) in levels.iter().enumerate() {
+        let index = va >> level.shift & ((1 << level.bits) - 1);
+        let entry = read_entry(mem, table, index, format)?;
+        if entry & PRESENT == 0 {
+            return Err(WalkError::Fault { code });
+        }
+        // The four top entries of PAE have no rights of their own.
+        let pdpte = format == Format::Pae && depth == 0;
+        if !pdpte {
+            rights &= entry;
+            no_execute |= nx && entry & NX != 0;
+        }
+        if entry & NX != 0 && !nx && format != Format::Legacy {
+            return Err(WalkError::Fault {
+                code: code | CODE_PRESENT | CODE_RESERVED,
+            });
+        }
+        let leaf = level.shift == 12
+            || (entry & LARGE != 0
+                && level.large
+                && (format != Format::Legacy || paging.cr4 & CR4_PSE != 0));
+        if !leaf {
+            table = match format {
+                Format::Legacy => entry & 0xffff_f000,
+                _ => entry & frame_mask,
+            };
+            continue;
+        }
+        if !allowed(paging, access, rights, no_execute) {
+            return Err(WalkError::Fault {
+                code: code | CODE_PRESENT,
+            });
+        }
+        let offset_mask = (1u64 << level.shift) - 1;
+        let base = match format {
+            // PSE-36: bits 13-20 of the entry are bits 32-39 of the address.
+            Format::Legacy if level.shift == 22 => {
+                (entry & 0xffc0_0000 | (entry >> 13 & 0xff) << 32) & frame_mask
+            }
+            Format::Legacy => entry & 0xffff_f000,
+            _ => entry & frame_mask & !offset_mask,
+        };
+        return Ok(translation(base | va & offset_mask, level.shift));
+    }
+    Err(WalkError::Unsupported)
+}
+
+fn read_entry(
+    mem: &(impl PhysRead + ?Sized),
+    table: u64,
+    index: u64,
+    format: Format,
+) -> Result<u64, WalkError> {
+    let at = |size| Gaddr::new(table + index * size);
+    match format {
+        Format::Legacy => mem
+            .read_u32(at(4))
+            .map(u64::from)
+            .ok_or(WalkError::BadTable(at(4))),
+        _ => mem.read_u64(at(8)).ok_or(WalkError::BadTable(at(8))),
+    }
+}
+
+fn fault_code(paging: &Paging, access: Access, nx: bool) -> u32 {
+    let mut code = access & (Access::WRITE | Access::USER);
+    if access.contains(Access::FETCH) && (nx || paging.cr4 & CR4_SMEP != 0) {
+        code |= Access::FETCH;
+    }
+    code.bits()
+}
+
+fn allowed(paging: &Paging, access: Access, rights: u64, no_execute: bool) -> bool {
+    let user_page = rights & USER != 0;
+    let user = access.contains(Access::USER);
+    if user && !user_page {
+        return false;
+    }
+    if access.contains(Access::FETCH) {
+        let smep = !user && user_page && paging.cr4 & CR4_SMEP != 0;
+        return !no_execute && !smep;
+    }
+    if !user && user_page && paging.cr4 & CR4_SMAP != 0 && !paging.ac {
+        return false;
+    }
+    let protected = user || paging.cr0 & CR0_WP != 0;
+    !access.contains(Access::WRITE) || rights & WRITABLE != 0 || !protected
+}
+
+fn translation(address: u64, shift: u32) -> Translation {
+    let size = 1u64 << shift;
+    Translation {
+        gpa: Gaddr::new(address),
+        left_in_page: size - (address & (size - 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::x86::CR0_PE;
+    use std::collections::BTreeMap;
+
+    #[derive(Default)]
+    struct Mem(BTreeMap<u64, u64>);
+
+    impl PhysRead for Mem {
+        fn read_u64(&self, at: Gaddr) -> Option<u64> {
+            assert_eq!(at.raw() & 7, 0);
+            (at.raw() < 1 << 30).then(|| self.0.get(&at.raw()).copied().unwrap_or(0))
+        }
+    }
+
+    impl Mem {
+        fn put32(&mut self, at: u64, value: u32) {
+            let quad = self.0.entry(at & !7).or_default();
+            let shift = (at & 4) * 8;
+            *quad = *quad & !(0xffff_ffff << shift) | u64::from(value) << shift;
+        }
+    }
+
+    const RWU: u64 = PRESENT | WRITABLE | USER;
+
+    fn long() -> (Mem, Paging) {
+        let mut m = Mem::default();
+        m.0.insert(0x1000, 0x2000 | RWU);
+        m.0.insert(0x2000, 0x3000 | RWU);
+        m.0.insert(0x2008, 0x4000_0000 | RWU | LARGE);
+        m.0.insert(0x3000, 0x4000 | RWU);
+        m.0.insert(0x3008, 0x20_0000 | PRESENT | WRITABLE | LARGE);
+        m.0.insert(0x4000, 0x7000 | RWU);
+        m.0.insert(0x4008, 0x8000 | PRESENT);
+        m.0.insert(0x4010, 0x9000 | RWU | NX);
+        let p = Paging {
+            cr0: CR0_PE | CR0_PG | CR0_WP,
+            cr3: 0x1000,
+            cr4: CR4_PAE,
+            efer: EFER_LMA | EFER_NX,
+            ac: false,
+            phys_bits: 40,
+        };
+        (m, p)
+    }
+
+    fn gpa(r: Result<Translation, WalkError>) -> u64 {
+        r.unwrap().gpa.raw()
+    }
+
+    fn code(r: Result<Translation, WalkError>) -> u32 {
+        let Err(WalkError::Fault { code }) = r else {
+            panic!("{r:?}")
+        };
+        code
+    }
+
+    #[test]
+    fn four_levels_and_their_large_pages() {
+        let (m, p) = long();
+        let at = |va| walk(&m, &p, Vaddr::new(va), Access::READ);
+        assert_eq!(
+            at(0x123),
+            Ok(Translation {
+                gpa: Gaddr::new(0x7123),
+                left_in_page: 0xedd
+            })
+        );
+        assert_eq!(gpa(at(0x20_1234)), 0x20_1234);
+        assert_eq!(at(0x20_0000).unwrap().left_in_page, 0x20_0000);
+        assert_eq!(gpa(at(0x4123_4567)), 0x4123_4567);
+        assert_eq!(at(1 << 47), Err(WalkError::NotCanonical));
+        assert_eq!(code(at(0x5000)), 0);
+        assert_eq!(
+            code(walk(
+                &m,
+                &p,
+                Vaddr::new(!0xfff),
+                Access::WRITE | Access::USER
+            )),
+            6
+        );
+    }
+
+    #[test]
+    fn rights() {
+        let (m, mut p) = long();
+        let go = |p: &Paging, va, a| walk(&m, p, Vaddr::new(va), a);
+        assert_eq!(code(go(&p, 0x1000, Access::WRITE)), 3);
+        assert_eq!(code(go(&p, 0x1000, Access::USER)), 5);
+        assert_eq!(code(go(&p, 0x2000, Access::FETCH)), 0x11);
+        p.cr0 &= !CR0_WP;
+        assert!(go(&p, 0x1000, Access::WRITE).is_ok());
+        p.cr4 |= CR4_SMEP | CR4_SMAP;
+        assert_eq!(code(go(&p, 0, Access::FETCH)), 0x11);
+        assert_eq!(code(go(&p, 0, Access::READ)), 1);
+        assert!(go(&p, 0, Access::USER | Access::FETCH).is_ok());
+        p.ac = true;
+        assert!(go(&p, 0, Access::READ).is_ok());
+        p.efer &= !EFER_NX;
+        assert_eq!(code(go(&p, 0x2000, Access::USER)), 0xd);
+    }
+
+    #[test]
+    fn tables_outside_of_ram() {
+        let (mut m, p) = long();
+        m.0.insert(0x1000, 0x12_3456_7000 | RWU);
+        assert_eq!(
+            walk(&m, &p, Vaddr::new(0), Access::READ),
+            Err(WalkError::BadTable(Gaddr::new(0x12_3456_7000)))
+        );
+    }
+
+    #[test]
+    fn no_paging_wraps_at_four_gigabytes() {
+        let p = Paging {
+            cr0: CR0_PE,
+            ..Default::default()
+        };
+        assert_eq!(
+            gpa(walk(
+                &Mem::default(),
+                &p,
+                Vaddr::new(1 << 32 | 5),
+                Access::WRITE
+            )),
+            5
+        );
+    }
+
+    #[test]
+    fn two_levels() {
+        let mut m = Mem::default();
+        m.put32(0x1004, 0x2000 | RWU as u32);
+        m.put32(0x200c, 0x5000 | RWU as u32);
+        m.put32(0x1008, 0x1040_0000 | 1 << 13 | (RWU | LARGE) as u32);
+        let mut p = Paging {
+            cr0: CR0_PG,
+            cr3: 0x1000,
+            cr4: CR4_PSE,
+            phys_bits: 40,
+            ..Default::default()
+        };
+        assert_eq!(
+            gpa(walk(&m, &p, Vaddr::new(0x40_3abc), Access::READ)),
+            0x5abc
+        );
+        assert_eq!(
+            gpa(walk(&m, &p, Vaddr::new(0x80_0001), Access::READ)),
+            0x1_1040_0001
+        );
+        assert_eq!(code(walk(&m, &p, Vaddr::new(0x40_0000), Access::READ)), 0);
+        p.cr4 = 0;
+        m.put32(0x1008, 0x2000 | (RWU | LARGE) as u32);
+        assert_eq!(
+            gpa(walk(&m, &p, Vaddr::new(0x80_3001), Access::READ)),
+            0x5001
+        );
+    }
+
+    #[test]
+    fn pae_has_no_rights_at_the_top() {
+        let mut m = Mem::default();
+        m.0.insert(0x1028, 0x2000 | PRESENT);
+        m.0.insert(0x2000, 0x60_0000 | RWU | LARGE);
+        let p = Paging {
+            cr0: CR0_PG | CR0_WP,
+            cr3: 0x1020,
+            cr4: CR4_PAE,
+            phys_bits: 36,
+            ..Default::default()
+        };
+        let r = walk(
+            &m,
+            &p,
+            Vaddr::new(0x4012_3456),
+            Access::WRITE | Access::USER,
+        );
+        assert_eq!(gpa(r), 0x72_3456);
+    }
+}
