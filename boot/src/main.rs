@@ -1,1 +1,99 @@
-fn main() {}
+//! The task runner behind `./x`: builds, packs, runs and tests.
+
+mod bench;
+mod check;
+mod compile;
+mod debian;
+mod exec;
+mod gdb;
+mod initramfs;
+mod iso;
+mod options;
+mod run;
+mod symbols;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "./x",
+    bin_name = "./x",
+    about = "Builds, runs and tests Oxen.",
+    disable_version_flag = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start the hypervisor and dom0 in QEMU: a prompt, or one command (`./x run -- 'xm list'`).
+    Run(run::Arguments),
+    /// Format check, lints, host tests, the image, and the tests in virtual machines: what CI runs.
+    Test(check::Arguments),
+    /// Compile the hypervisor and dom0's programs.
+    Build,
+    /// Compile, and make the GRUB disc with Debian's kernel and dom0's initramfs.
+    Image,
+    /// Start the machine halted, and gdb with our symbols.
+    Gdb(gdb::Arguments),
+    /// The lints alone.
+    Clippy,
+    /// Measure how long the way to dom0's prompt is.
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().task) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("x: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Run(arguments) => return run::run(&arguments),
+        Task::Test(arguments) => check::test(&arguments)?,
+        Task::Build => build(false).map(drop)?,
+        Task::Image => image(false)?,
+        Task::Gdb(arguments) => gdb::gdb(&arguments)?,
+        Task::Clippy => check::clippy()?,
+        Task::Bench(arguments) => bench::bench(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles; `quiet` leaves stdout to something else.
+fn build(quiet: bool) -> Result<Vec<std::path::PathBuf>> {
+    let note = compile::hypervisor()?;
+    if !quiet {
+        println!("{note}");
+    }
+    compile::dom0_programs()
+}
+
+/// Makes dom0's system alone, for a machine without the hypervisor.
+pub(crate) fn dom0(quiet: bool) -> Result<()> {
+    let note = initramfs::build(&compile::dom0_programs()?)?;
+    if !quiet {
+        println!("{note}");
+    }
+    Ok(())
+}
+
+/// Makes everything that a machine boots.
+pub(crate) fn image(quiet: bool) -> Result<()> {
+    let programs = build(quiet)?;
+    let notes = [initramfs::build(&programs)?, iso::build()?];
+    if !quiet {
+        println!("{}", notes.join("\n"));
+    }
+    Ok(())
+}

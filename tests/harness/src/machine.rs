@@ -19,8 +19,8 @@ pub struct Machine {
     pub serial: Serial,
     /// End QEMU at a guest's reset instead of restarting the machine.
     pub no_reboot: bool,
-    /// Wait for gdb on port 1234 before the first instruction.
-    pub gdb: bool,
+    /// Wait for gdb on this port of 127.0.0.1 before the first instruction.
+    pub gdb: Option<u16>,
     /// Interrupts, exceptions and resets as QEMU sees them, into this file (huge).
     pub trace: Option<PathBuf>,
     /// A socket for QEMU's machine protocol (screendump, quit, ...).
@@ -112,7 +112,7 @@ impl Machine {
             nics: Vec::new(),
             serial: Serial::Pipes,
             no_reboot: true,
-            gdb: false,
+            gdb: None,
             trace: None,
             qmp: None,
             extra: Vec::new(),
@@ -153,8 +153,8 @@ impl Machine {
         for (index, nic) in self.nics.iter().enumerate() {
             nic.arguments(index, &mut command);
         }
-        if self.gdb {
-            command.args(["-s", "-S"]);
+        if let Some(port) = self.gdb {
+            command.args(["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
         }
         if let Some(file) = &self.trace {
             command

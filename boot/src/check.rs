@@ -1,0 +1,103 @@
+//! `./x test`: what CI runs. All stages run even if one fails, except those that need its result.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::compile::cargo;
+use crate::exec::run;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Leave out the tests in virtual machines
+    #[arg(long)]
+    host_only: bool,
+    /// Only the tests in virtual machines
+    #[arg(long, conflicts_with = "host_only")]
+    system_only: bool,
+    /// Arguments for the test programs in virtual machines, such as a part of a test's name
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// Crates with code for the bare target that the host's lints do not see.
+const BARE_CRATES: [&str; 2] = ["oxen", "test-guests"];
+
+pub(crate) fn test(arguments: &Arguments) -> Result<()> {
+    let mut failed = Vec::new();
+    if !arguments.system_only {
+        stage("format", &mut failed, || {
+            run(cargo().args(["fmt", "--all", "--check"]))
+        });
+        stage("lints", &mut failed, clippy);
+        stage("host tests", &mut failed, || {
+            run(cargo().args(["test", "-q", "--workspace", "--exclude", "system-tests"]))
+        });
+    }
+    if !arguments.host_only && stage("image", &mut failed, || crate::image(false)) {
+        stage("system tests", &mut failed, || {
+            run(&mut system_tests(&arguments.filter))
+        });
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Lints of the host's crates, then of the hypervisor as it is built.
+pub(crate) fn clippy() -> Result<()> {
+    let deny = ["--", "-Dwarnings"];
+    run(cargo()
+        .args(["clippy", "-q", "--workspace", "--all-targets"])
+        .args(deny))?;
+    for package in BARE_CRATES {
+        let bare = [
+            "clippy",
+            "-q",
+            "--release",
+            "--target",
+            "x86_64-unknown-none",
+            "-p",
+            package,
+        ];
+        run(cargo().args(bare).args(deny))?;
+    }
+    Ok(())
+}
+
+fn system_tests(filter: &[String]) -> Command {
+    let mut tests = cargo();
+    // One machine at a time: each has as many CPUs as two-core hosts can give.
+    tests
+        .args([
+            "test",
+            "-p",
+            "system-tests",
+            "--no-fail-fast",
+            "--",
+            "--test-threads=1",
+        ])
+        .args(filter);
+    tests
+}
+
+/// Runs a stage; tells whether it succeeded.
+fn stage(
+    name: &'static str,
+    failed: &mut Vec<&'static str>,
+    work: impl FnOnce() -> Result<()>,
+) -> bool {
+    eprintln!("x: === {name}");
+    let began = Instant::now();
+    let result = work();
+    if let Err(error) = &result {
+        eprintln!("x: error: {error:#}");
+        failed.push(name);
+    }
+    let word = if result.is_ok() { "done" } else { "FAILED" };
+    eprintln!("x: === {name} {word} in {} s", began.elapsed().as_secs());
+    result.is_ok()
+}

@@ -1,0 +1,102 @@
+//! Compiles what goes into the image: the hypervisor for the bare target, dom0's tools as static programs.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use flate2::{Compression, GzBuilder};
+use oxen_harness::{Images, images};
+
+use crate::exec::{command, run};
+use crate::symbols;
+
+const BARE: &str = "x86_64-unknown-none";
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
+/// The programs of dom0. A package that has no such program yet is left out.
+pub(crate) const DOM0_PROGRAMS: [&str; 4] = ["xenstored", "xenconsoled", "xmd", "xm"];
+
+/// Builds `oxen` and `oxen.gz` in the image directory; returns a note on them.
+pub(crate) fn hypervisor() -> Result<String> {
+    run(cargo().args(["build", "-q", "--release", "--target", BARE, "-p", "oxen"]))?;
+    let built = images::target_dir().join(BARE).join("release/oxen");
+    let mut elf = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let symbols = symbols::embed(&mut elf)?;
+    let images = Images::in_target();
+    make_parent(&images.hypervisor)?;
+    // What users and QEMU load needs no debug information; gdb takes it from cargo's file.
+    let stripped = strip(&images.hypervisor, &elf)?;
+    let packed = gzip(&stripped, Compression::best())?;
+    fs::write(&images.hypervisor_gz, &packed)?;
+    Ok(format!(
+        "hypervisor: {} bytes, {} compressed; {symbols}",
+        stripped.len(),
+        packed.len()
+    ))
+}
+
+/// The hypervisor with debug information.
+pub(crate) fn hypervisor_with_symbols() -> PathBuf {
+    images::target_dir().join(BARE).join("release/oxen")
+}
+
+/// Builds dom0's programs, static, and returns those that exist.
+pub(crate) fn dom0_programs() -> Result<Vec<PathBuf>> {
+    let mut build = cargo();
+    build.args(["build", "-q", "--profile", "dom0", "--target", HOST]);
+    for package in DOM0_PROGRAMS {
+        build.args(["-p", package]);
+    }
+    // With --target given, these flags reach neither build scripts nor macros.
+    build.env(
+        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+        "-Ctarget-feature=+crt-static",
+    );
+    run(&mut build)?;
+    let directory = images::target_dir().join(HOST).join("dom0");
+    Ok(DOM0_PROGRAMS
+        .iter()
+        .map(|name| directory.join(name))
+        .filter(|file| file.exists())
+        .collect())
+}
+
+/// Cargo, as `./x` has set it up.
+pub(crate) fn cargo() -> std::process::Command {
+    let mut cargo = command("cargo", [""; 0]);
+    cargo.current_dir(images::root());
+    cargo
+}
+
+fn strip(to: &Path, elf: &[u8]) -> Result<Vec<u8>> {
+    let full = to.with_extension("full");
+    fs::write(&full, elf)?;
+    run(command("objcopy", ["--strip-all"]).arg(&full).arg(to))?;
+    fs::remove_file(&full)?;
+    Ok(fs::read(to)?)
+}
+
+pub(crate) fn gzip(data: &[u8], level: Compression) -> Result<Vec<u8>> {
+    // No name and no time inside: the same input gives the same file.
+    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), level);
+    encoder.write_all(data)?;
+    Ok(encoder.finish()?)
+}
+
+pub(crate) fn make_parent(file: &Path) -> Result<()> {
+    let parent = file
+        .parent()
+        .with_context(|| format!("{} has no parent", file.display()))?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))
+}
+
+/// Writes a file so that a reader sees the old or the new one, never a part.
+pub(crate) fn write_whole(file: &Path, data: &[u8]) -> Result<()> {
+    make_parent(file)?;
+    let new = file.with_extension(format!("new{}", std::process::id()));
+    File::create(&new)
+        .and_then(|mut out| out.write_all(data))
+        .with_context(|| format!("cannot write {}", new.display()))?;
+    fs::rename(&new, file).with_context(|| format!("cannot write {}", file.display()))
+}

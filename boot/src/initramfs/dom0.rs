@@ -1,0 +1,89 @@
+//! dom0: drivers of the machines we run on, the Xen drivers, our programs, and what example guests boot.
+//!
+//! Not compressed: under emulation unpacking costs more than the bytes do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use oxen_harness::images;
+
+use super::{base, script};
+use crate::debian::Kernel;
+
+const XEN: [&str; 8] = [
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xenfs",
+    "xen-blkback",
+    "xen-netback",
+    "loop",
+];
+const NETWORK: [&str; 6] = ["bridge", "8021q", "tun", "virtio_net", "e1000e", "veth"];
+const STORAGE: [&str; 8] = [
+    "virtio_blk",
+    "virtio_scsi",
+    "virtio_pci",
+    "ahci",
+    "sd_mod",
+    "sr_mod",
+    "nvme",
+    "ext4",
+];
+const OTHER: [&str; 4] = ["crc32c_generic", "crc32c-intel", "vfat", "i6300esb"];
+
+pub(super) fn archive(
+    kernel: &Kernel,
+    busybox: &Path,
+    programs: &[PathBuf],
+    vmlinuz: &[u8],
+    guest: &[u8],
+) -> Result<Vec<u8>> {
+    let modules: Vec<_> = [&XEN[..], &NETWORK, &STORAGE, &OTHER].concat();
+    let mut archive = base(kernel, busybox, &modules, "dom0-init")?;
+    for name in ["oxen-supervise", "oxen-ready"] {
+        archive.file(&format!("bin/{name}"), true, &script(name)?)?;
+    }
+    archive.file("etc/shrc", false, &script("shrc")?)?;
+    for program in programs {
+        let name = program
+            .file_name()
+            .context("a program without a name")?
+            .to_string_lossy();
+        archive.copy(&format!("bin/{name}"), program)?;
+    }
+    archive.directory("var/lib/oxen")?;
+    archive.directory("etc/xen")?;
+    for example in examples()? {
+        let name = example
+            .file_name()
+            .context("an example without a name")?
+            .to_string_lossy()
+            .into_owned();
+        archive.copy(&format!("etc/xen/{name}"), &example)?;
+    }
+    archive.file("boot/vmlinuz", false, vmlinuz)?;
+    archive.file("boot/guest.cpio.gz", false, guest)?;
+    archive.finish()
+}
+
+/// The example configurations of guests.
+fn examples() -> Result<Vec<PathBuf>> {
+    let directory = images::root().join("dom0-tools/examples");
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in
+        fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?
+    {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "cfg") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,83 @@
+//! The two initramfs images: dom0's, and the small one of the example guests.
+
+pub(crate) mod cpio;
+mod dom0;
+mod guest;
+mod modules;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use oxen_harness::{Images, images};
+
+use crate::compile::write_whole;
+use crate::debian::{self, Kernel};
+use crate::exec::{command, text};
+use cpio::Archive;
+use modules::Modules;
+
+/// Builds both, and copies the kernel, into the image directory; returns a note on them.
+pub(crate) fn build(programs: &[std::path::PathBuf]) -> Result<String> {
+    let images = Images::in_target();
+    let kernel = debian::kernel()?;
+    let busybox = debian::busybox()?;
+    let vmlinuz = std::fs::read(&kernel.image)
+        .with_context(|| format!("cannot read {}", kernel.image.display()))?;
+    write_whole(&images.kernel, &vmlinuz)?;
+    let guest = guest::archive(&kernel, &busybox)?;
+    write_whole(&images.guest_initrd, &guest)?;
+    let dom0 = dom0::archive(&kernel, &busybox, programs, &vmlinuz, &guest)?;
+    write_whole(&images.initrd, &dom0)?;
+    let guests = vmlinuz.len() + guest.len();
+    Ok(format!(
+        "dom0: Linux {}, initramfs {} bytes ({guests} of them for guests)",
+        kernel.version,
+        dom0.len()
+    ))
+}
+
+/// What both have: busybox with its applets, modules, the first process.
+fn base(kernel: &Kernel, busybox: &Path, modules: &[&str], init: &str) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for directory in ["dev", "proc", "sys", "run", "root", "mnt", "etc"] {
+        archive.directory(directory)?;
+    }
+    for directory in ["tmp", "var/log", "var/lib"] {
+        archive.directory(directory)?;
+    }
+    archive.symlink("var/run", "/run")?;
+    // The kernel opens it for the first process before anything is mounted.
+    archive.character_device("dev/console", 5, 1)?;
+    archive.character_device("dev/null", 1, 3)?;
+    archive.copy("bin/busybox", busybox)?;
+    for applet in text(command(&busybox.to_string_lossy(), ["--list"]).env_clear())?.lines() {
+        if applet != "busybox" {
+            archive.symlink(&format!("bin/{applet}"), "busybox")?;
+        }
+    }
+    for alias in ["sbin", "usr/bin", "usr/sbin"] {
+        archive.symlink(alias, "/bin")?;
+    }
+    archive.file("init", true, &script(init)?)?;
+    archive.file("etc/passwd", false, b"root:x:0:0:root:/root:/bin/sh\n")?;
+    archive.file("etc/group", false, b"root:x:0:\n")?;
+    Modules::new(&kernel.version, &kernel.modules)?.add(modules, &mut archive)?;
+    Ok(archive)
+}
+
+/// One of the scripts under boot/initramfs.
+fn script(name: &str) -> Result<Vec<u8>> {
+    let path = images::root().join("boot/initramfs").join(name);
+    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// An archive to follow dom0's: a command that it runs instead of a shell.
+pub(crate) fn with_command(shell_command: &str) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    archive.file(
+        "etc/oxen/command",
+        true,
+        format!("{shell_command}\n").as_bytes(),
+    )?;
+    archive.finish()
+}

@@ -1,0 +1,147 @@
+//! GRUB discs for BIOS and UEFI machines: one standard disc, and copies of it with other command lines.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use oxen_harness::{Images, images};
+
+use crate::compile::{make_parent, write_whole};
+use crate::exec::{command, output};
+
+/// What differs from disc to disc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// The id of a menu entry in boot/grub/grub.cfg.
+    pub(crate) entry: String,
+    pub(crate) timeout: u32,
+    pub(crate) xen: String,
+    pub(crate) dom0: String,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self {
+            entry: "multiboot2-gz".to_owned(),
+            timeout: 0,
+            xen: images::XEN_ARGS.to_owned(),
+            dom0: images::DOM0_ARGS.to_owned(),
+        }
+    }
+}
+
+/// Builds the standard disc; returns a note on it.
+pub(crate) fn build() -> Result<String> {
+    let images = Images::in_target();
+    let tree = images::target_dir().join("image/iso");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    for file in [
+        &images.hypervisor,
+        &images.hypervisor_gz,
+        &images.kernel,
+        &images.initrd,
+    ] {
+        let name = file.file_name().context("an image without a name")?;
+        let to = tree.join("boot").join(name);
+        make_parent(&to)?;
+        fs::hard_link(file, &to).with_context(|| format!("cannot link {}", file.display()))?;
+    }
+    write_whole(
+        &tree.join("boot/grub/grub.cfg"),
+        config(&Choice::default())?.as_bytes(),
+    )?;
+    // Only what the menu uses: the disc is read through the firmware, block by block.
+    let modules = "multiboot multiboot2 linux serial terminal iso9660 gzio normal test";
+    let mut mkrescue = command(
+        "grub-mkrescue",
+        ["--locales=", "--themes=", "--fonts=", "--compress=no"],
+    );
+    mkrescue
+        .arg(format!("--install-modules={modules}"))
+        .arg("-o")
+        .arg(&images.iso)
+        .arg(&tree);
+    output(&mut mkrescue)?;
+    Ok(format!(
+        "disc: {} bytes, {}",
+        fs::metadata(&images.iso)?.len(),
+        images.iso.display()
+    ))
+}
+
+/// A copy of the standard disc with another menu, and optionally another initramfs of dom0.
+pub(crate) fn variant(choice: &Choice, initrd: Option<&Path>, name: &str) -> Result<PathBuf> {
+    let images = Images::in_target();
+    if *choice == Choice::default() && initrd.is_none() {
+        return Ok(images.iso);
+    }
+    let directory = images::target_dir().join("run");
+    let menu = directory.join(format!("{name}.grub.cfg"));
+    write_whole(&menu, config(choice)?.as_bytes())?;
+    let disc = directory.join(format!("{name}.iso"));
+    let _ = fs::remove_file(&disc);
+    let mut xorriso = command("xorriso", ["-indev"]);
+    xorriso.arg(&images.iso).arg("-outdev").arg(&disc);
+    xorriso
+        .args(["-boot_image", "any", "replay", "-map"])
+        .arg(&menu)
+        .arg("/boot/grub/grub.cfg");
+    if let Some(initrd) = initrd {
+        xorriso.arg("-map").arg(initrd).arg("/boot/dom0.cpio");
+    }
+    output(&mut xorriso)?;
+    Ok(disc)
+}
+
+fn config(choice: &Choice) -> Result<String> {
+    let template = images::root().join("boot/grub/grub.cfg");
+    let template = fs::read_to_string(&template)
+        .with_context(|| format!("cannot read {}", template.display()))?;
+    if !template.contains(&format!("--id {} ", choice.entry)) {
+        bail!(
+            "the menu has no entry {:?} (see boot/grub/grub.cfg)",
+            choice.entry
+        );
+    }
+    Ok(template
+        .replace("@ENTRY@", &choice.entry)
+        .replace("@TIMEOUT@", &choice.timeout.to_string())
+        .replace("@XEN@", &quoted(&choice.xen))
+        .replace("@DOM0@", &quoted(&choice.dom0)))
+}
+
+/// Words that GRUB's shell takes as they are.
+fn quoted(line: &str) -> String {
+    let words = line
+        .split_whitespace()
+        .map(|word| format!("'{}'", word.replace('\'', "'\\''")));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_reach_the_menu_quoted() {
+        let choice = Choice {
+            xen: "com1=115200,8n1 x;y".to_owned(),
+            ..Choice::default()
+        };
+        let menu = config(&choice).expect("the template is there");
+        assert!(menu.contains("multiboot2 /boot/oxen.gz 'com1=115200,8n1' 'x;y'\n"));
+        assert!(!menu.contains('@'));
+    }
+
+    #[test]
+    fn an_unknown_entry_is_named() {
+        let choice = Choice {
+            entry: "nothing".to_owned(),
+            ..Choice::default()
+        };
+        let error = config(&choice).expect_err("there is no such entry");
+        assert!(error.to_string().contains("nothing"));
+    }
+}

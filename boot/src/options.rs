@@ -1,0 +1,193 @@
+//! The options that describe a machine, common to `run`, `gdb` and `bench`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use oxen_harness::{Disk, DiskBus, Firmware, Images, Machine, Nic, NicModel, images};
+
+use crate::iso::{self, Choice};
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MachineOptions {
+    /// Memory of the machine (a bare number is MiB)
+    #[arg(long, default_value = "4G", value_parser = size_mib)]
+    pub(crate) mem: u32,
+    /// Processors of the machine
+    #[arg(long, default_value_t = 2)]
+    pub(crate) cpus: u32,
+    /// Memory of dom0
+    #[arg(long, default_value = "1G", value_parser = size_mib)]
+    dom0_mem: u32,
+    /// Virtual processors of dom0 (all that the machine has, if not given)
+    #[arg(long)]
+    dom0_cpus: Option<u32>,
+    /// More arguments for the hypervisor
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append_xen: String,
+    /// More arguments for dom0's kernel
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append_dom0: String,
+    /// Start from UEFI firmware (OVMF) instead of a BIOS
+    #[arg(long)]
+    uefi: bool,
+    /// The QEMU to use
+    #[arg(long, default_value = "qemu-system-x86_64")]
+    qemu: PathBuf,
+    /// QEMU's CPU model
+    #[arg(long, default_value = "max")]
+    cpu: String,
+    /// A disk image, as FILE or FILE:BUS with the bus ahci, nvme or virtio; may be repeated
+    #[arg(long, value_parser = disk)]
+    disk: Vec<Disk>,
+    /// A network card; may be repeated
+    #[arg(long, value_enum)]
+    nic: Vec<Card>,
+    /// QEMU's interrupts, exceptions and resets, into this file
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// How to boot
+    #[arg(long, value_enum, default_value_t = Way::Disc)]
+    boot: Way,
+    /// GRUB's menu entry
+    #[arg(long, default_value = "multiboot2-gz")]
+    entry: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Way {
+    /// GRUB, from the disc
+    Disc,
+    /// QEMU's multiboot loader: seconds faster
+    Direct,
+    /// dom0's system alone, without the hypervisor
+    Linux,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Card {
+    Virtio,
+    E1000e,
+}
+
+impl MachineOptions {
+    /// Builds what this machine boots.
+    pub(crate) fn build(&self, quiet: bool) -> Result<()> {
+        if self.boot == Way::Linux {
+            crate::dom0(quiet)
+        } else {
+            crate::image(quiet)
+        }
+    }
+
+    /// The machine; `initrd` replaces dom0's initramfs, `name` distinguishes concurrent runs' files.
+    pub(crate) fn machine(&self, initrd: Option<&Path>, name: &str) -> Result<Machine> {
+        let mut images = Images::in_target();
+        let mut xen = format!("dom0_mem={}M", self.dom0_mem);
+        if let Some(cpus) = self.dom0_cpus {
+            xen += &format!(" dom0_max_vcpus={cpus}");
+        }
+        let xen = images::join(&xen, &self.append_xen);
+        if self.boot != Way::Linux {
+            images = Images::built()?;
+        }
+        let boot = match self.boot {
+            Way::Disc => {
+                let choice = Choice {
+                    entry: self.entry.clone(),
+                    xen: images::join(images::XEN_ARGS, &xen),
+                    dom0: images::join(images::DOM0_ARGS, &self.append_dom0),
+                    ..Choice::default()
+                };
+                images.iso = iso::variant(&choice, initrd, name)?;
+                images.disc()
+            }
+            Way::Direct | Way::Linux => {
+                images.initrd = initrd.map_or(images.initrd, Path::to_owned);
+                if self.boot == Way::Direct {
+                    images.direct(&xen, &self.append_dom0)
+                } else {
+                    images.linux(&self.append_dom0)
+                }
+            }
+        };
+        let mut machine = Machine::new(boot);
+        machine.qemu.clone_from(&self.qemu);
+        machine.cpus = self.cpus;
+        machine.memory_mib = self.mem;
+        machine.cpu.clone_from(&self.cpu);
+        machine.firmware = if self.uefi {
+            Firmware::Uefi
+        } else {
+            Firmware::Bios
+        };
+        machine.disks.clone_from(&self.disk);
+        machine.nics = self.nic.iter().map(|card| Nic::new(card.model())).collect();
+        machine.trace.clone_from(&self.trace);
+        Ok(machine)
+    }
+}
+
+impl Card {
+    fn model(self) -> NicModel {
+        match self {
+            Self::Virtio => NicModel::Virtio,
+            Self::E1000e => NicModel::E1000e,
+        }
+    }
+}
+
+/// "512", "512M" or "4G", in MiB.
+fn size_mib(text: &str) -> Result<u32, String> {
+    let (digits, factor) = match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
+        digits if digits.len() == text.len() => (digits, 1),
+        digits => match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "M" | "MB" | "MIB" => (digits, 1),
+            "G" | "GB" | "GIB" => (digits, 1024),
+            unit => return Err(format!("unknown unit {unit:?}; use M or G")),
+        },
+    };
+    let number: u32 = digits.parse().map_err(|error| format!("{error}"))?;
+    number
+        .checked_mul(factor)
+        .filter(|size| *size > 0)
+        .ok_or_else(|| "out of range".to_owned())
+}
+
+fn disk(text: &str) -> Result<Disk, String> {
+    let (file, bus) = text.rsplit_once(':').unwrap_or((text, "virtio"));
+    let bus = match bus {
+        "ahci" => DiskBus::Ahci,
+        "nvme" => DiskBus::Nvme,
+        "virtio" => DiskBus::Virtio,
+        other => return Err(format!("unknown bus {other:?}; use ahci, nvme or virtio")),
+    };
+    if !Path::new(file).exists() {
+        return Err(format!("there is no file {file}"));
+    }
+    Ok(Disk::new(file, bus))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size_mib("512"), Ok(512));
+        assert_eq!(size_mib("512m"), Ok(512));
+        assert_eq!(size_mib("4G"), Ok(4096));
+        assert!(size_mib("4T").is_err());
+        assert!(size_mib("0").is_err());
+        assert!(size_mib("9999999G").is_err());
+    }
+
+    #[test]
+    fn disks_name_their_bus() {
+        let this = std::env::current_exe().expect("a path");
+        let text = format!("{}:nvme", this.display());
+        assert_eq!(disk(&text).map(|disk| disk.bus), Ok(DiskBus::Nvme));
+        assert!(disk("/nonexistent:nvme").is_err());
+        assert!(disk(&format!("{}:floppy", this.display())).is_err());
+    }
+}
