@@ -33,15 +33,24 @@ impl<'a> CommandLine<'a> {
             let (word, tail) = split_word(rest);
             rest = tail;
             Some(match word.split_once('=') {
-                Some((key, value)) => Arg { key: unquote(key), value: Some(unquote(value)) },
-                None => Arg { key: unquote(word), value: None },
+                Some((key, value)) => Arg {
+                    key: unquote(key),
+                    value: Some(unquote(value)),
+                },
+                None => Arg {
+                    key: unquote(word),
+                    value: None,
+                },
             })
         })
     }
 
     /// The value of the last `key=value`.
     pub fn get(self, key: &str) -> Option<&'a str> {
-        self.args().filter(|arg| arg.key == key).filter_map(|arg| arg.value).last()
+        self.args()
+            .filter(|arg| arg.key == key)
+            .filter_map(|arg| arg.value)
+            .last()
     }
 
     /// The last word about a boolean, if there is any.
@@ -138,7 +147,13 @@ mod tests {
         let args: Vec<_> = line.args().collect();
         assert_eq!(args.len(), 3);
         assert_eq!(line.get("dom0_mem"), Some("512M,max:1G"));
-        assert_eq!(args[2], Arg { key: "noreboot", value: None });
+        assert_eq!(
+            args[2],
+            Arg {
+                key: "noreboot",
+                value: None
+            }
+        );
     }
 
     #[test]

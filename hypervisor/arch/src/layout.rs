@@ -86,7 +86,11 @@ mod linked {
             at(&raw const __data_start),
             at(&raw const __image_end),
         );
-        Image { text: (text, rodata), rodata: (rodata, data), data: (data, end) }
+        Image {
+            text: (text, rodata),
+            rodata: (rodata, data),
+            data: (data, end),
+        }
     }
 }
 
@@ -100,7 +104,10 @@ mod tests {
         let linear = direct_map(addr).unwrap();
         assert_eq!(linear.raw(), 0xffff_8300_1234_5678);
         assert_eq!(machine_address(linear), Some(addr));
-        assert_eq!(machine_address(Vaddr::new(IMAGE_OFFSET + 0x20_0000)), Some(Maddr::new(0x20_0000)));
+        assert_eq!(
+            machine_address(Vaddr::new(IMAGE_OFFSET + 0x20_0000)),
+            Some(Maddr::new(0x20_0000))
+        );
         assert_eq!(machine_address(Vaddr::new(0x1000)), None);
         assert_eq!(direct_map(Maddr::new(1 << 46)), None);
     }

@@ -1,5 +1,66 @@
-//! x
+//! The machine: every privileged instruction of the hypervisor that is not a vcpu back end's.
+//!
+//! # Order of start-up
+//! The entry code (`boot/entry.s`) brings the boot CPU into Rust on a stack and page tables of the
+//! image, sets up GS, GDT, IDT and COM1, reads the loader's information and calls the kernel's
+//! `main!`. From there the kernel calls, in this order:
+//!  1. `init(info)`: log levels, console, features, ACPI, interrupt controllers, clock;
+//!  2. oxen-mm: frames, heap, final page tables; then `cpu::set_ist_stacks` and `cpu::switch_stack`
+//!     for the boot CPU's guarded stacks;
+//!  3. `smp::start_all`; each CPU enters the given function with interrupts off.
+//!
+//! # What holds everywhere
+//! - Interrupts are off in all hypervisor code, except inside `irq::window` and `irq::idle`, which
+//!   are called with no lock held. So code is never reentered, and no lock needs to mask interrupts.
+//! - NMI, #DF and #MC strike anywhere: their code takes no lock without a limit.
+//! - Whoever waits for another CPU calls `ipi::poll` meanwhile; `sync::Mutex` does.
+//! - Addresses of the direct map are valid for RAM, for ACPI tables and for the pages of
+//!   `Platform::device_pages`.
+//!
+//! # Modules
+//! `layout` addresses; `boot` the loader's information; `cmdline`; `console` (log, serial input);
+//! `cpu` (id, features, registers, MSRs, FPU); `trap` (faults, NMI, panic); `irq`, `vectors`, `apic`
+//! (handlers, IO-APIC); `ipi` (kick, call, TLB); `smp`; `time`; `acpi`; `power`; `sync`; `symbols`.
 #![cfg_attr(target_os = "none", no_std)]
+
+pub mod acpi;
 pub mod boot;
 pub mod cmdline;
+pub mod console;
+pub mod cpu;
+mod cpu_count;
 pub mod layout;
+pub mod symbols;
+pub mod sync;
+pub mod time;
+pub mod vectors;
+
+#[cfg(target_os = "none")]
+pub mod apic;
+#[cfg(target_os = "none")]
+mod init;
+#[cfg(target_os = "none")]
+pub mod ipi;
+#[cfg(target_os = "none")]
+pub mod irq;
+#[cfg(target_os = "none")]
+pub mod power;
+#[cfg(target_os = "none")]
+pub mod smp;
+#[cfg(target_os = "none")]
+pub mod trap;
+
+#[cfg(target_os = "none")]
+pub use init::{OPTIONS, init};
+
+/// Declares the kernel's main: `oxen_arch::main!(path)`, with `fn path(&'static BootInfo) -> !`.
+#[macro_export]
+macro_rules! main {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        extern "Rust" fn oxen_main(info: &'static $crate::boot::BootInfo) -> ! {
+            let main: fn(&'static $crate::boot::BootInfo) -> ! = $main;
+            main(info)
+        }
+    };
+}

@@ -3,6 +3,7 @@
 
 use super::{BootInfo, parse};
 use crate::layout;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use oxen_types::{Maddr, Vaddr};
 
@@ -12,12 +13,18 @@ unsafe extern "C" {
     static oxen_boot_pml4: u8;
     static oxen_boot_stack: u8;
     static oxen_boot_stack_top: u8;
+}
+
+unsafe extern "Rust" {
     /// The kernel crate's main, on the boot CPU and the boot stack, interrupts off. The
     /// `oxen_arch::main!` macro defines it.
     safe fn oxen_main(info: &'static BootInfo) -> !;
 }
 
-static mut BOOT_INFO: BootInfo = BootInfo::new();
+struct Owned(UnsafeCell<BootInfo>);
+// SAFETY: written once, before any other CPU runs; shared references only after that.
+unsafe impl Sync for Owned {}
+static BOOT_INFO: Owned = Owned(UnsafeCell::new(BootInfo::new()));
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// The stack that the boot CPU starts on; lowest address and top.
@@ -39,7 +46,7 @@ extern "C" fn oxen_rust_start(magic: u32, info: u32) -> ! {
     crate::cpu::init_boot_cpu();
     crate::console::init_early();
     // SAFETY: first and only entry, one CPU, and nobody else names BOOT_INFO.
-    let out = unsafe { &mut *(&raw mut BOOT_INFO) };
+    let out = unsafe { &mut *BOOT_INFO.0.get() };
     let result = parse(magic, info, physical, out);
     let info: &'static BootInfo = out;
     if let Err(error) = result {

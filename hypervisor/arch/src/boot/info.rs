@@ -49,7 +49,13 @@ pub struct MemoryRange {
 
 impl fmt::Display for MemoryRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#014x}..{:#014x} {:?}", self.start.raw(), self.end.raw(), self.kind)
+        write!(
+            f,
+            "{:#014x}..{:#014x} {:?}",
+            self.start.raw(),
+            self.end.raw(),
+            self.kind
+        )
     }
 }
 
@@ -102,7 +108,11 @@ impl BootInfo {
         if end <= start {
             return;
         }
-        let range = MemoryRange { start: Maddr::new(start), end: Maddr::new(end), kind };
+        let range = MemoryRange {
+            start: Maddr::new(start),
+            end: Maddr::new(end),
+            kind,
+        };
         if self.memory.try_push(range).is_err() {
             self.truncated = true;
         }
@@ -115,8 +125,11 @@ impl BootInfo {
         }
         let mut cmdline = ArrayString::new_const();
         self.truncated |= !fill(&mut cmdline, text);
-        let module =
-            Module { start: Maddr::new(start.into()), end: Maddr::new(end.into()), cmdline };
+        let module = Module {
+            start: Maddr::new(start.into()),
+            end: Maddr::new(end.into()),
+            cmdline,
+        };
         if self.modules.try_push(module).is_err() {
             self.truncated = true;
         }
@@ -142,7 +155,8 @@ impl BootInfo {
     }
 
     pub(super) fn sort_memory(&mut self) {
-        self.memory.sort_unstable_by_key(|range| (range.start, range.end));
+        self.memory
+            .sort_unstable_by_key(|range| (range.start, range.end));
     }
 }
 

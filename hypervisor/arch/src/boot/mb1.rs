@@ -19,7 +19,10 @@ pub(super) fn parse<'a>(
     // Strings may end anywhere: read what memory there is, up to the longest we keep.
     let text = |at: u32| {
         let at = u64::from(at);
-        [2048, 512, 64].into_iter().find_map(|length| read(at, length)).map_or("", c_text)
+        [2048, 512, 64]
+            .into_iter()
+            .find_map(|length| read(at, length))
+            .map_or("", c_text)
     };
 
     if flags & HAS_CMDLINE != 0 {
@@ -34,7 +37,11 @@ pub(super) fn parse<'a>(
             .ok_or(ParseError::Malformed("module table outside of memory"))?;
         for entry in table.chunks_exact(16) {
             let entry_field = |at| u32_at(entry, at).unwrap_or(0);
-            let cmdline = if entry_field(8) == 0 { "" } else { text(entry_field(8)) };
+            let cmdline = if entry_field(8) == 0 {
+                ""
+            } else {
+                text(entry_field(8))
+            };
             out.add_module(entry_field(0), entry_field(4), cmdline);
         }
     }
@@ -52,9 +59,12 @@ pub(super) fn parse<'a>(
 /// Entries carry their size, without the size field itself, in front.
 fn memory_map(map: &[u8], out: &mut BootInfo) {
     let mut at = 0;
-    while let (Some(size), Some(start), Some(length), Some(kind)) =
-        (u32_at(map, at), u64_at(map, at + 4), u64_at(map, at + 12), u32_at(map, at + 20))
-    {
+    while let (Some(size), Some(start), Some(length), Some(kind)) = (
+        u32_at(map, at),
+        u64_at(map, at + 4),
+        u64_at(map, at + 12),
+        u32_at(map, at + 20),
+    ) {
         if size < 20 {
             out.truncated = true;
             return;

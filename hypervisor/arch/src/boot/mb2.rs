@@ -35,7 +35,9 @@ pub(super) fn parse<'a>(
         if kind == TAG_END {
             break;
         }
-        let end = at.checked_add(length).ok_or(ParseError::Malformed("tag length"))?;
+        let end = at
+            .checked_add(length)
+            .ok_or(ParseError::Malformed("tag length"))?;
         if length < 8 || end > block.len() {
             return Err(ParseError::Malformed("tag length"));
         }
@@ -92,7 +94,11 @@ fn efi_memory_map(tag: &[u8], out: &mut BootInfo) {
         if let (Some(kind), Some(start), Some(pages)) =
             (u32_at(entry, 0), u64_at(entry, 8), u64_at(entry, 24))
         {
-            out.add_memory(start, pages.saturating_mul(4096), MemoryKind::from_efi(kind));
+            out.add_memory(
+                start,
+                pages.saturating_mul(4096),
+                MemoryKind::from_efi(kind),
+            );
         }
     }
 }

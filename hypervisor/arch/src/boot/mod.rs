@@ -32,7 +32,11 @@ pub fn parse<'a>(
     }?;
     out.drop_program_names();
     out.sort_memory();
-    if out.memory.is_empty() { Err(ParseError::NoMemoryMap) } else { Ok(()) }
+    if out.memory.is_empty() {
+        Err(ParseError::NoMemoryMap)
+    } else {
+        Ok(())
+    }
 }
 
 /// A little-endian number at `at`, if it lies within `bytes`.

@@ -51,7 +51,11 @@ fn multiboot2_all_tags() {
         (1, b"loglvl=all noreboot\0".to_vec()),
         (2, b"GRUB 2.06\0".to_vec()),
         (3, module),
-        mmap_tag(&[(0x10_0000, 0x3ff0_0000, 1), (0, 0x9fc00, 1), (0xf0000, 0x10000, 2)]),
+        mmap_tag(&[
+            (0x10_0000, 0x3ff0_0000, 1),
+            (0, 0x9fc00, 1),
+            (0xf0000, 0x10000, 2),
+        ]),
         (14, b"RSD PTR 000000000000".to_vec()),
         (15, b"RSD PTR new0000000000000000000000000".to_vec()),
         (99, vec![1, 2, 3]),
@@ -71,7 +75,11 @@ fn multiboot2_all_tags() {
 #[test]
 fn multiboot2_takes_the_efi_map_if_alone() {
     let mut body = vec![48, 0, 0, 0, 1, 0, 0, 0];
-    for (kind, start, pages) in [(7u32, 0x10_0000u64, 16u64), (9, 0x20_0000, 1), (11, 0x30_0000, 1)] {
+    for (kind, start, pages) in [
+        (7u32, 0x10_0000u64, 16u64),
+        (9, 0x20_0000, 1),
+        (11, 0x30_0000, 1),
+    ] {
         body.extend(kind.to_le_bytes());
         body.extend([0; 4]);
         body.extend(start.to_le_bytes());
@@ -81,7 +89,14 @@ fn multiboot2_takes_the_efi_map_if_alone() {
     }
     let info = parse_mb2(&mb2(&[(17, body)])).unwrap();
     let kinds: Vec<_> = info.memory.iter().map(|range| range.kind).collect();
-    assert_eq!(kinds, [MemoryKind::Ram, MemoryKind::AcpiReclaim, MemoryKind::Reserved]);
+    assert_eq!(
+        kinds,
+        [
+            MemoryKind::Ram,
+            MemoryKind::AcpiReclaim,
+            MemoryKind::Reserved
+        ]
+    );
     assert_eq!(info.memory[0].end, Maddr::new(0x11_0000));
 }
 
@@ -99,7 +114,10 @@ fn multiboot2_cut_anywhere_is_an_error_or_less_but_no_panic() {
     }
     let mut zero_length_tag = mb2(&[(1, vec![])]);
     zero_length_tag[12..16].copy_from_slice(&0u32.to_le_bytes());
-    assert_eq!(parse_mb2(&zero_length_tag).unwrap_err(), ParseError::Malformed("tag length"));
+    assert_eq!(
+        parse_mb2(&zero_length_tag).unwrap_err(),
+        ParseError::Malformed("tag length")
+    );
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! CPUs and interrupt controllers: the MADT (ACPI 6.5, 5.2.12).
+
+use super::platform::{Cpu, IoApic, LocalNmi, Override, Platform};
+use super::root::{DirectMap, physical};
+use ::acpi::madt::{Madt, MadtEntry};
+use ::acpi::{AcpiError, AcpiTables, MadtError};
+use oxen_types::Maddr;
+
+const ENABLED: u32 = 1;
+const FIRST_ENTRY: usize = 44;
+
+pub(super) fn read(tables: &AcpiTables<DirectMap>, out: &mut Platform) -> Result<(), AcpiError> {
+    let madt = tables.find_table::<Madt>()?;
+    // The crate's iterator trusts the entries' lengths.
+    if !entries_are_sound(madt.physical_start() as u64, madt.region_length()) {
+        return Err(AcpiError::InvalidMadt(MadtError::UnexpectedEntry));
+    }
+    let table = madt.get();
+    out.local_apic = Maddr::new(table.local_apic_address.into());
+    out.has_8259 = table.supports_8259();
+    let mut lost = false;
+    for entry in table.entries() {
+        match entry {
+            MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 && cpu.apic_id != 0xff => {
+                add_cpu(out, cpu.apic_id.into(), cpu.processor_id.into());
+            }
+            MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => {
+                add_cpu(out, cpu.x2apic_id, cpu.processor_uid);
+            }
+            MadtEntry::IoApic(found) => {
+                let io_apic = IoApic {
+                    id: found.io_apic_id,
+                    address: Maddr::new(found.io_apic_address.into()),
+                    gsi_base: found.global_system_interrupt_base,
+                };
+                lost |= out.io_apics.try_push(io_apic).is_err();
+            }
+            MadtEntry::InterruptSourceOverride(found) if found.bus == 0 => {
+                let entry = Override {
+                    isa_irq: found.irq,
+                    gsi: found.global_system_interrupt,
+                    flags: found.flags,
+                };
+                lost |= out.overrides.try_push(entry).is_err();
+            }
+            MadtEntry::LocalApicNmi(found) => {
+                let uid = (found.processor_id != 0xff).then_some(found.processor_id.into());
+                let nmi = LocalNmi {
+                    uid,
+                    lint: found.nmi_line,
+                    flags: found.flags,
+                };
+                lost |= out.local_nmis.try_push(nmi).is_err();
+            }
+            MadtEntry::X2ApicNmi(found) => {
+                let uid = Some(found.processor_uid).filter(|uid| *uid != u32::MAX);
+                let nmi = LocalNmi {
+                    uid,
+                    lint: found.nmi_line,
+                    flags: found.flags,
+                };
+                lost |= out.local_nmis.try_push(nmi).is_err();
+            }
+            MadtEntry::LocalApicAddressOverride(found) => {
+                out.local_apic = Maddr::new(found.local_apic_address);
+            }
+            _ => {}
+        }
+    }
+    if lost {
+        log::warn!("ACPI: the MADT has more entries than we keep");
+    }
+    Ok(())
+}
+
+/// A CPU may have both kinds of entry.
+fn add_cpu(out: &mut Platform, apic_id: u32, uid: u32) {
+    if out.cpus.iter().any(|cpu| cpu.apic_id == apic_id) {
+        return;
+    }
+    if out.cpus.try_push(Cpu { apic_id, uid }).is_err() {
+        out.cpus_ignored += 1;
+    }
+}
+
+/// Each entry has a type and a length of at least 2, and the lengths end with the table.
+fn entries_are_sound(address: u64, length: usize) -> bool {
+    let Some(mut rest) = physical(address, length).and_then(|table| table.get(FIRST_ENTRY..))
+    else {
+        return false;
+    };
+    while let [_, length, ..] = rest {
+        let length = usize::from(*length);
+        if length < 2 || length > rest.len() {
+            return false;
+        }
+        rest = &rest[length..];
+    }
+    rest.is_empty()
+}

@@ -1,0 +1,191 @@
+//! From the RSDP to the tables.
+#![allow(unsafe_code)] // firmware's memory through the direct map
+
+use super::platform::{McfgRegion, Platform, PmTimer, Table};
+use super::{fadt, madt};
+use crate::boot::BootInfo;
+use crate::layout;
+use ::acpi::mcfg::Mcfg;
+use ::acpi::rsdp::Rsdp;
+use ::acpi::{AcpiError, AcpiHandler, AcpiTables, HpetInfo, PhysicalMapping};
+use core::ptr::NonNull;
+use oxen_types::Maddr;
+use spin::Once;
+
+const HEADER: usize = 36;
+const MAX_TABLE: usize = 16 << 20;
+
+static PLATFORM: Once<Platform> = Once::new();
+
+/// Reads the tables; once. Without usable ACPI the error says what is missing.
+pub fn init(info: &BootInfo) -> Result<&'static Platform, AcpiError> {
+    PLATFORM.try_call_once(|| read(info))
+}
+
+/// What `init` found.
+///
+/// Panics before that: a bug in the order of start-up.
+pub fn platform() -> &'static Platform {
+    match PLATFORM.get() {
+        Some(platform) => platform,
+        None => panic!("ACPI is not read yet"),
+    }
+}
+
+/// What `init` found, if it was called.
+pub(crate) fn try_platform() -> Option<&'static Platform> {
+    PLATFORM.get()
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct DirectMap;
+
+impl AcpiHandler for DirectMap {
+    unsafe fn map_physical_region<T>(
+        &self,
+        physical_address: usize,
+        size: usize,
+    ) -> PhysicalMapping<Self, T> {
+        let bytes = physical(physical_address as u64, size);
+        let Some(start) = bytes.and_then(|bytes| NonNull::new(bytes.as_ptr().cast_mut())) else {
+            panic!("ACPI table at {physical_address:#x} (+{size:#x}) is beyond the first 4 GiB")
+        };
+        // SAFETY: the entry tables map it, for good as far as this module is concerned.
+        unsafe { PhysicalMapping::new(physical_address, start.cast(), size, size, self.clone()) }
+    }
+
+    fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
+}
+
+/// Firmware memory below 4 GiB.
+pub(super) fn physical(address: u64, length: usize) -> Option<&'static [u8]> {
+    let end = address.checked_add(length as u64)?;
+    if length > MAX_TABLE || end > layout::BOOT_MAPPED {
+        return None;
+    }
+    let start = layout::direct_map(Maddr::new(address))?;
+    // SAFETY: mapped by the entry tables; firmware's tables do not change under us.
+    Some(unsafe { core::slice::from_raw_parts(start.raw() as *const u8, length) })
+}
+
+struct Root {
+    rsdp: Option<Maddr>,
+    revision: u8,
+    table: u64,
+}
+
+fn read(info: &BootInfo) -> Result<Platform, AcpiError> {
+    let root = find_root(info)?;
+    let mut out = Platform {
+        rsdp: root.rsdp,
+        acpi_revision: root.revision,
+        ..Platform::default()
+    };
+    // SAFETY: the address comes from a checked RSDP.
+    let tables = unsafe { AcpiTables::from_rsdt(DirectMap, root.revision, root.table as usize) }?;
+    list_tables(&root, &mut out);
+    madt::read(&tables, &mut out)?;
+    fadt::read(&tables, &mut out);
+    out.hpet = HpetInfo::new(&tables)
+        .ok()
+        .map(|hpet| Maddr::new(hpet.base_address as u64));
+    if let Ok(mcfg) = tables.find_table::<Mcfg>() {
+        for entry in mcfg.entries() {
+            let region = McfgRegion {
+                segment: entry.pci_segment_group,
+                bus_start: entry.bus_number_start,
+                bus_end: entry.bus_number_end,
+                base: Maddr::new(entry.base_address),
+            };
+            if region.bus_start <= region.bus_end && out.mcfg.try_push(region).is_err() {
+                log::warn!("ACPI: more ECAM regions than we keep");
+            }
+        }
+    }
+    out.pm_timer = out.pm_timer.filter(|PmTimer { port, .. }| *port != 0);
+    Ok(out)
+}
+
+fn find_root(info: &BootInfo) -> Result<Root, AcpiError> {
+    if let Some(copy) = &info.rsdp_copy
+        && let Some(root) = from_copy(copy)
+    {
+        return Ok(root);
+    }
+    // SAFETY: reads the BIOS areas below 1 MiB, which are mapped, and harmless elsewhere.
+    let rsdp = unsafe { Rsdp::search_for_on_bios(DirectMap) }?;
+    let wide = rsdp.revision() != 0;
+    Ok(Root {
+        rsdp: Some(Maddr::new(rsdp.physical_start() as u64)),
+        revision: rsdp.revision(),
+        table: if wide {
+            rsdp.xsdt_address()
+        } else {
+            rsdp.rsdt_address().into()
+        },
+    })
+}
+
+/// Multiboot 2 hands over the RSDP's bytes. Checksum as in ACPI 6.5, 5.2.5.3.
+fn from_copy(copy: &[u8]) -> Option<Root> {
+    let old = copy.get(..20)?;
+    let sum = old.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    if !old.starts_with(b"RSD PTR ") || sum != 0 {
+        return None;
+    }
+    let xsdt = copy
+        .get(24..32)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes);
+    let rsdt = u32::from_le_bytes(old[16..20].try_into().ok()?);
+    let revision = old[15];
+    if revision >= 2 && xsdt != 0 {
+        Some(Root {
+            rsdp: None,
+            revision,
+            table: xsdt,
+        })
+    } else {
+        Some(Root {
+            rsdp: None,
+            revision: 0,
+            table: rsdt.into(),
+        })
+    }
+}
+
+/// Every table that the root names, known to us or not: dom0 gets most of them.
+fn list_tables(root: &Root, out: &mut Platform) {
+    let width = if root.revision == 0 { 4 } else { 8 };
+    let Some(header) = physical(root.table, HEADER) else {
+        return;
+    };
+    let length = length_of(header).max(HEADER);
+    let Some(body) = physical(root.table, length).map(|table| &table[HEADER..]) else {
+        return;
+    };
+    for entry in body.chunks_exact(width) {
+        let mut address = [0; 8];
+        address[..width].copy_from_slice(entry);
+        let address = u64::from_le_bytes(address);
+        let Some(header) = physical(address, HEADER).filter(|_| address != 0) else {
+            continue;
+        };
+        let table = Table {
+            signature: [header[0], header[1], header[2], header[3]],
+            address: Maddr::new(address),
+            length: length_of(header) as u32,
+        };
+        if out.tables.try_push(table).is_err() {
+            log::warn!("ACPI: more tables than we keep");
+            return;
+        }
+    }
+}
+
+fn length_of(header: &[u8]) -> usize {
+    header
+        .get(4..8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes) as usize
+}

@@ -1,0 +1,250 @@
+//! IO-APICs: the machine's interrupt lines (GSIs), each with a redirection entry.
+//! Intel 82093AA, section 3.2. All entries are masked at start; physical destinations.
+#![allow(unsafe_code)] // MMIO of the IO-APICs
+
+use crate::acpi::Platform;
+use crate::layout;
+use crate::sync::Mutex;
+use arrayvec::ArrayVec;
+use oxen_types::{CpuId, Maddr};
+
+const SELECT: u64 = 0x00;
+const WINDOW: u64 = 0x10;
+const REG_VERSION: u32 = 0x01;
+const REG_ENTRIES: u32 = 0x10;
+
+const LEVEL: u64 = 1 << 15;
+const MASKED: u64 = 1 << 16;
+const ACTIVE_LOW: u64 = 1 << 13;
+const REMOTE_IRR: u64 = 1 << 14;
+const PENDING: u64 = 1 << 12;
+
+pub const MAX_IO_APICS: usize = 32;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trigger {
+    Edge,
+    Level,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polarity {
+    High,
+    Low,
+}
+
+/// A redirection entry, decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    pub vector: u8,
+    pub destination: u8,
+    pub trigger: Trigger,
+    pub polarity: Polarity,
+    pub masked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RouteError {
+    /// No IO-APIC has this line.
+    NoSuchGsi,
+    /// The CPU's APIC id does not fit the entry's eight bits.
+    Destination,
+}
+
+struct IoApic {
+    mmio: u64,
+    gsi_base: u32,
+    pins: u32,
+}
+
+static ALL: Mutex<ArrayVec<IoApic, MAX_IO_APICS>> = Mutex::new(ArrayVec::new_const());
+
+/// Finds the IO-APICs of the platform and masks every line.
+pub fn init(platform: &Platform) {
+    let mut all = ALL.lock();
+    for found in &platform.io_apics {
+        let Some(addr) = layout::direct_map(Maddr::new(found.address.raw())) else {
+            continue;
+        };
+        let mut apic = IoApic {
+            mmio: addr.raw(),
+            gsi_base: found.gsi_base,
+            pins: 0,
+        };
+        apic.pins = (apic.read(REG_VERSION) >> 16 & 0xff) + 1;
+        for pin in 0..apic.pins {
+            apic.write_entry(pin, MASKED);
+        }
+        if all.try_push(apic).is_err() {
+            log::warn!("more than {MAX_IO_APICS} IO-APICs");
+        }
+    }
+}
+
+/// Number of pins of the IO-APIC whose first line is `gsi_base`.
+pub fn pins(gsi_base: u32) -> Option<u32> {
+    ALL.lock()
+        .iter()
+        .find(|apic| apic.gsi_base == gsi_base)
+        .map(|apic| apic.pins)
+}
+
+/// One above the highest line.
+pub fn gsi_end() -> u32 {
+    ALL.lock()
+        .iter()
+        .map(|apic| apic.gsi_base + apic.pins)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Routes a line to `vector` of `cpu`; leaves it masked.
+pub fn route(
+    gsi: u32,
+    vector: u8,
+    cpu: CpuId,
+    trigger: Trigger,
+    polarity: Polarity,
+) -> Result<(), RouteError> {
+    let destination = super::icr_destination_of(cpu).ok_or(RouteError::Destination)?;
+    let route = Route {
+        vector,
+        destination,
+        trigger,
+        polarity,
+        masked: true,
+    };
+    on_line(gsi, |apic, pin| apic.write_entry(pin, encode(route)))
+}
+
+pub fn mask(gsi: u32) -> Result<(), RouteError> {
+    on_line(gsi, |apic, pin| {
+        apic.write_low(pin, apic.read_low(pin) | MASKED as u32)
+    })
+}
+
+pub fn unmask(gsi: u32) -> Result<(), RouteError> {
+    on_line(gsi, |apic, pin| {
+        apic.write_low(pin, apic.read_low(pin) & !(MASKED as u32))
+    })
+}
+
+/// The line's entry as it is now.
+pub fn read_route(gsi: u32) -> Result<Route, RouteError> {
+    on_line(gsi, |apic, pin| decode(apic.read_entry(pin)))
+}
+
+/// Has the line been delivered, and not been ended by an EOI yet?
+pub fn in_service(gsi: u32) -> Result<bool, RouteError> {
+    on_line(gsi, |apic, pin| {
+        apic.read_entry(pin) & (REMOTE_IRR | PENDING) != 0
+    })
+}
+
+fn on_line<T>(gsi: u32, act: impl FnOnce(&IoApic, u32) -> T) -> Result<T, RouteError> {
+    let all = ALL.lock();
+    all.iter()
+        .find_map(|apic| {
+            let pin = gsi
+                .checked_sub(apic.gsi_base)
+                .filter(|pin| *pin < apic.pins)?;
+            Some((apic, pin))
+        })
+        .map(|(apic, pin)| act(apic, pin))
+        .ok_or(RouteError::NoSuchGsi)
+}
+
+fn encode(route: Route) -> u64 {
+    u64::from(route.vector)
+        | u64::from(route.destination) << 56
+        | if route.trigger == Trigger::Level {
+            LEVEL
+        } else {
+            0
+        }
+        | if route.polarity == Polarity::Low {
+            ACTIVE_LOW
+        } else {
+            0
+        }
+        | if route.masked { MASKED } else { 0 }
+}
+
+fn decode(entry: u64) -> Route {
+    Route {
+        vector: entry as u8,
+        destination: (entry >> 56) as u8,
+        trigger: if entry & LEVEL != 0 {
+            Trigger::Level
+        } else {
+            Trigger::Edge
+        },
+        polarity: if entry & ACTIVE_LOW != 0 {
+            Polarity::Low
+        } else {
+            Polarity::High
+        },
+        masked: entry & MASKED != 0,
+    }
+}
+
+impl IoApic {
+    fn read(&self, register: u32) -> u32 {
+        // SAFETY: the registers are mapped in the direct map; the lock on ALL keeps the pair of
+        // select and window together.
+        unsafe {
+            ((self.mmio + SELECT) as *mut u32).write_volatile(register);
+            ((self.mmio + WINDOW) as *const u32).read_volatile()
+        }
+    }
+
+    fn write(&self, register: u32, value: u32) {
+        // SAFETY: as in `read`.
+        unsafe {
+            ((self.mmio + SELECT) as *mut u32).write_volatile(register);
+            ((self.mmio + WINDOW) as *mut u32).write_volatile(value);
+        }
+    }
+
+    fn read_low(&self, pin: u32) -> u32 {
+        self.read(REG_ENTRIES + 2 * pin)
+    }
+
+    fn write_low(&self, pin: u32, value: u32) {
+        self.write(REG_ENTRIES + 2 * pin, value);
+    }
+
+    fn read_entry(&self, pin: u32) -> u64 {
+        u64::from(self.read(REG_ENTRIES + 2 * pin + 1)) << 32 | u64::from(self.read_low(pin))
+    }
+
+    /// Masked while its halves disagree.
+    fn write_entry(&self, pin: u32, entry: u64) {
+        self.write_low(pin, self.read_low(pin) | MASKED as u32);
+        self.write(REG_ENTRIES + 2 * pin + 1, (entry >> 32) as u32);
+        self.write_low(pin, entry as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_keep_what_was_put_in() {
+        for trigger in [Trigger::Edge, Trigger::Level] {
+            for polarity in [Polarity::High, Polarity::Low] {
+                for masked in [false, true] {
+                    let route = Route {
+                        vector: 0x31,
+                        destination: 7,
+                        trigger,
+                        polarity,
+                        masked,
+                    };
+                    assert_eq!(decode(encode(route)), route);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The local APIC: xAPIC by MMIO, or x2APIC by MSRs where the CPU has it. Both have the same
+//! registers; x2APIC's MSR number is 0x800 + the MMIO offset / 16. Physical destinations only.
+//! Intel SDM 3, chapter 11; AMD APM 2, chapter 16.
+#![allow(unsafe_code)] // MMIO and MSRs of the APIC
+
+use crate::cpu::{self, Features, features, msr};
+use crate::{layout, time, vectors};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use oxen_types::{CpuId, Maddr};
+
+const IA32_APIC_BASE: u32 = 0x1b;
+const BASE_X2APIC: u64 = 1 << 10;
+const BASE_ENABLE: u64 = 1 << 11;
+const IA32_TSC_DEADLINE: u32 = 0x6e0;
+
+const ID: u32 = 0x20;
+const TPR: u32 = 0x80;
+const EOI: u32 = 0xb0;
+const SPURIOUS: u32 = 0xf0;
+const ISR: u32 = 0x100;
+const ERROR_STATUS: u32 = 0x280;
+const ICR_LOW: u32 = 0x300;
+const ICR_HIGH: u32 = 0x310;
+const LVT_TIMER: u32 = 0x320;
+const LVT_THERMAL: u32 = 0x330;
+const LVT_PERF: u32 = 0x340;
+const LVT_LINT0: u32 = 0x350;
+const LVT_LINT1: u32 = 0x360;
+const LVT_ERROR: u32 = 0x370;
+const TIMER_INITIAL: u32 = 0x380;
+const TIMER_CURRENT: u32 = 0x390;
+const TIMER_DIVIDE: u32 = 0x3e0;
+const VERSION: u32 = 0x30;
+
+const LVT_MASKED: u32 = 1 << 16;
+const LVT_NMI: u32 = 4 << 8;
+const LVT_TIMER_DEADLINE: u32 = 2 << 17;
+const ICR_PENDING: u32 = 1 << 12;
+const ICR_ASSERT: u32 = 1 << 14;
+const ICR_ALL_BUT_SELF: u32 = 3 << 18;
+/// Divide by 16.
+const DIVIDE_16: u32 = 3;
+
+/// Polls of the delivery status before an IPI is sent anyway.
+const SEND_POLLS: u32 = 1_000_000;
+
+static X2APIC: AtomicBool = AtomicBool::new(false);
+static DEADLINE: AtomicBool = AtomicBool::new(false);
+/// Linear address of the registers; 0 before `init_boot_cpu`.
+static MMIO: AtomicU64 = AtomicU64::new(0);
+/// Of the timer at divide 16.
+static TICKS_PER_MS: AtomicU64 = AtomicU64::new(0);
+
+/// What an IPI does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    Fixed(u8),
+    Nmi,
+    Init,
+    /// Start at this page below 1 MiB.
+    Startup(u8),
+}
+
+impl Delivery {
+    fn bits(self) -> u32 {
+        ICR_ASSERT
+            | match self {
+                Self::Fixed(vector) => u32::from(vector),
+                Self::Nmi => 4 << 8,
+                Self::Init => 5 << 8,
+                Self::Startup(page) => 6 << 8 | u32::from(page),
+            }
+    }
+}
+
+pub fn is_x2apic() -> bool {
+    X2APIC.load(Ordering::Relaxed)
+}
+
+pub fn timer_is_deadline() -> bool {
+    DEADLINE.load(Ordering::Relaxed)
+}
+
+/// Decides between xAPIC and x2APIC, and sets up the boot CPU's. `base` is where the MADT has it.
+pub fn init_boot_cpu(base: Maddr) {
+    // SAFETY: every CPU with long mode has this register.
+    let current = unsafe { msr::rdmsr(IA32_APIC_BASE) };
+    let x2apic = features().contains(Features::X2APIC) || current & BASE_X2APIC != 0;
+    X2APIC.store(x2apic, Ordering::Relaxed);
+    DEADLINE.store(
+        features().contains(Features::TSC_DEADLINE),
+        Ordering::Relaxed,
+    );
+    let mmio = layout::direct_map(base).map_or(0, |addr| addr.raw());
+    MMIO.store(mmio, Ordering::Relaxed);
+    init_this_cpu();
+}
+
+/// Sets up this CPU's local APIC: enabled, all local sources masked but NMI, nothing in service.
+pub fn init_this_cpu() {
+    // SAFETY: enabling keeps the base; x2APIC only where supported, and a CPU that is in that mode
+    // already stays in it.
+    unsafe {
+        let base = msr::rdmsr(IA32_APIC_BASE) | BASE_ENABLE;
+        msr::wrmsr(IA32_APIC_BASE, base);
+        if is_x2apic() {
+            msr::wrmsr(IA32_APIC_BASE, base | BASE_X2APIC);
+        }
+    }
+    let id = if is_x2apic() {
+        read(ID)
+    } else {
+        read(ID) >> 24
+    };
+    cpu::set_apic_id(cpu::cpu_id(), id);
+    write(TPR, 0);
+    write(LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER));
+    write(LVT_LINT0, LVT_MASKED);
+    write(LVT_LINT1, LVT_NMI);
+    let last_lvt = read(VERSION) >> 16 & 0xff;
+    if last_lvt >= 4 {
+        write(LVT_PERF, LVT_MASKED);
+    }
+    if last_lvt >= 5 {
+        write(LVT_THERMAL, LVT_MASKED);
+    }
+    write(SPURIOUS, 1 << 8 | u32::from(vectors::SPURIOUS));
+    write(ERROR_STATUS, 0);
+    write(LVT_ERROR, u32::from(vectors::APIC_ERROR));
+    // What the firmware left in service would block everything below it.
+    for _ in 0..256 {
+        if (0..8).all(|word| read(ISR + word * 0x10) == 0) {
+            break;
+        }
+        eoi();
+    }
+    let mode = if timer_is_deadline() {
+        LVT_TIMER_DEADLINE
+    } else {
+        0
+    };
+    write(TIMER_DIVIDE, DIVIDE_16);
+    write(LVT_TIMER, mode | u32::from(vectors::TIMER));
+}
+
+pub fn eoi() {
+    write(EOI, 0);
+}
+
+/// Reads and clears the error register; for the handler of `vectors::APIC_ERROR`.
+pub(crate) fn take_errors() -> u32 {
+    write(ERROR_STATUS, 0);
+    read(ERROR_STATUS)
+}
+
+/// Sends to one CPU that is up.
+pub fn send(cpu: CpuId, delivery: Delivery) {
+    if let Some(id) = cpu::apic_id_of(cpu) {
+        send_raw(id, delivery);
+    }
+}
+
+/// Sends to the APIC with this id, whether or not a CPU of ours has it.
+pub(crate) fn send_raw(apic_id: u32, delivery: Delivery) {
+    write_icr(apic_id, delivery.bits());
+}
+
+/// The value for the destination field of an MSI or an IO-APIC entry (8 bits without interrupt
+/// remapping).
+pub fn icr_destination_of(cpu: CpuId) -> Option<u8> {
+    cpu::apic_id_of(cpu).and_then(|id| u8::try_from(id).ok())
+}
+
+/// NMI to all others: only for the end.
+pub fn stop_other_cpus() {
+    if MMIO.load(Ordering::Relaxed) != 0 || is_x2apic() {
+        write_icr(0, Delivery::Nmi.bits() | ICR_ALL_BUT_SELF);
+    }
+}
+
+fn write_icr(destination: u32, low: u32) {
+    if is_x2apic() {
+        // The MSR write does not order earlier stores, which the receiver wants to see.
+        core::sync::atomic::fence(Ordering::SeqCst);
+        // SAFETY: an IPI; x2APIC mode is on.
+        unsafe {
+            core::arch::asm!("lfence", options(nostack));
+            msr::wrmsr(
+                0x800 + (ICR_LOW >> 4),
+                u64::from(destination) << 32 | u64::from(low),
+            );
+        }
+    } else {
+        for _ in 0..SEND_POLLS {
+            if read(ICR_LOW) & ICR_PENDING == 0 {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        write(ICR_HIGH, destination << 24);
+        write(ICR_LOW, low);
+    }
+}
+
+/// Fires `vectors::TIMER` on this CPU at `deadline_ns` (`time::now_ns`); at once if that is past.
+pub fn arm_timer(deadline_ns: u64) {
+    if timer_is_deadline() {
+        let tsc = time::tsc_at(deadline_ns).max(1);
+        // SAFETY: the CPU has the register, and the LVT is in this mode.
+        unsafe { msr::wrmsr(IA32_TSC_DEADLINE, tsc) };
+    } else {
+        let wait = deadline_ns.saturating_sub(time::now_ns());
+        let ticks = wait.saturating_mul(TICKS_PER_MS.load(Ordering::Relaxed)) / 1_000_000;
+        // A wait too long for the counter ends early: whoever set it looks at the clock again.
+        write(
+            TIMER_INITIAL,
+            u32::try_from(ticks).unwrap_or(u32::MAX).max(1),
+        );
+    }
+}
+
+pub fn disarm_timer() {
+    if timer_is_deadline() {
+        // SAFETY: as above; 0 disarms.
+        unsafe { msr::wrmsr(IA32_TSC_DEADLINE, 0) };
+    } else {
+        write(TIMER_INITIAL, 0);
+    }
+}
+
+/// For calibration: starts the counter from its maximum (masked), or reads how far it came.
+pub(crate) fn timer_count(start: bool) -> u32 {
+    if start {
+        write(LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER));
+        write(TIMER_INITIAL, u32::MAX);
+        return 0;
+    }
+    u32::MAX - read(TIMER_CURRENT)
+}
+
+pub(crate) fn set_timer_ticks_per_ms(ticks: u64) {
+    TICKS_PER_MS.store(ticks.max(1), Ordering::Relaxed);
+    write(TIMER_INITIAL, 0);
+    let mode = if timer_is_deadline() {
+        LVT_TIMER_DEADLINE
+    } else {
+        0
+    };
+    write(LVT_TIMER, mode | u32::from(vectors::TIMER));
+}
+
+fn read(register: u32) -> u32 {
+    if is_x2apic() {
+        // SAFETY: an APIC register in x2APIC mode.
+        unsafe { msr::rdmsr(0x800 + (register >> 4)) as u32 }
+    } else {
+        // SAFETY: the APIC's page is mapped in the direct map, and a device's register there.
+        unsafe { mmio(register).read_volatile() }
+    }
+}
+
+fn write(register: u32, value: u32) {
+    if is_x2apic() {
+        // SAFETY: as in `read`.
+        unsafe { msr::wrmsr(0x800 + (register >> 4), value.into()) }
+    } else {
+        // SAFETY: as in `read`.
+        unsafe { mmio(register).write_volatile(value) }
+    }
+}
+
+fn mmio(register: u32) -> *mut u32 {
+    (MMIO.load(Ordering::Relaxed) + u64::from(register)) as *mut u32
+}
+
+/// Registers whoever reports errors of the local APIC.
+pub(crate) fn install_error_handler() {
+    crate::irq::set_handler(vectors::APIC_ERROR, |_| {
+        log::warn!(
+            "CPU{}: local APIC error {:#x}",
+            cpu::cpu_id(),
+            take_errors()
+        );
+    });
+}

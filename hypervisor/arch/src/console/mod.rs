@@ -1,0 +1,28 @@
+//! The hypervisor's console: COM1 and a ring of the last 64 KiB, as lines that do not interleave.
+//!
+//! One lock guards both; it is held while a line goes out (115200 baud: a long line takes some ms,
+//! and a port that stops taking bytes is given up for a while). Taken with interrupts off, never
+//! from NMI, #DF or #MC: those use `emergency`, which breaks the lock after a bounded wait.
+
+mod logger;
+mod ratelimit;
+mod ring;
+mod serial_config;
+
+#[cfg(target_os = "none")]
+mod serial;
+#[cfg(target_os = "none")]
+mod state;
+
+pub use logger::{GUEST_TARGET, LogLevels, set_log_levels};
+pub use ratelimit::RateLimit;
+pub use ring::{RING_SIZE, Ring};
+pub use serial_config::SerialConfig;
+
+#[cfg(target_os = "none")]
+pub(crate) use state::write_line;
+#[cfg(target_os = "none")]
+pub use state::{
+    clear, configure, emergency, enable_input_interrupt, init_early, poll_input, read_byte,
+    read_log, serial_ports, set_input_hook, set_output_hook, write_raw,
+};

@@ -1,0 +1,228 @@
+//! The console's one state: port, ring, input. Callers run with interrupts off.
+#![allow(unsafe_code)] // breaks the lock in an emergency; function pointers through atomics
+
+use super::logger;
+use super::ring::{RING_SIZE, Ring};
+use super::serial::Serial;
+use super::serial_config::SerialConfig;
+use crate::sync::Mutex;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
+use core::{mem, ptr};
+
+const INPUT_SIZE: usize = 256;
+/// Tries for the lock before an emergency breaks it: longer than any line takes to send.
+const EMERGENCY_TRIES: u32 = 2_000_000;
+
+struct State {
+    serial: Option<Serial>,
+    config: SerialConfig,
+    ring: Ring,
+    input: [u8; INPUT_SIZE],
+    input_head: usize,
+    input_count: usize,
+}
+
+static STATE: Mutex<State> = Mutex::new(State {
+    serial: None,
+    config: SerialConfig::COM1,
+    ring: Ring::new(),
+    input: [0; INPUT_SIZE],
+    input_head: 0,
+    input_count: 0,
+});
+const _: () = assert!(RING_SIZE.is_power_of_two());
+
+static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static OUTPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static PORT: AtomicU16 = AtomicU16::new(0);
+
+/// COM1 at the default settings, and the log on it.
+pub fn init_early() {
+    open(SerialConfig::COM1);
+    logger::install();
+}
+
+/// Reopens the port as the command line has it.
+pub fn configure(config: SerialConfig) {
+    if STATE.lock().config != config {
+        open(config);
+    }
+}
+
+fn open(config: SerialConfig) {
+    let serial = Serial::new(&config);
+    PORT.store(
+        if serial.is_some() { config.io } else { 0 },
+        Ordering::Relaxed,
+    );
+    let mut state = STATE.lock();
+    state.serial = serial;
+    state.config = config;
+}
+
+/// First port and number of ports of the UART in use, which no guest may touch.
+pub fn serial_ports() -> Option<(u16, u16)> {
+    Some(PORT.load(Ordering::Relaxed))
+        .filter(|port| *port != 0)
+        .map(|port| (port, 8))
+}
+
+/// Output as it is, for dom0's console. Lines of others do not cut it.
+pub fn write_raw(bytes: &[u8]) {
+    STATE.lock().put(bytes);
+    run_hook(&OUTPUT_HOOK);
+}
+
+pub(crate) fn write_line(args: fmt::Arguments<'_>) {
+    {
+        let mut state = STATE.lock();
+        let _ = Prefixed::new(&mut state).write_fmt(format_args!("{args}\n"));
+    }
+    run_hook(&OUTPUT_HOOK);
+}
+
+/// Writes whatever happens: if the lock does not come free in a bounded time, its holder is dead.
+pub fn emergency(write: impl FnOnce(&mut dyn Write)) {
+    let mut tries = 0;
+    let mut guard = loop {
+        if let Some(guard) = STATE.try_lock() {
+            break guard;
+        }
+        tries += 1;
+        if tries > EMERGENCY_TRIES {
+            // SAFETY: the holder is this CPU below us, or stopped, or stuck for seconds: the output
+            // may be garbled, which is better than none.
+            unsafe { STATE.force_unlock() };
+        }
+        core::hint::spin_loop();
+    };
+    write(&mut Prefixed::new(&mut guard));
+}
+
+/// Copies out of the log: see `Ring::read`.
+pub fn read_log(from: Option<u32>, out: &mut [u8]) -> (usize, u32) {
+    STATE.lock().ring.read(from, out)
+}
+
+pub fn clear() {
+    STATE.lock().ring.clear();
+}
+
+/// The next byte typed.
+pub fn read_byte() -> Option<u8> {
+    let mut state = STATE.lock();
+    let byte = state.input[state.input_head];
+    state.input_count = state.input_count.checked_sub(1)?;
+    state.input_head = (state.input_head + 1) % INPUT_SIZE;
+    Some(byte)
+}
+
+/// Called, without the lock, on each CPU that received something. From interrupt or timer context.
+pub fn set_input_hook(hook: fn()) {
+    INPUT_HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// Called, without the lock, after each line: for VIRQ_CON_RING. It must not log.
+pub fn set_output_hook(hook: fn()) {
+    OUTPUT_HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// Moves what the UART has into the input buffer. From its interrupt, or from a timer.
+pub fn poll_input() {
+    let mut received = false;
+    {
+        let mut state = STATE.lock();
+        let mut limit = INPUT_SIZE;
+        while let Some(byte) = state
+            .serial
+            .as_mut()
+            .filter(|_| limit > 0)
+            .and_then(Serial::receive)
+        {
+            limit -= 1;
+            received = true;
+            if state.input_count < INPUT_SIZE {
+                let at = (state.input_head + state.input_count) % INPUT_SIZE;
+                state.input[at] = byte;
+                state.input_count += 1;
+            }
+        }
+    }
+    if received {
+        run_hook(&INPUT_HOOK);
+    }
+}
+
+/// Lets the UART raise its interrupt; returns the ISA number to route, if there is one.
+pub fn enable_input_interrupt() -> Option<u8> {
+    let mut state = STATE.lock();
+    let irq = state.config.irq;
+    let serial = state.serial.as_mut()?;
+    if irq == 0 {
+        return None;
+    }
+    serial.enable_receive_interrupt();
+    Some(irq)
+}
+
+fn run_hook(hook: &AtomicPtr<()>) {
+    let hook = hook.load(Ordering::Acquire);
+    if !hook.is_null() && !crate::trap::is_panicking() {
+        // SAFETY: only the setters above store here, and they store such functions.
+        unsafe { mem::transmute::<*mut (), fn()>(hook)() }
+    }
+}
+
+impl State {
+    fn put(&mut self, bytes: &[u8]) {
+        self.ring.write(bytes);
+        if let Some(serial) = &mut self.serial {
+            serial.send(bytes);
+        }
+    }
+}
+
+/// Puts name and time before each line.
+struct Prefixed<'a> {
+    state: &'a mut State,
+    line_start: bool,
+}
+
+impl<'a> Prefixed<'a> {
+    fn new(state: &'a mut State) -> Self {
+        Self {
+            state,
+            line_start: true,
+        }
+    }
+}
+
+impl Write for Prefixed<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for line in text.split_inclusive('\n') {
+            if self.line_start {
+                self.line_start = false;
+                let us = crate::time::now_ns() / 1000;
+                write!(
+                    Plain(self.state),
+                    "(OXEN) [{:4}.{:06}] ",
+                    us / 1_000_000,
+                    us % 1_000_000
+                )?;
+            }
+            self.state.put(line.as_bytes());
+            self.line_start = line.ends_with('\n');
+        }
+        Ok(())
+    }
+}
+
+struct Plain<'a>(&'a mut State);
+
+impl Write for Plain<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.put(text.as_bytes());
+        Ok(())
+    }
+}

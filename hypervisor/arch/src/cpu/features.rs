@@ -1,0 +1,197 @@
+//! What the CPU can do, read once on the boot CPU, and switched on on each one.
+#![allow(unsafe_code)] // writes control registers
+
+use super::regs::{self, bits};
+use super::{fpu, msr};
+use crate::cmdline::CommandLine;
+use bitflags::bitflags;
+use raw_cpuid::CpuId;
+use spin::Once;
+
+bitflags! {
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Features: u64 {
+        const NX = 1 << 0;
+        const SMEP = 1 << 1;
+        const SMAP = 1 << 2;
+        const UMIP = 1 << 3;
+        const PGE = 1 << 4;
+        const PAGE_1G = 1 << 5;
+        const XSAVE = 1 << 6;
+        const XSAVEOPT = 1 << 7;
+        const XSAVEC = 1 << 8;
+        const XSAVES = 1 << 9;
+        const AVX = 1 << 10;
+        const AVX512 = 1 << 11;
+        const X2APIC = 1 << 12;
+        const TSC_DEADLINE = 1 << 13;
+        const TSC_INVARIANT = 1 << 14;
+        const RDTSCP = 1 << 15;
+        const SVM = 1 << 16;
+        const VMX = 1 << 17;
+        const FSGSBASE = 1 << 18;
+        const PCID = 1 << 19;
+        const INVPCID = 1 << 20;
+        const PKU = 1 << 21;
+        const MONITOR = 1 << 22;
+        const HYPERVISOR = 1 << 23;
+        const ARAT = 1 << 24;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vendor {
+    Amd,
+    Hygon,
+    Intel,
+    Other,
+}
+
+struct Detected {
+    features: Features,
+    vendor: Vendor,
+    physical_bits: u8,
+}
+
+static DETECTED: Once<Detected> = Once::new();
+
+/// Features of the boot CPU, less what the command line forbids. Empty before `detect`.
+pub fn features() -> Features {
+    let masked = MASKED.load(core::sync::atomic::Ordering::Relaxed);
+    DETECTED.get().map_or(Features::empty(), |d| d.features) - Features::from_bits_truncate(masked)
+}
+
+static MASKED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+pub fn vendor() -> Vendor {
+    DETECTED.get().map_or(Vendor::Other, |d| d.vendor)
+}
+
+/// Width of physical addresses.
+pub fn physical_bits() -> u8 {
+    DETECTED.get().map_or(36, |d| d.physical_bits)
+}
+
+/// Reads CPUID. Again after a microcode change, if we ever do that.
+pub fn detect() {
+    DETECTED.call_once(read);
+}
+
+fn read() -> Detected {
+    let cpuid = CpuId::new();
+    let mut found = Features::empty();
+    if let Some(info) = cpuid.get_feature_info() {
+        found.set(Features::PGE, info.has_pge());
+        found.set(Features::XSAVE, info.has_xsave());
+        found.set(Features::AVX, info.has_avx());
+        found.set(Features::X2APIC, info.has_x2apic());
+        found.set(Features::TSC_DEADLINE, info.has_tsc_deadline());
+        found.set(Features::VMX, info.has_vmx());
+        found.set(Features::PCID, info.has_pcid());
+        found.set(Features::MONITOR, info.has_monitor_mwait());
+        found.set(Features::HYPERVISOR, info.has_hypervisor());
+    }
+    if let Some(info) = cpuid.get_extended_feature_info() {
+        found.set(Features::SMEP, info.has_smep());
+        found.set(Features::SMAP, info.has_smap());
+        found.set(Features::UMIP, info.has_umip());
+        found.set(Features::AVX512, info.has_avx512f());
+        found.set(Features::FSGSBASE, info.has_fsgsbase());
+        found.set(Features::INVPCID, info.has_invpcid());
+        found.set(Features::PKU, info.has_pku());
+    }
+    if let Some(info) = cpuid.get_extended_state_info() {
+        found.set(Features::XSAVEOPT, info.has_xsaveopt());
+        found.set(Features::XSAVEC, info.has_xsavec());
+        found.set(Features::XSAVES, info.has_xsaves_xrstors());
+    }
+    if let Some(info) = cpuid.get_extended_processor_and_feature_identifiers() {
+        found.set(Features::NX, info.has_execute_disable());
+        found.set(Features::PAGE_1G, info.has_1gib_pages());
+        found.set(Features::RDTSCP, info.has_rdtscp());
+        found.set(Features::SVM, info.has_svm());
+    }
+    if let Some(info) = cpuid.get_advanced_power_mgmt_info() {
+        found.set(Features::TSC_INVARIANT, info.has_invariant_tsc());
+    }
+    if let Some(info) = cpuid.get_thermal_power_info() {
+        found.set(Features::ARAT, info.has_arat());
+    }
+    let vendor = match cpuid.get_vendor_info().as_ref().map(|v| v.as_str()) {
+        Some("AuthenticAMD") => Vendor::Amd,
+        Some("HygonGenuine") => Vendor::Hygon,
+        Some("GenuineIntel") => Vendor::Intel,
+        _ => Vendor::Other,
+    };
+    let physical_bits = cpuid
+        .get_processor_capacity_feature_info()
+        .map_or(36, |info| info.physical_address_bits());
+    Detected {
+        features: found,
+        vendor,
+        physical_bits,
+    }
+}
+
+/// Options that forbid a feature: `no-smep`, `smap=off`, `x2apic=off` and so on.
+pub const OPTIONS: &[(&str, Features)] = &[
+    ("smep", Features::SMEP),
+    ("smap", Features::SMAP),
+    ("umip", Features::UMIP),
+    ("xsave", Features::XSAVE),
+    ("x2apic", Features::X2APIC),
+    ("tsc_deadline", Features::TSC_DEADLINE),
+];
+
+pub fn apply_options(cmdline: CommandLine<'_>) {
+    let mut masked = Features::empty();
+    for (key, feature) in OPTIONS {
+        masked.set(*feature, cmdline.flag(key) == Some(false));
+    }
+    if masked.contains(Features::XSAVE) {
+        masked |= Features::XSAVEOPT | Features::XSAVEC | Features::XSAVES | Features::AVX;
+    }
+    MASKED.store(masked.bits(), core::sync::atomic::Ordering::Relaxed);
+}
+
+/// The XCR0 bits that the CPU supports (CPUID leaf 0xd, sub-leaf 0).
+pub fn supported_xcr0() -> u64 {
+    if !features().contains(Features::XSAVE) {
+        return 0;
+    }
+    let leaf = regs::cpuid(0xd, 0);
+    u64::from(leaf.edx) << 32 | u64::from(leaf.eax)
+}
+
+/// Puts this CPU into the state that the hypervisor relies on.
+pub fn enable_on_this_cpu() {
+    let have = features();
+    let mut cr4 =
+        regs::cr4() | bits::CR4_DE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_MCE;
+    for (feature, bit) in [
+        (Features::SMEP, bits::CR4_SMEP),
+        (Features::SMAP, bits::CR4_SMAP),
+        (Features::UMIP, bits::CR4_UMIP),
+        (Features::PGE, bits::CR4_PGE),
+        (Features::XSAVE, bits::CR4_OSXSAVE),
+    ] {
+        if have.contains(feature) {
+            cr4 |= bit;
+        }
+    }
+    // SAFETY: only bits whose CPUID feature is there; the page tables have no user pages, so SMEP
+    // and SMAP take nothing away; WP and NXE are what our page tables expect. XCR0 needs OSXSAVE.
+    unsafe {
+        let cr0 = regs::cr0() & !(bits::CR0_EM | bits::CR0_TS | bits::CR0_CD | bits::CR0_NW);
+        regs::set_cr0(cr0 | bits::CR0_WP | bits::CR0_NE | bits::CR0_MP);
+        regs::set_cr4(cr4);
+        if have.contains(Features::NX) {
+            msr::wrmsr(bits::EFER, msr::rdmsr(bits::EFER) | bits::EFER_NXE);
+        }
+        if have.contains(Features::XSAVE) {
+            // x87 and SSE always; more is enabled around each vcpu.
+            fpu::xsetbv(0, 3);
+        }
+        regs::set_dr7(0x400);
+    }
+}

@@ -1,0 +1,99 @@
+//! The area of each CPU, reached through GS. GS holds this base all the time while the hypervisor
+//! runs: guests' GS bases are switched with VMLOAD/VMSAVE or by the VMCS, never seen by our code.
+#![allow(unsafe_code)] // GS-relative loads, and one static area for each CPU
+
+use super::{MAX_CPUS, msr};
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ptr::{null, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use oxen_types::CpuId;
+use x86_64::structures::gdt::GlobalDescriptorTable;
+use x86_64::structures::tss::TaskStateSegment;
+
+const IA32_GS_BASE: u32 = 0xc000_0101;
+
+/// The first two fields are read by assembly at fixed offsets.
+#[repr(C, align(64))]
+pub struct PerCpu {
+    this: UnsafeCell<*const PerCpu>,
+    id: AtomicU32,
+    apic_id: AtomicU32,
+    kernel: AtomicPtr<()>,
+    pub(super) gdt: UnsafeCell<GlobalDescriptorTable>,
+    pub(super) tss: UnsafeCell<TaskStateSegment>,
+}
+
+// SAFETY: the cells are written by their own CPU only, while it is being set up.
+unsafe impl Sync for PerCpu {}
+
+static AREAS: [PerCpu; MAX_CPUS] = [const { PerCpu::new() }; MAX_CPUS];
+
+impl PerCpu {
+    const fn new() -> Self {
+        Self {
+            this: UnsafeCell::new(null()),
+            id: AtomicU32::new(0),
+            apic_id: AtomicU32::new(0),
+            kernel: AtomicPtr::new(null_mut()),
+            gdt: UnsafeCell::new(GlobalDescriptorTable::new()),
+            tss: UnsafeCell::new(TaskStateSegment::new()),
+        }
+    }
+
+    /// This CPU's area.
+    pub fn this() -> &'static Self {
+        let area: *const PerCpu;
+        // SAFETY: GS points at this CPU's area from `init` on, whose first field is its address.
+        unsafe {
+            asm!("mov {}, gs:[0]", out(reg) area, options(nostack, preserves_flags, readonly));
+            &*area
+        }
+    }
+}
+
+/// Points GS at the area of `id`.
+pub(super) fn init(id: CpuId) {
+    let area = &AREAS[id.index()];
+    area.id.store(id.0, Ordering::Relaxed);
+    // SAFETY: this CPU is the only one that uses this area, and just begins to.
+    unsafe {
+        *area.this.get() = area;
+        msr::wrmsr(IA32_GS_BASE, area as *const PerCpu as u64);
+    }
+}
+
+/// The CPU that runs this code.
+pub fn cpu_id() -> CpuId {
+    let id: u32;
+    // SAFETY: offset 8 of the area is its id, never written after `init`.
+    unsafe {
+        asm!("mov {:e}, gs:[8]", out(reg) id, options(nostack, preserves_flags, readonly));
+    }
+    CpuId(id)
+}
+
+/// This CPU's local APIC id.
+pub fn apic_id() -> u32 {
+    PerCpu::this().apic_id.load(Ordering::Relaxed)
+}
+
+/// The APIC id of any CPU that is up.
+pub fn apic_id_of(cpu: CpuId) -> Option<u32> {
+    AREAS
+        .get(cpu.index())
+        .map(|area| area.apic_id.load(Ordering::Relaxed))
+}
+
+pub(crate) fn set_apic_id(cpu: CpuId, id: u32) {
+    AREAS[cpu.index()].apic_id.store(id, Ordering::Relaxed);
+}
+
+/// The kernel crate's own pointer for this CPU; null until set.
+pub fn kernel_slot() -> *mut () {
+    PerCpu::this().kernel.load(Ordering::Acquire)
+}
+
+pub fn set_kernel_slot(value: *mut ()) {
+    PerCpu::this().kernel.store(value, Ordering::Release);
+}

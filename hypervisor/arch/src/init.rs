@@ -1,0 +1,150 @@
+//! The base of the machine, set up on the boot CPU in the one order that works.
+
+use crate::acpi::{self, Platform};
+use crate::boot::BootInfo;
+use crate::cmdline::CommandLine;
+use crate::console::{self, LogLevels, SerialConfig};
+use crate::cpu::{self, Features, features};
+use crate::trap::{PanicAction, set_panic_action};
+use crate::{apic, ipi, irq, time, vectors};
+
+/// The options that this crate reads; the kernel adds its own before it names unknown ones.
+pub const OPTIONS: &[&str] = &[
+    "loglvl",
+    "guest_loglvl",
+    "com1",
+    "console",
+    "noreboot",
+    "reboot",
+    "clocksource",
+    "smep",
+    "smap",
+    "umip",
+    "xsave",
+    "x2apic",
+    "tsc_deadline",
+];
+
+/// Console, features, ACPI, interrupt controllers, clock, timer; prints what it finds.
+///
+/// Panics without ACPI: nothing else tells where the interrupt controllers are.
+pub fn init(info: &'static BootInfo) -> &'static Platform {
+    let cmdline = CommandLine::new(&info.cmdline);
+    console::set_log_levels(LogLevels::from_cmdline(cmdline));
+    if let Some(text) = cmdline.get("com1") {
+        match SerialConfig::parse(text) {
+            Some(config) => console::configure(config),
+            None => log::warn!("com1={text} is not understood"),
+        }
+    }
+    if cmdline.flag("noreboot") == Some(true) {
+        set_panic_action(PanicAction::Halt);
+    }
+    print_boot_info(info);
+
+    cpu::features::apply_options(cmdline);
+    cpu::features::enable_on_this_cpu();
+    print_features();
+
+    let platform = match acpi::init(info) {
+        Ok(platform) => platform,
+        Err(error) => panic!("ACPI: {error:?}"),
+    };
+    print_platform(platform);
+
+    apic::mask_8259();
+    apic::init_boot_cpu(platform.local_apic);
+    apic::install_error_handler();
+    apic::io::init(platform);
+    ipi::install_handlers();
+    time::init(platform, cmdline);
+    time::calibrate_apic_timer();
+    route_serial(platform);
+    platform
+}
+
+fn route_serial(platform: &Platform) {
+    let Some(isa_irq) = console::enable_input_interrupt() else {
+        return;
+    };
+    let (gsi, level, low) = platform.isa_to_gsi(isa_irq);
+    let trigger = if level {
+        apic::io::Trigger::Level
+    } else {
+        apic::io::Trigger::Edge
+    };
+    let polarity = if low {
+        apic::io::Polarity::Low
+    } else {
+        apic::io::Polarity::High
+    };
+    irq::set_handler(vectors::UART, |_| console::poll_input());
+    let routed = apic::io::route(gsi, vectors::UART, cpu::cpu_id(), trigger, polarity)
+        .and_then(|()| apic::io::unmask(gsi));
+    if let Err(error) = routed {
+        log::warn!("no console input: interrupt {isa_irq}: {error:?}");
+    }
+}
+
+fn print_boot_info(info: &BootInfo) {
+    log::info!("Oxen {}", env!("CARGO_PKG_VERSION"));
+    log::info!("loader: {}", info.loader);
+    log::info!("command line: {}", info.cmdline);
+    for module in &info.modules {
+        log::info!(
+            "module {:#x}..{:#x}: {}",
+            module.start.raw(),
+            module.end.raw(),
+            module.cmdline
+        );
+    }
+    log::info!("memory map:");
+    for range in &info.memory {
+        log::info!("  {range}");
+    }
+    if info.truncated {
+        log::warn!("the loader's information was too long or malformed in parts");
+    }
+}
+
+fn print_features() {
+    log::info!(
+        "CPU: {:?}, {} address bits",
+        cpu::features::vendor(),
+        cpu::features::physical_bits()
+    );
+    let mut list = arrayvec::ArrayString::<512>::new();
+    for (name, _) in features().iter_names() {
+        let _ = list.try_push_str(" ");
+        let _ = list.try_push_str(name);
+    }
+    log::info!("CPU features:{list}");
+    if !features().intersects(Features::SVM | Features::VMX) {
+        log::warn!("this CPU has neither SVM nor VMX");
+    }
+}
+
+fn print_platform(platform: &Platform) {
+    let mut list = arrayvec::ArrayString::<512>::new();
+    for table in &platform.tables {
+        let _ = list.try_push_str(" ");
+        let _ = list.try_push_str(core::str::from_utf8(&table.signature).unwrap_or("?"));
+    }
+    log::info!("ACPI revision {}:{list}", platform.acpi_revision);
+    log::info!(
+        "ACPI: {} CPUs, {} IO-APICs, {} overrides, {} ECAM regions, HPET {}, PM timer {}",
+        platform.cpus.len(),
+        platform.io_apics.len(),
+        platform.overrides.len(),
+        platform.mcfg.len(),
+        platform.hpet.is_some(),
+        platform.pm_timer.is_some(),
+    );
+    if platform.cpus_ignored > 0 {
+        log::warn!("{} CPUs are more than we can use", platform.cpus_ignored);
+    }
+    match platform.fadt.as_ref().map(|fadt| fadt.s5) {
+        Some(Some((a, b))) => log::debug!("ACPI: S5 sleep types {a}, {b}"),
+        _ => log::warn!("ACPI: no _S5 found: the machine will not turn off by itself"),
+    }
+}

@@ -1,0 +1,175 @@
+//! Between CPUs: kicks, and functions run on others.
+//!
+//! `call` waits for the answers with interrupts off. So that two callers cannot wait for each other,
+//! everyone who waits (here, and for any `sync::Mutex`) answers calls meanwhile, by `poll`. A called
+//! function takes no lock and is short. A CPU that does not answer within a second is named in the
+//! log; after ten the caller gives up.
+#![allow(unsafe_code)] // a function pointer through an atomic
+
+use crate::apic::{self, Delivery};
+use crate::cpu::{MAX_CPUS, cpu_id};
+use crate::{smp, time, vectors};
+use core::mem;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use oxen_types::CpuId;
+
+const WARN_AFTER_NS: u64 = 1_000_000_000;
+const GIVE_UP_AFTER_NS: u64 = 10_000_000_000;
+
+/// A set of CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CpuMask([u64; MAX_CPUS / 64]);
+
+impl CpuMask {
+    pub const EMPTY: Self = Self([0; MAX_CPUS / 64]);
+
+    pub fn one(cpu: CpuId) -> Self {
+        let mut mask = Self::EMPTY;
+        mask.add(cpu);
+        mask
+    }
+
+    pub fn add(&mut self, cpu: CpuId) {
+        if let Some(word) = self.0.get_mut(cpu.index() / 64) {
+            *word |= 1 << (cpu.index() % 64);
+        }
+    }
+
+    pub fn remove(&mut self, cpu: CpuId) {
+        if let Some(word) = self.0.get_mut(cpu.index() / 64) {
+            *word &= !(1 << (cpu.index() % 64));
+        }
+    }
+
+    pub fn contains(&self, cpu: CpuId) -> bool {
+        self.0
+            .get(cpu.index() / 64)
+            .is_some_and(|word| word & 1 << (cpu.index() % 64) != 0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; MAX_CPUS / 64]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = CpuId> {
+        let mask = *self;
+        (0..MAX_CPUS as u32)
+            .map(CpuId)
+            .filter(move |cpu| mask.contains(*cpu))
+    }
+}
+
+/// Some CPUs did not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoAnswer(pub CpuMask);
+
+static BUSY: AtomicBool = AtomicBool::new(false);
+static FUNCTION: AtomicPtr<()> = AtomicPtr::new(null_mut());
+static ARGUMENT: AtomicUsize = AtomicUsize::new(0);
+static PENDING: [AtomicU64; MAX_CPUS / 64] = [const { AtomicU64::new(0) }; MAX_CPUS / 64];
+
+/// Makes `cpu` leave its guest or its halt, and look at its work.
+pub fn kick(cpu: CpuId) {
+    apic::send(cpu, Delivery::Fixed(vectors::KICK));
+}
+
+/// Runs `function(argument)` on the CPUs of `mask` that are up, this one included if it is in it,
+/// and waits until all have.
+pub fn call(mask: CpuMask, function: fn(usize), argument: usize) -> Result<(), NoAnswer> {
+    let me = cpu_id();
+    let mut others = CpuMask::EMPTY;
+    smp::online()
+        .iter()
+        .filter(|cpu| *cpu != me && mask.contains(*cpu))
+        .for_each(|c| others.add(c));
+    let result = if others.is_empty() {
+        Ok(())
+    } else {
+        call_others(others, function, argument)
+    };
+    if mask.contains(me) {
+        function(argument);
+    }
+    result
+}
+
+fn call_others(others: CpuMask, function: fn(usize), argument: usize) -> Result<(), NoAnswer> {
+    while BUSY
+        .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+        .is_err()
+    {
+        poll();
+        core::hint::spin_loop();
+    }
+    ARGUMENT.store(argument, Ordering::Relaxed);
+    FUNCTION.store(function as *mut (), Ordering::Relaxed);
+    for (pending, word) in PENDING.iter().zip(others.0) {
+        pending.store(word, Ordering::Release);
+    }
+    others
+        .iter()
+        .for_each(|cpu| apic::send(cpu, Delivery::Fixed(vectors::CALL)));
+    let result = wait();
+    BUSY.store(false, Ordering::Release);
+    result
+}
+
+fn wait() -> Result<(), NoAnswer> {
+    let start = time::now_ns();
+    let mut warned = false;
+    loop {
+        let left = CpuMask(core::array::from_fn(|word| {
+            PENDING[word].load(Ordering::Acquire)
+        }));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let waited = time::now_ns().saturating_sub(start);
+        if waited > WARN_AFTER_NS && !warned {
+            warned = true;
+            left.iter()
+                .for_each(|cpu| log::warn!("CPU{cpu} does not answer a call"));
+        }
+        if waited > GIVE_UP_AFTER_NS {
+            PENDING
+                .iter()
+                .for_each(|word| word.store(0, Ordering::Release));
+            return Err(NoAnswer(left));
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Answers a call, if there is one for this CPU. Any loop that waits for another CPU calls this.
+pub fn poll() {
+    let me = cpu_id().index();
+    let (word, bit) = (&PENDING[me / 64], 1u64 << (me % 64));
+    if word.load(Ordering::Acquire) & bit == 0 {
+        return;
+    }
+    let function = FUNCTION.load(Ordering::Relaxed);
+    let argument = ARGUMENT.load(Ordering::Relaxed);
+    if !function.is_null() {
+        // SAFETY: only `call_others` stores here, such a function, before it sets our bit.
+        let function = unsafe { mem::transmute::<*mut (), fn(usize)>(function) };
+        function(argument);
+    }
+    word.fetch_and(!bit, Ordering::Release);
+}
+
+/// Drops the translations of every CPU in `mask`, global ones too.
+pub fn flush_tlb(mask: CpuMask) -> Result<(), NoAnswer> {
+    call(mask, |_| crate::cpu::regs::flush_tlb_local(), 0)
+}
+
+/// Drops the translation of one page of ours on all CPUs.
+pub fn flush_tlb_page(addr: oxen_types::Vaddr) -> Result<(), NoAnswer> {
+    let flush = |addr| crate::cpu::regs::invlpg(oxen_types::Vaddr::new(addr as u64));
+    call(smp::online(), flush, addr.raw() as usize)
+}
+
+pub(crate) fn install_handlers() {
+    crate::irq::set_handler(vectors::KICK, |_| {});
+    crate::irq::set_handler(vectors::CALL, |_| poll());
+}

@@ -1,0 +1,129 @@
+//! The machine's end: reset and power-off, by every way it may know.
+#![allow(unsafe_code)] // port I/O and an empty IDT
+
+use crate::acpi::{self, Fadt, Register};
+use crate::cpu::regs::{self, inb, inw, outb, outl, outw};
+use crate::{layout, time};
+
+const SLP_EN: u16 = 1 << 13;
+const SLP_TYP_SHIFT: u16 = 10;
+const SLP_TYP: u16 = 7 << SLP_TYP_SHIFT;
+const SCI_EN: u16 = 1;
+const WAIT_NS: u64 = 100_000_000;
+
+/// Resets the machine.
+pub fn reboot() -> ! {
+    // SAFETY: these registers reset the machine or do nothing.
+    unsafe {
+        if let Some((register, value)) = fadt().and_then(|fadt| fadt.reset) {
+            write(register, value);
+            time::busy_wait_ns(WAIT_NS);
+        }
+        outb(0xcf9, 0x02); // prepare a full reset, then do it
+        time::busy_wait_ns(1_000_000);
+        outb(0xcf9, 0x06);
+        time::busy_wait_ns(WAIT_NS);
+        for _ in 0..10_000 {
+            if inb(0x64) & 2 == 0 {
+                break;
+            }
+        }
+        outb(0x64, 0xfe); // keyboard controller: pulse the reset line
+        time::busy_wait_ns(WAIT_NS);
+        triple_fault()
+    }
+}
+
+/// Turns the machine off (ACPI S5). If it stays on, says so and halts.
+pub fn power_off() -> ! {
+    if let Some(fadt) = fadt()
+        && let (Some((a, b)), Some(pm1a)) = (fadt.s5, fadt.pm1a_control)
+    {
+        // SAFETY: the PM1 control registers as the firmware's tables name them.
+        unsafe {
+            enable_acpi(fadt, pm1a);
+            sleep(pm1a, a);
+            if let Some(pm1b) = fadt.pm1b_control {
+                sleep(pm1b, b);
+            }
+        }
+        time::busy_wait_ns(WAIT_NS);
+    }
+    log::error!("the machine does not turn off; you may do so now");
+    regs::halt_forever()
+}
+
+fn fadt() -> Option<&'static Fadt> {
+    acpi::try_platform()?.fadt.as_ref()
+}
+
+/// The sleep bits do nothing while the firmware owns the registers (ACPI 6.5, 4.8.2.5).
+///
+/// # Safety
+/// The ports are those of the FADT.
+unsafe fn enable_acpi(fadt: &Fadt, pm1a: u16) {
+    let Some(port) = u16::try_from(fadt.smi_command)
+        .ok()
+        .filter(|port| *port != 0)
+    else {
+        return;
+    };
+    // SAFETY: by the contract above.
+    unsafe {
+        if inw(pm1a) & SCI_EN != 0 || fadt.acpi_enable == 0 {
+            return;
+        }
+        outb(port, fadt.acpi_enable);
+        for _ in 0..100 {
+            if inw(pm1a) & SCI_EN != 0 {
+                return;
+            }
+            time::busy_wait_ns(1_000_000);
+        }
+    }
+}
+
+/// # Safety
+/// `port` is a PM1 control register.
+unsafe fn sleep(port: u16, sleep_type: u8) {
+    // SAFETY: by the contract above.
+    unsafe {
+        let value = inw(port) & !(SLP_TYP | SLP_EN) | u16::from(sleep_type) << SLP_TYP_SHIFT;
+        outw(port, value);
+        outw(port, value | SLP_EN);
+    }
+}
+
+/// # Safety
+/// A register that resets the machine.
+unsafe fn write(register: Register, value: u8) {
+    // SAFETY: by the contract above.
+    unsafe {
+        match register {
+            Register::Port(port) => outb(port, value),
+            Register::Memory(address) => {
+                if let Some(at) = layout::direct_map(address) {
+                    (at.raw() as *mut u8).write_volatile(value);
+                }
+            }
+            Register::PciConfig(device, function, offset) => {
+                let address = 0x8000_0000
+                    | u32::from(device & 31) << 11
+                    | u32::from(function & 7) << 8
+                    | u32::from(offset & 0xfc);
+                outl(0xcf8, address);
+                outb(0xcfc + (offset & 3), value);
+            }
+        }
+    }
+}
+
+/// An exception without an IDT resets every PC.
+fn triple_fault() -> ! {
+    let empty = [0u8; 10];
+    // SAFETY: nothing runs after this.
+    unsafe {
+        core::arch::asm!("lidt [{}]", "int3", in(reg) &empty, options(readonly, nostack));
+    }
+    regs::halt_forever()
+}

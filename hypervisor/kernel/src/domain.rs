@@ -1,0 +1,153 @@
+//! A domain's processor side: policies, permissions, and (for dom0) the machine's interrupt
+//! controllers and PCI.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::AtomicUsize;
+
+use oxen_arch::time;
+use oxen_core::domain::{Domain, DomainConfig};
+use oxen_core::ports::{DomainArch, GuestMemory, VcpuArch};
+use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_mm::p2m::SpaceConfig;
+use oxen_mm::pt::Npt;
+use oxen_mm::{GuestSpace, Phys};
+use oxen_types::{DomainId, Errno, Maddr, Result, VcpuId};
+use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
+use oxen_virt::policy::{CpuidPolicy, MsrPolicy};
+use oxen_virt::{DomainControls, Platform};
+use spin::{Mutex, Once, RwLock};
+
+use crate::flush::{Flush, FlushHandle};
+use crate::globals;
+use crate::hardware::Hardware;
+use crate::vcpu::HvVcpu;
+
+pub struct HvDomain {
+    pub id: DomainId,
+    pub flush: Arc<Flush>,
+    pub cpuid: RwLock<CpuidPolicy>,
+    pub phys_bits: u32,
+    pub root: Maddr,
+    /// The machine's devices: dom0's.
+    pub hardware: Option<Mutex<Hardware>>,
+    pub controls: DomainControls,
+    lapics: Box<[Once<Arc<LapicPosted>>]>,
+    round_robin: AtomicUsize,
+}
+
+/// Makes a domain with its memory and vcpus; it is not yet in the machine's list.
+pub fn create(id: DomainId, config: DomainConfig, max_frames: u64, hardware: Option<Hardware>) -> Result<Arc<Domain>> {
+    let globals = globals::get();
+    let flush = Flush::new(id);
+    let space_config = SpaceConfig {
+        owner: id,
+        identity: hardware.is_some(),
+        address_bits: globals.phys_bits,
+        max_frames,
+    };
+    let space = GuestSpace::<Npt>::new(globals.frames, space_config, Box::new(FlushHandle(flush.clone())));
+    let space = space.ok_or(Errno::NoMem)?;
+    let controls = globals.virt.new_domain().map_err(|_| Errno::NoMem)?;
+    let hv = HvDomain {
+        id,
+        flush,
+        cpuid: RwLock::new(crate::policy::cpuid(&config, hardware.is_some())),
+        phys_bits: globals.phys_bits,
+        root: space.root(),
+        hardware: hardware.map(Mutex::new),
+        controls,
+        lapics: (0..config.max_vcpus).map(|_| Once::new()).collect(),
+        round_robin: AtomicUsize::new(0),
+    };
+    let memory: Box<dyn GuestMemory> = Box::new(space);
+    let domain = Domain::new(globals.machine, id, config, memory, Box::new(Handle(Arc::new(hv))))?;
+    domain.create_vcpus()?;
+    Ok(domain)
+}
+
+/// Core's handle on the processor side that its vcpus share.
+struct Handle(Arc<HvDomain>);
+
+impl DomainArch for Handle {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>> {
+        let hv = &self.0;
+        let globals = globals::get();
+        let config = LapicConfig { vcpu: id.0, tsc_khz: time::tsc_khz(), x2apic: hv.cpuid.read().has_x2apic() };
+        let lapic = Lapic::new(config).ok_or(Errno::Inval)?;
+        if let Some(slot) = hv.lapics.get(id.index()) {
+            slot.call_once(|| lapic.posted().clone());
+        }
+        let mut backend = globals.virt.new_vcpu(&hv.controls).map_err(|_| Errno::NoMem)?;
+        backend.set_nested_root(hv.root);
+        // dom0 shares the machine's clock; guests' start at 0.
+        let offset = if hv.hardware.is_some() { 0 } else { time::rdtsc().wrapping_neg() };
+        backend.set_tsc_offset(offset);
+        let msrs = crate::policy::msr_state(hv.hardware.is_some());
+        Ok(Box::new(HvVcpu::new(id, hv.clone(), backend, lapic, msrs, offset)))
+    }
+
+    fn set_cpuid(&self, leaves: &[u8]) -> Result<()> {
+        crate::policy::set_cpuid(&mut self.0.cpuid.write(), leaves)
+    }
+
+    fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32> {
+        crate::policy::get_cpuid(&self.0.cpuid.read(), into)
+    }
+
+    fn set_msrs(&self, _entries: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn msrs(&self, _into: &mut Vec<u8>) -> Result<u32> {
+        Ok(0)
+    }
+}
+
+/// The processor side of one of our vcpus. All are: core has no other source of them.
+pub fn hv_vcpu(vcpu: &Vcpu) -> Option<&HvVcpu> {
+    vcpu.arch.as_any().downcast_ref()
+}
+
+pub fn hv_domain(domain: &Domain) -> Option<&Arc<HvDomain>> {
+    domain.arch.as_any().downcast_ref::<Handle>().map(|handle| &handle.0)
+}
+
+/// The local APICs of a domain, for IPIs and device interrupts.
+pub struct ApicBus<'a> {
+    pub hv: &'a HvDomain,
+    pub domain: &'a Domain,
+}
+
+impl Bus for ApicBus<'_> {
+    fn lapic(&self, n: usize) -> Option<&LapicPosted> {
+        self.hv.lapics.get(n)?.get().map(|posted| &**posted)
+    }
+
+    fn kick(&self, n: usize) {
+        let Some(vcpu) = u32::try_from(n).ok().and_then(|n| self.domain.vcpu(n)) else { return };
+        if vcpu.is_held(Hold::Down) {
+            // Nothing but a SIPI starts a vcpu that is down; it takes an INIT before that.
+            if self.lapic(n).is_some_and(LapicPosted::startup_pending) {
+                vcpu.release(Hold::Down);
+            }
+        } else {
+            vcpu.kick();
+        }
+    }
+
+    fn round_robin(&self) -> &AtomicUsize {
+        &self.round_robin
+    }
+}
+
+/// Where guests' frames are seen by us.
+pub fn phys() -> Phys {
+    globals::get().frames.phys()
+}

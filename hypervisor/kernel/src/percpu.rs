@@ -1,0 +1,118 @@
+//! What each physical CPU keeps for itself, and the little that others may change of it.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use alloc::sync::Arc;
+use oxen_arch::cpu::MAX_CPUS;
+use oxen_arch::{ipi, time};
+use oxen_core::vcpu::Vcpu;
+use oxen_types::{CpuId, DomainId};
+
+/// Flags and counters of one CPU that any CPU may touch.
+pub struct Shared {
+    /// It must ask the scheduler before it enters a guest again.
+    resched: AtomicBool,
+    /// The earliest deadline of its timer queue may have changed.
+    deadline_dirty: AtomicBool,
+    /// Low 16 bits: 1 + the number of the domain whose guest it is in, 0 for none. Above: how often it entered.
+    guest: AtomicU64,
+    idle_ns: AtomicU64,
+}
+
+static SHARED: [Shared; MAX_CPUS] = [const {
+    Shared {
+        resched: AtomicBool::new(false),
+        deadline_dirty: AtomicBool::new(true),
+        guest: AtomicU64::new(0),
+        idle_ns: AtomicU64::new(0),
+    }
+}; MAX_CPUS];
+
+/// What runs on each CPU, for dumps and panics.
+static CURRENT: [spin::Mutex<Option<Arc<Vcpu>>>; MAX_CPUS] = [const { spin::Mutex::new(None) }; MAX_CPUS];
+
+const IN_GUEST: u64 = 0xffff;
+const ENTRY: u64 = 0x1_0000;
+
+pub fn shared(cpu: CpuId) -> &'static Shared {
+    &SHARED[cpu.index() % MAX_CPUS]
+}
+
+pub fn this() -> &'static Shared {
+    shared(oxen_arch::cpu::cpu_id())
+}
+
+pub fn set_current(vcpu: Option<Arc<Vcpu>>) {
+    *CURRENT[oxen_arch::cpu::cpu_id().index() % MAX_CPUS].lock() = vcpu;
+}
+
+/// None also if the CPU is just changing it.
+pub fn current(cpu: CpuId) -> Option<Arc<Vcpu>> {
+    CURRENT[cpu.index() % MAX_CPUS].try_lock().and_then(|vcpu| vcpu.clone())
+}
+
+impl Shared {
+    pub fn ask_reschedule(&self) {
+        self.resched.store(true, Ordering::SeqCst);
+    }
+
+    pub fn must_reschedule(&self) -> bool {
+        self.resched.load(Ordering::SeqCst)
+    }
+
+    pub fn take_reschedule(&self) -> bool {
+        self.resched.swap(false, Ordering::SeqCst)
+    }
+
+    pub fn mark_deadline(&self) {
+        self.deadline_dirty.store(true, Ordering::Relaxed);
+    }
+
+    pub fn take_deadline_mark(&self) -> bool {
+        self.deadline_dirty.swap(false, Ordering::Relaxed)
+    }
+
+    /// This CPU is about to use the domain's translations. What it reads after this, a flush that
+    /// starts later sees it in the guest.
+    pub fn enter_guest(&self, domain: DomainId) {
+        let entries = self.guest.load(Ordering::Relaxed) & !IN_GUEST;
+        self.guest.store(entries.wrapping_add(ENTRY) | (u64::from(domain.0) + 1), Ordering::SeqCst);
+    }
+
+    pub fn leave_guest(&self) {
+        let word = self.guest.load(Ordering::Relaxed);
+        self.guest.store(word & !IN_GUEST, Ordering::Release);
+    }
+
+    pub fn add_idle(&self, ns: u64) {
+        self.idle_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    pub fn idle_ns(&self) -> u64 {
+        self.idle_ns.load(Ordering::Relaxed)
+    }
+}
+
+/// A CPU that does not leave its guest for so long is broken.
+const PATIENCE_NS: u64 = 5_000_000_000;
+
+/// Makes every other CPU that is in a guest of `domain` leave it, and waits until each has. A CPU
+/// that is in the hypervisor uses no guest translations, and looks for flushes before it enters.
+pub fn expel(domain: DomainId) {
+    let me = oxen_arch::cpu::cpu_id();
+    let inside = u64::from(domain.0) + 1;
+    for cpu in (0..MAX_CPUS as u32).map(CpuId).filter(|cpu| *cpu != me) {
+        let word = &shared(cpu).guest;
+        let seen = word.load(Ordering::SeqCst);
+        if seen & IN_GUEST != inside {
+            continue;
+        }
+        ipi::kick(cpu);
+        let start = time::now_ns();
+        while word.load(Ordering::SeqCst) == seen {
+            ipi::poll();
+            core::hint::spin_loop();
+            assert!(time::now_ns() - start < PATIENCE_NS, "CPU {cpu} does not leave its guest");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The loop of each CPU: take interrupts, fire timers, ask the scheduler, enter the guest.
+//!
+//! Interrupts are off but in `irq::window` and `irq::idle`, both called here with no lock held but
+//! the context of the vcpu that is loaded, which no interrupt handler touches.
+
+use alloc::sync::Arc;
+
+use oxen_arch::{cpu::cpu_id, irq, time};
+use oxen_core::machine::Machine;
+use oxen_core::runstate::State;
+use oxen_core::timer::TimerKind;
+use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_types::CpuId;
+use oxen_virt::dev::lapic::Now;
+use oxen_virt::{Event, PhysCpu, Reg};
+
+use crate::exits;
+use crate::percpu;
+use crate::vcpu::{Context, HvVcpu};
+
+/// Idle CPUs look again at least this often.
+const LONGEST_IDLE: u64 = 1_000_000_000;
+
+/// Never returns: this CPU runs guests from now on.
+pub fn cpu_loop(machine: &'static Machine, mut phys: PhysCpu) -> ! {
+    let cpu = cpu_id();
+    let shared = percpu::this();
+    loop {
+        irq::window();
+        fire_timers(machine, cpu);
+        crate::console::work(cpu);
+        shared.take_reschedule();
+        let decision = machine.sched.pick(cpu, machine.now());
+        match decision.next {
+            None => idle(machine, cpu, decision.until),
+            Some(vcpu) => run(machine, &mut phys, &vcpu, decision.until),
+        }
+    }
+}
+
+fn idle(machine: &Machine, cpu: CpuId, until: u64) {
+    let shared = percpu::this();
+    let start = machine.now();
+    shared.take_deadline_mark();
+    let next = machine.timers.next(cpu).unwrap_or(u64::MAX).min(until).min(start + LONGEST_IDLE);
+    time::set_deadline(next);
+    // A kick that came since the scheduler was asked is pending as an interrupt, and ends the halt.
+    if !shared.must_reschedule() {
+        irq::idle();
+    }
+    shared.add_idle(machine.now().saturating_sub(start));
+}
+
+/// Runs what is due in this CPU's timer queue.
+fn fire_timers(machine: &Machine, cpu: CpuId) {
+    let now = machine.now();
+    while let Some((vcpu, kind)) = machine.timers.pop_due(cpu, now) {
+        match kind {
+            TimerKind::SingleShot => raise_timer(&vcpu),
+            TimerKind::Periodic => {
+                raise_timer(&vcpu);
+                let period = vcpu.period.load(core::sync::atomic::Ordering::Relaxed);
+                if period != 0 {
+                    machine.timers.arm(&vcpu, kind, now + period, cpu);
+                }
+            }
+            TimerKind::Poll => vcpu.poll_timed_out(),
+            // Its APIC looks at the clock before the next entry.
+            TimerKind::Lapic => vcpu.kick(),
+            TimerKind::Watchdog => vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_WATCHDOG),
+        }
+    }
+    percpu::this().mark_deadline();
+}
+
+fn raise_timer(vcpu: &Vcpu) {
+    oxen_core::evtchn::raise_virq(&vcpu.domain, vcpu.id.0, guest_pv_abi::VIRQ_TIMER);
+}
+
+/// Runs one vcpu until its slice ends, it cannot go on, or the scheduler is to be asked.
+fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) {
+    let cpu = cpu_id();
+    let Some(hv) = crate::domain::hv_vcpu(vcpu) else { return };
+    // The CPU that ran it last may still be about to let go: it holds nothing that we could hold up.
+    let mut context = hv.context.lock();
+    vcpu.set_cpu(Some(cpu));
+    percpu::set_current(Some(vcpu.clone()));
+    vcpu.runstate.lock().change(State::Running, machine.now());
+    vcpu.update_time();
+    context.backend.load(phys);
+
+    loop {
+        irq::window();
+        fire_timers_if_due(machine, cpu);
+        let now = machine.now();
+        if percpu::this().must_reschedule() || now >= slice_end || !vcpu.is_runnable() {
+            break;
+        }
+        if !prepare(&mut context, hv, vcpu, now) {
+            break;
+        }
+        set_deadline(machine, cpu, slice_end);
+        let exit = enter(&mut context, phys, hv);
+        exits::handle(exit, &mut context, hv, vcpu);
+    }
+
+    context.backend.unload(phys);
+    percpu::set_current(None);
+    let state = if vcpu.is_runnable() {
+        State::Runnable
+    } else if vcpu.is_held(Hold::Blocked) {
+        State::Blocked
+    } else {
+        State::Offline
+    };
+    vcpu.runstate.lock().change(state, machine.now());
+    drop(context);
+    vcpu.set_cpu(None);
+}
+
+fn fire_timers_if_due(machine: &Machine, cpu: CpuId) {
+    if machine.timers.next(cpu).is_some_and(|next| next <= machine.now()) {
+        fire_timers(machine, cpu);
+    }
+}
+
+fn set_deadline(machine: &Machine, cpu: CpuId, slice_end: u64) {
+    let _ = percpu::this().take_deadline_mark();
+    time::set_deadline(machine.timers.next(cpu).unwrap_or(u64::MAX).min(slice_end));
+}
+
+fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu) -> oxen_virt::Exit {
+    let shared = percpu::this();
+    shared.enter_guest(hv.hv.id);
+    let generation = hv.hv.flush.generation();
+    if context.flushed != generation {
+        context.backend.flush_tlb();
+        context.flushed = generation;
+    }
+    let exit = context.backend.run(phys);
+    shared.leave_guest();
+    exit
+}
+
+/// Brings what was posted into the guest. False if it cannot run after all.
+fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bool {
+    let events = hv.posted.take_events();
+    if events.init {
+        context.init();
+    }
+    if let Some(page) = events.startup {
+        context.sipi(page);
+    }
+    if context.waits_for_sipi && !vcpu.initialised.load(core::sync::atomic::Ordering::SeqCst) {
+        vcpu.hold(Hold::Down);
+        return false;
+    }
+    if context.lapic.timer_deadline().is_some_and(|deadline| deadline <= now) {
+        context.lapic.timer_fired(clock(hv, now));
+        arm_lapic_timer(context, vcpu);
+    }
+    if events.nmi {
+        if context.backend.can_take_nmi() && !context.backend.event_pending() {
+            context.backend.inject(Event::Nmi);
+        } else {
+            hv.posted.post_nmi();
+        }
+    }
+    deliver(context, vcpu);
+    true
+}
+
+/// Injects the highest pending interrupt, or asks for the moment when that is possible.
+fn deliver(context: &mut Context, vcpu: &Vcpu) {
+    let callback = vcpu.uses_callback() && vcpu.upcall_pending();
+    let vector = if callback {
+        Some(vcpu.domain.callback_vector.load(core::sync::atomic::Ordering::Relaxed))
+    } else {
+        context.lapic.highest_pending()
+    };
+    let Some(vector) = vector else {
+        context.backend.request_interrupt_window(false);
+        return;
+    };
+    if context.backend.event_pending() || !context.backend.can_take_interrupt() {
+        context.backend.request_interrupt_window(true);
+        return;
+    }
+    if !callback {
+        context.lapic.accept(vector);
+    }
+    context.backend.inject(Event::Interrupt(vector));
+    let more = context.lapic.highest_pending().is_some();
+    context.backend.request_interrupt_window(more);
+}
+
+/// The two clocks that a local APIC runs by.
+pub fn clock(hv: &HvVcpu, now: u64) -> Now {
+    use oxen_core::ports::VcpuArch;
+    Now { ns: now, guest_tsc: time::rdtsc().wrapping_add(hv.tsc_offset()) }
+}
+
+/// Queues the APIC timer's next expiry, if it changed.
+pub fn arm_lapic_timer(context: &mut Context, vcpu: &Arc<Vcpu>) {
+    let deadline = context.lapic.timer_deadline();
+    if deadline == context.lapic_deadline {
+        return;
+    }
+    context.lapic_deadline = deadline;
+    let machine = vcpu.domain.machine;
+    match deadline {
+        Some(deadline) => {
+            machine.timers.arm(vcpu, TimerKind::Lapic, deadline, cpu_id());
+        }
+        None => machine.timers.cancel(vcpu, TimerKind::Lapic),
+    }
+}
+
+/// The task priority lives in the back end while the guest runs; the APIC gets it for its sums.
+pub fn sync_cr8(context: &mut Context) {
+    let class = context.backend.get(Reg::Cr8) as u8;
+    if class != context.lapic.cr8() {
+        context.lapic.set_cr8(class);
+    }
+}

@@ -1,0 +1,113 @@
+//! Guest memory as the emulator and the hypercalls see it.
+
+use oxen_core::domain::Domain;
+use oxen_core::ports::{GuestMemory, LinearMemory};
+use oxen_types::{Errno, Gaddr, Result, Vaddr};
+use oxen_virt::emul::GuestSpace;
+use oxen_virt::walk::{self, Access, Paging, PhysRead};
+
+use crate::domain::HvDomain;
+use crate::vcpu::Context;
+
+/// Reads guest page tables out of the p2m.
+pub struct Ram<'a>(pub &'a dyn GuestMemory);
+
+impl PhysRead for Ram<'_> {
+    fn read_u64(&self, at: Gaddr) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.0.read(at, &mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+}
+
+/// The linear space of the guest's kernel at the moment of a hypercall.
+pub struct Linear<'a> {
+    memory: &'a dyn GuestMemory,
+    paging: Paging,
+}
+
+impl<'a> Linear<'a> {
+    pub fn of(context: &Context, domain: &'a Domain, phys_bits: u32) -> Self {
+        let mut paging = Paging::of(&*context.backend, phys_bits);
+        // privcmd hands us its user's buffers, within a hypercall of the kernel's.
+        paging.ac = true;
+        Self { memory: &*domain.memory, paging }
+    }
+
+    /// Calls `each` for the parts of a linear range, page by page: guest-physical address, and range of bytes.
+    fn pages(
+        &self,
+        start: Vaddr,
+        len: usize,
+        access: Access,
+        mut each: impl FnMut(Gaddr, core::ops::Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let mut done = 0;
+        while done < len {
+            let at = start.checked_add(done as u64).ok_or(Errno::Fault)?;
+            let part = walk::walk(&Ram(self.memory), &self.paging, at, access).map_err(|_| Errno::Fault)?;
+            let step = (len - done).min(usize::try_from(part.left_in_page).unwrap_or(usize::MAX));
+            each(part.gpa, done..done + step)?;
+            done += step;
+        }
+        Ok(())
+    }
+}
+
+impl LinearMemory for Linear<'_> {
+    fn read(&self, from: Vaddr, into: &mut [u8]) -> Result<()> {
+        self.pages(from, into.len(), Access::READ, |gpa, range| match into.get_mut(range) {
+            Some(part) => self.memory.read(gpa, part),
+            None => Err(Errno::Fault),
+        })
+    }
+
+    fn write(&self, to: Vaddr, from: &[u8]) -> Result<()> {
+        self.pages(to, from.len(), Access::WRITE, |gpa, range| match from.get(range) {
+            Some(part) => self.memory.write(gpa, part),
+            None => Err(Errno::Fault),
+        })
+    }
+
+    fn translate(&self, at: Vaddr) -> Result<Gaddr> {
+        let found = walk::walk(&Ram(self.memory), &self.paging, at, Access::READ);
+        found.map(|part| part.gpa).map_err(|_| Errno::Fault)
+    }
+}
+
+/// Guest-physical space with its devices, for the emulator. Devices answer through `device`.
+pub struct Devices<'a> {
+    pub domain: &'a Domain,
+    pub hv: &'a HvDomain,
+    /// Reads (None) or writes a device register; None where no device is.
+    pub device: &'a mut dyn FnMut(Gaddr, u8, Option<u64>) -> Option<u64>,
+}
+
+impl PhysRead for Devices<'_> {
+    fn read_u64(&self, at: Gaddr) -> Option<u64> {
+        Ram(&*self.domain.memory).read_u64(at)
+    }
+}
+
+impl GuestSpace for Devices<'_> {
+    fn read(&mut self, at: Gaddr, size: u8) -> Option<u64> {
+        if let Some(value) = (self.device)(at, size, None) {
+            return Some(value);
+        }
+        let mut bytes = [0; 8];
+        self.domain.memory.read(at, bytes.get_mut(..size.into())?).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    fn write(&mut self, at: Gaddr, size: u8, value: u64) -> bool {
+        if (self.device)(at, size, Some(value)).is_some() {
+            return true;
+        }
+        let bytes = value.to_le_bytes();
+        bytes.get(..size.into()).is_some_and(|bytes| self.domain.memory.write(at, bytes).is_ok())
+    }
+
+    fn phys_bits(&self) -> u32 {
+        self.hv.phys_bits
+    }
+}
