@@ -1,0 +1,41 @@
+//! Which device memory is in the domain's map: what any function decodes, but for trapped pages.
+//!
+//! It is computed anew from all functions at each change, so that BARs which share pages, or lie on
+//! each other while a domain moves them about, need no bookkeeping.
+
+use alloc::vec::Vec;
+
+use super::device::Device;
+use super::host::PciHost;
+use super::pages::{Pages, difference, union};
+
+/// All other functions, and what is mapped for all of them.
+pub(super) struct View<'a> {
+    pub(super) left: &'a [Device],
+    pub(super) right: &'a [Device],
+    pub(super) mapped: &'a mut Vec<Pages>,
+}
+
+impl View<'_> {
+    /// After `device` changed.
+    pub(super) fn update(&mut self, device: &Device, host: &mut impl PciHost) {
+        let all = || self.left.iter().chain([device]).chain(self.right);
+        let trapped = union(all().flat_map(Device::trapped).copied());
+        let mut wanted = difference(&union(all().flat_map(Device::decoded)), &trapped);
+        for pages in difference(self.mapped, &wanted) {
+            host.unmap_identity(pages.first(), pages.count());
+        }
+        // They may have been mapped on demand while nothing claimed them.
+        for pages in device.trapped() {
+            host.unmap_identity(pages.first(), pages.count());
+        }
+        for pages in difference(&wanted, self.mapped) {
+            if !host.map_identity(pages.first(), pages.count()) {
+                let first = pages.first();
+                log::warn!("{:?}: BAR at {first:?} not mapped", device.sbdf);
+                wanted = difference(&wanted, &[pages]);
+            }
+        }
+        *self.mapped = wanted;
+    }
+}
