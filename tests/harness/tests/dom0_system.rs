@@ -65,7 +65,7 @@ fn drivers_of_the_devices_are_loaded() -> Result<()> {
             "2"
         );
         vm.run_ok(
-            "mkfs.ext2 -q /dev/vda && mount -t ext4 /dev/vda /mnt && umount /mnt",
+            "mke2fs /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt && umount /mnt",
             SHORT,
         )
     });
