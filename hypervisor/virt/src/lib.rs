@@ -15,6 +15,7 @@ pub mod dev;
 pub mod emul;
 pub mod fpu;
 pub mod platform;
+pub mod policy;
 pub mod start;
 pub mod svm;
 #[cfg(test)]

@@ -90,7 +90,7 @@ fn result_flags(result: u64, width: Width) -> u64 {
     if result & width.sign() != 0 {
         flags |= RFLAGS_SF;
     }
-    if (result as u8).count_ones() % 2 == 0 {
+    if (result as u8).count_ones().is_multiple_of(2) {
         flags |= RFLAGS_PF;
     }
     flags

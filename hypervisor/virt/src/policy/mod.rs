@@ -1,0 +1,21 @@
+//! What a domain is told of its CPUs: CPUID leaves and model-specific registers.
+//!
+//! Everything is by explicit table: a feature that is not named is hidden, a register that is not
+//! named faults.
+
+pub mod cpuid;
+pub mod features;
+pub mod hypervisor;
+pub mod msr;
+pub mod mtrr;
+mod topology;
+mod xstate;
+
+pub use cpuid::{BadLeaf, CpuidPolicy, DomainShape, Live};
+pub use hypervisor::HypervisorInfo;
+pub use msr::{HostMsrs, MsrAccess, MsrFault, MsrPolicy, MsrRead, MsrState, MsrWrite};
+pub use mtrr::Mtrr;
+pub use xstate::xsetbv;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Memory type range registers: kept for the guest to read back. With nested paging the guest's
+//! PAT and our nested tables decide memory types; MTRRs only inform (dom0 sees the host's).
+
+/// Variable ranges that guests have.
+const VARIABLE: usize = 8;
+const MSR_CAP: u32 = 0xfe;
+const MSR_VARIABLE: u32 = 0x200;
+const MSR_VARIABLE_LAST: u32 = MSR_VARIABLE + 2 * VARIABLE as u32 - 1;
+const MSR_DEF_TYPE: u32 = 0x2ff;
+const FIXED: [u32; 11] = [
+    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+];
+/// Eight variable ranges, fixed ranges, write combining.
+const CAP: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
+const WRITE_BACK: u64 = 6;
+const ENABLE: u64 = 1 << 11;
+const FIXED_ENABLE: u64 = 1 << 10;
+const MASK_VALID: u64 = 1 << 11;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mtrr {
+    pub def_type: u64,
+    pub fixed: [u64; 11],
+    /// Base and mask of each range.
+    pub variable: [u64; 2 * VARIABLE],
+}
+
+impl Default for Mtrr {
+    /// All of memory write-back: what a domain is built with.
+    fn default() -> Self {
+        Self {
+            def_type: WRITE_BACK | ENABLE,
+            fixed: [0; 11],
+            variable: [0; 2 * VARIABLE],
+        }
+    }
+}
+
+impl Mtrr {
+    /// The machine's, read with `rdmsr` (of registers that exist there only).
+    pub fn of_host(rdmsr: &mut dyn FnMut(u32) -> u64) -> Self {
+        let cap = rdmsr(MSR_CAP);
+        let mut mtrr = Self {
+            def_type: rdmsr(MSR_DEF_TYPE),
+            ..Self::default()
+        };
+        if cap & (1 << 8) != 0 {
+            for (slot, msr) in mtrr.fixed.iter_mut().zip(FIXED) {
+                *slot = rdmsr(msr);
+            }
+        }
+        let ranges = 2 * (cap & 0xff) as usize;
+        for (slot, msr) in mtrr.variable.iter_mut().take(ranges).zip(MSR_VARIABLE..) {
+            *slot = rdmsr(msr);
+        }
+        mtrr
+    }
+
+    /// `None` if it is not one of these registers.
+    pub(super) fn read(&self, msr: u32) -> Option<u64> {
+        match msr {
+            MSR_CAP => Some(CAP),
+            MSR_DEF_TYPE => Some(self.def_type),
+            MSR_VARIABLE..=MSR_VARIABLE_LAST => {
+                self.variable.get((msr - MSR_VARIABLE) as usize).copied()
+            }
+            _ => self.fixed.get(fixed(msr)?).copied(),
+        }
+    }
+
+    /// `None` if it is not one of these registers, or the value is not one that it takes.
+    pub(super) fn write(&mut self, msr: u32, value: u64, phys_bits: u32) -> Option<()> {
+        let above = u64::MAX << phys_bits.clamp(32, 52);
+        let (slot, valid) = match msr {
+            MSR_DEF_TYPE => (
+                &mut self.def_type,
+                is_type(value) && value & !(0xff | FIXED_ENABLE | ENABLE) == 0,
+            ),
+            MSR_VARIABLE..=MSR_VARIABLE_LAST => {
+                let valid = if msr.is_multiple_of(2) {
+                    is_type(value) && value & (above | 0xf00) == 0
+                } else {
+                    value & (above | 0xfff & !MASK_VALID) == 0
+                };
+                (self.variable.get_mut((msr - MSR_VARIABLE) as usize)?, valid)
+            }
+            _ => {
+                let valid = value
+                    .to_le_bytes()
+                    .into_iter()
+                    .all(|t| is_type(u64::from(t)));
+                (self.fixed.get_mut(fixed(msr)?)?, valid)
+            }
+        };
+        valid.then(|| *slot = value)
+    }
+}
+
+fn fixed(msr: u32) -> Option<usize> {
+    FIXED.iter().position(|&m| m == msr)
+}
+
+fn is_type(value: u64) -> bool {
+    matches!(value & 0xff, 0 | 1 | 4 | 5 | 6)
+}
