@@ -9,4 +9,17 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod area;
+mod clock;
+pub mod control;
+pub mod domain;
+pub mod evtchn;
+pub mod grant;
+pub mod hypercall;
+pub mod machine;
+mod params;
 pub mod ports;
+pub mod runstate;
+pub mod sched;
+pub mod timer;
+pub mod vcpu;

@@ -7,7 +7,6 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use oxen_types::{CpuId, Port, Result, VcpuId};
 use spin::{Mutex, Once};
 
-use crate::area::SharedArea;
 use crate::clock::TimePage;
 use crate::domain::Domain;
 use crate::ports::{PageRef, VcpuArch};
@@ -138,7 +137,7 @@ impl Vcpu {
         if before == by as u32 {
             let machine = self.domain.machine;
             if let Some(cpu) = machine.sched.wake(self, machine.now()) {
-                machine.platform.kick(cpu);
+                machine.platform.reschedule_on(cpu);
             }
         }
     }
@@ -234,6 +233,13 @@ impl Vcpu {
         if *poll == Poll::Any || *poll == Poll::One(port) {
             *poll = Poll::No;
             drop(poll);
+            self.release(Hold::Blocked);
+        }
+    }
+
+    /// SCHEDOP_poll's timeout came.
+    pub fn poll_timed_out(&self) {
+        if core::mem::replace(&mut *self.poll.lock(), Poll::No) != Poll::No {
             self.release(Hold::Blocked);
         }
     }

@@ -58,11 +58,19 @@ pub struct Call<'a> {
 }
 
 /// A guest linear address that should hold values of `T`: an allegation, checked at each use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Handle<T> {
     at: u64,
     of: PhantomData<T>,
 }
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Handle<T> {}
 
 impl<T> Handle<T> {
     pub fn new(at: u64) -> Self {

@@ -67,6 +67,8 @@ pub trait Platform: Send + Sync {
     fn kick(&self, cpu: CpuId);
     /// This CPU asks the scheduler again before it enters a guest.
     fn reschedule(&self);
+    /// The same for any CPU, at once.
+    fn reschedule_on(&self, cpu: CpuId);
     /// The earliest deadline of this CPU's timer queue may have changed.
     fn deadline_changed(&self);
     fn info(&self) -> MachineInfo;

@@ -2,12 +2,15 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use oxen_types::{Result, VcpuId};
 
 /// Processor state and local APIC of one vcpu. Calls come from any CPU; those marked *paused* only
 /// while the vcpu does not run.
 pub trait VcpuArch: Send + Sync {
+    /// For the layer that made it, to find its own type again.
+    fn as_any(&self) -> &dyn Any;
     /// Posts an edge-triggered vector to the local APIC. The caller then wakes the vcpu.
     fn post_vector(&self, vector: u8);
     /// Posts an NMI.
@@ -23,11 +26,13 @@ pub trait VcpuArch: Send + Sync {
     /// *Paused.* The state of VCPUOP_initialise, a `struct vcpu_hvm_context` as bytes.
     fn load_start_context(&self, context: &[u8]) -> Result<()>;
     /// *Paused.* Back to the state after power-on (wait for SIPI, or for a context to be loaded).
-    fn reset(&self);
+    fn reset(&self) -> Result<()>;
 }
 
 /// Processor-side state of a domain.
 pub trait DomainArch: Send + Sync {
+    /// As [`VcpuArch::as_any`].
+    fn as_any(&self) -> &dyn Any;
     fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>>;
     /// Sets or reads the CPUID and MSR policy (public/arch-x86/xen.h: `xen_cpuid_leaf_t` and
     /// `xen_msr_entry_t` arrays, as bytes).

@@ -37,7 +37,7 @@ pub fn add(call: &mut Call<'_>) -> Answer {
 pub fn add_batch(call: &mut Call<'_>) -> Answer {
     let ask: abi::AddToPhysmapBatch = call.read(call.handle(1))?;
     let domain = call.target(ask.domid)?;
-    let other = match ask.space {
+    let other = match u32::from(ask.space) {
         abi::XENMAPSPACE_GMFN_FOREIGN => {
             call.require_privilege()?;
             let other = call.machine().domain(DomainId(ask.foreign_domid)).ok_or(Errno::Srch)?;

@@ -1,0 +1,287 @@
+//! Event channels: a domain's ports, what they are bound to, and how an event reaches the guest
+//! (xen/event_channel.h).
+//!
+//! Each domain has one lock over its ports and queues. A send takes the sender's lock to read the
+//! binding, lets go, and takes the receiver's, where the binding is checked again. Only bind and
+//! close of an interdomain port hold two locks: the lower domain number's first.
+
+mod fifo;
+mod ops;
+mod ports;
+mod two_level;
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use oxen_types::{DomainId, Errno, Port, Result};
+use spin::{Mutex, MutexGuard};
+
+use crate::domain::Domain;
+use crate::vcpu::Vcpu;
+
+pub use ops::call;
+use ports::{Binding, PortTable};
+
+/// How pending events are told to the guest.
+enum Delivery {
+    TwoLevel,
+    Fifo(fifo::Fifo),
+}
+
+pub(crate) struct Table {
+    ports: PortTable,
+    virqs: BTreeMap<(u32, u32), Port>,
+    delivery: Delivery,
+    /// Teardown got this far.
+    closed_below: u32,
+}
+
+pub struct EventChannels {
+    table: Mutex<Table>,
+    /// Some vcpu has used SCHEDOP_poll: events look for pollers.
+    polled: AtomicBool,
+}
+
+/// Virqs that each vcpu has its own of; the others belong to the domain and are bound on vcpu 0.
+fn is_per_vcpu(virq: u32) -> bool {
+    matches!(virq, guest_pv_abi::VIRQ_TIMER | guest_pv_abi::VIRQ_DEBUG | guest_pv_abi::VIRQ_XENOPROF)
+}
+
+/// May only dom0 bind it?
+fn is_global(virq: u32) -> bool {
+    !is_per_vcpu(virq) && virq != guest_pv_abi::VIRQ_ARGO
+}
+
+const VIRQS: u32 = 24;
+const LOWEST_PRIORITY: u8 = 15;
+const DEFAULT_PRIORITY: u8 = 7;
+
+impl EventChannels {
+    pub fn new(max_ports: u32) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                ports: PortTable::new(max_ports),
+                virqs: BTreeMap::new(),
+                delivery: Delivery::TwoLevel,
+                closed_below: 0,
+            }),
+            polled: AtomicBool::new(false),
+        }
+    }
+
+    pub fn is_valid(&self, port: Port) -> bool {
+        self.table.lock().ports.get(port).is_ok()
+    }
+
+    pub fn is_pending(&self, domain: &Domain, port: Port) -> bool {
+        self.table.lock().is_pending(domain, port)
+    }
+
+    pub fn poll_begins(&self) {
+        self.polled.store(true, Ordering::SeqCst);
+    }
+
+    /// Number of ports in use, and whether the guest uses the FIFO ABI (for dumps).
+    pub fn usage(&self) -> (usize, bool) {
+        let table = self.table.lock();
+        (table.ports.used(), matches!(table.delivery, Delivery::Fifo(_)))
+    }
+
+    /// Closes everything, `budget` ports at a time. True when done.
+    pub fn teardown(&self, domain: &Arc<Domain>, budget: usize) -> bool {
+        let (first, end) = {
+            let table = self.table.lock();
+            (table.closed_below, table.ports.end())
+        };
+        let stop = end.min(first.saturating_add(budget as u32));
+        for port in first..stop {
+            // Free ports answer -EINVAL.
+            let _ = close(domain, Port(port));
+        }
+        let mut table = self.table.lock();
+        table.closed_below = stop;
+        if stop < end {
+            return false;
+        }
+        table.delivery = Delivery::TwoLevel;
+        true
+    }
+}
+
+impl Table {
+    fn is_pending(&self, domain: &Domain, port: Port) -> bool {
+        match &self.delivery {
+            Delivery::TwoLevel => two_level::is_pending(domain, port),
+            Delivery::Fifo(fifo) => fifo.is_pending(port),
+        }
+    }
+
+    fn is_masked(&self, domain: &Domain, port: Port) -> bool {
+        match &self.delivery {
+            Delivery::TwoLevel => two_level::is_masked(domain, port),
+            Delivery::Fifo(fifo) => fifo.is_masked(port),
+        }
+    }
+
+    fn clear_pending(&mut self, domain: &Domain, port: Port) {
+        match &mut self.delivery {
+            Delivery::TwoLevel => two_level::clear_pending(domain, port),
+            Delivery::Fifo(fifo) => fifo.clear_pending(port),
+        }
+    }
+
+    /// Marks the port pending; the vcpu whose upcall must be raised, if one must.
+    fn set_pending(&mut self, domain: &Domain, port: Port) -> Option<Arc<Vcpu>> {
+        let entry = self.ports.get_mut(port).ok()?;
+        let vcpu = domain.vcpu(entry.vcpu)?;
+        let raise = match &mut self.delivery {
+            Delivery::TwoLevel => two_level::set_pending(domain, &vcpu, port),
+            Delivery::Fifo(fifo) => fifo.set_pending(port, entry),
+        };
+        raise.then_some(vcpu)
+    }
+
+    fn unmask(&mut self, domain: &Domain, port: Port) -> Option<Arc<Vcpu>> {
+        let entry = self.ports.get_mut(port).ok()?;
+        let vcpu = domain.vcpu(entry.vcpu)?;
+        let raise = match &mut self.delivery {
+            Delivery::TwoLevel => two_level::unmask(domain, &vcpu, port),
+            Delivery::Fifo(fifo) => fifo.unmask(port) && fifo.set_pending(port, entry),
+        };
+        raise.then_some(vcpu)
+    }
+}
+
+/// Makes a port pending, with what follows: upcall and pollers. Called without locks.
+fn signal(domain: &Domain, mut table: MutexGuard<'_, Table>, port: Port) {
+    let vcpu = table.set_pending(domain, port);
+    drop(table);
+    if let Some(vcpu) = vcpu {
+        vcpu.raise_upcall();
+    }
+    if domain.events.polled.load(Ordering::SeqCst) {
+        domain.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.end_poll(port)));
+    }
+}
+
+/// An event on one of the domain's ports, by the domain's own will.
+pub fn send(domain: &Arc<Domain>, port: Port) -> Result<()> {
+    let table = domain.events.table.lock();
+    match &table.ports.get(port)?.binding {
+        Binding::Interdomain { domain: remote, port: remote_port } => {
+            let (remote, remote_port) = (remote.clone(), *remote_port);
+            drop(table);
+            let table = remote.events.table.lock();
+            // Closed or bound anew meanwhile: then the event came just after that.
+            if table.ports.is_peer(remote_port, domain, port) {
+                signal(&remote, table, remote_port);
+            }
+            Ok(())
+        }
+        Binding::Ipi => {
+            signal(domain, table, port);
+            Ok(())
+        }
+        Binding::Unbound { .. } => Ok(()),
+        _ => Err(Errno::Inval),
+    }
+}
+
+/// Raises a virq at a vcpu, if the guest has bound it.
+pub fn raise_virq(domain: &Domain, vcpu: u32, virq: u32) {
+    let table = domain.events.table.lock();
+    if let Some(&port) = table.virqs.get(&(vcpu, virq)) {
+        signal(domain, table, port);
+    }
+}
+
+/// A port of `domain` that `remote` may bind to.
+pub fn alloc_unbound(domain: &Domain, remote: DomainId) -> Result<Port> {
+    let mut table = domain.events.table.lock();
+    if domain.is_dying() {
+        return Err(Errno::Inval);
+    }
+    let limit = domain_port_limit(&table);
+    table.ports.alloc(limit, Binding::Unbound { remote }, 0)
+}
+
+fn domain_port_limit(table: &Table) -> u32 {
+    match table.delivery {
+        Delivery::TwoLevel => two_level::PORTS,
+        Delivery::Fifo(_) => fifo::PORTS,
+    }
+}
+
+/// Frees a port; the other end of an interdomain one waits for this domain to bind again.
+pub fn close(domain: &Arc<Domain>, port: Port) -> Result<()> {
+    let remote = match &domain.events.table.lock().ports.get(port)?.binding {
+        Binding::Free => return Err(Errno::Inval),
+        Binding::Interdomain { domain: remote, .. } => Some(remote.clone()),
+        _ => None,
+    };
+    let Some(remote) = remote else {
+        let mut table = domain.events.table.lock();
+        if matches!(table.ports.get(port)?.binding, Binding::Interdomain { .. }) {
+            // Another vcpu has bound it in between.
+            return Err(Errno::Again);
+        }
+        free(domain, &mut table, port);
+        return Ok(());
+    };
+    with_both(domain, &remote, |table, other| {
+        let Binding::Interdomain { port: remote_port, .. } = &table.ports.get(port)?.binding else {
+            return Err(Errno::Again);
+        };
+        let remote_port = *remote_port;
+        let peers = match &other {
+            Some(other) => other.ports.is_peer(remote_port, domain, port),
+            None => table.ports.is_peer(remote_port, domain, port),
+        };
+        if peers {
+            let ports = match other {
+                Some(other) => &mut other.ports,
+                None => &mut table.ports,
+            };
+            ports.get_mut(remote_port)?.binding = Binding::Unbound { remote: domain.id };
+        }
+        free(domain, table, port);
+        Ok(())
+    })
+}
+
+fn free(domain: &Domain, table: &mut Table, port: Port) {
+    if let Ok(entry) = table.ports.get(port)
+        && let Binding::Virq(virq) = entry.binding
+    {
+        let vcpu = entry.vcpu;
+        table.virqs.remove(&(if is_per_vcpu(virq) { vcpu } else { 0 }, virq));
+    }
+    table.clear_pending(domain, port);
+    table.ports.free(port);
+}
+
+/// Runs `act` under both domains' locks; the second is None if they are the same domain.
+fn with_both<R>(
+    ours: &Arc<Domain>,
+    theirs: &Arc<Domain>,
+    act: impl FnOnce(&mut Table, Option<&mut Table>) -> R,
+) -> R {
+    if Arc::ptr_eq(ours, theirs) {
+        return act(&mut ours.events.table.lock(), None);
+    }
+    if ours.id < theirs.id {
+        let mut first = ours.events.table.lock();
+        let mut second = theirs.events.table.lock();
+        act(&mut first, Some(&mut second))
+    } else {
+        let mut first = theirs.events.table.lock();
+        let mut second = ours.events.table.lock();
+        act(&mut second, Some(&mut first))
+    }
+}
+
+/// Has the guest look at every 2-level event of a vcpu: its vcpu_info has just moved.
+pub fn mark_all_pending(vcpu: &Vcpu) {
+    two_level::mark_all(vcpu);
+}

@@ -1,0 +1,80 @@
+//! The 2-level ABI: a bit per port in shared_info, and a bit per word of them in vcpu_info.
+
+use core::sync::atomic::Ordering;
+
+use oxen_types::Port;
+
+use crate::domain::Domain;
+use crate::vcpu::{Vcpu, info};
+
+/// Ports that the bitmaps have room for.
+pub(super) const PORTS: u32 = 4096;
+
+/// Offsets of the bitmaps in `struct shared_info`: x86-64.
+const PENDING: usize = 2048;
+const MASK: usize = 2560;
+
+/// Events per bit of the selector.
+const PORTS_PER_SELECTOR: u32 = 64;
+
+fn is_set(domain: &Domain, bitmap: usize, port: Port) -> bool {
+    let word = domain.shared_info.word(bitmap + (port.0 / 32 * 4) as usize);
+    port.0 < PORTS && word.load(Ordering::SeqCst) & bit(port) != 0
+}
+
+/// Sets a bit; was it set before?
+fn set(domain: &Domain, bitmap: usize, port: Port) -> bool {
+    let word = domain.shared_info.word(bitmap + (port.0 / 32 * 4) as usize);
+    port.0 >= PORTS || word.fetch_or(bit(port), Ordering::SeqCst) & bit(port) != 0
+}
+
+fn clear(domain: &Domain, bitmap: usize, port: Port) -> bool {
+    let word = domain.shared_info.word(bitmap + (port.0 / 32 * 4) as usize);
+    port.0 < PORTS && word.fetch_and(!bit(port), Ordering::SeqCst) & bit(port) != 0
+}
+
+fn bit(port: Port) -> u32 {
+    1 << (port.0 % 32)
+}
+
+pub(super) fn is_pending(domain: &Domain, port: Port) -> bool {
+    is_set(domain, PENDING, port)
+}
+
+pub(super) fn is_masked(domain: &Domain, port: Port) -> bool {
+    is_set(domain, MASK, port)
+}
+
+pub(super) fn clear_pending(domain: &Domain, port: Port) {
+    clear(domain, PENDING, port);
+}
+
+/// Must the vcpu's upcall be raised?
+pub(super) fn set_pending(domain: &Domain, vcpu: &Vcpu, port: Port) -> bool {
+    !set(domain, PENDING, port) && !is_masked(domain, port) && select(vcpu, port)
+}
+
+pub(super) fn unmask(domain: &Domain, vcpu: &Vcpu, port: Port) -> bool {
+    clear(domain, MASK, port) && is_pending(domain, port) && select(vcpu, port)
+}
+
+/// Sets the port's selector bit; was it clear before?
+fn select(vcpu: &Vcpu, port: Port) -> bool {
+    let index = port.0 / PORTS_PER_SELECTOR;
+    let bit = 1 << (index % 32);
+    match &*vcpu.info.lock() {
+        Some(i) => {
+            let word = i.page.word(i.offset + info::PENDING_SEL + (index / 32 * 4) as usize);
+            word.fetch_or(bit, Ordering::SeqCst) & bit == 0
+        }
+        None => false,
+    }
+}
+
+pub(super) fn mark_all(vcpu: &Vcpu) {
+    if let Some(i) = &*vcpu.info.lock() {
+        i.page.word(i.offset + info::PENDING_SEL).store(u32::MAX, Ordering::SeqCst);
+        i.page.word(i.offset + info::PENDING_SEL + 4).store(u32::MAX, Ordering::SeqCst);
+    }
+    vcpu.raise_upcall();
+}
