@@ -8,6 +8,7 @@
 
 use crate::apic::{self, Delivery};
 use crate::cpu::{MAX_CPUS, cpu_id};
+pub use crate::cpu_mask::CpuMask;
 use crate::{smp, time, vectors};
 use core::mem;
 use core::ptr::null_mut;
@@ -16,49 +17,6 @@ use oxen_types::CpuId;
 
 const WARN_AFTER_NS: u64 = 1_000_000_000;
 const GIVE_UP_AFTER_NS: u64 = 10_000_000_000;
-
-/// A set of CPUs.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct CpuMask([u64; MAX_CPUS / 64]);
-
-impl CpuMask {
-    pub const EMPTY: Self = Self([0; MAX_CPUS / 64]);
-
-    pub fn one(cpu: CpuId) -> Self {
-        let mut mask = Self::EMPTY;
-        mask.add(cpu);
-        mask
-    }
-
-    pub fn add(&mut self, cpu: CpuId) {
-        if let Some(word) = self.0.get_mut(cpu.index() / 64) {
-            *word |= 1 << (cpu.index() % 64);
-        }
-    }
-
-    pub fn remove(&mut self, cpu: CpuId) {
-        if let Some(word) = self.0.get_mut(cpu.index() / 64) {
-            *word &= !(1 << (cpu.index() % 64));
-        }
-    }
-
-    pub fn contains(&self, cpu: CpuId) -> bool {
-        self.0
-            .get(cpu.index() / 64)
-            .is_some_and(|word| word & 1 << (cpu.index() % 64) != 0)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0 == [0; MAX_CPUS / 64]
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = CpuId> {
-        let mask = *self;
-        (0..MAX_CPUS as u32)
-            .map(CpuId)
-            .filter(move |cpu| mask.contains(*cpu))
-    }
-}
 
 /// Some CPUs did not answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,7 +62,7 @@ fn call_others(others: CpuMask, function: fn(usize), argument: usize) -> Result<
     }
     ARGUMENT.store(argument, Ordering::Relaxed);
     FUNCTION.store(function as *mut (), Ordering::Relaxed);
-    for (pending, word) in PENDING.iter().zip(others.0) {
+    for (pending, word) in PENDING.iter().zip(others.words()) {
         pending.store(word, Ordering::Release);
     }
     others
@@ -119,9 +77,8 @@ fn wait() -> Result<(), NoAnswer> {
     let start = time::now_ns();
     let mut warned = false;
     loop {
-        let left = CpuMask(core::array::from_fn(|word| {
-            PENDING[word].load(Ordering::Acquire)
-        }));
+        let left =
+            CpuMask::from_words(core::array::from_fn(|i| PENDING[i].load(Ordering::Acquire)));
         if left.is_empty() {
             return Ok(());
         }

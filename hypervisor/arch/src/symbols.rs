@@ -1,17 +1,31 @@
-//! The symbol table inside the image: which function an address lies in.
+//! The names of functions inside the image: which one an address lies in.
 //!
-//! Format, written by the build's second link (boot/src/symbols.rs), all little-endian:
-//!   magic "OXSY", u32 count, u32 names (offset of the names' first byte from the table's start),
-//!   count x { u32 address, as offset from the start of text; u32 name, offset into the names },
-//!   sorted by address; then the names, each with a length byte in front, UTF-8, shortened to 255.
+//! The room is reserved here, as zeros in the section `.oxen.symbols`; the task runner fills it
+//! after linking (boot/src/symbols.rs, which describes the format). Read through the linker's
+//! symbols only: the compiler believes that the zeros stay.
 
 use core::fmt;
 
-const MAGIC: &[u8; 4] = b"OXSY";
-const HEADER: usize = 12;
-const ENTRY: usize = 8;
+const MAGIC: &[u8; 4] = b"OXS1";
+const HEADER: usize = 24;
+const NAME_MAX: usize = 96;
 
-/// A table, valid or empty.
+/// A name while it is put together from shared and own parts.
+pub struct NameBuffer([u8; NAME_MAX]);
+
+impl NameBuffer {
+    pub const fn new() -> Self {
+        Self([0; NAME_MAX])
+    }
+}
+
+impl Default for NameBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A table, filled or empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols<'a>(&'a [u8]);
 
@@ -20,44 +34,78 @@ impl<'a> Symbols<'a> {
         Self(if table.starts_with(MAGIC) { table } else { &[] })
     }
 
-    /// Name of, and distance from, the last symbol at or before `offset`.
-    pub fn lookup(self, offset: u32) -> Option<(&'a str, u32)> {
-        let count = word(self.0, 4)? as usize;
-        let names = word(self.0, 8)? as usize;
-        let address = |index: usize| word(self.0, HEADER + index * ENTRY);
-        let (mut low, mut high) = (0, count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if address(middle)? <= offset {
-                low = middle + 1;
-            } else {
-                high = middle;
+    /// The function that `wanted` lies in, and the distance from its start.
+    pub fn lookup(self, wanted: u64, name: &mut NameBuffer) -> Option<(&str, u64)> {
+        let count = u32::from_le_bytes(self.field(4)?);
+        let mut address = u64::from_le_bytes(self.field(16)?);
+        let mut reader = Reader(self.0.get(HEADER..)?);
+        let (mut length, mut found) = (0, None);
+        for _ in 0..count {
+            address = address.checked_add(reader.varint()?)?;
+            if address > wanted {
+                break;
             }
+            let shared = usize::from(reader.byte()?);
+            let own = reader.take(usize::from(reader.peek()?))?;
+            if shared > length {
+                return None;
+            }
+            length = shared + own.len();
+            name.0.get_mut(shared..length)?.copy_from_slice(own);
+            found = Some(address);
         }
-        let found = low.checked_sub(1)?;
-        let at = names.checked_add(word(self.0, HEADER + found * ENTRY + 4)? as usize)?;
-        let length = usize::from(*self.0.get(at)?);
-        let name = core::str::from_utf8(self.0.get(at + 1..at + 1 + length)?).ok()?;
-        Some((name, offset - address(found)?))
+        // An empty name marks the end of the code.
+        let text = core::str::from_utf8(name.0.get(..length)?).ok()?;
+        found
+            .filter(|_| !text.is_empty())
+            .map(|start| (text, wanted - start))
+    }
+
+    fn field<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..at + N)?.try_into().ok()
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    let field = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_le_bytes(field.try_into().ok()?))
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    /// `length` bytes after the byte that said so.
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let taken = self.0.get(1..1 + length)?;
+        self.0 = &self.0[1 + length..];
+        Some(taken)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
 }
 
-/// Prints an address of our text as `address name+offset`.
+/// Prints an address as `address name+offset`.
 pub struct Located(pub u64);
 
-#[cfg(target_os = "none")]
 impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = crate::layout::image().text.0.raw();
-        let found = u32::try_from(self.0.wrapping_sub(start))
-            .ok()
-            .and_then(|offset| linked::table().lookup(offset));
-        match found {
+        let mut name = NameBuffer::new();
+        match table().lookup(self.0, &mut name) {
             Some((name, offset)) => write!(f, "{:016x} {name}+{offset:#x}", self.0),
             None => write!(f, "{:016x}", self.0),
         }
@@ -65,16 +113,24 @@ impl fmt::Display for Located {
 }
 
 #[cfg(not(target_os = "none"))]
-impl fmt::Display for Located {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
+fn table() -> Symbols<'static> {
+    Symbols::new(&[])
 }
 
 #[cfg(target_os = "none")]
-#[allow(unsafe_code)] // the linker's table
+use linked::table;
+
+#[cfg(target_os = "none")]
+#[allow(unsafe_code)] // the linker's section
 mod linked {
     use super::Symbols;
+
+    /// Room for the names; the task runner says when it is too small.
+    const ROOM: usize = 64 << 10;
+
+    #[used]
+    #[unsafe(link_section = ".oxen.symbols")]
+    static RESERVED: [u8; ROOM] = [0; ROOM];
 
     unsafe extern "C" {
         static __symbols_start: u8;
@@ -92,40 +148,61 @@ mod linked {
 mod tests {
     use super::*;
 
-    fn table(symbols: &[(u32, &str)]) -> Vec<u8> {
-        let mut names = vec![];
+    /// As the task runner packs it: distance, shared length, own length, own part.
+    fn table(entries: &[(u8, u8, &str)]) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend((symbols.len() as u32).to_le_bytes());
-        out.extend(((HEADER + symbols.len() * ENTRY) as u32).to_le_bytes());
-        for (address, name) in symbols {
-            out.extend(address.to_le_bytes());
-            out.extend((names.len() as u32).to_le_bytes());
-            names.push(name.len() as u8);
-            names.extend(name.bytes());
+        out.extend((entries.len() as u32).to_le_bytes());
+        out.extend([0; 8]);
+        out.extend(0x1000u64.to_le_bytes());
+        for (distance, shared, own) in entries {
+            out.extend([*distance, *shared, own.len() as u8]);
+            out.extend(own.bytes());
         }
-        out.extend(names);
         out
     }
 
-    #[test]
-    fn finds_the_symbol_before() {
-        let bytes = table(&[(0x10, "start"), (0x40, "middle"), (0x100, "end")]);
-        let symbols = Symbols::new(&bytes);
-        assert_eq!(symbols.lookup(0xf), None);
-        assert_eq!(symbols.lookup(0x10), Some(("start", 0)));
-        assert_eq!(symbols.lookup(0x3f), Some(("start", 0x2f)));
-        assert_eq!(symbols.lookup(0x40), Some(("middle", 0)));
-        assert_eq!(symbols.lookup(0x1000), Some(("end", 0xf00)));
+    fn find(bytes: &[u8], address: u64) -> Option<(String, u64)> {
+        let mut name = NameBuffer::new();
+        let found = Symbols::new(bytes).lookup(address, &mut name);
+        found.map(|(name, offset)| (name.to_owned(), offset))
     }
 
     #[test]
-    fn cut_or_absent_tables_find_nothing_and_do_not_panic() {
-        assert_eq!(Symbols::new(&[]).lookup(1), None);
-        assert_eq!(Symbols::new(b"junk").lookup(1), None);
-        let bytes = table(&[(0x10, "start"), (0x40, "middle")]);
+    fn finds_the_function_around() {
+        let bytes = table(&[(0, 0, "oxen::start"), (0x10, 6, "top"), (0x40, 0, "")]);
+        assert_eq!(find(&bytes, 0xfff), None);
+        assert_eq!(find(&bytes, 0x1000), Some(("oxen::start".into(), 0)));
+        assert_eq!(find(&bytes, 0x100f), Some(("oxen::start".into(), 15)));
+        assert_eq!(find(&bytes, 0x1011), Some(("oxen::top".into(), 1)));
+        assert_eq!(find(&bytes, 0x1050), None);
+    }
+
+    #[test]
+    fn long_distances() {
+        let mut bytes = table(&[(0, 0, "a")]);
+        bytes[4] = 2;
+        bytes.extend([0x80, 0x02, 0, 1, b'b']);
+        assert_eq!(find(&bytes, 0x10ff), Some(("a".into(), 0xff)));
+        assert_eq!(find(&bytes, 0x1100), Some(("b".into(), 0)));
+    }
+
+    #[test]
+    fn cut_or_damaged_tables_find_nothing_and_do_not_panic() {
+        assert_eq!(find(&[], 0x1000), None);
+        assert_eq!(find(b"OXS1", 0x1000), None);
+        let bytes = table(&[(0, 0, "oxen::start"), (0x10, 6, "top"), (0x40, 0, "")]);
         for length in 0..bytes.len() {
-            let found = Symbols::new(&bytes[..length]).lookup(0x50);
-            assert_eq!(found, None, "cut at {length}");
+            let _ = find(&bytes[..length], 0x1011);
         }
+        for at in 24..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] = 0xff;
+            let _ = find(&damaged, 0x1011);
+        }
+        assert_eq!(
+            find(&table(&[(0, 5, "x")]), 0x1000),
+            None,
+            "shares more than there is"
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! machines that a 32-bit loader can start. The `acpi` crate finds and checks the tables.
 
 mod platform;
+#[cfg(any(test, target_os = "none"))]
 mod s5;
 
 #[cfg(target_os = "none")]

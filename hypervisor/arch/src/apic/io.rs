@@ -55,6 +55,7 @@ struct IoApic {
     mmio: u64,
     gsi_base: u32,
     pins: u32,
+    version: u8,
 }
 
 static ALL: Mutex<ArrayVec<IoApic, MAX_IO_APICS>> = Mutex::new(ArrayVec::new_const());
@@ -70,8 +71,11 @@ pub fn init(platform: &Platform) {
             mmio: addr.raw(),
             gsi_base: found.gsi_base,
             pins: 0,
+            version: 0,
         };
-        apic.pins = (apic.read(REG_VERSION) >> 16 & 0xff) + 1;
+        let version = apic.read(REG_VERSION);
+        apic.version = version as u8;
+        apic.pins = (version >> 16 & 0xff) + 1;
         for pin in 0..apic.pins {
             apic.write_entry(pin, MASKED);
         }
@@ -87,6 +91,14 @@ pub fn pins(gsi_base: u32) -> Option<u32> {
         .iter()
         .find(|apic| apic.gsi_base == gsi_base)
         .map(|apic| apic.pins)
+}
+
+/// The implementation version of that IO-APIC (0x20 and up: it has an EOI register).
+pub fn version(gsi_base: u32) -> Option<u8> {
+    ALL.lock()
+        .iter()
+        .find(|apic| apic.gsi_base == gsi_base)
+        .map(|apic| apic.version)
 }
 
 /// One above the highest line.

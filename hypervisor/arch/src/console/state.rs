@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // breaks the lock in an emergency; function pointers through atomics
 
 use super::logger;
-use super::ring::{RING_SIZE, Ring};
+use super::ring::Ring;
 use super::serial::Serial;
 use super::serial_config::SerialConfig;
 use crate::sync::Mutex;
@@ -17,7 +17,6 @@ const EMERGENCY_TRIES: u32 = 2_000_000;
 struct State {
     serial: Option<Serial>,
     config: SerialConfig,
-    ring: Ring,
     input: [u8; INPUT_SIZE],
     input_head: usize,
     input_count: usize,
@@ -26,12 +25,12 @@ struct State {
 static STATE: Mutex<State> = Mutex::new(State {
     serial: None,
     config: SerialConfig::COM1,
-    ring: Ring::new(),
     input: [0; INPUT_SIZE],
     input_head: 0,
     input_count: 0,
 });
-const _: () = assert!(RING_SIZE.is_power_of_two());
+/// Apart from the rest, so that it is all zeros in the image. Taken inside STATE's lock only.
+static RING: Mutex<Ring> = Mutex::new(Ring::new());
 
 static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 static OUTPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
@@ -40,6 +39,8 @@ static PORT: AtomicU16 = AtomicU16::new(0);
 /// COM1 at the default settings, and the log on it.
 pub fn init_early() {
     open(SerialConfig::COM1);
+    // The firmware's last words have no end of line.
+    STATE.lock().put(b"\n");
     logger::install();
 }
 
@@ -102,11 +103,13 @@ pub fn emergency(write: impl FnOnce(&mut dyn Write)) {
 
 /// Copies out of the log: see `Ring::read`.
 pub fn read_log(from: Option<u32>, out: &mut [u8]) -> (usize, u32) {
-    STATE.lock().ring.read(from, out)
+    let _state = STATE.lock();
+    RING.lock().read(from, out)
 }
 
 pub fn clear() {
-    STATE.lock().ring.clear();
+    let _state = STATE.lock();
+    RING.lock().clear();
 }
 
 /// The next byte typed.
@@ -176,7 +179,10 @@ fn run_hook(hook: &AtomicPtr<()>) {
 
 impl State {
     fn put(&mut self, bytes: &[u8]) {
-        self.ring.write(bytes);
+        // Taken already only if an emergency broke into a copy.
+        if let Some(mut ring) = RING.try_lock() {
+            ring.write(bytes);
+        }
         if let Some(serial) = &mut self.serial {
             serial.send(bytes);
         }

@@ -3,6 +3,7 @@
 pub mod features;
 pub mod fpu;
 pub mod msr;
+pub mod port;
 pub mod regs;
 
 #[cfg(target_os = "none")]

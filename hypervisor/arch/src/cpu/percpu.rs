@@ -5,6 +5,7 @@
 use super::{MAX_CPUS, msr};
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use oxen_types::CpuId;
@@ -13,6 +14,12 @@ use x86_64::structures::tss::TaskStateSegment;
 
 const IA32_GS_BASE: u32 = 0xc000_0101;
 
+/// Descriptor tables of one CPU. Uninitialized in the image, so that 256 of them take no room there.
+pub(super) struct Tables {
+    pub(super) gdt: GlobalDescriptorTable,
+    pub(super) tss: TaskStateSegment,
+}
+
 /// The first two fields are read by assembly at fixed offsets.
 #[repr(C, align(64))]
 pub struct PerCpu {
@@ -20,8 +27,7 @@ pub struct PerCpu {
     id: AtomicU32,
     apic_id: AtomicU32,
     kernel: AtomicPtr<()>,
-    pub(super) gdt: UnsafeCell<GlobalDescriptorTable>,
-    pub(super) tss: UnsafeCell<TaskStateSegment>,
+    pub(super) tables: UnsafeCell<MaybeUninit<Tables>>,
 }
 
 // SAFETY: the cells are written by their own CPU only, while it is being set up.
@@ -36,8 +42,7 @@ impl PerCpu {
             id: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
             kernel: AtomicPtr::new(null_mut()),
-            gdt: UnsafeCell::new(GlobalDescriptorTable::new()),
-            tss: UnsafeCell::new(TaskStateSegment::new()),
+            tables: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 
@@ -52,6 +57,13 @@ impl PerCpu {
     }
 }
 
+impl PerCpu {
+    /// This CPU's tables, as `init` made them.
+    pub(super) fn tables(&self) -> *mut Tables {
+        self.tables.get().cast()
+    }
+}
+
 /// Points GS at the area of `id`.
 pub(super) fn init(id: CpuId) {
     let area = &AREAS[id.index()];
@@ -59,6 +71,10 @@ pub(super) fn init(id: CpuId) {
     // SAFETY: this CPU is the only one that uses this area, and just begins to.
     unsafe {
         *area.this.get() = area;
+        (*area.tables.get()).write(Tables {
+            gdt: GlobalDescriptorTable::new(),
+            tss: TaskStateSegment::new(),
+        });
         msr::wrmsr(IA32_GS_BASE, area as *const PerCpu as u64);
     }
 }

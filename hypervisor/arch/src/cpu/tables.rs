@@ -43,7 +43,7 @@ pub(super) fn init_boot_cpu() {
 /// Replaces this CPU's exception stacks. Not while one of them is in use.
 pub fn set_ist_stacks(stacks: IstStacks) {
     // SAFETY: only this CPU reaches its own TSS, and no reference to it is kept.
-    let tss = unsafe { &mut *PerCpu::this().tss.get() };
+    let tss = unsafe { &mut (*PerCpu::this().tables()).tss };
     let mut entries = tss.interrupt_stack_table;
     entries[trap::IST_NMI as usize - 1] = VirtAddr::new_truncate(stacks.nmi.raw());
     entries[trap::IST_DOUBLE_FAULT as usize - 1] =
@@ -59,11 +59,11 @@ pub fn load_on_this_cpu() {
     // SAFETY: only this CPU reaches its own area; the tables live as long as it does. A fresh GDT
     // has the TSS marked as available again, as LTR wants it.
     unsafe {
-        let gdt: &'static mut GlobalDescriptorTable = &mut *area.gdt.get();
+        let gdt: &'static mut GlobalDescriptorTable = &mut (*area.tables()).gdt;
         *gdt = GlobalDescriptorTable::new();
         let code = gdt.append(Descriptor::kernel_code_segment());
         let data = gdt.append(Descriptor::kernel_data_segment());
-        let tss: &'static TaskStateSegment = &*area.tss.get();
+        let tss: &'static TaskStateSegment = &(*area.tables()).tss;
         let tss = gdt.append(Descriptor::tss_segment(tss));
         gdt.load();
         CS::set_reg(code);
@@ -82,11 +82,15 @@ pub fn reload_idt() {
 
 /// Bases that a vcpu back end writes into its host state.
 pub fn gdt_base() -> Vaddr {
-    Vaddr::new(PerCpu::this().gdt.get() as u64)
+    let tables = PerCpu::this().tables();
+    // SAFETY: takes an address only.
+    Vaddr::new(unsafe { &raw const (*tables).gdt } as u64)
 }
 
 pub fn tss_base() -> Vaddr {
-    Vaddr::new(PerCpu::this().tss.get() as u64)
+    let tables = PerCpu::this().tables();
+    // SAFETY: takes an address only.
+    Vaddr::new(unsafe { &raw const (*tables).tss } as u64)
 }
 
 /// Goes on at `next` on another stack; what is on the old one is dropped without being run.

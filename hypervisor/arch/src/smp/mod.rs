@@ -8,6 +8,7 @@
 #![allow(unsafe_code)] // writes the start-up page; jumps
 
 mod trampoline;
+mod tsc_sync;
 
 use crate::acpi::Platform;
 use crate::apic::{self, Delivery};
@@ -43,14 +44,9 @@ static NEXT_ENTRY: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 static NEXT_IST: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 pub fn online() -> CpuMask {
-    let mut mask = CpuMask::EMPTY;
-    for (index, word) in ONLINE.iter().enumerate() {
-        let bits = word.load(Ordering::Acquire);
-        (0..64u32)
-            .filter(|bit| bits & 1 << bit != 0)
-            .for_each(|bit| mask.add(CpuId(index as u32 * 64 + bit)));
-    }
-    mask
+    CpuMask::from_words(core::array::from_fn(|word| {
+        ONLINE[word].load(Ordering::Acquire)
+    }))
 }
 
 pub fn is_online(cpu: CpuId) -> bool {
@@ -123,19 +119,26 @@ fn start_one(
     time::busy_wait_ns(INIT_WAIT_NS);
     for _ in 0..2 {
         apic::send_raw(apic_id, Delivery::Startup(page.number()));
-        time::busy_wait_ns(SIPI_WAIT_NS);
-        if is_online(id) {
-            return true;
+        if wait_online(id, SIPI_WAIT_NS) {
+            break;
         }
     }
+    if !wait_online(id, START_TIMEOUT_NS) {
+        return false;
+    }
+    tsc_sync::boot_cpu_side(id);
+    true
+}
+
+fn wait_online(id: CpuId, limit_ns: u64) -> bool {
     let start = time::now_ns();
-    while time::now_ns().saturating_sub(start) < START_TIMEOUT_NS {
-        if is_online(id) {
-            return true;
+    while !is_online(id) {
+        if time::now_ns().saturating_sub(start) > limit_ns {
+            return false;
         }
         core::hint::spin_loop();
     }
-    false
+    true
 }
 
 /// First Rust code of another CPU, on its main stack and the final page tables.
@@ -159,6 +162,7 @@ extern "C" fn oxen_cpu_start() -> ! {
     if let Some(word) = ONLINE.get(id.index() / 64) {
         word.fetch_or(1 << (id.index() % 64), Ordering::AcqRel);
     }
+    tsc_sync::new_cpu_side();
     entry(id)
 }
 

@@ -35,6 +35,15 @@ struct Clock {
 static CLOCK: Once<Clock> = Once::new();
 /// The latest time that anyone saw from the HPET: keeps its readers in order.
 static LATEST: AtomicU64 = AtomicU64::new(0);
+/// Lets this CPU's timer (`vectors::TIMER`) fire at `ns`, at once if that is past; `u64::MAX`: never.
+pub fn set_deadline(ns: u64) {
+    if ns == u64::MAX {
+        apic::disarm_timer();
+    } else {
+        apic::arm_timer(ns);
+    }
+}
+
 /// Nanoseconds since 1970 at system time 0, modulo nothing: fits until 2554.
 static WALL_BASE: Mutex<u64> = Mutex::new(0);
 

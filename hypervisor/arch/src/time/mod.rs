@@ -17,12 +17,13 @@ mod hpet;
 #[cfg(target_os = "none")]
 mod rtc;
 
+pub use crate::cpu::regs::rdtsc;
 #[cfg(target_os = "none")]
 pub(crate) use clock::calibrate_apic_timer;
 #[cfg(target_os = "none")]
 pub use clock::{
-    ClockSource, Stamp, busy_wait_ns, init, now_ns, set_wall_clock, source, stamp, tsc_at, tsc_khz,
-    tsc_scale, wall_clock,
+    ClockSource, Stamp, busy_wait_ns, init, now_ns, set_deadline, set_wall_clock, source, stamp,
+    tsc_at, tsc_khz, tsc_scale, wall_clock,
 };
 pub use rtc_date::Date;
 pub use scale::Scale;

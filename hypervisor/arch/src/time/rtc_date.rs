@@ -39,6 +39,7 @@ impl Date {
     }
 }
 
+#[cfg(any(test, target_os = "none"))]
 pub(super) fn from_bcd(value: u8) -> u32 {
     u32::from(value >> 4) * 10 + u32::from(value & 15)
 }
