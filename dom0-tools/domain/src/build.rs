@@ -1,0 +1,428 @@
+//! Building a PVH guest: the order of libxl, step by step, and when one fails, everything undone.
+//!
+//! The kernel and ramdisk are read and understood before the domain exists, so that bad files leave
+//! no trace at all. From the domain's creation on, an error destroys it and removes its nodes.
+
+use crate::error::{Error, Result};
+use crate::image::{self, Kernel};
+use crate::layout::{self, PAGE, Placement, Ram};
+use crate::ports::{DomId, Hypervisor, Store, explain};
+use crate::{acpi, context, end, nodes, start_info};
+use oxen_config::{Affinity, CpuSet, DomainConfig, TscMode, Uuid};
+use oxen_sys::hypercall::{CreateDomain, Extents};
+use oxen_sys::{Errno, Result as SysResult};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Where building has got to; told while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    ReadingKernel,
+    CreatingDomain,
+    GivingMemory,
+    LoadingKernel,
+    EnteringStore,
+    Started,
+}
+
+/// What to build.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    pub config: &'a DomainConfig,
+    pub uuid: Uuid,
+    /// Seconds since the epoch.
+    pub now: u64,
+}
+
+/// A kernel and its ramdisk, read and understood.
+#[derive(Debug, Clone)]
+pub struct Images {
+    pub kernel: Kernel,
+    pub ramdisk: Vec<u8>,
+}
+
+/// A hypervisor and a store to build in, and who wants to hear of progress.
+pub struct World<'a> {
+    pub hypervisor: &'a dyn Hypervisor,
+    pub store: &'a mut dyn Store,
+    pub clock: &'a dyn crate::ports::Clock,
+}
+
+const CONSOLE_DOMAIN: DomId = 0;
+const STORE_DOMAIN: DomId = 0;
+const GRANT_CONSOLE: u32 = 0;
+const GRANT_STORE: u32 = 1;
+/// Memory beyond the guest's own: special pages and tables.
+const EXTRA_KIB: u64 = 1024;
+const SUPERPAGE: u64 = 512;
+/// Superpages and pages in one call.
+const BATCH: usize = 512;
+
+/// `HVM_PARAM_*` (xen/hvm/params.h).
+mod param {
+    pub(super) const STORE_PFN: u32 = 1;
+    pub(super) const STORE_EVTCHN: u32 = 2;
+    pub(super) const IDENT_PT: u32 = 12;
+    pub(super) const CONSOLE_PFN: u32 = 17;
+    pub(super) const CONSOLE_EVTCHN: u32 = 18;
+}
+
+/// Reads what the configuration names.
+///
+/// # Errors
+/// A file is missing or not what it should be.
+pub fn read_images(config: &DomainConfig) -> Result<Images> {
+    let kernel = image::read_file(Path::new(&config.kernel), "kernel")?;
+    let kernel = image::parse(&kernel).map_err(|error| Error {
+        what: format!("{}: {}", config.kernel, error.what),
+        ..error
+    })?;
+    let ramdisk = match &config.ramdisk {
+        Some(path) => image::read_file(Path::new(path), "ramdisk")?,
+        None => Vec::new(),
+    };
+    Ok(Images { kernel, ramdisk })
+}
+
+/// Builds the domain; it is left paused, complete but not running. `born` is called as soon as it has
+/// a number, so that the caller can note it before anything else happens.
+///
+/// # Errors
+/// What failed; nothing is left of the domain.
+pub fn build(
+    world: &mut World<'_>,
+    order: &Order<'_>,
+    images: &Images,
+    progress: &mut dyn FnMut(Step),
+    born: &mut dyn FnMut(DomId) -> Result<()>,
+) -> Result<DomId> {
+    let config = order.config;
+    // All that can be known to fail is checked before there is a domain.
+    let plan = Plan::new(config, images)?;
+    check_memory(world.hypervisor, config)?;
+    progress(Step::CreatingDomain);
+    let domain = world
+        .hypervisor
+        .create(&wanted(order))
+        .map_err(|errno| explain_create(config, errno))?;
+    let built = born(domain).and_then(|()| assemble(world, order, images, &plan, domain, progress));
+    if let Err(error) = built {
+        return Err(match end::erase(world, domain, Some(order.uuid)) {
+            Ok(()) => error,
+            Err(second) => error.remedy(format!(
+                "besides, the half-built domain {domain} is still there ({second})"
+            )),
+        });
+    }
+    Ok(domain)
+}
+
+/// What follows from configuration and images alone.
+struct Plan {
+    ram: Ram,
+    place: Placement,
+    acpi: acpi::Tables,
+}
+
+impl Plan {
+    fn new(config: &DomainConfig, images: &Images) -> Result<Self> {
+        let ram = Ram::new(config.memory_mib);
+        let acpi = acpi::build(layout::ACPI_BASE, config.vcpus, config.max_vcpus);
+        let info = start_info::size(&config.cmdline);
+        let place = layout::place(ram, &images.kernel, info, images.ramdisk.len() as u64)?;
+        Ok(Self { ram, place, acpi })
+    }
+}
+
+fn wanted(order: &Order<'_>) -> CreateDomain {
+    let config = order.config;
+    let limit = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    CreateDomain {
+        max_evtchn_port: config.max_event_channels,
+        max_grant_frames: limit(config.max_grant_frames),
+        max_maptrack_frames: limit(config.max_maptrack_frames),
+        grant_opts: config.max_grant_version,
+        ..CreateDomain::pvh(order.uuid.0, config.max_vcpus)
+    }
+}
+
+fn explain_create(config: &DomainConfig, errno: Errno) -> Error {
+    let error = explain(format!("cannot create {}", config.name), errno);
+    match errno {
+        Errno::INVAL | Errno::TOOBIG | Errno::RANGE => error.remedy(format!(
+            "vcpus={} or a limit (max_*) may be more than it allows; try less",
+            config.max_vcpus
+        )),
+        _ => error,
+    }
+}
+
+/// Too much memory is told at once, with numbers, instead of after minutes of populating.
+fn check_memory(hypervisor: &dyn Hypervisor, config: &DomainConfig) -> Result<()> {
+    let free = match hypervisor.free_memory() {
+        Ok(bytes) => bytes,
+        // Not to be known; populating will tell.
+        Err(Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(()),
+        Err(errno) => return Err(explain("cannot learn how much memory is free", errno)),
+    };
+    if u64::from(config.memory_mib) * layout::MIB <= free {
+        return Ok(());
+    }
+    let free = free / layout::MIB;
+    let cause = format!(
+        "memory={} is asked for and {free} MiB are free",
+        config.memory_mib
+    );
+    Err(Error::new(format!("cannot create {}", config.name), cause)
+        .remedy("give it less, or end other guests"))
+}
+
+fn assemble(
+    world: &mut World<'_>,
+    order: &Order<'_>,
+    images: &Images,
+    plan: &Plan,
+    domain: DomId,
+    progress: &mut dyn FnMut(Step),
+) -> Result<()> {
+    let config = order.config;
+    let hypervisor = world.hypervisor;
+    let doing = |what: &str| format!("cannot create {}: {what}", config.name);
+    let failed = |what: &'static str| move |errno| explain(doing(what), errno);
+    set_limits(hypervisor, config, domain).map_err(failed("setting its vcpus and limits"))?;
+    let ports = ports(hypervisor, domain).map_err(failed("making its event channels"))?;
+    progress(Step::GivingMemory);
+    give_memory(hypervisor, domain, plan).map_err(failed("giving it memory"))?;
+    progress(Step::LoadingKernel);
+    load(hypervisor, domain, config, images, plan).map_err(failed("loading its kernel"))?;
+    special_pages(hypervisor, domain, ports)
+        .map_err(failed("preparing its store and console pages"))?;
+    set_registers(hypervisor, domain, config, images, plan)?;
+    let grant =
+        |reference, to, gfn| hypervisor.seed_grant(domain, reference, to, gfn, layout::SCRATCH_GFN);
+    grant(GRANT_CONSOLE, CONSOLE_DOMAIN, layout::CONSOLE_GFN)
+        .and_then(|()| grant(GRANT_STORE, STORE_DOMAIN, layout::STORE_GFN))
+        .map_err(failed("granting its store and console pages"))?;
+    progress(Step::EnteringStore);
+    world
+        .store
+        .apply(&nodes::create(domain, order.uuid, config, ports, order.now))?;
+    world
+        .store
+        .introduce(domain, layout::STORE_GFN, ports.store)
+}
+
+fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId) -> SysResult<()> {
+    hypervisor.set_max_vcpus(domain, config.max_vcpus)?;
+    set_affinity(hypervisor, config, domain)?;
+    if config.cpu_weight.is_some() || config.cap.is_some() {
+        let narrow = |n: Option<u32>| n.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+        hypervisor.set_sched(domain, narrow(config.cpu_weight), narrow(config.cap))?;
+    }
+    hypervisor.set_max_mem(domain, u64::from(config.maxmem_mib) * 1024 + EXTRA_KIB)?;
+    // A hypervisor that has no such pool takes the page tables from elsewhere.
+    let pages = 256 * u64::from(config.max_vcpus) + 2 * u64::from(config.maxmem_mib);
+    optional(hypervisor.set_paging_pool(domain, (pages * PAGE).next_multiple_of(layout::MIB)))?;
+    let mode = match config.tsc_mode {
+        TscMode::Default => 0,
+        TscMode::AlwaysEmulate => 1,
+        TscMode::Native => 2,
+        TscMode::NativeParavirt => 3,
+    };
+    let tsc = hypervisor.set_tsc_mode(domain, mode);
+    if mode == 0 {
+        optional(tsc)?
+    } else {
+        tsc?
+    }
+    if config.rtc_timeoffset != 0 {
+        hypervisor.set_time_offset(domain, config.rtc_timeoffset.into())?;
+    }
+    Ok(())
+}
+
+fn optional(result: SysResult<()>) -> SysResult<()> {
+    match result {
+        Err(Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+        other => other,
+    }
+}
+
+fn set_affinity(
+    hypervisor: &dyn Hypervisor,
+    config: &DomainConfig,
+    domain: DomId,
+) -> SysResult<()> {
+    let Some(affinity) = &config.affinity else {
+        return Ok(());
+    };
+    for vcpu in 0..config.max_vcpus {
+        let set = match affinity {
+            Affinity::Together(set) => Some(set),
+            Affinity::Each(sets) => sets.get(vcpu as usize),
+        };
+        if let Some(CpuSet::Some(cpus)) = set {
+            let last = cpus.last().copied().unwrap_or_default() as usize;
+            let mut bitmap = vec![0u8; last / 8 + 1];
+            for cpu in cpus {
+                if let Some(byte) = bitmap.get_mut(*cpu as usize / 8) {
+                    *byte |= 1 << (cpu % 8);
+                }
+            }
+            hypervisor.set_affinity(domain, vcpu, &bitmap)?;
+        }
+    }
+    Ok(())
+}
+
+fn ports(hypervisor: &dyn Hypervisor, domain: DomId) -> SysResult<nodes::Ports> {
+    let store = hypervisor.alloc_unbound(domain, STORE_DOMAIN)?;
+    let console = hypervisor.alloc_unbound(domain, CONSOLE_DOMAIN)?;
+    Ok(nodes::Ports { store, console })
+}
+
+fn give_memory(hypervisor: &dyn Hypervisor, domain: DomId, plan: &Plan) -> SysResult<()> {
+    for (start, end) in plan.ram.ranges() {
+        populate_range(hypervisor, domain, start, end)?;
+    }
+    let acpi = layout::ACPI_BASE / PAGE;
+    let acpi_pages = (plan.acpi.bytes.len() as u64).div_ceil(PAGE);
+    populate(
+        hypervisor,
+        domain,
+        0,
+        &(acpi..acpi + acpi_pages).collect::<Vec<_>>(),
+    )?;
+    let special = layout::SPECIAL..layout::SPECIAL + layout::SPECIAL_PAGES;
+    populate(hypervisor, domain, 0, &special.collect::<Vec<_>>())?;
+    hypervisor.set_memory_map(domain, &plan.ram.memory_map(plan.acpi.bytes.len() as u64))
+}
+
+/// Superpages where they fit and the hypervisor has them, else pages.
+fn populate_range(
+    hypervisor: &dyn Hypervisor,
+    domain: DomId,
+    start: u64,
+    end: u64,
+) -> SysResult<()> {
+    let whole_end = end - end % SUPERPAGE;
+    let superpages: Vec<u64> = (start..whole_end).step_by(SUPERPAGE as usize).collect();
+    for batch in superpages.chunks(BATCH) {
+        let done = hypervisor.populate(
+            domain,
+            Extents {
+                frames: batch,
+                order: 9,
+                flags: 0,
+            },
+        )?;
+        for frame in batch.get(done..).unwrap_or_default() {
+            populate(
+                hypervisor,
+                domain,
+                0,
+                &(*frame..frame + SUPERPAGE).collect::<Vec<_>>(),
+            )?;
+        }
+    }
+    populate(
+        hypervisor,
+        domain,
+        0,
+        &(whole_end.max(start)..end).collect::<Vec<_>>(),
+    )
+}
+
+/// All of the extents, or ENOMEM.
+fn populate(
+    hypervisor: &dyn Hypervisor,
+    domain: DomId,
+    order: u32,
+    frames: &[u64],
+) -> SysResult<()> {
+    for batch in frames.chunks(BATCH) {
+        if hypervisor.populate(
+            domain,
+            Extents {
+                frames: batch,
+                order,
+                flags: 0,
+            },
+        )? < batch.len()
+        {
+            return Err(Errno::NOMEM);
+        }
+    }
+    Ok(())
+}
+
+fn load(
+    hypervisor: &dyn Hypervisor,
+    domain: DomId,
+    config: &DomainConfig,
+    images: &Images,
+    plan: &Plan,
+) -> SysResult<()> {
+    for segment in &images.kernel.segments {
+        let bytes = images.kernel.bytes(segment);
+        hypervisor.write(domain, segment.addr, bytes)?;
+        let len = bytes.len() as u64;
+        hypervisor.zero(domain, segment.addr + len, segment.size - len)?;
+    }
+    hypervisor.write(domain, plan.place.ramdisk, &images.ramdisk)?;
+    hypervisor.write(domain, layout::ACPI_BASE, &plan.acpi.bytes)?;
+    let map = plan.ram.memory_map(plan.acpi.bytes.len() as u64);
+    let info = start_info::build(
+        plan.place,
+        &config.cmdline,
+        images.ramdisk.len() as u64,
+        plan.acpi.rsdp,
+        &map,
+    );
+    hypervisor.write(domain, plan.place.info, &info)
+}
+
+fn special_pages(hypervisor: &dyn Hypervisor, domain: DomId, ports: nodes::Ports) -> SysResult<()> {
+    hypervisor.zero(domain, layout::SPECIAL * PAGE, layout::SPECIAL_PAGES * PAGE)?;
+    // 4 MiB pages that map all of 4 GiB to itself, for processors that cannot run without paging:
+    // present, writable, user, accessed, dirty, large.
+    let identity: Vec<u8> = (0..1024u32)
+        .flat_map(|i| (i << 22 | 0xe7).to_le_bytes())
+        .collect();
+    hypervisor.write(domain, layout::IDENT_GFN * PAGE, &identity)?;
+    hypervisor.set_param(domain, param::STORE_PFN, layout::STORE_GFN)?;
+    hypervisor.set_param(domain, param::CONSOLE_PFN, layout::CONSOLE_GFN)?;
+    hypervisor.set_param(domain, param::IDENT_PT, layout::IDENT_GFN * PAGE)?;
+    hypervisor.set_param(domain, param::CONSOLE_EVTCHN, ports.console.into())?;
+    hypervisor.set_param(domain, param::STORE_EVTCHN, ports.store.into())
+}
+
+fn set_registers(
+    hypervisor: &dyn Hypervisor,
+    domain: DomId,
+    config: &DomainConfig,
+    images: &Images,
+    plan: &Plan,
+) -> Result<()> {
+    let what = format!("cannot create {}: setting its registers", config.name);
+    let current = hypervisor
+        .context(domain)
+        .map_err(|errno| explain(&what, errno))?;
+    let contexts = context::start(
+        &current,
+        images.kernel.entry,
+        plan.place.info,
+        config.max_vcpus,
+    )
+    .map_err(|cause| Error::new(&what, cause))?;
+    for context in contexts {
+        hypervisor
+            .set_context(domain, &context)
+            .map_err(|errno| explain(&what, errno))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

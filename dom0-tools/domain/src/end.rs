@@ -1,0 +1,179 @@
+//! The end of domains: taking one down without a trace, and what its configuration wants done when
+//! it ends by itself.
+
+use crate::build::World;
+use crate::error::{Error, Result};
+use crate::nodes;
+use crate::ports::{DomId, Hypervisor, Store, explain};
+use core::time::Duration;
+use oxen_config::{Action, Actions, Uuid};
+use oxen_sys::Errno;
+use oxen_sys::hypercall::ShutdownReason;
+
+/// How often and how long the hypervisor is asked whether a domain is really gone: the daemons that
+/// map its pages let go a moment later.
+const TRIES: u32 = 250;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Destroys a domain and removes its nodes. It need not exist.
+///
+/// # Errors
+/// The hypervisor or the store refused; as much as possible has been done nevertheless.
+pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<()> {
+    let destroyed = destroy(world, domain);
+    // The store learns of the end by itself too; then this is news of yesterday, and no error.
+    let _ = world.store.release(domain);
+    let forgotten = world.store.apply(&nodes::remove(domain, uuid));
+    destroyed?;
+    forgotten?;
+    wait_until_gone(world, domain)
+}
+
+fn destroy(world: &World<'_>, domain: DomId) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match world.hypervisor.destroy(domain) {
+            Ok(()) | Err(Errno::SRCH) => return Ok(()),
+            Err(Errno::AGAIN | Errno::INTR | Errno::BUSY) if tries < TRIES => {
+                tries += 1;
+                world.clock.sleep(PAUSE);
+            }
+            Err(errno) => return Err(explain(format!("cannot destroy domain {domain}"), errno)),
+        }
+    }
+}
+
+fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<()> {
+    for _ in 0..TRIES {
+        match world.hypervisor.info(domain) {
+            Err(Errno::SRCH) => return Ok(()),
+            Err(errno) => return Err(explain(format!("cannot ask after domain {domain}"), errno)),
+            Ok(_) => world.clock.sleep(PAUSE),
+        }
+    }
+    let cause = "it is dead, but another domain still holds pages of it";
+    Err(
+        Error::new(format!("domain {domain} is not gone yet"), cause)
+            .remedy("its devices' backends or xenconsoled and xenstored must let go"),
+    )
+}
+
+/// What to do with a domain that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Destroy,
+    Restart,
+    /// Keep what is left under another name, and start anew.
+    RenameRestart,
+    /// Keep it.
+    Preserve,
+    /// It waits to be saved or resumed.
+    Wait,
+}
+
+/// The verdict, and a warning where something else was wished for.
+#[must_use]
+pub fn verdict(actions: &Actions, reason: ShutdownReason) -> (Verdict, Option<&'static str>) {
+    let action = match reason {
+        ShutdownReason::Poweroff => actions.poweroff,
+        ShutdownReason::Reboot => actions.reboot,
+        ShutdownReason::Suspend => return (Verdict::Wait, None),
+        ShutdownReason::Watchdog => actions.watchdog,
+        ShutdownReason::SoftReset => actions.soft_reset,
+        // What we do not know cannot have been a clean end.
+        ShutdownReason::Crash | ShutdownReason::Other(_) => actions.crash,
+    };
+    let no_dump = Some("core dumps are not supported yet: none is written");
+    match action {
+        Action::Destroy => (Verdict::Destroy, None),
+        Action::Restart => (Verdict::Restart, None),
+        Action::RenameRestart => (Verdict::RenameRestart, None),
+        Action::Preserve => (Verdict::Preserve, None),
+        Action::CoredumpDestroy => (Verdict::Destroy, no_dump),
+        Action::CoredumpRestart => (Verdict::Restart, no_dump),
+        Action::SoftReset => (
+            Verdict::Restart,
+            Some("soft reset is not supported yet: the guest is started anew"),
+        ),
+    }
+}
+
+/// The word for a reason.
+#[must_use]
+pub fn reason_word(reason: ShutdownReason) -> &'static str {
+    match reason {
+        ShutdownReason::Poweroff => "poweroff",
+        ShutdownReason::Reboot => "reboot",
+        ShutdownReason::Suspend => "suspend",
+        ShutdownReason::Crash => "crash",
+        ShutdownReason::Watchdog => "watchdog",
+        ShutdownReason::SoftReset => "soft-reset",
+        ShutdownReason::Other(_) => "unknown",
+    }
+}
+
+/// Homes in the store whose domain does not exist any more, with the UUIDs they name.
+///
+/// # Errors
+/// The hypervisor or the store cannot be asked.
+pub fn orphans(
+    hypervisor: &dyn Hypervisor,
+    store: &mut dyn Store,
+) -> Result<Vec<(DomId, Option<Uuid>)>> {
+    let listed = store.list("/local/domain")?;
+    let alive = hypervisor
+        .domains()
+        .map_err(|errno| explain("cannot list domains", errno))?;
+    let mut orphans = Vec::new();
+    for domain in listed.iter().filter_map(|name| name.parse::<DomId>().ok()) {
+        if domain == 0 || alive.iter().any(|info| info.domain == domain) {
+            continue;
+        }
+        let vm = store.read(&format!("{}/vm", nodes::home(domain)))?;
+        let uuid = vm.and_then(|path| path.rsplit('/').next().and_then(|uuid| uuid.parse().ok()));
+        orphans.push((domain, uuid));
+    }
+    Ok(orphans)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_apart() {
+        let actions = Actions {
+            crash: Action::CoredumpRestart,
+            watchdog: Action::Preserve,
+            reboot: Action::RenameRestart,
+            ..Actions::default()
+        };
+        let verdict = |reason| verdict(&actions, reason).0;
+        assert_eq!(verdict(ShutdownReason::Poweroff), Verdict::Destroy);
+        assert_eq!(verdict(ShutdownReason::Reboot), Verdict::RenameRestart);
+        assert_eq!(verdict(ShutdownReason::Suspend), Verdict::Wait);
+        assert_eq!(verdict(ShutdownReason::Crash), Verdict::Restart);
+        assert_eq!(verdict(ShutdownReason::Other(77)), Verdict::Restart);
+        assert_eq!(verdict(ShutdownReason::Watchdog), Verdict::Preserve);
+        assert_eq!(verdict(ShutdownReason::SoftReset), Verdict::Restart);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said() {
+        let actions = Actions {
+            crash: Action::CoredumpDestroy,
+            ..Actions::default()
+        };
+        assert!(super::verdict(&actions, ShutdownReason::Crash).1.is_some());
+        assert!(
+            super::verdict(&actions, ShutdownReason::SoftReset)
+                .1
+                .is_some()
+        );
+        assert!(
+            super::verdict(&actions, ShutdownReason::Poweroff)
+                .1
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! What can be asked of a domain that lives: to end, to stop for a while, to be called otherwise.
+
+use crate::error::{Error, Result};
+use crate::nodes;
+use crate::ports::{Change, DomId, Hypervisor, Store, explain};
+use oxen_config::Uuid;
+use oxen_sys::hypercall::DomainInfo;
+use serde::{Deserialize, Serialize};
+
+/// A polite request, which the guest's kernel carries out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    Poweroff,
+    Reboot,
+    Halt,
+    Suspend,
+}
+
+impl Request {
+    /// The word that the guest's kernel knows.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Poweroff => "poweroff",
+            Self::Reboot => "reboot",
+            Self::Halt => "halt",
+            Self::Suspend => "suspend",
+        }
+    }
+}
+
+/// A domain with its name.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub info: DomainInfo,
+    /// None for one that the store does not know (yet).
+    pub name: Option<String>,
+}
+
+impl Listed {
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        Uuid(self.info.handle)
+    }
+}
+
+/// All domains, by number.
+///
+/// # Errors
+/// The hypervisor or the store cannot be asked.
+pub fn list(hypervisor: &dyn Hypervisor, store: &mut dyn Store) -> Result<Vec<Listed>> {
+    let infos = hypervisor
+        .domains()
+        .map_err(|errno| explain("cannot list domains", errno))?;
+    infos
+        .into_iter()
+        .map(|info| {
+            let name = store.read(&format!("{}/name", nodes::home(info.domain)))?;
+            Ok(Listed {
+                info,
+                name: name.filter(|name| !name.is_empty()),
+            })
+        })
+        .collect()
+}
+
+/// The domain of that name or number.
+///
+/// # Errors
+/// There is none, or it cannot be asked for.
+pub fn find(hypervisor: &dyn Hypervisor, store: &mut dyn Store, wanted: &str) -> Result<Listed> {
+    let domains = list(hypervisor, store)?;
+    let number = wanted.parse::<DomId>().ok();
+    let found = domains.into_iter().find(|domain| {
+        domain.name.as_deref() == Some(wanted) || number == Some(domain.info.domain)
+    });
+    found.ok_or_else(|| {
+        Error::new(
+            format!("cannot find {wanted}"),
+            "there is no domain of that name or number",
+        )
+        .remedy("see xm list")
+    })
+}
+
+/// Asks the guest's kernel.
+///
+/// # Errors
+/// There is no such domain, or it has ended, or the store refused.
+pub fn request(
+    hypervisor: &dyn Hypervisor,
+    store: &mut dyn Store,
+    domain: DomId,
+    request: Request,
+) -> Result<()> {
+    let what = format!("cannot ask domain {domain} to {}", request.word());
+    if domain == 0 {
+        return Err(Error::new(what, "it is the privileged domain")
+            .remedy(format!("run {} in it", request.word())));
+    }
+    let info = hypervisor
+        .info(domain)
+        .map_err(|errno| explain(&what, errno))?;
+    if info.dying() || info.shutdown().is_some() {
+        return Err(
+            Error::new(what, "it has ended already").remedy("xm destroy removes what is left")
+        );
+    }
+    let path = format!("{}/control/shutdown", nodes::home(domain));
+    if store.read(&path)?.is_none() {
+        return Err(Error::new(what, "it has no node for requests in the store")
+            .remedy("xm destroy ends it"));
+    }
+    store.apply(&[Change::Write {
+        path,
+        value: request.word().to_owned(),
+    }])
+}
+
+/// Sends a magic SysRq key.
+///
+/// # Errors
+/// The store refused.
+pub fn sysrq(store: &mut dyn Store, domain: DomId, key: char) -> Result<()> {
+    let path = format!("{}/control/sysrq", nodes::home(domain));
+    if store.read(&path)?.is_none() {
+        let what = format!("cannot send SysRq to domain {domain}");
+        return Err(Error::new(what, "it has no node for that in the store").remedy("see xm list"));
+    }
+    store.apply(&[Change::Write {
+        path,
+        value: key.to_string(),
+    }])
+}
+
+/// The privileged domain's own nodes, as every tool expects them. Can be repeated.
+///
+/// # Errors
+/// The store refused.
+pub fn enter_dom0(store: &mut dyn Store, uuid: Uuid) -> Result<()> {
+    let write = |path: &str, value: &str| Change::Write {
+        path: path.to_owned(),
+        value: value.to_owned(),
+    };
+    let vm = nodes::vm(uuid);
+    let mut changes = vec![
+        write("/local/domain/0/domid", "0"),
+        write("/local/domain/0/vm", &vm),
+        write(&format!("{vm}/uuid"), &uuid.to_string()),
+        write("/tool/xmd/domid", "0"),
+        write("/local/pool/0/name", "Pool-0"),
+    ];
+    if store.read("/local/domain/0/name")?.is_none() {
+        changes.push(write("/local/domain/0/name", "Domain-0"));
+        changes.push(write(&format!("{vm}/name"), "Domain-0"));
+    }
+    store.apply(&changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+    use oxen_sys::hypercall::{CreateDomain, ShutdownReason};
+
+    fn one_domain() -> (Fake, DomId) {
+        let fake = Fake::new(64);
+        let domain = fake
+            .create(&CreateDomain::pvh([3; 16], 1))
+            .expect("a domain");
+        let mut store = fake.clone();
+        let change = |path: &str, value: &str| Change::Write {
+            path: format!("/local/domain/{domain}/{path}"),
+            value: value.into(),
+        };
+        store
+            .apply(&[change("name", "demo"), change("control/shutdown", "")])
+            .expect("the store");
+        (fake, domain)
+    }
+
+    #[test]
+    fn found_by_name_and_by_number() {
+        let (fake, domain) = one_domain();
+        let mut store = fake.clone();
+        assert_eq!(
+            find(&fake, &mut store, "demo")
+                .expect("by name")
+                .info
+                .domain,
+            domain
+        );
+        assert_eq!(
+            find(&fake, &mut store, &domain.to_string())
+                .expect("by number")
+                .uuid(),
+            Uuid([3; 16])
+        );
+        let error = find(&fake, &mut store, "other")
+            .expect_err("nobody")
+            .to_string();
+        assert!(error.contains("cannot find other"), "{error}");
+    }
+
+    #[test]
+    fn requests_reach_the_guest_or_are_refused() {
+        let (fake, domain) = one_domain();
+        let mut store = fake.clone();
+        request(&fake, &mut store, domain, Request::Reboot).expect("it lives");
+        assert_eq!(
+            fake.node(&format!("/local/domain/{domain}/control/shutdown"))
+                .as_deref(),
+            Some("reboot")
+        );
+        assert!(request(&fake, &mut store, 0, Request::Poweroff).is_err());
+        fake.ends(domain, ShutdownReason::Crash);
+        assert!(request(&fake, &mut store, domain, Request::Reboot).is_err());
+    }
+
+    #[test]
+    fn dom0_keeps_the_name_it_has() {
+        let mut fake = Fake::new(64);
+        enter_dom0(&mut fake, Uuid::default()).expect("the store");
+        assert_eq!(
+            fake.node("/local/domain/0/name").as_deref(),
+            Some("Domain-0")
+        );
+        fake.apply(&[Change::Write {
+            path: "/local/domain/0/name".into(),
+            value: "host".into(),
+        }])
+        .expect("the store");
+        enter_dom0(&mut fake, Uuid::default()).expect("the store");
+        assert_eq!(fake.node("/local/domain/0/name").as_deref(), Some("host"));
+    }
+}

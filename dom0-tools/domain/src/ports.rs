@@ -1,0 +1,147 @@
+//! What the life of a domain needs from the world: a hypervisor and a store. The real ones are in
+//! [`crate::live`].
+
+use crate::error::Result as ToolResult;
+use core::time::Duration;
+use oxen_sys::hypercall::{
+    CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
+};
+use oxen_sys::{Errno, Result};
+
+/// A domain's number.
+pub type DomId = u16;
+
+/// The hypercalls that build, drive and end domains.
+pub trait Hypervisor {
+    /// Creates a domain, paused, and lets the hypervisor choose its number.
+    fn create(&self, want: &CreateDomain) -> Result<DomId>;
+    /// Destroys a domain; comes back when the hypervisor has let go of what it can.
+    fn destroy(&self, domain: DomId) -> Result<()>;
+    fn pause(&self, domain: DomId) -> Result<()>;
+    fn unpause(&self, domain: DomId) -> Result<()>;
+    /// Lets a domain that shut down for suspend go on where it is.
+    fn resume(&self, domain: DomId) -> Result<()>;
+    /// ESRCH if there is no such domain.
+    fn info(&self, domain: DomId) -> Result<DomainInfo>;
+    fn domains(&self) -> Result<Vec<DomainInfo>>;
+
+    fn set_max_vcpus(&self, domain: DomId, count: u32) -> Result<()>;
+    fn set_affinity(&self, domain: DomId, vcpu: u32, cpus: &[u8]) -> Result<()>;
+    /// Weight and cap; None leaves that one as it is.
+    fn set_sched(&self, domain: DomId, weight: Option<u16>, cap: Option<u16>) -> Result<()>;
+    fn sched(&self, domain: DomId) -> Result<SchedParams>;
+    fn set_time_offset(&self, domain: DomId, seconds: i64) -> Result<()>;
+    fn set_tsc_mode(&self, domain: DomId, mode: u32) -> Result<()>;
+
+    fn set_max_mem(&self, domain: DomId, kib: u64) -> Result<()>;
+    fn set_paging_pool(&self, domain: DomId, bytes: u64) -> Result<()>;
+    fn set_memory_map(&self, domain: DomId, map: &[E820Entry]) -> Result<()>;
+    /// How many extents were done.
+    fn populate(&self, domain: DomId, extents: Extents<'_>) -> Result<usize>;
+    /// Writes into the domain's memory, across pages.
+    fn write(&self, domain: DomId, addr: u64, bytes: &[u8]) -> Result<()>;
+    /// Zeroes the domain's memory, across pages.
+    fn zero(&self, domain: DomId, addr: u64, len: u64) -> Result<()>;
+    fn set_param(&self, domain: DomId, index: u32, value: u64) -> Result<()>;
+    fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<u32>;
+    /// Grants frame `gfn` of `domain` to `to` by `reference`, before the domain runs. `scratch` is a
+    /// frame of the domain that nothing lives at.
+    fn seed_grant(
+        &self,
+        domain: DomId,
+        reference: u32,
+        to: DomId,
+        gfn: u64,
+        scratch: u64,
+    ) -> Result<()>;
+    fn context(&self, domain: DomId) -> Result<Vec<u8>>;
+    fn set_context(&self, domain: DomId, records: &[u8]) -> Result<()>;
+
+    /// Marks a domain as shut down, whatever it does.
+    fn force_shutdown(&self, domain: DomId, reason: ShutdownReason) -> Result<()>;
+    fn trigger(&self, domain: DomId, trigger: u32, vcpu: u32) -> Result<()>;
+    /// Free bytes of the machine's memory.
+    fn free_memory(&self) -> Result<u64>;
+}
+
+/// Who may do what with a node, beside its owner who may do all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Ours; the domain has no access.
+    Private,
+    /// Ours; the domain may read.
+    Readable(DomId),
+    /// The domain's own.
+    Owned(DomId),
+}
+
+/// One change of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Makes the node or changes its value, and sets its permissions.
+    Set {
+        path: String,
+        value: String,
+        access: Access,
+    },
+    /// Changes a value, and nothing else.
+    Write { path: String, value: String },
+    /// Removes the node and all below. It need not be there.
+    Remove { path: String },
+}
+
+/// The store, as far as domains' lives need it.
+pub trait Store {
+    /// None if there is no such node.
+    fn read(&mut self, path: &str) -> ToolResult<Option<String>>;
+    /// Names of children; none if there is no such node.
+    fn list(&mut self, path: &str) -> ToolResult<Vec<String>>;
+    /// All of the changes or none of them.
+    fn apply(&mut self, changes: &[Change]) -> ToolResult<()>;
+    /// Connects a domain's ring to the store.
+    fn introduce(&mut self, domain: DomId, gfn: u64, port: u32) -> ToolResult<()>;
+    /// Disconnects it. The domain may be gone already.
+    fn release(&mut self, domain: DomId) -> ToolResult<()>;
+    /// The domain goes on after a suspend; its next end shall be told again.
+    fn resume(&mut self, domain: DomId) -> ToolResult<()>;
+}
+
+/// Waiting, so that tests need not.
+pub trait Clock {
+    fn sleep(&self, time: Duration);
+}
+
+/// The real time.
+pub struct WallClock;
+
+impl Clock for WallClock {
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// What an errno of the hypervisor means to someone who asked for `what`.
+pub(crate) fn explain(what: impl Into<String>, errno: Errno) -> crate::Error {
+    let error = crate::Error::new(what, describe(errno));
+    match errno {
+        Errno::NOMEM => error.remedy("free memory (xm list, xm info) or give the guest less"),
+        Errno::PERM | Errno::ACCESS => {
+            error.remedy("only root in the privileged domain may do this")
+        }
+        Errno::NOSYS | Errno::OPNOTSUPP => {
+            error.remedy("toolset and hypervisor may be of different versions")
+        }
+        _ => error,
+    }
+}
+
+fn describe(errno: Errno) -> String {
+    match errno {
+        Errno::NOMEM => "the machine has not enough free memory".to_owned(),
+        Errno::SRCH => "there is no such domain".to_owned(),
+        Errno::NOSYS => "the hypervisor does not have this call".to_owned(),
+        Errno::INVAL => "the hypervisor refuses the values (EINVAL)".to_owned(),
+        Errno::PERM => "the hypervisor refuses: no permission".to_owned(),
+        other => format!("{other} (error {})", other.raw_os_error()),
+    }
+}

@@ -1,0 +1,147 @@
+//! The boot information of PVH (xen/arch-x86/hvm/start_info.h), version 1: one block with the
+//! structure, the list of modules, the memory map and the command line.
+
+use crate::layout::Placement;
+use oxen_sys::hypercall::E820Entry;
+use zerocopy::{Immutable, IntoBytes};
+
+const MAGIC: u32 = 0x336e_c578;
+const VERSION: u32 = 1;
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct StartInfo {
+    magic: u32,
+    version: u32,
+    flags: u32,
+    modules: u32,
+    module_list: u64,
+    command_line: u64,
+    rsdp: u64,
+    memory_map: u64,
+    memory_map_entries: u32,
+    reserved: u32,
+}
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct Module {
+    addr: u64,
+    size: u64,
+    command_line: u64,
+    reserved: u64,
+}
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct MapEntry {
+    addr: u64,
+    size: u64,
+    kind: u32,
+    reserved: u32,
+}
+
+const _: () = assert!(
+    size_of::<StartInfo>() == 56 && size_of::<Module>() == 32 && size_of::<MapEntry>() == 24
+);
+
+const HEAD: u64 = 56;
+const MODULE: u64 = 32;
+const ENTRY: u64 = 24;
+
+/// How many bytes [`build`] will make. The map has at most four entries.
+#[must_use]
+pub fn size(command_line: &str) -> u64 {
+    HEAD + MODULE + 4 * ENTRY + command_line.len() as u64 + 1
+}
+
+/// Makes the block, for the place in `at`. A ramdisk of no bytes is no module.
+#[must_use]
+pub fn build(
+    at: Placement,
+    command_line: &str,
+    ramdisk_bytes: u64,
+    rsdp: u64,
+    map: &[E820Entry],
+) -> Vec<u8> {
+    let modules = u32::from(ramdisk_bytes > 0);
+    let module_list = at.info + HEAD;
+    let memory_map = module_list + MODULE;
+    let command = memory_map + map.len() as u64 * ENTRY;
+    let head = StartInfo {
+        magic: MAGIC,
+        version: VERSION,
+        flags: 0,
+        modules,
+        module_list: if modules > 0 { module_list } else { 0 },
+        command_line: command,
+        rsdp,
+        memory_map,
+        memory_map_entries: map.len() as u32,
+        reserved: 0,
+    };
+    let module = Module {
+        addr: at.ramdisk,
+        size: ramdisk_bytes,
+        command_line: 0,
+        reserved: 0,
+    };
+    let mut bytes = [head.as_bytes(), module.as_bytes()].concat();
+    for entry in map {
+        let entry = MapEntry {
+            addr: entry.addr,
+            size: entry.size,
+            kind: entry.kind,
+            reserved: 0,
+        };
+        bytes.extend_from_slice(entry.as_bytes());
+    }
+    bytes.extend_from_slice(command_line.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Ram;
+
+    fn word(bytes: &[u8], at: u64) -> u64 {
+        let at = at as usize;
+        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+    }
+
+    #[test]
+    fn every_pointer_points_at_its_thing() {
+        let at = Placement {
+            info: 0x200_0000,
+            ramdisk: 0x300_0000,
+        };
+        let map = Ram::new(8192).memory_map(4096);
+        let bytes = build(at, "console=hvc0", 777, 0xfc00_1000, &map);
+        assert!(bytes.len() as u64 <= size("console=hvc0"));
+        let local = |pointer: u64| pointer - at.info;
+        assert_eq!(&bytes[..4], &[0x78, 0xc5, 0x6e, 0x33]);
+        assert_eq!(word(&bytes, 32), 0xfc00_1000);
+        let modules = local(word(&bytes, 16));
+        assert_eq!(
+            (word(&bytes, modules), word(&bytes, modules + 8)),
+            (at.ramdisk, 777)
+        );
+        let command = local(word(&bytes, 24)) as usize;
+        assert_eq!(&bytes[command..], b"console=hvc0\0");
+        let entries = local(word(&bytes, 40));
+        assert_eq!(word(&bytes, entries + 3 * 24), 1 << 32);
+        assert_eq!(bytes[48], 4);
+    }
+
+    #[test]
+    fn without_a_ramdisk_there_is_no_module() {
+        let at = Placement {
+            info: 0x200_0000,
+            ramdisk: 0x300_0000,
+        };
+        let bytes = build(at, "", 0, 0, &[]);
+        assert_eq!((bytes[12], word(&bytes, 16)), (0, 0));
+    }
+}
