@@ -5,7 +5,18 @@
 //! host. The daemon (`main.rs`) brings it messages and persists what it changes.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod client;
 pub mod error;
+pub mod journal;
+pub mod outbox;
+pub mod path;
 pub mod perms;
+pub mod quota;
+pub mod record;
+pub mod ring;
+pub mod server;
+pub mod transaction;
+pub mod tree;
+pub mod watch;
 pub mod wire;

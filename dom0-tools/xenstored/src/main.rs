@@ -1,1 +1,47 @@
-fn main() {}
+//! The store's daemon: brings the core its messages and writes down what it changes.
+//!
+//! One thread, one loop. In each turn: take in what has arrived (a bounded part of it from
+//! each), let the core handle it, write the records, and only then let answers go and requests
+//! be taken out of rings. So whenever the daemon dies, either nothing of a request has happened and
+//! it is still in its ring, or all of it has and its answer is in the journal.
+#![forbid(unsafe_code)]
+
+mod daemon;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+
+/// The daemon of the store that domains and tools share.
+///
+/// It runs in the foreground and may be killed and started again at any time: its state is
+/// in the state directory, and guests notice nothing.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// The socket for processes of dom0
+    #[arg(long, default_value = xenstored::client::SOCKET)]
+    socket: PathBuf,
+    /// Where the state is kept; it must not outlive the machine's uptime
+    #[arg(long, default_value = "/run/xenstored")]
+    state: PathBuf,
+    /// Serve the socket only, on a machine without the hypervisor
+    #[arg(long)]
+    no_xen: bool,
+    /// Log each request
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let mut daemon = daemon::Daemon::start(
+        &options.socket,
+        &options.state,
+        !options.no_xen,
+        options.verbose,
+    )
+    .context("xenstored cannot start")?;
+    daemon.run()
+}

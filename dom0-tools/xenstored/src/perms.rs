@@ -95,6 +95,14 @@ impl Perms {
         }
     }
 
+    /// The owner has all access, everyone else may read.
+    pub const fn readable(owner: DomId) -> Self {
+        Self {
+            owner: Perm::new(Access::Read, owner),
+            others: Vec::new(),
+        }
+    }
+
     /// From a list whose first entry is the owner's.
     pub fn from_list(list: &[Perm]) -> Result<Self, StoreError> {
         let (owner, others) = list.split_first().ok_or(StoreError::Inval)?;

@@ -1,0 +1,194 @@
+//! The loop.
+
+mod domains;
+mod sockets;
+mod xen;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use xenstored::journal::Journal;
+use xenstored::server::{Platform, Server};
+use xenstored::wire::{Header, Kind};
+
+use sockets::Sockets;
+use xen::{NoXen, Xen};
+
+/// Requests handled of one connection before the others' turn.
+const TURN: usize = 8;
+
+pub(crate) struct Daemon {
+    server: Server,
+    journal: Journal,
+    machine: Machine,
+    sockets: Sockets,
+    verbose: bool,
+}
+
+/// With or without the hypervisor.
+enum Machine {
+    Xen(Box<Xen>),
+    None(NoXen),
+}
+
+impl Machine {
+    fn platform(&mut self) -> &mut dyn Platform {
+        match self {
+            Self::Xen(xen) => &mut **xen,
+            Self::None(none) => none,
+        }
+    }
+}
+
+impl Daemon {
+    pub(crate) fn start(
+        socket: &Path,
+        state: &Path,
+        with_xen: bool,
+        verbose: bool,
+    ) -> anyhow::Result<Self> {
+        let (mut journal, records) =
+            Journal::open(state).with_context(|| format!("state directory {}", state.display()))?;
+        let fresh = records.is_empty();
+        let mut server = Server::restore(records)
+            .context("the journal makes no sense; remove it to start anew")?;
+        let mut machine = if with_xen {
+            Machine::Xen(Box::new(
+                Xen::open().context("no Xen devices (is this dom0, is xen-evtchn loaded?)")?,
+            ))
+        } else {
+            Machine::None(NoXen)
+        };
+        server.reconnect(machine.platform());
+        if let Machine::Xen(xen) = &mut machine {
+            xen.connect_dom0(&mut server).context("dom0's own ring")?;
+            xen.resume(&mut server);
+        }
+        server.take_records();
+        journal
+            .replace(&server.snapshot())
+            .context("writing the journal")?;
+        let sockets =
+            Sockets::new(listen(socket).with_context(|| format!("socket {}", socket.display()))?);
+        eprintln!(
+            "xenstored: {} with {} domains",
+            if fresh { "started" } else { "restarted" },
+            server.domains().len()
+        );
+        Ok(Self {
+            server,
+            journal,
+            machine,
+            sockets,
+            verbose,
+        })
+    }
+
+    pub(crate) fn run(&mut self) -> anyhow::Result<()> {
+        let mut busy = true;
+        loop {
+            self.wait(busy)?;
+            self.sockets.take_in(&mut self.server);
+            if let Machine::Xen(xen) = &mut self.machine {
+                xen.take_events(&mut self.server);
+            }
+            busy = self.serve();
+            self.write_down();
+            self.sockets.send(&mut self.server);
+            if let Machine::Xen(xen) = &mut self.machine {
+                xen.send(&mut self.server);
+            }
+        }
+    }
+
+    /// Waits until something arrives, or only looks when there is more to do.
+    fn wait(&self, busy: bool) -> anyhow::Result<()> {
+        let mut fds = self.sockets.poll_fds(&self.server);
+        if let Machine::Xen(xen) = &self.machine {
+            fds.push(PollFd::from_borrowed_fd(xen.as_fd(), PollFlags::IN));
+        }
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match rustix::event::poll(&mut fds, busy.then_some(&now)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("poll"),
+        }
+    }
+
+    /// Handles a turn of everyone's requests. True if some are left.
+    fn serve(&mut self) -> bool {
+        let mut more = false;
+        for id in self.sockets.ids() {
+            for turn in 0.. {
+                if self.server.is_backed_up(id) {
+                    break;
+                }
+                let Some((header, payload)) = self.sockets.next_request(id) else {
+                    break;
+                };
+                if self.verbose {
+                    log_request(&format!("{id:?}"), header, &payload);
+                }
+                self.server
+                    .receive(id, header, &payload, self.machine.platform());
+                if turn == TURN {
+                    more = true;
+                    break;
+                }
+            }
+        }
+        if let Machine::Xen(xen) = &mut self.machine {
+            for domain in self.server.domains() {
+                more |= domains::serve(xen, &mut self.server, domain, self.verbose);
+            }
+        }
+        more
+    }
+
+    /// If the journal cannot be written, the store goes on: only a restart would lose something.
+    fn write_down(&mut self) {
+        let records = self.server.take_records();
+        let written = if self.journal.wants_compaction() {
+            self.journal.replace(&self.server.snapshot())
+        } else {
+            self.journal
+                .append(&records)
+                .or_else(|_| self.journal.replace(&self.server.snapshot()))
+        };
+        if let Err(error) = written {
+            eprintln!("xenstored: cannot write the journal: {error}");
+        }
+    }
+}
+
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    // The journal's lock says that nobody else serves it.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn log_request(who: &str, header: Header, payload: &[u8]) {
+    let kind = Kind::from_number(header.kind)
+        .map_or_else(|| header.kind.to_string(), |k| format!("{k:?}"));
+    eprintln!(
+        "xenstored: {who} {kind} tx {} {}",
+        header.tx_id,
+        payload.escape_ascii()
+    );
+}

@@ -1,0 +1,141 @@
+//! Processes of dom0, by the socket.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::event::{PollFd, PollFlags};
+use xenstored::ring::{Message, first_message};
+use xenstored::server::{ConnId, Server};
+use xenstored::wire::Header;
+
+/// Bytes of requests that wait here before a process is not read from any more.
+const INPUT: usize = 64 * 1024;
+
+pub(crate) struct Sockets {
+    listener: UnixListener,
+    open: BTreeMap<ConnId, Socket>,
+}
+
+struct Socket {
+    stream: UnixStream,
+    input: Vec<u8>,
+    /// It ended or broke: what it asked is still answered, as far as it hears it.
+    ended: bool,
+    broken: bool,
+}
+
+impl Sockets {
+    pub(crate) fn new(listener: UnixListener) -> Self {
+        Self {
+            listener,
+            open: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn ids(&self) -> Vec<ConnId> {
+        self.open.keys().copied().collect()
+    }
+
+    pub(crate) fn poll_fds<'a>(&'a self, server: &Server) -> Vec<PollFd<'a>> {
+        let mut fds = vec![PollFd::from_borrowed_fd(
+            self.listener.as_fd(),
+            PollFlags::IN,
+        )];
+        for (id, socket) in &self.open {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, socket.input.len() < INPUT && !socket.ended);
+            flags.set(PollFlags::OUT, server.has_output(*id));
+            fds.push(PollFd::from_borrowed_fd(socket.stream.as_fd(), flags));
+        }
+        fds
+    }
+
+    /// New connections, and what has arrived on the others.
+    pub(crate) fn take_in(&mut self, server: &mut Server) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if stream.set_nonblocking(true).is_ok() {
+                let id = server.open_socket();
+                self.open.insert(
+                    id,
+                    Socket {
+                        stream,
+                        input: Vec::new(),
+                        ended: false,
+                        broken: false,
+                    },
+                );
+            }
+        }
+        for socket in self.open.values_mut() {
+            socket.take_in();
+        }
+        self.close_ended(server);
+    }
+
+    /// The next whole request.
+    pub(crate) fn next_request(&mut self, id: ConnId) -> Option<(Header, Vec<u8>)> {
+        let socket = self.open.get_mut(&id)?;
+        match first_message(&socket.input) {
+            Ok(Some(Message {
+                header,
+                payload,
+                len,
+            })) => {
+                let payload = payload.to_vec();
+                socket.input.drain(..len);
+                Some((header, payload))
+            }
+            Ok(None) => None,
+            Err(_) => {
+                socket.broken = true;
+                None
+            }
+        }
+    }
+
+    /// Sends what waits, as far as it goes.
+    pub(crate) fn send(&mut self, server: &mut Server) {
+        for (id, socket) in &mut self.open {
+            let Some(outbox) = server.outbox(*id) else {
+                continue;
+            };
+            while !outbox.is_empty() && !socket.broken {
+                match socket.stream.write(outbox.next()) {
+                    Ok(sent) => outbox.advance(sent),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => socket.broken = true,
+                }
+            }
+        }
+        self.close_ended(server);
+    }
+
+    fn close_ended(&mut self, server: &mut Server) {
+        self.open.retain(|id, socket| {
+            let asked = matches!(first_message(&socket.input), Ok(Some(_)));
+            let keep = !socket.broken && (!socket.ended || asked);
+            if !keep {
+                server.close_socket(*id);
+            }
+            keep
+        });
+    }
+}
+
+impl Socket {
+    fn take_in(&mut self) {
+        let mut chunk = [0; 8192];
+        while self.input.len() < INPUT && !self.ended && !self.broken {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => self.ended = true,
+                Ok(got) => self.input.extend_from_slice(&chunk[..got]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.broken = true,
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the store must not forget when the daemon dies: one record a change.
+//!
+//! Records say what was done, not what was asked, so that reading them needs no rules. Sockets are
+//! not in them: who is connected by one sees that it broke and connects again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::perms::{Access, DomId, Perm, Perms};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// A node is there, with this content. Its parent is known before.
+    Put {
+        path: String,
+        value: Vec<u8>,
+        perms: Vec<(u8, DomId)>,
+    },
+    /// A node and all below it are gone.
+    Gone {
+        path: String,
+    },
+    /// Who may watch a special event.
+    SpecialPerms {
+        name: String,
+        perms: Vec<(u8, DomId)>,
+    },
+    /// A domain's ring: frame, the domain's port, and our two indices when it was opened.
+    Introduce {
+        domain: DomId,
+        gfn: u64,
+        port: u32,
+        consumed: u32,
+        produced: u32,
+    },
+    Release {
+        domain: DomId,
+    },
+    Target {
+        domain: DomId,
+        target: Option<DomId>,
+    },
+    /// Its shutdown was told (or shall be told again).
+    ShutdownTold {
+        domain: DomId,
+        told: bool,
+    },
+    Watch {
+        domain: DomId,
+        path: Vec<u8>,
+        token: Vec<u8>,
+        depth: Option<u32>,
+    },
+    Unwatch {
+        domain: DomId,
+        path: Vec<u8>,
+        token: Vec<u8>,
+    },
+    TransactionStart {
+        domain: DomId,
+        id: u32,
+    },
+    TransactionEnd {
+        domain: DomId,
+        id: u32,
+    },
+    /// Watches and transactions of a domain are gone.
+    Reset {
+        domain: DomId,
+    },
+    /// What was taken out of the ring: up to this index, these bytes of it not yet a whole request.
+    Input {
+        domain: DomId,
+        consumed: u32,
+        partial: Vec<u8>,
+    },
+    /// A message to the domain, and the index in its ring after it.
+    Output {
+        domain: DomId,
+        produced: u32,
+        bytes: Vec<u8>,
+    },
+    Quota {
+        name: String,
+        value: u32,
+    },
+}
+
+/// Permissions as numbers.
+pub fn encode_perms(perms: &Perms) -> Vec<(u8, DomId)> {
+    let code = |access| match access {
+        Access::None => 0,
+        Access::Read => 1,
+        Access::Write => 2,
+        Access::Both => 3,
+    };
+    perms.iter().map(|p| (code(p.access), p.domain)).collect()
+}
+
+/// None if they are no permissions.
+pub fn decode_perms(list: &[(u8, DomId)]) -> Option<Perms> {
+    let access = |code| match code {
+        0 => Some(Access::None),
+        1 => Some(Access::Read),
+        2 => Some(Access::Write),
+        3 => Some(Access::Both),
+        _ => None,
+    };
+    let list: Option<Vec<Perm>> = list
+        .iter()
+        .map(|(code, d)| Some(Perm::new(access(*code)?, *d)))
+        .collect();
+    Perms::from_list(&list?).ok()
+}

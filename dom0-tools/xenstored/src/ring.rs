@@ -1,0 +1,223 @@
+//! The ring page that a domain and the store share (io/xs_wire.h).
+//!
+//! The page belongs to a guest, which may write anything at any time. So the server's own two
+//! indices are kept outside and only ever written to the page; the guest's two are read once
+//! each time, and when they make no sense the ring is at fault ([`Fault`]).
+
+use core::fmt;
+
+use oxen_sys::{Errno, SharedMemory};
+
+use crate::wire::{HEADER, Header};
+
+const SIZE: u32 = 1024;
+const REQUESTS: usize = 0;
+const ANSWERS: usize = 1024;
+const REQ_CONS: usize = 2048;
+const REQ_PROD: usize = 2052;
+const RSP_CONS: usize = 2056;
+const RSP_PROD: usize = 2060;
+const FEATURES: usize = 2064;
+const CONNECTION: usize = 2068;
+const ERROR: usize = 2072;
+
+/// Reconnection, the error field, depth of watches.
+const SERVER_FEATURES: u32 = 1 | 2 | 4;
+const CONNECTED: u32 = 0;
+
+/// What a guest did wrong; its ring is not used any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The page cannot be accessed.
+    Memory(Errno),
+    /// An index makes no sense.
+    Index,
+    /// A message is longer than any may be.
+    TooLong,
+}
+
+impl Fault {
+    /// As the page's error field has it.
+    const fn code(self) -> u32 {
+        match self {
+            Self::Memory(_) => 1,
+            Self::Index => 2,
+            Self::TooLong => 3,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(error) => write!(f, "its ring cannot be accessed: {error}"),
+            Self::Index => f.write_str("an index of its ring makes no sense"),
+            Self::TooLong => f.write_str("it sent too long a message"),
+        }
+    }
+}
+
+impl From<Errno> for Fault {
+    fn from(error: Errno) -> Self {
+        Self::Memory(error)
+    }
+}
+
+/// Begins: says what the server can, and that it is there. True if the guest waits to hear that.
+pub fn open(page: &SharedMemory) -> Result<bool, Fault> {
+    page.store(FEATURES, SERVER_FEATURES)?;
+    page.store(ERROR, 0)?;
+    let waiting = page.load(CONNECTION)? != CONNECTED;
+    page.store(CONNECTION, CONNECTED)?;
+    Ok(waiting)
+}
+
+/// Both streams begin anew.
+pub fn clear(page: &SharedMemory) -> Result<(), Fault> {
+    for index in [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD] {
+        page.store(index, 0)?;
+    }
+    Ok(())
+}
+
+/// The server's own indices as the page has them: consumed, produced.
+pub fn own_indices(page: &SharedMemory) -> Result<(u32, u32), Fault> {
+    Ok((page.load(REQ_CONS)?, page.load(RSP_PROD)?))
+}
+
+/// The requests' bytes from `consumed` on, without taking them.
+pub fn peek(page: &SharedMemory, consumed: u32) -> Result<Vec<u8>, Fault> {
+    let len = page.load(REQ_PROD)?.wrapping_sub(consumed);
+    if len > SIZE {
+        return Err(Fault::Index);
+    }
+    let mut bytes = vec![0; len as usize];
+    let start = (consumed % SIZE) as usize;
+    let first = bytes.len().min(SIZE as usize - start);
+    let (head, tail) = bytes.split_at_mut(first);
+    page.read(REQUESTS + start, head)?;
+    page.read(REQUESTS, tail)?;
+    Ok(bytes)
+}
+
+/// Tells that the requests up to `consumed` are taken.
+pub fn take(page: &SharedMemory, consumed: u32) -> Result<(), Fault> {
+    Ok(page.store(REQ_CONS, consumed)?)
+}
+
+/// Puts as much of `bytes` in as there is room for after `produced`; says how much.
+pub fn put(page: &SharedMemory, produced: u32, bytes: &[u8]) -> Result<u32, Fault> {
+    let used = produced.wrapping_sub(page.load(RSP_CONS)?);
+    let room = SIZE.checked_sub(used).ok_or(Fault::Index)?;
+    let start = (produced % SIZE) as usize;
+    let len = bytes.len().min(room as usize);
+    let first = len.min(SIZE as usize - start);
+    page.write(ANSWERS + start, &bytes[..first])?;
+    page.write(ANSWERS, &bytes[first..len])?;
+    // `len` is at most the ring's size.
+    page.store(RSP_PROD, produced.wrapping_add(len as u32))?;
+    Ok(len as u32)
+}
+
+/// Tells the guest that its ring is not served any more.
+pub fn fail(page: &SharedMemory, fault: Fault) -> Result<(), Fault> {
+    Ok(page.store(ERROR, fault.code())?)
+}
+
+/// A message at the start of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    pub header: Header,
+    pub payload: &'a [u8],
+    /// All its bytes.
+    pub len: usize,
+}
+
+/// The first message in `bytes`; None if it is not all there.
+pub fn first_message(bytes: &[u8]) -> Result<Option<Message<'_>>, Fault> {
+    let Some(head) = bytes.first_chunk::<HEADER>() else {
+        return Ok(None);
+    };
+    let header = Header::decode(head);
+    let len = HEADER + header.payload_len().ok_or(Fault::TooLong)?;
+    Ok(bytes.get(HEADER..len).map(|payload| Message {
+        header,
+        payload,
+        len,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Kind, message};
+
+    fn page() -> SharedMemory {
+        SharedMemory::anonymous(4096).unwrap()
+    }
+
+    #[test]
+    fn wraps_around() {
+        let page = page();
+        let start = u32::MAX - 3;
+        page.write(1020, b"abcd").unwrap();
+        page.write(0, b"efg").unwrap();
+        page.store(REQ_PROD, start.wrapping_add(7)).unwrap();
+        assert_eq!(peek(&page, start).unwrap(), b"abcdefg");
+        page.store(RSP_CONS, start).unwrap();
+        assert_eq!(put(&page, start, b"0123456").unwrap(), 7);
+        let mut out = [0; 7];
+        page.read(ANSWERS + 1020, &mut out[..4]).unwrap();
+        page.read(ANSWERS, &mut out[4..]).unwrap();
+        assert_eq!(&out, b"0123456");
+        assert_eq!(page.load(RSP_PROD), Ok(3));
+    }
+
+    #[test]
+    fn fills_up_and_goes_on() {
+        let page = page();
+        assert_eq!(put(&page, 0, &[7; 2000]).unwrap(), 1024);
+        assert_eq!(put(&page, 1024, &[7; 976]).unwrap(), 0);
+        page.store(RSP_CONS, 100).unwrap();
+        assert_eq!(put(&page, 1024, &[7; 976]).unwrap(), 100);
+    }
+
+    #[test]
+    fn senseless_indices_are_faults() {
+        let page = page();
+        for bad in [1025, u32::MAX, 1 << 31] {
+            page.store(REQ_PROD, bad).unwrap();
+            assert_eq!(peek(&page, 0), Err(Fault::Index));
+        }
+        for bad in [1, 1 << 31, u32::MAX - 1024] {
+            page.store(RSP_CONS, bad).unwrap();
+            assert_eq!(put(&page, 0, b"x"), Err(Fault::Index), "{bad}");
+        }
+        fail(&page, Fault::Index).unwrap();
+        assert_eq!(page.load(ERROR), Ok(2));
+        assert!(!open(&page).unwrap());
+        assert_eq!(page.load(ERROR), Ok(0));
+    }
+
+    #[test]
+    fn finds_messages() {
+        let bytes = message(Kind::Read, 1, 0, b"/a\0");
+        for cut in 0..bytes.len() {
+            assert_eq!(first_message(&bytes[..cut]), Ok(None));
+        }
+        let Message {
+            header,
+            payload,
+            len,
+        } = first_message(&bytes).unwrap().unwrap();
+        assert_eq!(
+            (header.req_id, payload, len),
+            (1, b"/a\0".as_slice(), bytes.len())
+        );
+        let long = Header {
+            len: 4097,
+            ..header
+        };
+        assert_eq!(first_message(&long.encode()), Err(Fault::TooLong));
+    }
+}

@@ -1,0 +1,120 @@
+//! One connection and what it holds.
+
+use std::collections::BTreeMap;
+
+use super::{Indices, Server};
+use crate::access::Caller;
+use crate::outbox::Outbox;
+use crate::perms::DomId;
+use crate::record::Record;
+use crate::transaction::Transaction;
+use crate::watch::Watch;
+
+/// Who is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnId {
+    /// A process of dom0 by the socket.
+    Socket(u64),
+    /// A domain by its ring.
+    Domain(DomId),
+}
+
+/// A domain's ring, as far as it must be known after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ring {
+    pub gfn: u64,
+    /// The domain's own port.
+    pub port: u32,
+    /// Where we are in the stream of requests, and in that of answers after all that wait went.
+    pub indices: Indices,
+    /// The start of a request whose rest is not there yet.
+    pub partial: Vec<u8>,
+    /// The domain's shutdown was told.
+    pub shutdown_told: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) caller: Caller,
+    pub(super) watches: Vec<Watch>,
+    pub(super) transactions: BTreeMap<u32, Transaction>,
+    pub(super) next_transaction: u32,
+    pub(super) outbox: Outbox,
+    pub(super) ring: Option<Ring>,
+}
+
+impl Connection {
+    pub(super) fn new(domain: DomId, ring: Option<Ring>) -> Self {
+        Self {
+            caller: Caller {
+                domain,
+                target: None,
+            },
+            watches: Vec::new(),
+            transactions: BTreeMap::new(),
+            next_transaction: 1,
+            outbox: Outbox::default(),
+            ring,
+        }
+    }
+
+    /// Forgets what the other side set up here.
+    pub(super) fn reset(&mut self) {
+        self.watches.clear();
+        self.transactions.clear();
+    }
+}
+
+impl Server {
+    /// A process of dom0 connected.
+    pub fn open_socket(&mut self) -> ConnId {
+        let id = ConnId::Socket(self.next_socket);
+        self.next_socket = self.next_socket.wrapping_add(1);
+        self.connections.insert(id, Connection::new(0, None));
+        id
+    }
+
+    pub fn close_socket(&mut self, id: ConnId) {
+        if matches!(id, ConnId::Socket(_)) {
+            self.connections.remove(&id);
+        }
+    }
+
+    /// The domains whose rings are open.
+    pub fn domains(&self) -> Vec<DomId> {
+        self.connections
+            .keys()
+            .filter_map(|id| match id {
+                ConnId::Domain(domain) => Some(*domain),
+                ConnId::Socket(_) => None,
+            })
+            .collect()
+    }
+
+    pub fn ring(&self, domain: DomId) -> Option<&Ring> {
+        self.connections.get(&ConnId::Domain(domain))?.ring.as_ref()
+    }
+
+    /// The daemon took requests out of a ring up to `consumed`, of which `partial` is still to be
+    /// handled when its rest comes.
+    pub fn took(&mut self, domain: DomId, consumed: u32, partial: Vec<u8>) {
+        let connection = self.connections.get_mut(&ConnId::Domain(domain));
+        if let Some(ring) = connection.and_then(|c| c.ring.as_mut()) {
+            ring.indices.consumed = consumed;
+            ring.partial.clone_from(&partial);
+            self.records.push(Record::Input {
+                domain,
+                consumed,
+                partial,
+            });
+        }
+    }
+}
+
+/// The record of a domain's connection; what sockets do is not recorded.
+pub(super) const fn domain_of(id: ConnId) -> Option<DomId> {
+    match id {
+        ConnId::Domain(domain) => Some(domain),
+        ConnId::Socket(_) => None,
+    }
+}

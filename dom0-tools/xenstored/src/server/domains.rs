@@ -1,0 +1,175 @@
+//! Domains come and go.
+
+use std::sync::Arc;
+
+use super::connection::Connection;
+use super::requests::{decimal, exactly};
+use super::{ConnId, Platform, Ring, Server};
+use crate::access::Done;
+use crate::error::StoreError;
+use crate::path::Path;
+use crate::perms::DomId;
+use crate::record::Record;
+use crate::watch::Special;
+use crate::wire::strings;
+
+type Result<T> = core::result::Result<T, StoreError>;
+
+/// Domain numbers from here on never name a domain (DOMID_FIRST_RESERVED).
+const FIRST_RESERVED: DomId = 0x7ff0;
+
+impl Server {
+    /// A domain whose ring is open.
+    pub(super) fn introduced(&self, domain: DomId) -> Result<DomId> {
+        if self.connections.contains_key(&ConnId::Domain(domain)) {
+            Ok(domain)
+        } else {
+            Err(StoreError::NoEnt)
+        }
+    }
+
+    /// Opens a ring; the domain, if it was not known before.
+    pub(super) fn introduce(
+        &mut self,
+        payload: &[u8],
+        platform: &mut dyn Platform,
+    ) -> Result<Option<DomId>> {
+        let words = strings(payload)?;
+        let [domain, gfn, port, ..] = words[..] else {
+            return Err(StoreError::Inval);
+        };
+        let (domain, port): (DomId, u32) = (decimal(domain)?, decimal(port)?);
+        // Frames are in signed decimal, for history's sake.
+        let gfn = core::str::from_utf8(gfn).map_err(|_| StoreError::Inval)?;
+        let gfn: i64 = gfn.parse().map_err(|_| StoreError::Inval)?;
+        if domain == 0 || domain >= FIRST_RESERVED || port == 0 {
+            return Err(StoreError::Inval);
+        }
+        let new = self.introduced(domain).is_err();
+        self.connect(domain, gfn.cast_unsigned(), port, platform)?;
+        Ok(new.then_some(domain))
+    }
+
+    /// Opens (or opens anew) the ring of a domain. dom0's own comes this way too.
+    pub fn connect(
+        &mut self,
+        domain: DomId,
+        gfn: u64,
+        port: u32,
+        platform: &mut dyn Platform,
+    ) -> Result<()> {
+        // dom0's kernel may have begun to ask before we were there.
+        let indices = platform.connect(domain, gfn, port, domain != 0)?;
+        let ring = Ring {
+            gfn,
+            port,
+            indices,
+            partial: Vec::new(),
+            shutdown_told: false,
+        };
+        self.connections
+            .insert(ConnId::Domain(domain), Connection::new(domain, Some(ring)));
+        let (consumed, produced) = (indices.consumed, indices.produced);
+        self.records.push(Record::Introduce {
+            domain,
+            gfn,
+            port,
+            consumed,
+            produced,
+        });
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self, domain: DomId) -> Result<()> {
+        self.set_shutdown_told(domain, false)
+    }
+
+    pub(super) fn set_target(&mut self, payload: &[u8]) -> Result<()> {
+        let [domain, target] = exactly(payload)?;
+        let (domain, target) = (
+            self.introduced(decimal(domain)?)?,
+            self.introduced(decimal(target)?)?,
+        );
+        if let Some(connection) = self.connections.get_mut(&ConnId::Domain(domain)) {
+            connection.caller.target = Some(target);
+        }
+        self.records.push(Record::Target {
+            domain,
+            target: Some(target),
+        });
+        Ok(())
+    }
+
+    /// A domain shut down. Told once, until a resume.
+    pub fn domain_shut_down(&mut self, domain: DomId) {
+        if self.ring(domain).is_some_and(|r| !r.shutdown_told)
+            && self.set_shutdown_told(domain, true).is_ok()
+        {
+            self.tell_special(Special::Release, domain);
+        }
+    }
+
+    fn set_shutdown_told(&mut self, domain: DomId, told: bool) -> Result<()> {
+        let connection = self
+            .connections
+            .get_mut(&ConnId::Domain(domain))
+            .ok_or(StoreError::NoEnt)?;
+        connection
+            .ring
+            .as_mut()
+            .ok_or(StoreError::NoEnt)?
+            .shutdown_told = told;
+        self.records.push(Record::ShutdownTold { domain, told });
+        Ok(())
+    }
+
+    /// A domain is no more, or dom0 wants it forgotten: its ring, its nodes and what others allowed
+    /// it, so that the next domain of that number inherits nothing.
+    pub fn forget_domain(&mut self, domain: DomId, platform: &mut dyn Platform) {
+        if domain == 0 || self.connections.remove(&ConnId::Domain(domain)).is_none() {
+            return;
+        }
+        platform.disconnect(domain);
+        self.records.push(Record::Release { domain });
+        for (id, connection) in &mut self.connections {
+            if connection.caller.target == Some(domain) {
+                connection.caller.target = None;
+                if let ConnId::Domain(domain) = *id {
+                    self.records.push(Record::Target {
+                        domain,
+                        target: None,
+                    });
+                }
+            }
+        }
+        let changes = self.remove_traces(domain);
+        self.publish(&changes);
+        self.tell_special(Special::Release, domain);
+    }
+
+    fn remove_traces(&mut self, domain: DomId) -> Vec<Done> {
+        let mut changes = Vec::new();
+        for (path, node) in self.tree.root().walk(&Path::root()) {
+            if node.perms.owner() == domain {
+                // Where its parent was the domain's too, it is gone already.
+                let removed = self.tree.remove(&path).map(|gone| (path, gone));
+                changes.push(Done {
+                    removed,
+                    ..Done::default()
+                });
+            } else if node.perms.iter().any(|p| p.domain == domain) {
+                let mut perms = (*node.perms).clone();
+                perms.forget(domain);
+                if self.tree.set_perms(&path, perms) {
+                    let old = Some(Arc::clone(&node.perms));
+                    changes.push(Done {
+                        touched: vec![path.clone()],
+                        event: Some((path, old)),
+                        removed: None,
+                    });
+                }
+            }
+        }
+        changes
+    }
+}

@@ -1,0 +1,164 @@
+//! Answers and events on their way out, and changes on their way to the records.
+
+use super::{ConnId, Server};
+use crate::access::Done;
+use crate::path::Path;
+use crate::perms::{DomId, Perms};
+use crate::record::{Record, encode_perms};
+use crate::tree::Tree;
+use crate::watch::{Special, Watch};
+use crate::wire::{self, Header, Kind, PAYLOAD_MAX};
+
+/// Bytes of events that may wait for a process of dom0.
+const SOCKET_QUEUE: usize = 8 << 20;
+
+impl Server {
+    pub(super) fn reply(&mut self, id: ConnId, header: Header, kind: Kind, payload: &[u8]) {
+        let message = wire::message(kind, header.req_id, header.tx_id, payload);
+        self.record_output(id, &message);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.outbox.push_reply(message);
+        }
+    }
+
+    /// Queues a watch's event. What is too long to be told, or too much for who does not listen, is lost.
+    pub(super) fn tell(&mut self, id: ConnId, path: &str, token: &[u8]) {
+        let payload = [path.as_bytes(), b"\0", token, b"\0"].concat();
+        if payload.len() > PAYLOAD_MAX {
+            return;
+        }
+        let limit = match id {
+            ConnId::Domain(domain) if domain != 0 => self.quota.queue as usize,
+            _ => SOCKET_QUEUE,
+        };
+        let message = wire::message(Kind::WatchEvent, 0, 0, &payload);
+        // Special events are counted by who gets them; changes of a node are not.
+        let merge = !path.starts_with('@');
+        let queued = self
+            .connections
+            .get_mut(&id)
+            .is_some_and(|c| c.outbox.push_event(message.clone(), merge, limit));
+        if queued {
+            self.record_output(id, &message);
+        }
+    }
+
+    fn record_output(&mut self, id: ConnId, message: &[u8]) {
+        let ConnId::Domain(domain) = id else { return };
+        let connection = self.connections.get_mut(&id);
+        if let Some(ring) = connection.and_then(|c| c.ring.as_mut()) {
+            // A message is some KiB at most.
+            ring.indices.produced = ring.indices.produced.wrapping_add(message.len() as u32);
+            let produced = ring.indices.produced;
+            self.records.push(Record::Output {
+                domain,
+                produced,
+                bytes: message.to_vec(),
+            });
+        }
+    }
+
+    /// Records changes and tells the watches.
+    pub(super) fn publish(&mut self, changes: &[Done]) {
+        for done in changes {
+            if let Some((path, _)) = &done.removed {
+                self.records.push(Record::Gone {
+                    path: path.to_string(),
+                });
+            }
+            for path in &done.touched {
+                self.records.extend(put(&self.tree, path));
+            }
+        }
+        for done in changes {
+            for (id, path, token) in self.hearers(done) {
+                self.tell(id, &path, &token);
+            }
+        }
+    }
+
+    /// Whom to tell of a change, and what.
+    fn hearers(&self, done: &Done) -> Vec<(ConnId, String, Vec<u8>)> {
+        let mut hearers = Vec::new();
+        for (id, connection) in &self.connections {
+            let may_read = |perms: &Perms| connection.caller.may_read(perms);
+            for watch in &connection.watches {
+                let told = if let Some((path, old)) = &done.event {
+                    let allowed = || {
+                        old.as_ref().is_some_and(|p| may_read(p)) || self.may_hear(path, &may_read)
+                    };
+                    watch
+                        .on_change(path)
+                        .filter(|_| allowed())
+                        .map(str::to_owned)
+                } else if let Some((path, gone)) = &done.removed {
+                    removal(watch, path, gone, &|perms| {
+                        may_read(perms) || self.may_hear(path, &may_read)
+                    })
+                } else {
+                    None
+                };
+                hearers.extend(told.map(|path| (*id, path, watch.token.clone())));
+            }
+        }
+        hearers
+    }
+
+    /// Changes of a node are told to who may read it or its parent.
+    fn may_hear(&self, path: &Path, may_read: &dyn Fn(&Perms) -> bool) -> bool {
+        let readable = |path: &Path| self.tree.get(path).is_some_and(|n| may_read(&n.perms));
+        readable(path) || path.parent().is_some_and(|p| readable(&p))
+    }
+
+    pub(super) fn tell_special(&mut self, event: Special, domain: DomId) {
+        let perms = self
+            .special
+            .iter()
+            .find(|(e, _)| *e == event)
+            .map(|(_, p)| p.clone());
+        let mut hearers = Vec::new();
+        for (id, connection) in &self.connections {
+            if perms
+                .as_ref()
+                .is_some_and(|p| connection.caller.may_read(p))
+            {
+                let told = |w: &Watch| Some((*id, w.on_special(event, domain)?, w.token.clone()));
+                hearers.extend(connection.watches.iter().filter_map(told));
+            }
+        }
+        for (id, path, token) in hearers {
+            self.tell(id, &path, &token);
+        }
+    }
+}
+
+/// What to tell a watch of the removal of `path`, where `gone` was: the path, or the node that it
+/// watches if that was below.
+fn removal(
+    watch: &Watch,
+    path: &Path,
+    gone: &crate::tree::Node,
+    allowed: &dyn Fn(&Perms) -> bool,
+) -> Option<String> {
+    if let Some(told) = watch.on_change(path) {
+        return allowed(&gone.perms).then(|| told.to_owned());
+    }
+    let watched = watch.below(path)?;
+    let skip = path.steps().count();
+    let node = watched
+        .steps()
+        .skip(skip)
+        .try_fold(gone, |node, name| node.child(name).map(|n| &**n))?;
+    allowed(&node.perms).then(|| watch.path().to_owned())
+}
+
+/// The record of a node as it is.
+pub(super) fn put(tree: &Tree, path: &Path) -> Option<Record> {
+    let node = tree.get(path)?;
+    let (value, perms) = (node.value.to_vec(), encode_perms(&node.perms));
+    Some(Record::Put {
+        path: path.to_string(),
+        value,
+        perms,
+    })
+}

@@ -1,0 +1,263 @@
+//! The server from its records, and its records from the server.
+
+use std::fmt;
+
+use super::connection::{Connection, domain_of};
+use super::events::put;
+use super::{ConnId, Indices, Platform, Ring, Server};
+use crate::access::{Caller, Change, Trace, apply};
+use crate::path::Path;
+use crate::perms::{DomId, Perms};
+use crate::record::{Record, decode_perms, encode_perms};
+use crate::transaction::Transaction;
+use crate::watch::{Special, Watch};
+
+/// A record that fits nothing before it: the journal is not ours or is damaged.
+#[derive(Debug)]
+pub struct BadRecord(pub Record);
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record out of place: {:?}", self.0)
+    }
+}
+
+impl std::error::Error for BadRecord {}
+
+impl Server {
+    /// The server that wrote these records.
+    pub fn restore(records: impl IntoIterator<Item = Record>) -> Result<Self, BadRecord> {
+        let mut server = Self::empty();
+        for record in records {
+            server
+                .replay(&record)
+                .ok_or_else(|| BadRecord(record.clone()))?;
+        }
+        server.make_standard_nodes();
+        Ok(server)
+    }
+
+    /// The directories that every tool expects, where they are missing.
+    pub(super) fn make_standard_nodes(&mut self) {
+        for path in ["/local/domain", "/tool/xenstored", "/vm", "/libxl"] {
+            let path = Path::absolute(path.to_owned());
+            let made = path.and_then(|p| {
+                apply(
+                    &mut self.tree,
+                    &Change::Mkdir(p),
+                    Caller::DOM0,
+                    &self.quota,
+                    &mut Trace::default(),
+                )
+            });
+            if let Ok(done) = made {
+                // Nobody is connected yet.
+                self.publish(&[done]);
+            }
+        }
+    }
+
+    fn replay(&mut self, record: &Record) -> Option<()> {
+        match record {
+            Record::Put { path, value, perms } => {
+                self.replay_put(path, value, decode_perms(perms)?)
+            }
+            Record::Gone { path } => self
+                .tree
+                .remove(&Path::absolute(path.clone()).ok()?)
+                .map(drop),
+            Record::SpecialPerms { name, perms } => {
+                let event = Special::from_name(name.as_bytes())?;
+                self.special.iter_mut().find(|(e, _)| *e == event)?.1 = decode_perms(perms)?;
+                Some(())
+            }
+            Record::Introduce {
+                domain,
+                gfn,
+                port,
+                consumed,
+                produced,
+            } => {
+                let indices = Indices {
+                    consumed: *consumed,
+                    produced: *produced,
+                };
+                let ring = Ring {
+                    gfn: *gfn,
+                    port: *port,
+                    indices,
+                    partial: Vec::new(),
+                    shutdown_told: false,
+                };
+                self.connections.insert(
+                    ConnId::Domain(*domain),
+                    Connection::new(*domain, Some(ring)),
+                );
+                Some(())
+            }
+            Record::Release { domain } => {
+                self.connections.remove(&ConnId::Domain(*domain)).map(drop)
+            }
+            Record::Quota { name, value } => self.quota.set(name, *value).then_some(()),
+            Record::Target { domain, .. }
+            | Record::ShutdownTold { domain, .. }
+            | Record::Watch { domain, .. }
+            | Record::Unwatch { domain, .. }
+            | Record::TransactionStart { domain, .. }
+            | Record::TransactionEnd { domain, .. }
+            | Record::Reset { domain }
+            | Record::Input { domain, .. }
+            | Record::Output { domain, .. } => self.replay_connection(*domain, record),
+        }
+    }
+
+    fn replay_put(&mut self, path: &str, value: &[u8], perms: Perms) -> Option<()> {
+        let path = Path::absolute(path.to_owned()).ok()?;
+        let there = self.tree.get(&path).is_some() || self.tree.add(&path, perms.clone());
+        (there && self.tree.set_perms(&path, perms) && self.tree.set_value(&path, value))
+            .then_some(())
+    }
+
+    fn replay_connection(&mut self, domain: DomId, record: &Record) -> Option<()> {
+        let tree = &self.tree;
+        let connection = self.connections.get_mut(&ConnId::Domain(domain))?;
+        match record {
+            Record::Target { target, .. } => connection.caller.target = *target,
+            Record::ShutdownTold { told, .. } => connection.ring.as_mut()?.shutdown_told = *told,
+            Record::Watch {
+                path, token, depth, ..
+            } => {
+                connection
+                    .watches
+                    .push(Watch::parse(path, token, *depth, domain).ok()?);
+            }
+            Record::Unwatch { path, token, .. } => {
+                let like = Watch::parse(path, token, None, domain).ok()?;
+                let same = |w: &Watch| w.subject == like.subject && w.token == like.token;
+                let at = connection.watches.iter().position(same)?;
+                connection.watches.remove(at);
+            }
+            Record::TransactionStart { id, .. } => {
+                connection.transactions.insert(*id, Transaction::lost(tree));
+                connection.next_transaction = id.wrapping_add(1);
+            }
+            Record::TransactionEnd { id, .. } => drop(connection.transactions.remove(id)?),
+            Record::Reset { .. } => connection.reset(),
+            Record::Input {
+                consumed, partial, ..
+            } => {
+                let ring = connection.ring.as_mut()?;
+                ring.indices.consumed = *consumed;
+                ring.partial.clone_from(partial);
+            }
+            Record::Output {
+                produced, bytes, ..
+            } => {
+                connection.ring.as_mut()?.indices.produced = *produced;
+                connection.outbox.push_reply(bytes.clone());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Opens the rings again that were open, after [`Server::restore`]. What had gone out before the
+    /// daemon died is taken off the queues; a ring that cannot be opened is dropped as its domain's death.
+    pub fn reconnect(&mut self, platform: &mut dyn Platform) {
+        // A lost transaction sees the store as it is now; it saw nothing of later changes at its record.
+        for connection in self.connections.values_mut() {
+            for transaction in connection.transactions.values_mut() {
+                *transaction = Transaction::lost(&self.tree);
+            }
+        }
+        for domain in self.domains() {
+            let Some(ring) = self.ring(domain).cloned() else {
+                continue;
+            };
+            let Ok(now) = platform.connect(domain, ring.gfn, ring.port, false) else {
+                self.forget_domain(domain, platform);
+                continue;
+            };
+            if let Some(outbox) = self.outbox(ConnId::Domain(domain)) {
+                let waiting = ring.indices.produced.wrapping_sub(now.produced) as usize;
+                // More than we ever queued: the guest wrote our index. What it reads now is its own affair.
+                outbox.advance(outbox.len().saturating_sub(waiting));
+            }
+        }
+    }
+
+    /// Records that say all there is to say, to begin a new journal with.
+    pub fn snapshot(&self) -> Vec<Record> {
+        let mut records: Vec<Record> = Vec::new();
+        for (name, value) in self.quota.list() {
+            records.push(Record::Quota {
+                name: name.to_owned(),
+                value,
+            });
+        }
+        for (path, _) in self.tree.root().walk(&Path::root()) {
+            records.extend(put(&self.tree, &path));
+        }
+        for (event, perms) in &self.special {
+            records.push(Record::SpecialPerms {
+                name: event.name().to_owned(),
+                perms: encode_perms(perms),
+            });
+        }
+        for (id, connection) in &self.connections {
+            if let (Some(domain), Some(ring)) = (domain_of(*id), &connection.ring) {
+                records.extend(snapshot_connection(domain, connection, ring));
+            }
+        }
+        records
+    }
+}
+
+fn snapshot_connection(domain: DomId, connection: &Connection, ring: &Ring) -> Vec<Record> {
+    let Ring {
+        gfn,
+        port,
+        indices: Indices { consumed, produced },
+        ..
+    } = *ring;
+    let mut records = vec![
+        Record::Introduce {
+            domain,
+            gfn,
+            port,
+            consumed,
+            produced,
+        },
+        Record::Input {
+            domain,
+            consumed,
+            partial: ring.partial.clone(),
+        },
+        Record::Output {
+            domain,
+            produced,
+            bytes: connection.outbox.rest(),
+        },
+        Record::ShutdownTold {
+            domain,
+            told: ring.shutdown_told,
+        },
+        Record::Target {
+            domain,
+            target: connection.caller.target,
+        },
+    ];
+    for watch in &connection.watches {
+        let (path, token) = (watch.path().as_bytes().to_vec(), watch.token.clone());
+        records.push(Record::Watch {
+            domain,
+            path,
+            token,
+            depth: watch.depth,
+        });
+    }
+    for id in connection.transactions.keys() {
+        records.push(Record::TransactionStart { domain, id: *id });
+    }
+    records
+}

@@ -1,0 +1,286 @@
+//! The nodes. A tree is a value: cloning it is cheap, and a clone never changes with the original,
+//! which is what transactions need.
+//!
+//! Each node carries two stamps from one counter: `own`, new when its value or permissions changed,
+//! and `list`, new when a child came or went. Equal stamps mean equal content, because no stamp is
+//! given twice. Transactions compare them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::path::Path;
+use crate::perms::{DomId, Perms};
+
+/// One node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub value: Arc<[u8]>,
+    pub perms: Arc<Perms>,
+    children: BTreeMap<Arc<str>, Arc<Node>>,
+    own: u64,
+    list: u64,
+}
+
+/// The whole tree, and how many nodes each domain owns in it.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    root: Arc<Node>,
+    owned: BTreeMap<DomId, u32>,
+    stamp: u64,
+}
+
+/// What a node looked like, for later comparison; None where there was none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamps {
+    pub own: Option<u64>,
+    pub list: Option<u64>,
+}
+
+impl Node {
+    fn new(perms: Perms, stamp: u64) -> Self {
+        Self {
+            value: Arc::default(),
+            perms: Arc::new(perms),
+            children: BTreeMap::new(),
+            own: stamp,
+            list: stamp,
+        }
+    }
+
+    pub fn children(&self) -> impl Iterator<Item = (&str, &Arc<Self>)> {
+        self.children.iter().map(|(name, node)| (&**name, node))
+    }
+
+    pub fn child(&self, name: &str) -> Option<&Arc<Self>> {
+        self.children.get(name)
+    }
+
+    /// Changes whenever the list of children does.
+    pub const fn list_stamp(&self) -> u64 {
+        self.list
+    }
+
+    /// The bytes that count against a guest's limit.
+    pub fn size(&self) -> usize {
+        let names: usize = self
+            .children
+            .keys()
+            .map(|n| n.len().saturating_add(1))
+            .sum();
+        names
+            .saturating_add(self.value.len())
+            .saturating_add(self.perms.count().saturating_mul(8))
+    }
+
+    /// This node and all below it, parents first, with paths that start at `path`.
+    pub fn walk(self: &Arc<Self>, path: &Path) -> Vec<(Path, Arc<Self>)> {
+        let mut all = Vec::new();
+        let mut todo = vec![(path.clone(), Arc::clone(self))];
+        while let Some((path, node)) = todo.pop() {
+            todo.extend(
+                node.children()
+                    .map(|(name, child)| (path.join(name), Arc::clone(child))),
+            );
+            all.push((path, node));
+        }
+        all
+    }
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// A root that dom0 owns and everyone may read.
+    pub fn new() -> Self {
+        let everyone_reads = Perms::readable(0);
+        Self {
+            root: Arc::new(Node::new(everyone_reads, 0)),
+            owned: BTreeMap::from([(0, 1)]),
+            stamp: 0,
+        }
+    }
+
+    pub const fn root(&self) -> &Arc<Node> {
+        &self.root
+    }
+
+    pub fn get(&self, path: &Path) -> Option<&Arc<Node>> {
+        path.steps()
+            .try_fold(&self.root, |node, name| node.children.get(name))
+    }
+
+    /// The nearest node at or above `path`, and its path.
+    pub fn nearest(&self, path: &Path) -> (Path, &Arc<Node>) {
+        let mut at = Path::root();
+        let mut node = &self.root;
+        for name in path.steps() {
+            let Some(child) = node.children.get(name) else {
+                break;
+            };
+            node = child;
+            at = at.join(name);
+        }
+        (at, node)
+    }
+
+    pub fn stamps(&self, path: &Path) -> Stamps {
+        let node = self.get(path);
+        Stamps {
+            own: node.map(|n| n.own),
+            list: node.map(|n| n.list),
+        }
+    }
+
+    /// Nodes that a domain owns.
+    pub fn owned_by(&self, domain: DomId) -> u32 {
+        self.owned.get(&domain).copied().unwrap_or(0)
+    }
+
+    /// Changes a node's value. False if there is no such node.
+    pub fn set_value(&mut self, path: &Path, value: &[u8]) -> bool {
+        self.change(path, |node| node.value = value.into())
+    }
+
+    /// Changes a node's permissions. False if there is no such node.
+    pub fn set_perms(&mut self, path: &Path, perms: Perms) -> bool {
+        let Some(old) = self.get(path).map(|n| n.perms.owner()) else {
+            return false;
+        };
+        self.count(old, -1);
+        self.count(perms.owner(), 1);
+        self.change(path, |node| node.perms = Arc::new(perms))
+    }
+
+    fn change(&mut self, path: &Path, with: impl FnOnce(&mut Node)) -> bool {
+        let stamp = self.next_stamp();
+        let Some(node) = self.get_mut(path) else {
+            return false;
+        };
+        with(node);
+        node.own = stamp;
+        true
+    }
+
+    /// Adds an empty child. False if the parent is missing or the child is there.
+    pub fn add(&mut self, path: &Path, perms: Perms) -> bool {
+        let (Some(parent), Some(name)) = (path.parent(), path.steps().next_back()) else {
+            return false;
+        };
+        if self
+            .get(&parent)
+            .is_none_or(|p| p.children.contains_key(name))
+        {
+            return false;
+        }
+        let stamp = self.next_stamp();
+        let owner = perms.owner();
+        if let Some(parent) = self.get_mut(&parent) {
+            parent
+                .children
+                .insert(name.into(), Arc::new(Node::new(perms, stamp)));
+            parent.list = stamp;
+        }
+        self.count(owner, 1);
+        true
+    }
+
+    /// Takes away a node and all below it; gives back what was there. The root stays.
+    pub fn remove(&mut self, path: &Path) -> Option<Arc<Node>> {
+        let (parent, name) = (path.parent()?, path.steps().next_back()?);
+        self.get(path)?;
+        let stamp = self.next_stamp();
+        let parent = self.get_mut(&parent)?;
+        let gone = parent.children.remove(name)?;
+        parent.list = stamp;
+        for (_, node) in gone.walk(path) {
+            self.count(node.perms.owner(), -1);
+        }
+        Some(gone)
+    }
+
+    /// A node to change; copies what other trees share on the way.
+    fn get_mut(&mut self, path: &Path) -> Option<&mut Node> {
+        let mut node = Arc::make_mut(&mut self.root);
+        for name in path.steps() {
+            node = Arc::make_mut(node.children.get_mut(name)?);
+        }
+        Some(node)
+    }
+
+    const fn next_stamp(&mut self) -> u64 {
+        self.stamp = self.stamp.wrapping_add(1);
+        self.stamp
+    }
+
+    fn count(&mut self, owner: DomId, by: i32) {
+        let count = self.owned.entry(owner).or_default();
+        *count = count.saturating_add_signed(by);
+        if *count == 0 {
+            self.owned.remove(&owner);
+        }
+    }
+
+    /// Do the counts agree with the nodes? For the check command and for tests.
+    pub fn is_consistent(&self) -> bool {
+        let mut owned = BTreeMap::new();
+        for (_, node) in self.root.walk(&Path::root()) {
+            let count: &mut u32 = owned.entry(node.perms.owner()).or_default();
+            *count = count.saturating_add(1);
+        }
+        owned == self.owned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Path {
+        Path::absolute(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn clones_do_not_change() {
+        let mut tree = Tree::new();
+        assert!(tree.add(&path("/a"), Perms::private(5)));
+        assert!(!tree.add(&path("/a"), Perms::private(5)));
+        assert!(!tree.add(&path("/x/y"), Perms::private(5)));
+        let before = tree.clone();
+        assert!(tree.add(&path("/a/b"), Perms::private(6)));
+        assert!(tree.set_value(&path("/a/b"), b"v"));
+        assert!(before.get(&path("/a/b")).is_none());
+        assert_eq!(&*tree.get(&path("/a/b")).unwrap().value, b"v");
+        assert_eq!(
+            (tree.owned_by(5), tree.owned_by(6), before.owned_by(6)),
+            (1, 1, 0)
+        );
+        assert_eq!(before.stamps(&path("/a")).own, tree.stamps(&path("/a")).own);
+        assert_ne!(
+            before.stamps(&path("/a")).list,
+            tree.stamps(&path("/a")).list
+        );
+        assert_eq!(tree.nearest(&path("/a/b/c/d")).0, path("/a/b"));
+        assert!(tree.remove(&path("/a")).is_some());
+        assert_eq!(
+            (tree.owned_by(5), tree.owned_by(6), tree.owned_by(0)),
+            (0, 0, 1)
+        );
+        assert!(tree.remove(&Path::root()).is_none());
+        assert!(tree.is_consistent() && before.is_consistent());
+    }
+
+    #[test]
+    fn a_node_made_again_is_another() {
+        let mut tree = Tree::new();
+        tree.add(&path("/a"), Perms::private(0));
+        let stamps = tree.stamps(&path("/a"));
+        tree.remove(&path("/a"));
+        assert_eq!(tree.stamps(&path("/a")).own, None);
+        tree.add(&path("/a"), Perms::private(0));
+        assert_ne!(tree.stamps(&path("/a")), stamps);
+    }
+}

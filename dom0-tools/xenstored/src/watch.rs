@@ -1,0 +1,197 @@
+//! Watches: who wants to hear of which changes.
+
+use crate::error::StoreError;
+use crate::path::Path;
+use crate::perms::DomId;
+use crate::wire::REL_PATH_MAX;
+
+/// The events that are not changes of nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    Introduce,
+    Release,
+}
+
+impl Special {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Introduce => "@introduceDomain",
+            Self::Release => "@releaseDomain",
+        }
+    }
+
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        [Self::Introduce, Self::Release]
+            .into_iter()
+            .find(|s| s.name().as_bytes() == name)
+    }
+}
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    Node(Path),
+    /// A name that starts with @; one that nothing fires is allowed.
+    Special(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    pub subject: Subject,
+    pub token: Vec<u8>,
+    /// The path was given relative to this domain's home, and so it is told.
+    pub relative: Option<DomId>,
+    /// How many levels below the path count.
+    pub depth: Option<u32>,
+}
+
+impl Watch {
+    /// As `domain` asked for it.
+    pub fn parse(
+        path: &[u8],
+        token: &[u8],
+        depth: Option<u32>,
+        domain: DomId,
+    ) -> Result<Self, StoreError> {
+        let subject = if path.starts_with(b"@") {
+            let name = core::str::from_utf8(path).map_err(|_| StoreError::Inval)?;
+            if name.len() > REL_PATH_MAX || depth.is_some_and(|d| d != 1) {
+                return Err(StoreError::Inval);
+            }
+            Subject::Special(name.to_owned())
+        } else {
+            Subject::Node(Path::resolve(path, domain)?)
+        };
+        let relative = (!path.starts_with(b"/") && !path.starts_with(b"@")).then_some(domain);
+        Ok(Self {
+            subject,
+            token: token.to_vec(),
+            relative,
+            depth,
+        })
+    }
+
+    /// The path as its owner gave it.
+    pub fn path(&self) -> &str {
+        match &self.subject {
+            Subject::Node(path) => self.told(path),
+            Subject::Special(name) => name,
+        }
+    }
+
+    /// A path in the owner's terms.
+    fn told<'a>(&self, path: &'a Path) -> &'a str {
+        match self.relative {
+            Some(domain) => path.relative_to(domain),
+            None => path.as_str(),
+        }
+    }
+
+    /// What to tell of a change at `path`, if it concerns this watch.
+    pub fn on_change<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        let Subject::Node(watched) = &self.subject else {
+            return None;
+        };
+        let below = path.depth_below(watched)?;
+        let near = self.depth.is_none_or(|depth| below <= depth as usize);
+        near.then(|| self.told(path))
+    }
+
+    /// If the watch is on a node strictly below `path`, which was removed: that node.
+    pub fn below(&self, path: &Path) -> Option<&Path> {
+        let Subject::Node(watched) = &self.subject else {
+            return None;
+        };
+        watched
+            .depth_below(path)
+            .filter(|d| *d > 0)
+            .map(|_| watched)
+    }
+
+    /// What to tell of a special event about `domain`.
+    pub fn on_special(&self, event: Special, domain: DomId) -> Option<String> {
+        let Subject::Special(name) = &self.subject else {
+            return None;
+        };
+        let detail = format!("{}/{domain}", event.name());
+        if *name == detail || (name == event.name() && self.depth == Some(1)) {
+            return Some(detail);
+        }
+        (name == event.name()).then(|| name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(path: &str, depth: Option<u32>) -> Watch {
+        Watch::parse(path.as_bytes(), b"t", depth, 3).unwrap()
+    }
+
+    fn told(watch: &Watch, path: &str) -> Option<String> {
+        watch
+            .on_change(&Path::absolute(path.to_owned()).unwrap())
+            .map(str::to_owned)
+    }
+
+    #[test]
+    fn sees_what_is_below() {
+        assert_eq!(
+            told(&watch("/a", None), "/a/b/c").as_deref(),
+            Some("/a/b/c")
+        );
+        assert_eq!(told(&watch("/a", None), "/a").as_deref(), Some("/a"));
+        assert_eq!(told(&watch("/a", None), "/ab"), None);
+        assert_eq!(told(&watch("/a/b", None), "/a"), None);
+    }
+
+    #[test]
+    fn depth_limits() {
+        assert_eq!(told(&watch("/a", Some(0)), "/a").as_deref(), Some("/a"));
+        assert_eq!(told(&watch("/a", Some(0)), "/a/b"), None);
+        assert_eq!(told(&watch("/a", Some(1)), "/a/b").as_deref(), Some("/a/b"));
+        assert_eq!(told(&watch("/a", Some(1)), "/a/b/c"), None);
+    }
+
+    #[test]
+    fn relative_stays_relative() {
+        let watch = watch("device", None);
+        assert_eq!(watch.path(), "device");
+        assert_eq!(
+            told(&watch, "/local/domain/3/device/vif/0").as_deref(),
+            Some("device/vif/0")
+        );
+        assert_eq!(told(&watch, "/local/domain/4/device/vif/0"), None);
+    }
+
+    #[test]
+    fn special_events_name_the_domain_when_asked() {
+        assert_eq!(
+            watch("@releaseDomain", None)
+                .on_special(Special::Release, 7)
+                .unwrap(),
+            "@releaseDomain"
+        );
+        assert_eq!(
+            watch("@releaseDomain", Some(1))
+                .on_special(Special::Release, 7)
+                .unwrap(),
+            "@releaseDomain/7"
+        );
+        assert_eq!(
+            watch("@releaseDomain/7", None)
+                .on_special(Special::Release, 7)
+                .unwrap(),
+            "@releaseDomain/7"
+        );
+        assert_eq!(
+            watch("@releaseDomain/8", None).on_special(Special::Release, 7),
+            None
+        );
+        assert_eq!(
+            watch("@introduceDomain", None).on_special(Special::Release, 7),
+            None
+        );
+    }
+}
