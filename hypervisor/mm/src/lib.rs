@@ -1,1 +1,28 @@
+//! Memory: frames, the hypervisor's heap and page tables, and each domain's guest-physical space.
+//!
+//! Lock order: a domain's p2m, then the heap, then a zone of the frame allocator. The TLB flush that
+//! a change of a p2m owes is done with none of them held (see [`p2m`]). Nothing here may be called
+//! from an NMI or machine-check handler.
+//!
+//! `unsafe` lives in two modules: `phys` (the bytes of frames) and `heap` (the allocator's trait).
+#![no_std]
 
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod frames;
+pub mod heap;
+pub mod host;
+pub mod layout;
+pub mod memmap;
+pub mod p2m;
+pub mod phys;
+pub mod pt;
+
+pub use frames::{AllocOptions, FrameTable, FrameUse};
+pub use heap::Heap;
+pub use host::{HostBuilder, HostSpace};
+pub use memmap::MemoryMap;
+pub use p2m::{FlushGuest, GuestSpace};
+pub use phys::Phys;

@@ -1,0 +1,150 @@
+//! Allocation: blocks of the hypervisor's own, guests' RAM, and frames that dom0 has by number.
+
+use oxen_types::{DomainId, Mfn};
+
+use super::buddy::{self, MAX_ORDER, Zone};
+use super::entry::{FrameUse, State};
+use super::{FOUR_GIB, FrameTable};
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct AllocOptions {
+    pub zeroed: bool,
+    /// For what 32-bit code or devices must reach.
+    pub below_4g: bool,
+    /// The node to take from if it has something.
+    pub node: Option<u8>,
+}
+
+impl FrameTable {
+    /// A block of 2^order frames for the hypervisor itself, accounted to `owner` in name only.
+    pub fn alloc_own(&self, order: u32, owner: DomainId, options: AllocOptions) -> Option<Mfn> {
+        let at = self.take_block(order, options)?;
+        for mfn in block(at, 1 << order) {
+            self.entry(mfn).set(State::new(FrameUse::Own, owner));
+        }
+        if options.zeroed {
+            self.phys.zero(at, 1 << order);
+        }
+        Some(at)
+    }
+
+    /// Frees frames of the hypervisor's own: parts and joints of blocks too, and boot modules.
+    pub fn free_own(&self, at: Mfn, count: u64) {
+        for mfn in block(at, count) {
+            let entry = self.entry(mfn);
+            let state = entry.state();
+            let ours = state.used() == FrameUse::Own;
+            assert!(
+                ours && entry.change(state, buddy::FREE),
+                "{mfn:?} freed twice"
+            );
+        }
+        self.free_run(at, count);
+    }
+
+    /// Guest RAM: 2^order zeroed frames with one reference each. The caller has charged them.
+    pub(crate) fn alloc_ram(&self, order: u32, owner: DomainId) -> Option<Mfn> {
+        let free: u64 = self.zones().map(Zone::free_frames).sum();
+        if free < self.reserve + (1 << order) {
+            return None;
+        }
+        let at = self.take_block(order, AllocOptions::default())?;
+        self.phys.zero(at, 1 << order);
+        for mfn in block(at, 1 << order) {
+            self.entry(mfn).set(State::counted(owner, true, false));
+        }
+        Some(at)
+    }
+
+    /// One zeroed frame with one reference, not charged as RAM.
+    pub(super) fn alloc_counted(&self, owner: DomainId) -> Option<Mfn> {
+        let at = self.take_block(0, AllocOptions::default())?;
+        self.phys.zero(at, 1);
+        self.entry(at).set(State::counted(owner, false, false));
+        Some(at)
+    }
+
+    /// Sets free RAM frames, and the first MiB's, of a range aside for `owner`, who populates them by
+    /// number. Frames in use are left out. Returns how many there were.
+    pub fn reserve_identity(&self, start: Mfn, count: u64, owner: DomainId) -> u64 {
+        let aside = State::new(FrameUse::SetAside, owner);
+        let low_own = State::new(FrameUse::Own, DomainId::XEN);
+        let take = |mfn: &Mfn| match self.use_of(*mfn) {
+            FrameUse::Free => {
+                let taken = self.zone_of(*mfn).is_some_and(|zone| zone.take(self, *mfn));
+                if taken {
+                    self.entry(*mfn).set(aside);
+                }
+                taken
+            }
+            FrameUse::Own if mfn.raw() < 0x100 => self.entry(*mfn).change(low_own, aside),
+            _ => false,
+        };
+        block(start, count).filter(take).count() as u64
+    }
+
+    /// Takes 2^order set-aside frames by number, with one reference each: all or none. The caller
+    /// has charged them.
+    pub(crate) fn take_identity(&self, at: Mfn, order: u32, owner: DomainId, zeroed: bool) -> bool {
+        let aside = State::new(FrameUse::SetAside, owner);
+        let used = State::counted(owner, true, true);
+        let take = |mfn: &Mfn| {
+            self.get_entry(*mfn)
+                .is_some_and(|entry| entry.change(aside, used))
+        };
+        let taken = block(at, 1 << order).take_while(take).count() as u64;
+        if taken < 1 << order {
+            // Nobody had a chance to take references yet.
+            for mfn in block(at, taken) {
+                self.entry(mfn).set(aside);
+            }
+            return false;
+        }
+        if zeroed {
+            self.phys.zero(at, 1 << order);
+        }
+        true
+    }
+
+    fn zones(&self) -> impl DoubleEndedIterator<Item = &Zone> {
+        self.zones.iter().flatten()
+    }
+
+    fn zone_of(&self, mfn: Mfn) -> Option<&Zone> {
+        self.zones().find(|zone| zone.contains(mfn))
+    }
+
+    fn take_block(&self, order: u32, options: AllocOptions) -> Option<Mfn> {
+        if order > MAX_ORDER {
+            return None;
+        }
+        // High memory first: what devices and 32-bit code need lies below.
+        let fits = |zone: &&Zone| !options.below_4g || zone.end <= FOUR_GIB;
+        let near = |zone: &&Zone| options.node.is_none_or(|node| node == zone.node);
+        let alloc = |zone: &Zone| zone.alloc(self, order);
+        let zones = || self.zones().rev().filter(fits);
+        zones()
+            .filter(near)
+            .find_map(alloc)
+            .or_else(|| zones().filter(|zone| !near(zone)).find_map(alloc))
+    }
+
+    /// Gives frames in the state `Free` to the allocator, in the largest blocks that they form.
+    pub(super) fn free_run(&self, at: Mfn, count: u64) {
+        let (mut at, end) = (at.raw(), at.raw() + count);
+        while at < end {
+            let Some(zone) = self.zone_of(Mfn::new(at)) else {
+                at += 1; // In no zone: the frame stays unused.
+                continue;
+            };
+            let fits = (end.min(zone.end) - at).ilog2();
+            let order = at.trailing_zeros().min(fits).min(MAX_ORDER);
+            zone.free(self, Mfn::new(at), order);
+            at += 1 << order;
+        }
+    }
+}
+
+pub(super) fn block(at: Mfn, count: u64) -> impl Iterator<Item = Mfn> {
+    (at.raw()..at.raw() + count).map(Mfn::new)
+}

@@ -1,0 +1,245 @@
+//! The frame table: what each frame is used for, whose it is and how often it is referenced; and
+//! the allocator of frames on top of it.
+//!
+//! A frame leaves `Counted` only when its last reference goes, so whoever holds a reference may use
+//! the frame's bytes. The caller of the last [`FrameTable::put`] has done the TLB flush that is owed.
+//! RAM is charged to its owner until the frame is really free: a page that a domain released but
+//! that another still maps goes on counting against the domain that got it.
+//!
+//! The table is an array of sections of 32 MiB, of which only those that have RAM exist; 16 bytes
+//! a frame.
+
+mod account;
+mod blocks;
+mod buddy;
+mod entry;
+mod list;
+mod refs;
+#[cfg(test)]
+mod tests;
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use oxen_core::ports::{MemoryStats, PageWords};
+use oxen_types::{DomainId, Mfn, PAGE_SIZE};
+
+use crate::memmap::MemoryMap;
+use crate::phys::Phys;
+pub use blocks::AllocOptions;
+pub use buddy::MAX_ORDER;
+use buddy::Zone;
+pub(crate) use entry::Entry;
+pub use entry::FrameUse;
+use entry::State;
+pub(crate) use list::FrameList;
+
+/// Frames per section, as a power of two.
+const SECTION_SHIFT: u32 = 13;
+const SECTION_FRAMES: usize = 1 << SECTION_SHIFT;
+const SECTION_TABLE_PAGES: u64 = (SECTION_FRAMES * size_of::<Entry>() / PAGE_SIZE) as u64;
+const MAX_ZONES: usize = 16;
+const DOMAINS: usize = DomainId::FIRST_RESERVED.0 as usize;
+const FOUR_GIB: u64 = 1 << 20;
+
+/// The memory of one NUMA node, as frame numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeRange {
+    pub start: Mfn,
+    pub end: Mfn,
+    pub node: u8,
+}
+
+pub struct FrameTable {
+    phys: Phys,
+    /// For each section, the frame where its entries begin; 0 where there is no RAM.
+    sections: &'static [AtomicU32],
+    zones: [Option<Zone>; MAX_ZONES],
+    /// For each domain, the frames that are charged to it.
+    charged: &'static [AtomicU32],
+    total: u64,
+    max_frame: u64,
+    /// Guests may not take the last frames: the hypervisor's own needs come first.
+    reserve: u64,
+    heap_used: AtomicU64,
+}
+
+/// The machine's memory is too small for its own description.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooSmall;
+
+impl FrameTable {
+    /// Builds the table in memory carved off `map`, and gives the allocator what is usable then.
+    /// `nodes` may be empty: one node.
+    pub fn new(phys: Phys, map: &mut MemoryMap, nodes: &[NodeRange]) -> Result<Self, TooSmall> {
+        let end = map.end().raw().min(phys.frames()).min(entry::NIL as u64);
+        let count = end.div_ceil(SECTION_FRAMES as u64) as usize;
+        let mut table = Self {
+            phys,
+            sections: carve_slice(phys, map, count)?,
+            zones: [const { None }; MAX_ZONES],
+            charged: carve_slice(phys, map, DOMAINS)?,
+            total: 0,
+            max_frame: end.saturating_sub(1),
+            reserve: 0,
+            heap_used: AtomicU64::new(0),
+        };
+        let ram = map.ram().clone();
+        for (start, stop) in ram.iter() {
+            let stop = stop.min(end);
+            if start < stop {
+                table.describe(map, start, stop)?;
+                table.total += stop - start;
+            }
+        }
+        table.reserve = (table.total / 64).min(512);
+        table.add_zones(nodes, end);
+        for (start, stop) in map.usable().iter() {
+            table.free_own(Mfn::new(start), stop.min(end).saturating_sub(start));
+        }
+        Ok(table)
+    }
+
+    /// Marks RAM as the hypervisor's own, making the sections that it lies in.
+    fn describe(&self, map: &mut MemoryMap, start: u64, stop: u64) -> Result<(), TooSmall> {
+        for section in start >> SECTION_SHIFT..=(stop - 1) >> SECTION_SHIFT {
+            let base = &self.sections[section as usize];
+            if base.load(Ordering::Relaxed) == 0 {
+                let limit = self.phys.frames().saturating_mul(PAGE_SIZE as u64);
+                let at = map.carve(SECTION_TABLE_PAGES, 1, limit).ok_or(TooSmall)?;
+                self.phys.zero(at, SECTION_TABLE_PAGES);
+                base.store(at.raw() as u32, Ordering::Relaxed);
+            }
+        }
+        for mfn in start..stop {
+            let own = State::new(FrameUse::Own, DomainId::XEN);
+            self.entry(Mfn::new(mfn)).set(own);
+        }
+        Ok(())
+    }
+
+    fn add_zones(&mut self, nodes: &[NodeRange], end: u64) {
+        let one = [NodeRange {
+            start: Mfn::new(0),
+            end: Mfn::new(end),
+            node: 0,
+        }];
+        let nodes = if nodes.is_empty() { &one[..] } else { nodes };
+        let halves = nodes.iter().flat_map(|n| {
+            let (start, end) = (n.start.raw(), n.end.raw());
+            [
+                (start, end.min(FOUR_GIB), n.node),
+                (start.max(FOUR_GIB), end, n.node),
+            ]
+        });
+        let mut slots = self.zones.iter_mut();
+        for (start, end, node) in halves.filter(|(start, end, _)| start < end) {
+            match slots.next() {
+                Some(slot) => *slot = Some(Zone::new(start, end, node)),
+                None => log::warn!("too many memory ranges: node {node} loses frames {start:#x}.."),
+            }
+        }
+    }
+
+    fn get_entry(&self, mfn: Mfn) -> Option<&'static Entry> {
+        let section = usize::try_from(mfn.raw() >> SECTION_SHIFT).ok()?;
+        let base = self.sections.get(section)?.load(Ordering::Relaxed);
+        if base == 0 {
+            return None;
+        }
+        let entries = self
+            .phys
+            .slice::<Entry>(Mfn::new(base as u64), SECTION_FRAMES);
+        Some(&entries[mfn.raw() as usize % SECTION_FRAMES])
+    }
+
+    /// The entry of a frame that has to be RAM.
+    pub(crate) fn entry(&self, mfn: Mfn) -> &'static Entry {
+        match self.get_entry(mfn) {
+            Some(entry) => entry,
+            None => panic!("{mfn:?} is not RAM"),
+        }
+    }
+
+    pub fn phys(&self) -> Phys {
+        self.phys
+    }
+
+    /// What the frame is used for now; `Free` for all free frames.
+    pub fn use_of(&self, mfn: Mfn) -> FrameUse {
+        match self.get_entry(mfn).map(|entry| entry.state().used()) {
+            Some(FrameUse::FreeHead) => FrameUse::Free,
+            Some(used) => used,
+            None => FrameUse::NotRam,
+        }
+    }
+
+    /// One more than the highest frame number that may be RAM.
+    pub fn end(&self) -> Mfn {
+        Mfn::new((self.sections.len() as u64) << SECTION_SHIFT)
+    }
+
+    /// The longest run of frames from `from` on that have one use, and that use: for a memory map of
+    /// what is set aside for dom0, and what is not.
+    pub fn run(&self, from: Mfn) -> (FrameUse, u64) {
+        let used = self.use_of(from);
+        let end = self.end().raw();
+        let mut at = from.raw().saturating_add(1);
+        while at < end && self.use_of(Mfn::new(at)) == used {
+            at += 1;
+        }
+        (used, at - from.raw())
+    }
+
+    fn read_stats(&self) -> MemoryStats {
+        MemoryStats {
+            total_frames: self.total,
+            free_frames: self.zones.iter().flatten().map(Zone::free_frames).sum(),
+            max_frame: self.max_frame,
+            heap_used: self.heap_used.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
+    pub(crate) fn heap_used(&self) -> &AtomicU64 {
+        &self.heap_used
+    }
+
+    /// The contents of a counted frame.
+    fn counted_words(&self, mfn: Mfn) -> &'static PageWords {
+        assert!(
+            self.use_of(mfn) == FrameUse::Counted,
+            "{mfn:?} is not in use"
+        );
+        self.phys.words(mfn)
+    }
+}
+
+/// A machine of `frames` frames, all RAM, for tests.
+#[cfg(test)]
+pub(crate) fn test_table(frames: u64) -> &'static FrameTable {
+    use crate::memmap::{FirmwareKind, FirmwareRange};
+    let ram = FirmwareRange {
+        start: 0,
+        len: frames << 12,
+        kind: FirmwareKind::Ram,
+    };
+    let mut map = MemoryMap::new(core::iter::once(ram));
+    let table = FrameTable::new(Phys::arena(frames), &mut map, &[]).unwrap();
+    alloc::boxed::Box::leak(alloc::boxed::Box::new(table))
+}
+
+/// A zeroed array for good, before there is an allocator.
+fn carve_slice(
+    phys: Phys,
+    map: &mut MemoryMap,
+    len: usize,
+) -> Result<&'static [AtomicU32], TooSmall> {
+    let pages = (len * size_of::<AtomicU32>()).div_ceil(PAGE_SIZE).max(1) as u64;
+    let limit = phys.frames().saturating_mul(PAGE_SIZE as u64);
+    let at = map.carve(pages, 1, limit).ok_or(TooSmall)?;
+    phys.zero(at, pages);
+    Ok(phys.slice(at, len))
+}

@@ -1,0 +1,379 @@
+//! The hypervisor's heap: slabs of powers of two within pages, whole pages for what is larger.
+//!
+//! All of it is taken from the frame allocator and lies in the direct map, so a heap address minus the
+//! direct map's base is its machine address; what is aligned to a page begins a page. A slab's
+//! bookkeeping is kept in the frame table: the list of slabs with room in the links, and its own
+//! state in [`Slab`]. A page goes back when its last object does: first to a small reserve, so
+//! that the count of free frames does not follow each small allocation, and so that the hypervisor
+//! can go on when guests have taken the rest.
+//!
+//! Not for use from NMI or machine-check handlers.
+#![allow(unsafe_code)]
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+use oxen_types::{DomainId, Mfn, PAGE_SIZE};
+use spin::{Mutex, Once};
+
+use crate::frames::{AllocOptions, FrameList, FrameTable};
+
+const SMALLEST_SHIFT: u32 = 4;
+const CLASSES: usize = 8;
+/// What is larger than half a page gets pages of its own.
+const LARGEST_SMALL: usize = 1 << (SMALLEST_SHIFT as usize + CLASSES - 1);
+
+pub struct Heap {
+    frames: Once<&'static FrameTable>,
+    lists: Mutex<Lists>,
+}
+
+struct Lists {
+    /// For each class, the slabs that have room.
+    partial: [FrameList; CLASSES],
+    reserve: FrameList,
+    reserved: u64,
+    reserve_goal: u64,
+}
+
+/// A slab's state, as it is packed into the count field of its frame's entry: the first free object (its
+/// next is in its first word), how many objects are live, and how many were ever handed out.
+#[derive(Clone, Copy)]
+struct Slab {
+    free: u32,
+    live: u32,
+    fresh: u32,
+}
+
+const NO_OBJECT: u32 = 0x3ff;
+
+impl Slab {
+    const EMPTY: Self = Self {
+        free: NO_OBJECT,
+        live: 0,
+        fresh: 0,
+    };
+
+    fn unpack(raw: u32) -> Self {
+        Self {
+            free: raw & 0x3ff,
+            live: raw >> 10 & 0x3ff,
+            fresh: raw >> 20,
+        }
+    }
+    fn pack(self) -> u32 {
+        self.free | self.live << 10 | self.fresh << 20
+    }
+    fn is_full(self, class: usize) -> bool {
+        self.live == objects(class)
+    }
+}
+
+const fn objects(class: usize) -> u32 {
+    PAGE_SIZE as u32 >> (SMALLEST_SHIFT + class as u32)
+}
+
+/// The class that serves a layout, if it is small.
+fn class_of(layout: Layout) -> Option<usize> {
+    let need = layout.size().max(layout.align()).max(1 << SMALLEST_SHIFT);
+    (need <= LARGEST_SMALL).then(|| (need.next_power_of_two().ilog2() - SMALLEST_SHIFT) as usize)
+}
+
+fn pages_of(layout: Layout) -> u64 {
+    layout.size().div_ceil(PAGE_SIZE).max(1) as u64
+}
+
+impl Heap {
+    /// A heap that has nothing to give until [`Heap::init`].
+    pub const fn new() -> Self {
+        let lists = Lists {
+            partial: [const { FrameList::new() }; CLASSES],
+            reserve: FrameList::new(),
+            reserved: 0,
+            reserve_goal: 0,
+        };
+        Self {
+            frames: Once::new(),
+            lists: Mutex::new(lists),
+        }
+    }
+
+    pub fn init(&self, frames: &'static FrameTable) {
+        let mut lists = self.lists.lock();
+        lists.reserve_goal = frames.reserve();
+        while lists.reserved < lists.reserve_goal
+            && let Some(page) = frames.alloc_own(0, DomainId::XEN, AllocOptions::default())
+        {
+            lists.reserve.push(frames, page);
+            lists.reserved += 1;
+        }
+        drop(lists);
+        self.frames.call_once(|| frames);
+    }
+
+    fn allocate(&self, layout: Layout) -> Option<*mut u8> {
+        let frames = *self.frames.get()?;
+        let at = match class_of(layout) {
+            Some(class) => {
+                let (page, object) = self.lists.lock().take(frames, class)?;
+                let offset = (object as usize) << (SMALLEST_SHIFT as usize + class);
+                frames.phys().pointer(page.at(offset))
+            }
+            None => {
+                let count = pages_of(layout);
+                let align = (layout.align() / PAGE_SIZE).max(1) as u64;
+                let order = count.max(align).next_power_of_two().ilog2();
+                let page = frames.alloc_own(order, DomainId::XEN, AllocOptions::default())?;
+                frames.free_own(Mfn::new(page.raw() + count), (1 << order) - count);
+                frames.phys().pointer(page.base())
+            }
+        };
+        frames
+            .heap_used()
+            .fetch_add(layout.size() as u64, Ordering::Relaxed);
+        Some(at)
+    }
+
+    fn release(&self, at: *mut u8, layout: Layout) {
+        let Some(frames) = self.frames.get().copied() else {
+            return;
+        };
+        let at = frames.phys().maddr(at);
+        match class_of(layout) {
+            Some(class) => {
+                let object = at.page_offset() >> (SMALLEST_SHIFT as usize + class);
+                self.lists
+                    .lock()
+                    .give(frames, class, at.frame(), object as u32);
+            }
+            None => frames.free_own(at.frame(), pages_of(layout)),
+        }
+        frames
+            .heap_used()
+            .fetch_sub(layout.size() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Default for Heap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lists {
+    fn take(&mut self, frames: &FrameTable, class: usize) -> Option<(Mfn, u32)> {
+        let page = match self.partial[class].first() {
+            Some(page) => page,
+            None => self.new_slab(frames, class)?,
+        };
+        let mut slab = Slab::unpack(frames.entry(page).note());
+        let object = if slab.free == NO_OBJECT {
+            slab.fresh += 1;
+            slab.fresh - 1
+        } else {
+            let object = slab.free;
+            slab.free = link(frames, class, page, object).load(Ordering::Relaxed);
+            object
+        };
+        slab.live += 1;
+        frames.entry(page).set_note(slab.pack());
+        if slab.is_full(class) {
+            self.partial[class].remove(frames, page);
+        }
+        Some((page, object))
+    }
+
+    fn give(&mut self, frames: &FrameTable, class: usize, page: Mfn, object: u32) {
+        let mut slab = Slab::unpack(frames.entry(page).note());
+        assert!(
+            slab.live > 0 && object < slab.fresh,
+            "freed to the heap what it does not hold"
+        );
+        let was_full = slab.is_full(class);
+        link(frames, class, page, object).store(slab.free, Ordering::Relaxed);
+        slab.free = object;
+        slab.live -= 1;
+        frames.entry(page).set_note(slab.pack());
+        if slab.live == 0 {
+            if !was_full {
+                self.partial[class].remove(frames, page);
+            }
+            self.drop_slab(frames, page);
+        } else if was_full {
+            self.partial[class].push(frames, page);
+        }
+    }
+
+    fn new_slab(&mut self, frames: &FrameTable, class: usize) -> Option<Mfn> {
+        let page = match self.reserve.pop(frames) {
+            Some(page) => {
+                self.reserved -= 1;
+                page
+            }
+            None => frames.alloc_own(0, DomainId::XEN, AllocOptions::default())?,
+        };
+        frames.entry(page).set_note(Slab::EMPTY.pack());
+        self.partial[class].push(frames, page);
+        Some(page)
+    }
+
+    fn drop_slab(&mut self, frames: &FrameTable, page: Mfn) {
+        if self.reserved < self.reserve_goal {
+            self.reserve.push(frames, page);
+            self.reserved += 1;
+        } else {
+            frames.free_own(page, 1);
+        }
+    }
+}
+
+/// The first word of a free object: the number of the next one.
+fn link(
+    frames: &FrameTable,
+    class: usize,
+    page: Mfn,
+    object: u32,
+) -> &'static core::sync::atomic::AtomicU32 {
+    let word = (object as usize) << (SMALLEST_SHIFT as usize + class - 2);
+    &frames.phys().words(page)[word]
+}
+
+// SAFETY: `take` hands out each object, and the frame allocator each page, once until it is given back; class
+// sizes are powers of two of at least the layout's alignment within aligned pages, and blocks of
+// pages are aligned to their size.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.allocate(layout).unwrap_or(ptr::null_mut())
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        self.release(at, layout);
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller vouches that the size, rounded up to the alignment, does not overflow.
+        let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        let stays = match (class_of(layout), class_of(new)) {
+            (None, None) => pages_of(layout) == pages_of(new),
+            (old, new) => old == new,
+        };
+        let used = self.frames.get().map(|frames| frames.heap_used());
+        if let (true, Some(used)) = (stays, used) {
+            used.fetch_add(new_size as u64, Ordering::Relaxed);
+            used.fetch_sub(layout.size() as u64, Ordering::Relaxed);
+            return at;
+        }
+        let Some(to) = self.allocate(new) else {
+            return ptr::null_mut();
+        };
+        // SAFETY: two live allocations of at least this size, which are not the same.
+        unsafe { ptr::copy_nonoverlapping(at, to, layout.size().min(new_size)) };
+        self.release(at, layout);
+        to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::test_table;
+    use alloc::vec::Vec;
+    use oxen_core::ports::FrameSource;
+    use proptest::prelude::*;
+
+    fn heap(frames: &'static FrameTable) -> Heap {
+        let heap = Heap::new();
+        heap.init(frames);
+        heap
+    }
+
+    #[test]
+    fn before_init_there_is_nothing() {
+        assert!(Heap::new().allocate(Layout::new::<u64>()).is_none());
+    }
+
+    #[test]
+    fn pages_are_aligned_and_in_the_direct_map() {
+        let frames = test_table(1024);
+        let heap = heap(frames);
+        for (size, align) in [(4096, 4096), (12288, 4096), (1, 8192), (3000, 64)] {
+            let at = heap
+                .allocate(Layout::from_size_align(size, align).unwrap())
+                .unwrap();
+            let maddr = frames.phys().maddr(at);
+            assert_eq!(maddr.raw() % align.max(4096) as u64, 0);
+            assert_eq!(frames.phys().pointer(maddr), at);
+        }
+    }
+
+    #[test]
+    fn exhaustion_gives_null_and_all_comes_back() {
+        let frames = test_table(1024);
+        let heap = heap(frames);
+        let before = frames.stats();
+        for size in [16, 100, 2048, 5000] {
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            let mut held = Vec::new();
+            while let Some(at) = heap.allocate(layout) {
+                held.push(at);
+            }
+            assert_eq!(frames.stats().heap_used, (held.len() * size) as u64);
+            assert!(frames.stats().free_frames < 2 && held.len() > 100);
+            for at in held {
+                heap.release(at, layout);
+            }
+            assert_eq!(frames.stats(), before);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// Live objects do not overlap, keep their contents through realloc, and leave nothing behind.
+        #[test]
+        fn objects_keep_their_contents(
+            ops in prop::collection::vec((0..3u8, 1usize..9000, 0u32..8, any::<prop::sample::Index>()), 1..300)
+        ) {
+            let frames = test_table(2048);
+            let heap = heap(frames);
+            let before = frames.stats();
+            let mut live: Vec<(*mut u8, Layout, u8)> = Vec::new();
+            let holds = |at: *mut u8, len: usize, mark: u8| {
+                // SAFETY: a live object of at least `len` bytes.
+                unsafe { core::slice::from_raw_parts(at, len) }.iter().all(|&b| b == mark)
+            };
+            for (step, (op, size, align, pick)) in ops.into_iter().enumerate() {
+                let mark = step as u8;
+                // SAFETY: layouts are those that the objects were allocated with.
+                unsafe {
+                    if op == 0 || live.is_empty() {
+                        let layout = Layout::from_size_align(size, 1 << align).unwrap();
+                        let at = heap.alloc(layout);
+                        prop_assert!(!at.is_null() && at.addr().is_multiple_of(layout.align()));
+                        at.write_bytes(mark, size);
+                        live.push((at, layout, mark));
+                        continue;
+                    }
+                    let n = pick.index(live.len());
+                    let (at, layout, old) = live.swap_remove(n);
+                    prop_assert!(holds(at, layout.size(), old));
+                    if op == 1 {
+                        heap.dealloc(at, layout);
+                    } else {
+                        let to = heap.realloc(at, layout, size);
+                        prop_assert!(holds(to, size.min(layout.size()), old));
+                        to.write_bytes(mark, size);
+                        live.push((to, Layout::from_size_align(size, layout.align()).unwrap(), mark));
+                    }
+                }
+            }
+            let used: usize = live.iter().map(|(_, layout, _)| layout.size()).sum();
+            prop_assert_eq!(frames.stats().heap_used, used as u64);
+            for (at, layout, mark) in live {
+                prop_assert!(holds(at, layout.size(), mark));
+                heap.release(at, layout);
+            }
+            prop_assert_eq!(frames.stats(), before);
+        }
+    }
+}

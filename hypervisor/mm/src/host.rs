@@ -1,0 +1,354 @@
+//! The hypervisor's own address space (see [`layout`]): the image with W^X, RAM in the direct map,
+//! devices on request, stacks between guard pages. Nothing is mapped below [`layout::START`].
+//!
+//! Entries are only ever added after the switch, so no TLB flush is owed. The image's code and
+//! constants are read-only in the direct map too.
+
+use oxen_types::{DomainId, Maddr, Mfn, PAGE_SIZE, Vaddr};
+use spin::Mutex;
+
+use crate::frames::{AllocOptions, FrameTable};
+use crate::layout;
+use crate::memmap::{BootPool, MemoryMap};
+use crate::phys::{Phys, Table};
+use crate::pt::{Attrs, Host, Leaf, MapError, PageTable, TableAccess, TablePool, Walk};
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+const DATA: Attrs = Attrs {
+    write: true,
+    exec: false,
+    cached: true,
+    tag: 0,
+};
+const CODE: Attrs = Attrs {
+    write: false,
+    exec: true,
+    cached: true,
+    tag: 0,
+};
+const CONSTANT: Attrs = Attrs {
+    write: false,
+    exec: false,
+    cached: true,
+    tag: 0,
+};
+const DEVICE: Attrs = Attrs {
+    write: true,
+    exec: false,
+    cached: false,
+    tag: 0,
+};
+const START_UP: Attrs = Attrs {
+    write: true,
+    exec: true,
+    cached: true,
+    tag: 0,
+};
+
+/// What a part of the image may be used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rights {
+    Execute,
+    Read,
+    ReadWrite,
+}
+
+/// A part of the image; all three numbers are multiples of the page size.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    pub vaddr: Vaddr,
+    pub maddr: Maddr,
+    pub len: u64,
+    pub rights: Rights,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostError {
+    NoMemory,
+    /// Ranges that overlap, or that the layout has no room for.
+    BadRange,
+}
+
+impl From<MapError> for HostError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::NoMemory => Self::NoMemory,
+            MapError::Occupied => Self::BadRange,
+        }
+    }
+}
+
+fn page_of(vaddr: u64) -> u64 {
+    vaddr >> 12 & ((1 << 36) - 1)
+}
+
+/// The tables while only boot memory can be had for them.
+pub struct HostBuilder {
+    tables: PageTable<Host>,
+    max_level: u32,
+}
+
+impl HostBuilder {
+    /// Maps the image and all RAM, through the bootstrap direct map (`phys`). `gib_pages`: the CPU
+    /// has 1 GiB pages.
+    pub fn new(
+        phys: Phys,
+        map: &mut MemoryMap,
+        image: &[Section],
+        gib_pages: bool,
+    ) -> Result<Self, HostError> {
+        let ram = map.ram().clone();
+        let pool = &mut BootPool { map, phys };
+        let builder = Self {
+            tables: PageTable::new(pool).ok_or(HostError::NoMemory)?,
+            max_level: if gib_pages { 3 } else { 2 },
+        };
+        for section in image {
+            builder.map_section(pool, section)?;
+        }
+        for (start, end) in ram.iter() {
+            builder.map_ram(pool, image, start, end)?;
+        }
+        Ok(builder)
+    }
+
+    /// For CR3. Needs EFER.NXE.
+    pub fn root(&self) -> Maddr {
+        self.tables.root()
+    }
+
+    fn map_section(&self, pool: &mut BootPool, section: &Section) -> Result<(), HostError> {
+        let attrs = match section.rights {
+            Rights::Execute => CODE,
+            Rights::Read => CONSTANT,
+            Rights::ReadWrite => DATA,
+        };
+        let (start, len) = (section.vaddr.raw(), section.len);
+        let end = start.checked_add(len).ok_or(HostError::BadRange)?;
+        let aligned = (start | len | section.maddr.raw()).is_multiple_of(PAGE);
+        if !aligned || start < layout::IMAGE || end > layout::IMAGE_END {
+            return Err(HostError::BadRange);
+        }
+        let (page, mfn) = (page_of(start), section.maddr.frame());
+        Ok(self
+            .tables
+            .map_range(pool, page, mfn, len / PAGE, attrs, 2)?)
+    }
+
+    /// Maps a range of RAM, cut where a section of the image begins or ends.
+    fn map_ram(
+        &self,
+        pool: &mut BootPool,
+        image: &[Section],
+        start: u64,
+        end: u64,
+    ) -> Result<(), HostError> {
+        let mut at = start;
+        while at < end {
+            let bounds = image.iter().flat_map(|s| {
+                let first = s.maddr.frame().raw();
+                [first, first + s.len / PAGE]
+            });
+            let stop = bounds.filter(|&b| b > at).fold(end, u64::min);
+            let inside = |s: &&Section| {
+                let first = s.maddr.frame().raw();
+                (first..first + s.len / PAGE).contains(&at)
+            };
+            let attrs = match image.iter().find(inside).map(|s| s.rights) {
+                Some(Rights::Execute | Rights::Read) => CONSTANT,
+                Some(Rights::ReadWrite) | None => DATA,
+            };
+            let page = page_of(layout::DIRECT_MAP) + at;
+            self.tables
+                .map_range(pool, page, Mfn::new(at), stop - at, attrs, self.max_level)?;
+            at = stop;
+        }
+        Ok(())
+    }
+}
+
+/// The hypervisor's address space, once there is a frame table.
+pub struct HostSpace {
+    frames: &'static FrameTable,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    tables: PageTable<Host>,
+    next_stack: u64,
+}
+
+/// A stack that is mapped, with the page below it and the one above it absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stack {
+    pub bottom: Vaddr,
+    /// The first address above: where the stack pointer starts.
+    pub top: Vaddr,
+}
+
+/// Table pages once there is a frame table.
+struct OwnPool(&'static FrameTable);
+
+impl TableAccess for OwnPool {
+    fn table(&self, mfn: Mfn) -> &'static Table {
+        self.0.phys().table(mfn)
+    }
+}
+
+impl TablePool for OwnPool {
+    fn alloc(&mut self) -> Option<Mfn> {
+        // CR3 of a CPU that starts is loaded in 32-bit mode.
+        let options = AllocOptions {
+            zeroed: true,
+            below_4g: true,
+            node: None,
+        };
+        self.0.alloc_own(0, DomainId::XEN, options)
+    }
+    fn free(&mut self, table: Mfn) {
+        self.0.free_own(table, 1);
+    }
+}
+
+impl HostSpace {
+    pub fn new(builder: HostBuilder, frames: &'static FrameTable) -> Self {
+        let inner = Inner {
+            tables: builder.tables,
+            next_stack: layout::STACKS,
+        };
+        Self {
+            frames,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    pub fn root(&self) -> Maddr {
+        self.inner.lock().tables.root()
+    }
+
+    /// Maps device registers, uncached, at their place in the direct map; again is no error.
+    pub fn map_device(&self, at: Maddr, len: u64) -> Result<Vaddr, HostError> {
+        self.map_direct(at, len, DEVICE)
+    }
+
+    /// Maps firmware tables (ACPI, SMBIOS), read-only and cached, at their place in the direct map. What
+    /// is RAM is mapped already, and stays as it is.
+    pub fn map_firmware(&self, at: Maddr, len: u64) -> Result<Vaddr, HostError> {
+        self.map_direct(at, len, CONSTANT)
+    }
+
+    fn map_direct(&self, at: Maddr, len: u64, attrs: Attrs) -> Result<Vaddr, HostError> {
+        let last = at
+            .raw()
+            .checked_add(len.max(1) - 1)
+            .ok_or(HostError::BadRange)?;
+        if last >= layout::DIRECT_MAP_LEN {
+            return Err(HostError::BadRange);
+        }
+        let inner = self.inner.lock();
+        let pool = &mut OwnPool(self.frames);
+        for mfn in at.raw() / PAGE..=last / PAGE {
+            let page = page_of(layout::DIRECT_MAP) + mfn;
+            match inner.tables.walk(pool, page) {
+                Walk::Absent { .. } => inner.tables.map(pool, page, Mfn::new(mfn), 1, attrs)?,
+                // RAM is not a device's; other than that, what is there will do.
+                Walk::Leaf(Leaf { attrs: old, .. }) if !attrs.cached && old.cached => {
+                    return Err(HostError::BadRange);
+                }
+                Walk::Leaf(_) => {}
+            }
+        }
+        Ok(Vaddr::new(layout::DIRECT_MAP + at.raw()))
+    }
+
+    /// A zeroed stack for good. Its frames are not contiguous: nothing on it is for devices.
+    pub fn alloc_stack(&self, pages: u64) -> Result<Stack, HostError> {
+        let mut inner = self.inner.lock();
+        let bottom = inner.next_stack + PAGE;
+        let top = bottom + pages * PAGE;
+        if top + PAGE > layout::STACKS_END {
+            return Err(HostError::NoMemory);
+        }
+        // Also after an error: a half-made stack's addresses are not used again.
+        inner.next_stack = top;
+        let zeroed = AllocOptions {
+            zeroed: true,
+            ..AllocOptions::default()
+        };
+        for n in 0..pages {
+            let mfn = self
+                .frames
+                .alloc_own(0, DomainId::XEN, zeroed)
+                .ok_or(HostError::NoMemory)?;
+            let page = page_of(bottom) + n;
+            inner
+                .tables
+                .map(&mut OwnPool(self.frames), page, mfn, 1, DATA)?;
+        }
+        Ok(Stack {
+            bottom: Vaddr::new(bottom),
+            top: Vaddr::new(top),
+        })
+    }
+
+    /// What a linear address of ours leads to.
+    pub fn translate(&self, at: Vaddr) -> Option<Leaf> {
+        match self
+            .inner
+            .lock()
+            .tables
+            .walk(&self.frames.phys(), page_of(at.raw()))
+        {
+            Walk::Leaf(leaf) => Some(leaf),
+            Walk::Absent { .. } => None,
+        }
+    }
+
+    /// A second root below 4 GiB for CPUs that start: all of ours as it is now, and the start-up code's
+    /// page at its own address, writable and executable. Only for the time until the CPU has switched.
+    pub fn start_up_root(&self, page: Mfn) -> Result<StartUpRoot, HostError> {
+        let inner = self.inner.lock();
+        let pool = &mut OwnPool(self.frames);
+        let tables = PageTable::<Host>::new(pool).ok_or(HostError::NoMemory)?;
+        tables.map(pool, page.raw(), page, 1, START_UP)?;
+        let (from, to) = (
+            pool.table(inner.tables.root().frame()),
+            pool.table(tables.root().frame()),
+        );
+        for (from, to) in from.iter().zip(to).skip(256) {
+            to.store(
+                from.load(core::sync::atomic::Ordering::Acquire),
+                core::sync::atomic::Ordering::Release,
+            );
+        }
+        Ok(StartUpRoot {
+            tables,
+            frames: self.frames,
+            page,
+        })
+    }
+}
+
+/// See [`HostSpace::start_up_root`]. Freed when dropped: no CPU may be using it any more.
+pub struct StartUpRoot {
+    tables: PageTable<Host>,
+    frames: &'static FrameTable,
+    page: Mfn,
+}
+
+impl StartUpRoot {
+    pub fn root(&self) -> Maddr {
+        self.tables.root()
+    }
+}
+
+impl Drop for StartUpRoot {
+    fn drop(&mut self) {
+        let pool = &mut OwnPool(self.frames);
+        // Only the identity half is this root's own; unmapping one whole page cannot fail.
+        let _ = self.tables.unmap(pool, self.page.raw(), 1);
+        pool.free(self.tables.root().frame());
+    }
+}
+

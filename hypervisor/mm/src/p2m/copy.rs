@@ -1,0 +1,63 @@
+//! Copies between the hypervisor and guest-physical memory, page by page.
+
+use oxen_core::ports::MapKind;
+use oxen_types::{Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
+
+use super::GuestSpace;
+use super::kind::kind_of;
+use crate::phys::Phys;
+use crate::pt::Format;
+
+impl<F: Format> GuestSpace<F> {
+    pub(super) fn copy_out(&self, from: Gaddr, into: &mut [u8]) -> Result<()> {
+        self.check_bytes(from, into.len())?;
+        let mut at = from;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let offset = at.page_offset();
+            let (part, later) = rest.split_at_mut(rest.len().min(PAGE_SIZE - offset));
+            self.with_frame(at.frame(), false, |phys, mfn| phys.read(mfn, offset, part))?;
+            at = next_page(at);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    pub(super) fn copy_in(&self, to: Gaddr, from: &[u8]) -> Result<()> {
+        self.check_bytes(to, from.len())?;
+        let mut at = to;
+        let mut rest = from;
+        while !rest.is_empty() {
+            let offset = at.page_offset();
+            let (part, later) = rest.split_at(rest.len().min(PAGE_SIZE - offset));
+            self.with_frame(at.frame(), true, |phys, mfn| phys.write(mfn, offset, part))?;
+            at = next_page(at);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn check_bytes(&self, at: Gaddr, len: usize) -> Result<()> {
+        match at.checked_add(len as u64) {
+            Some(end) if end.raw().div_ceil(PAGE_SIZE as u64) <= self.gfn_end => Ok(()),
+            _ => Err(Errno::Fault),
+        }
+    }
+
+    /// Uses the frame at `gfn` while the read lock keeps it there.
+    fn with_frame(&self, gfn: Gfn, write: bool, copy: impl FnOnce(Phys, Mfn)) -> Result<()> {
+        self.look(|inner| {
+            let leaf = self.leaf_in(inner, gfn).ok_or(Errno::Fault)?;
+            if kind_of(leaf.attrs) == MapKind::Mmio || (write && !leaf.attrs.write) {
+                return Err(Errno::Fault);
+            }
+            copy(self.frames.phys(), leaf.mfn);
+            Ok(())
+        })
+    }
+}
+
+/// The start of the page after; only used for ranges that were checked.
+fn next_page(at: Gaddr) -> Gaddr {
+    Gfn::new(at.frame().raw() + 1).base()
+}

@@ -1,0 +1,102 @@
+//! What a change of the p2m took away: to be given back after the lock is dropped and the guest's
+//! translations are flushed, never before.
+
+use oxen_core::ports::MapKind;
+use oxen_types::{DomainId, Mfn};
+
+use super::FlushGuest;
+use super::kind::kind_of;
+use crate::frames::{AllocOptions, FrameList, FrameTable};
+use crate::phys::Table;
+use crate::pt::{Leaf, TableAccess, TablePool, pages_at};
+
+/// Leaves per batch.
+pub(super) const BATCH: usize = 64;
+
+#[must_use]
+pub(super) struct Gather {
+    frames: &'static FrameTable,
+    /// Runs of frames, one reference each to drop.
+    runs: [(Mfn, u64); BATCH],
+    len: usize,
+    tables: FrameList,
+    flush: bool,
+}
+
+impl Gather {
+    pub(super) fn new(frames: &'static FrameTable) -> Self {
+        Self {
+            frames,
+            runs: [(Mfn::new(0), 0); BATCH],
+            len: 0,
+            tables: FrameList::new(),
+            flush: false,
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len == BATCH
+    }
+
+    /// Notes a leaf that was taken away, with the reference that it held.
+    pub(super) fn leaf(&mut self, leaf: Leaf) {
+        self.flush = true;
+        if kind_of(leaf.attrs) != MapKind::Mmio {
+            self.runs[self.len] = (leaf.mfn, pages_at(leaf.level));
+            self.len += 1;
+        }
+    }
+
+    /// Notes a change of an entry whose frame stays in use.
+    pub(super) fn changed(&mut self) {
+        self.flush = true;
+    }
+
+    /// With the p2m's lock dropped: flushes if anything was taken away, then drops the references.
+    pub(super) fn finish(mut self, flush: &dyn FlushGuest) {
+        if self.flush || self.tables.first().is_some() {
+            flush.flush();
+        }
+        for (mfn, count) in &self.runs[..self.len] {
+            self.frames.put_run(*mfn, *count);
+        }
+        while let Some(table) = self.tables.pop(self.frames) {
+            self.frames.free_own(table, 1);
+        }
+    }
+}
+
+/// Table pages of one domain, limited in number: a guest chooses how thinly its pages are spread.
+pub(super) struct DomainPool<'a> {
+    pub(super) frames: &'static FrameTable,
+    pub(super) owner: DomainId,
+    pub(super) count: &'a mut u64,
+    pub(super) limit: u64,
+    pub(super) dead: &'a mut Gather,
+}
+
+impl TableAccess for DomainPool<'_> {
+    fn table(&self, mfn: Mfn) -> &'static Table {
+        self.frames.phys().table(mfn)
+    }
+}
+
+impl TablePool for DomainPool<'_> {
+    fn alloc(&mut self) -> Option<Mfn> {
+        if *self.count >= self.limit {
+            return None;
+        }
+        let zeroed = AllocOptions {
+            zeroed: true,
+            ..AllocOptions::default()
+        };
+        let table = self.frames.alloc_own(0, self.owner, zeroed)?;
+        *self.count += 1;
+        Some(table)
+    }
+
+    fn free(&mut self, table: Mfn) {
+        *self.count -= 1;
+        self.dead.tables.push(self.frames, table);
+    }
+}

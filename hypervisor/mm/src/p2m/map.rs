@@ -1,0 +1,89 @@
+//! Frames that are not populated RAM: shared, foreign and granted pages.
+
+use oxen_core::ports::{MapKind, PageRef};
+use oxen_types::{Errno, Gfn, Mfn, Result};
+
+use super::GuestSpace;
+use super::gather::Gather;
+use super::kind::{attrs_of, kind_of};
+use crate::frames::FrameTable;
+use crate::pt::{Format, Walk};
+
+/// May a page be put in the place of what is there?
+pub(super) fn check_replaceable(there: Walk) -> Result<()> {
+    match there {
+        Walk::Leaf(leaf) => match kind_of(leaf.attrs) {
+            MapKind::Grant { .. } | MapKind::Mmio => Err(Errno::Busy),
+            MapKind::Ram | MapKind::Xen | MapKind::Foreign => Ok(()),
+        },
+        Walk::Absent { .. } => Ok(()),
+    }
+}
+
+impl<F: Format> GuestSpace<F> {
+    pub(super) fn page_at(&self, gfn: Gfn, own_ram: bool) -> Result<PageRef> {
+        self.check(gfn, 1)?;
+        self.look(|inner| {
+            let leaf = self.leaf_in(inner, gfn).ok_or(Errno::Inval)?;
+            match kind_of(leaf.attrs) {
+                MapKind::Ram => {}
+                MapKind::Mmio => return Err(Errno::Inval),
+                _ if own_ram => return Err(Errno::Inval),
+                _ => {}
+            }
+            // The entry's reference keeps the frame counted while we hold the lock.
+            PageRef::take(self.frames, leaf.mfn).ok_or(Errno::Busy)
+        })
+    }
+
+    pub(super) fn map_page(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
+        self.check(gfn, 1)?;
+        let mfn = page.mfn();
+        match kind {
+            MapKind::Mmio => return Err(Errno::Inval),
+            MapKind::Ram if !self.frames.is_ram_of(mfn, self.owner) => return Err(Errno::Inval),
+            _ => {}
+        }
+        let mut gather = Gather::new(self.frames);
+        let mapped = self.change(&mut gather, |tables, pool| {
+            check_replaceable(tables.walk(pool, gfn.raw()))?;
+            let old = tables.replace(pool, gfn.raw(), mfn, attrs_of(kind));
+            if let Some(old) = old.map_err(|_| Errno::NoMem)? {
+                pool.dead.leaf(old);
+            }
+            Ok(())
+        });
+        if mapped.is_ok() {
+            page.into_mfn(); // The entry holds the reference now.
+        }
+        self.finish(gather);
+        mapped
+    }
+
+    pub(super) fn unmap_page(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
+        self.check(gfn, 1)?;
+        if kind == MapKind::Mmio {
+            return Err(Errno::Inval);
+        }
+        let mut gather = Gather::new(self.frames);
+        let unmapped = self.change(&mut gather, |tables, pool| {
+            match tables.walk(pool, gfn.raw()) {
+                Walk::Leaf(leaf) if leaf.mfn == mfn && kind_of(leaf.attrs) == kind => {}
+                _ => return Err(Errno::NoEnt),
+            }
+            let old = tables.unmap(pool, gfn.raw(), 1).map_err(|_| Errno::NoMem)?;
+            if let Some(old) = old {
+                pool.dead.leaf(old);
+            }
+            Ok(())
+        });
+        self.finish(gather);
+        unmapped
+    }
+}
+
+/// Is the whole range outside of RAM?
+pub(super) fn is_device_range(frames: &FrameTable, mfn: Mfn, count: u64) -> bool {
+    let end = mfn.raw().saturating_add(count).min(frames.end().raw());
+    (mfn.raw()..end).all(|n| frames.use_of(Mfn::new(n)) == crate::FrameUse::NotRam)
+}

@@ -1,0 +1,229 @@
+//! A domain's guest-physical address space: its p2m in the hardware's own format.
+//!
+//! - The tables are the only truth; a lookup walks them under the read lock. Copies in and out of the guest
+//!   hold the read lock, so no page can vanish under them, and count no references.
+//! - Each entry but those of device memory holds one reference to each of its frames.
+//! - An operation takes entries away under the write lock, drops the lock, flushes the guest's
+//!   translations, and only then drops the references and frees tables ([`gather`]). Where it only
+//!   adds entries it does not flush: neither NPT nor EPT caches what is absent.
+//! - A domain with identity memory gets the frames that were set aside for it: gfn = mfn.
+
+mod copy;
+mod gather;
+mod kind;
+mod map;
+mod mmio;
+mod port;
+mod ram;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use oxen_core::ports::MapKind;
+use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result};
+use spin::RwLock;
+
+use crate::frames::FrameTable;
+use crate::pt::{Format, Leaf, PageTable, Walk};
+use gather::{DomainPool, Gather};
+use kind::kind_of;
+
+/// Makes a guest's cached translations go away.
+pub trait FlushGuest: Send + Sync {
+    /// When it returns, no CPU uses translations of the guest that were cached before the call. Called
+    /// with none of this crate's locks held. Other CPUs may be waiting for such a lock with interrupts
+    /// off, so it must not wait for CPUs that are not running the guest just now.
+    fn flush(&self);
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct SpaceConfig {
+    pub owner: DomainId,
+    /// gfn = mfn, from what was set aside by [`FrameTable::reserve_identity`].
+    pub identity: bool,
+    /// Width of guest-physical addresses, at most 48.
+    pub address_bits: u32,
+    pub max_frames: u64,
+}
+
+pub struct GuestSpace<F: Format> {
+    frames: &'static FrameTable,
+    owner: DomainId,
+    identity: bool,
+    /// gfns lie below it.
+    gfn_end: u64,
+    max_frames: AtomicU64,
+    max_gfn: AtomicU64,
+    flush: Box<dyn FlushGuest>,
+    /// `None` only while it is dropped.
+    inner: RwLock<Option<Inner<F>>>,
+}
+
+struct Inner<F> {
+    tables: PageTable<F>,
+    table_pages: u64,
+}
+
+/// What a nested page fault is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// The access is allowed by now: let the guest try again.
+    Spurious,
+    /// Nothing is mapped there: the place for emulated devices.
+    Absent,
+    /// A write to what is read-only for the domain, or an instruction fetched from what is no RAM.
+    Forbidden(MapKind),
+    /// Beyond the width of guest-physical addresses.
+    OutOfRange,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Read,
+    Write,
+    Execute,
+}
+
+impl<F: Format> GuestSpace<F> {
+    /// An empty space; `None` if there is no memory for its root.
+    pub fn new(
+        frames: &'static FrameTable,
+        config: SpaceConfig,
+        flush: Box<dyn FlushGuest>,
+    ) -> Option<Self> {
+        let mut table_pages = 0;
+        let mut dead = Gather::new(frames);
+        let mut pool = DomainPool {
+            frames,
+            owner: config.owner,
+            count: &mut table_pages,
+            limit: 1,
+            dead: &mut dead,
+        };
+        let tables = PageTable::new(&mut pool)?;
+        Some(Self {
+            frames,
+            owner: config.owner,
+            identity: config.identity,
+            gfn_end: 1 << (config.address_bits.clamp(32, 48) - PAGE_SHIFT),
+            max_frames: AtomicU64::new(config.max_frames),
+            max_gfn: AtomicU64::new(0),
+            flush,
+            inner: RwLock::new(Some(Inner {
+                tables,
+                table_pages,
+            })),
+        })
+    }
+
+    /// The root table, for the vcpus' nested CR3 or EPT pointer.
+    pub fn root(&self) -> Maddr {
+        self.look(|inner| inner.tables.root())
+    }
+
+    /// Pages that the tables take up now.
+    pub fn table_pages(&self) -> u64 {
+        self.look(|inner| inner.table_pages)
+    }
+
+    /// Why an access to guest-physical memory faulted.
+    pub fn fault(&self, at: Gaddr, access: Access) -> FaultKind {
+        let gfn = at.frame();
+        if gfn.raw() >= self.gfn_end {
+            return FaultKind::OutOfRange;
+        }
+        let Some(leaf) = self.leaf(gfn) else {
+            return FaultKind::Absent;
+        };
+        let allowed = match access {
+            Access::Read => true,
+            Access::Write => leaf.attrs.write,
+            Access::Execute => leaf.attrs.exec,
+        };
+        match allowed {
+            true => FaultKind::Spurious,
+            false => FaultKind::Forbidden(kind_of(leaf.attrs)),
+        }
+    }
+
+    fn leaf(&self, gfn: Gfn) -> Option<Leaf> {
+        if gfn.raw() >= self.gfn_end {
+            return None;
+        }
+        self.look(|inner| self.leaf_in(inner, gfn))
+    }
+
+    fn leaf_in(&self, inner: &Inner<F>, gfn: Gfn) -> Option<Leaf> {
+        match inner.tables.walk(&self.frames.phys(), gfn.raw()) {
+            Walk::Leaf(leaf) => Some(leaf),
+            Walk::Absent { .. } => None,
+        }
+    }
+
+    /// Checks a range of gfns that came from a guest.
+    fn check(&self, gfn: Gfn, count: u64) -> Result<()> {
+        match gfn.raw().checked_add(count) {
+            Some(end) if end <= self.gfn_end => Ok(()),
+            _ => Err(Errno::Inval),
+        }
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Inner<F>) -> T) -> T {
+        match &*self.inner.read() {
+            Some(inner) => look(inner),
+            None => unreachable!("a p2m used while it is dropped"),
+        }
+    }
+
+    /// Runs one step of a change under the write lock. What it takes away goes into `gather`.
+    fn change<T>(
+        &self,
+        gather: &mut Gather,
+        step: impl FnOnce(&PageTable<F>, &mut DomainPool) -> T,
+    ) -> T {
+        let mut guard = self.inner.write();
+        let Some(inner) = &mut *guard else {
+            unreachable!("a p2m used while it is dropped");
+        };
+        let mut pool = DomainPool {
+            frames: self.frames,
+            owner: self.owner,
+            count: &mut inner.table_pages,
+            limit: self.table_limit(),
+            dead: gather,
+        };
+        step(&inner.tables, &mut pool)
+    }
+
+    /// Two pages for each MiB that the domain may hold, and some; dom0 maps others' pages and all devices.
+    fn table_limit(&self) -> u64 {
+        match self.identity {
+            true => u64::MAX,
+            false => 1024 + self.max_frames.load(Ordering::Relaxed) / 128,
+        }
+    }
+
+    fn finish(&self, gather: Gather) {
+        gather.finish(&*self.flush);
+    }
+}
+
+impl<F: Format> Drop for GuestSpace<F> {
+    fn drop(&mut self) {
+        while !self.drain(usize::MAX) {}
+        let mut gather = Gather::new(self.frames);
+        if let Some(mut inner) = self.inner.get_mut().take() {
+            let mut pool = DomainPool {
+                frames: self.frames,
+                owner: self.owner,
+                count: &mut inner.table_pages,
+                limit: 0,
+                dead: &mut gather,
+            };
+            inner.tables.free_root(&mut pool);
+        }
+        gather.finish(&*self.flush);
+    }
+}

@@ -1,0 +1,84 @@
+//! The port through which the rest of the hypervisor sees a guest's memory.
+
+use core::sync::atomic::Ordering;
+
+use oxen_core::ports::{GuestMemory, MapKind, P2mEntry, PageRef};
+use oxen_types::{Gaddr, Gfn, Mfn, Result};
+
+use super::GuestSpace;
+use super::kind::kind_of;
+use crate::pt::Format;
+
+impl<F: Format> GuestMemory for GuestSpace<F> {
+    fn lookup(&self, gfn: Gfn) -> Option<P2mEntry> {
+        let leaf = self.leaf(gfn)?;
+        Some(P2mEntry {
+            mfn: leaf.mfn,
+            kind: kind_of(leaf.attrs),
+        })
+    }
+
+    fn read(&self, from: Gaddr, into: &mut [u8]) -> Result<()> {
+        self.copy_out(from, into)
+    }
+
+    fn write(&self, to: Gaddr, from: &[u8]) -> Result<()> {
+        self.copy_in(to, from)
+    }
+
+    fn page(&self, gfn: Gfn, own_ram: bool) -> Result<PageRef> {
+        self.page_at(gfn, own_ram)
+    }
+
+    fn populate(&self, gfn: Gfn, order: u32) -> Result<()> {
+        self.populate_with(gfn, order, true)
+    }
+
+    fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {
+        self.move_own(from, to)
+    }
+
+    fn release(&self, gfn: Gfn) -> Result<()> {
+        self.release_ram(gfn)
+    }
+
+    fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
+        self.map_page(gfn, page, kind)
+    }
+
+    fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
+        self.unmap_page(gfn, mfn, kind)
+    }
+
+    fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()> {
+        self.map_device(gfn, mfn, count)
+    }
+
+    fn unmap_mmio(&self, gfn: Gfn, count: u64) -> Result<()> {
+        self.unmap_device(gfn, count)
+    }
+
+    fn ram_frames(&self) -> u64 {
+        self.frames.ram_of(self.owner)
+    }
+
+    fn max_frames(&self) -> u64 {
+        self.max_frames.load(Ordering::Relaxed)
+    }
+
+    fn set_max_frames(&self, frames: u64) {
+        self.max_frames.store(frames, Ordering::Relaxed);
+    }
+
+    fn max_gfn(&self) -> Gfn {
+        Gfn::new(self.max_gfn.load(Ordering::Relaxed))
+    }
+
+    fn flush(&self) {
+        self.flush.flush();
+    }
+
+    fn teardown(&self, budget: usize) -> bool {
+        self.drain(budget)
+    }
+}

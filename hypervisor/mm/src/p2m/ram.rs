@@ -1,0 +1,230 @@
+//! The domain's own RAM: populate, release, move, and taking all away at the end.
+
+use core::sync::atomic::Ordering;
+
+use oxen_core::ports::MapKind;
+use oxen_types::{Errno, Gfn, Mfn, Result};
+
+use super::GuestSpace;
+use super::gather::{BATCH, Gather};
+use super::kind::{attrs_of, kind_of};
+use crate::frames::MAX_ORDER;
+use crate::pt::{Format, MapError, Walk, pages_at};
+
+/// The largest block that is zeroed and mapped in one go: 2 MiB, one leaf.
+const LARGE_ORDER: u32 = 9;
+
+impl<F: Format> GuestSpace<F> {
+    /// As `populate` of the port, but the frames keep what is in them. Only for identity memory: what
+    /// the firmware left in the first MiB.
+    pub fn populate_kept(&self, gfn: Gfn, order: u32) -> Result<()> {
+        if !self.identity {
+            return Err(Errno::Perm);
+        }
+        self.populate_with(gfn, order, false)
+    }
+
+    /// Orders above 9 take long (1 GiB is zeroed at 18): for boot time only.
+    pub(super) fn populate_with(&self, gfn: Gfn, order: u32, zeroed: bool) -> Result<()> {
+        if order > MAX_ORDER || !gfn.is_aligned(order) {
+            return Err(Errno::Inval);
+        }
+        let count = 1 << order;
+        self.check(gfn, count)?;
+        self.check_absent(gfn, count)?;
+        let held = self.frames.ram_of(self.owner);
+        if held.saturating_add(count) > self.max_frames.load(Ordering::Relaxed) {
+            return Err(Errno::NoMem);
+        }
+        self.fill(gfn, order, zeroed)?;
+        self.max_gfn.fetch_max(gfn.raw() + count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Backs a block in one piece, or, where there is none of that size, each half.
+    fn fill(&self, gfn: Gfn, order: u32, zeroed: bool) -> Result<()> {
+        if order <= LARGE_ORDER
+            && let Some(mfn) = self.take_frames(gfn, order, zeroed)?
+        {
+            return self.install(gfn, mfn, order);
+        }
+        let Some(half) = order.checked_sub(1) else {
+            return Err(Errno::NoMem);
+        };
+        let upper = Gfn::new(gfn.raw() + (1 << half));
+        self.fill(gfn, half, zeroed)?;
+        self.fill(upper, half, zeroed).inspect_err(|_| {
+            self.remove_ram(gfn, 1 << half);
+        })
+    }
+
+    /// Frames for a block, charged to the domain: none if there is no such block.
+    fn take_frames(&self, gfn: Gfn, order: u32, zeroed: bool) -> Result<Option<Mfn>> {
+        let max = self.max_frames.load(Ordering::Relaxed);
+        if !self.frames.charge(self.owner, 1 << order, max) {
+            return Err(Errno::NoMem);
+        }
+        let taken = if self.identity {
+            let mfn = Mfn::new(gfn.raw());
+            self.frames
+                .take_identity(mfn, order, self.owner, zeroed)
+                .then_some(mfn)
+        } else {
+            self.frames.alloc_ram(order, self.owner)
+        };
+        if taken.is_none() {
+            self.frames.uncharge(self.owner, 1 << order);
+        }
+        Ok(taken)
+    }
+
+    /// Maps a block of frames of up to 2 MiB, all or nothing; takes over their references.
+    fn install(&self, gfn: Gfn, mfn: Mfn, order: u32) -> Result<()> {
+        let mut gather = Gather::new(self.frames);
+        let level = if order == LARGE_ORDER { 2 } else { 1 };
+        let mapped = self.change(&mut gather, |tables, pool| {
+            let mut at = gfn.raw();
+            while level == 1 && at < gfn.raw() + (1 << order) {
+                match tables.walk(pool, at) {
+                    Walk::Absent { level } => at = (at | (pages_at(level) - 1)) + 1,
+                    Walk::Leaf(_) => return Err(MapError::Occupied),
+                }
+            }
+            // All pages lie in one table, so that only the first can lack memory.
+            for n in (0..1 << order).step_by(pages_at(level) as usize) {
+                let (page, frame) = (gfn.raw() + n, Mfn::new(mfn.raw() + n));
+                tables.map(pool, page, frame, level, attrs_of(MapKind::Ram))?;
+            }
+            Ok(())
+        });
+        self.finish(gather);
+        mapped.map_err(|error| {
+            self.frames.put_run(mfn, 1 << order);
+            match error {
+                MapError::NoMemory => Errno::NoMem,
+                MapError::Occupied => Errno::Exist,
+            }
+        })
+    }
+
+    fn check_absent(&self, gfn: Gfn, count: u64) -> Result<()> {
+        let mut at = gfn.raw();
+        self.look(|inner| {
+            while at < gfn.raw() + count {
+                match inner.tables.walk(&self.frames.phys(), at) {
+                    Walk::Absent { level } => at = (at | (pages_at(level) - 1)) + 1,
+                    Walk::Leaf(_) => return Err(Errno::Exist),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Undoes the first half of a populate that failed in its second.
+    fn remove_ram(&self, gfn: Gfn, count: u64) {
+        let (mut at, end) = (gfn.raw(), gfn.raw() + count);
+        while at < end {
+            let mut gather = Gather::new(self.frames);
+            self.change(&mut gather, |tables, pool| {
+                while at < end && !pool.dead.is_full() {
+                    let Walk::Leaf(leaf) = tables.walk(pool, at) else {
+                        at += 1; // The guest released it meanwhile.
+                        continue;
+                    };
+                    let whole =
+                        at.is_multiple_of(pages_at(leaf.level)) && end - at >= pages_at(leaf.level);
+                    let level = if whole { leaf.level } else { 1 };
+                    if kind_of(leaf.attrs) == MapKind::Ram
+                        && let Ok(Some(old)) = tables.unmap(pool, at, level)
+                    {
+                        pool.dead.leaf(old);
+                    }
+                    at += pages_at(level);
+                }
+            });
+            self.finish(gather);
+        }
+    }
+
+    pub(super) fn release_ram(&self, gfn: Gfn) -> Result<()> {
+        self.check(gfn, 1)?;
+        let mut gather = Gather::new(self.frames);
+        let released = self.change(&mut gather, |tables, pool| {
+            match tables.walk(pool, gfn.raw()) {
+                Walk::Leaf(leaf) if kind_of(leaf.attrs) == MapKind::Ram => {}
+                Walk::Leaf(_) => return Err(Errno::Inval),
+                Walk::Absent { .. } => return Err(Errno::NoEnt),
+            }
+            let old = tables.unmap(pool, gfn.raw(), 1).map_err(|_| Errno::NoMem)?;
+            if let Some(old) = old {
+                pool.dead.leaf(old);
+            }
+            Ok(())
+        });
+        self.finish(gather);
+        released
+    }
+
+    pub(super) fn move_own(&self, from: Gfn, to: Gfn) -> Result<()> {
+        self.check(from, 1)?;
+        self.check(to, 1)?;
+        let mut gather = Gather::new(self.frames);
+        let moved = self.change(&mut gather, |tables, pool| {
+            let source = match tables.walk(pool, from.raw()) {
+                Walk::Leaf(leaf) if kind_of(leaf.attrs) == MapKind::Ram => leaf,
+                _ => return Err(Errno::Inval),
+            };
+            if from == to {
+                return Ok(());
+            }
+            super::map::check_replaceable(tables.walk(pool, to.raw()))?;
+            // Split first, so that nothing can fail after the first change.
+            let no_memory = |_| Errno::NoMem;
+            tables
+                .protect(pool, from.raw(), 1, source.attrs)
+                .map_err(no_memory)?;
+            let old = tables
+                .replace(pool, to.raw(), source.mfn, source.attrs)
+                .map_err(no_memory)?;
+            if let Some(old) = old {
+                pool.dead.leaf(old);
+            }
+            // The reference moved along with the frame.
+            let _ = tables.unmap(pool, from.raw(), 1);
+            pool.dead.changed();
+            Ok(())
+        });
+        self.finish(gather);
+        if moved.is_ok() {
+            self.max_gfn.fetch_max(to.raw() + 1, Ordering::Relaxed);
+        }
+        moved
+    }
+
+    /// Takes away up to `budget` entries. True when none is left.
+    pub(super) fn drain(&self, budget: usize) -> bool {
+        let mut left = budget;
+        loop {
+            let part = left.min(BATCH);
+            let mut gather = Gather::new(self.frames);
+            let empty = self.change(&mut gather, |tables, pool| {
+                let mut leaves = [None; BATCH];
+                let mut slots = leaves.iter_mut();
+                let empty = tables.drain(pool, part, |leaf| {
+                    if let Some(slot) = slots.next() {
+                        *slot = Some(leaf);
+                    }
+                });
+                for leaf in leaves.into_iter().flatten() {
+                    pool.dead.leaf(leaf);
+                }
+                empty
+            });
+            self.finish(gather);
+            left -= part;
+            if empty || left == 0 {
+                return empty;
+            }
+        }
+    }
+}
