@@ -143,14 +143,19 @@ impl BootInfo {
         fill(&mut self.loader, text);
     }
 
-    /// QEMU's own loader puts the file's name before every command line, GRUB does not.
+    /// Loaders other than GRUB 2 put the file's name before every command line, as multiboot 1 has
+    /// it; with GRUB 2 users keep that place with the word "placeholder". Xen has the same rule.
     pub(super) fn drop_program_names(&mut self) {
-        if !self.loader.starts_with("qemu") {
-            return;
-        }
-        drop_first_word(&mut self.cmdline);
-        for module in &mut self.modules {
-            drop_first_word(&mut module.cmdline);
+        let is_grub2 = self.loader.starts_with("GRUB ") && !self.loader.starts_with("GRUB 0");
+        let lines = core::iter::once(&mut self.cmdline as &mut dyn FirstWord).chain(
+            self.modules
+                .iter_mut()
+                .map(|module| &mut module.cmdline as _),
+        );
+        for line in lines {
+            if !is_grub2 || line.first_word() == "placeholder" {
+                line.drop_first_word();
+            }
         }
     }
 
@@ -171,10 +176,20 @@ fn fill<const N: usize>(out: &mut ArrayString<N>, text: &str) -> bool {
     true
 }
 
-fn drop_first_word<const N: usize>(text: &mut ArrayString<N>) {
-    let rest = match text.trim_start().split_once(' ') {
-        Some((_, rest)) => ArrayString::from(rest.trim_start()).unwrap_or_default(),
-        None => ArrayString::new_const(),
-    };
-    *text = rest;
+trait FirstWord {
+    fn first_word(&self) -> &str;
+    fn drop_first_word(&mut self);
+}
+
+impl<const N: usize> FirstWord for ArrayString<N> {
+    fn first_word(&self) -> &str {
+        self.split_ascii_whitespace().next().unwrap_or("")
+    }
+
+    fn drop_first_word(&mut self) {
+        *self = match self.trim_start().split_once(' ') {
+            Some((_, rest)) => Self::from(rest.trim_start()).unwrap_or_default(),
+            None => Self::new_const(),
+        };
+    }
 }

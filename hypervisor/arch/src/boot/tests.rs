@@ -167,6 +167,17 @@ fn multiboot1_from_qemu() {
 }
 
 #[test]
+fn grub2_puts_no_name_before_the_line() {
+    let mut memory = mb1();
+    memory[320..331].copy_from_slice(b"GRUB 2.06\0\0");
+    memory[384..403].copy_from_slice(b"placeholder quiet x");
+    let mut info = BootInfo::new();
+    parse(MAGIC_MB1, BASE as u32, reader(&memory), &mut info).unwrap();
+    assert_eq!(&info.cmdline, "oxen.elf loglvl=all");
+    assert_eq!(&info.modules[0].cmdline, "quiet x");
+}
+
+#[test]
 fn multiboot1_with_wild_pointers() {
     for field in [24usize, 48] {
         let mut memory = mb1();
