@@ -265,6 +265,25 @@ impl Fpu {
         }
     }
 
+    /// XCR0 of this CPU, where this state is in the registers.
+    pub(crate) fn xcr0_of_cpu(&self) -> u64 {
+        if self.layout.xcr0 == 0 {
+            return self.xcr0;
+        }
+        // SAFETY: CR4.OSXSAVE is set (`enable_cpu`).
+        unsafe { xgetbv() }
+    }
+
+    /// For a CPU that lets guests change XCR0 by themselves: takes it as it is now. What else it
+    /// was in between nobody knows, so everything is saved from now on.
+    pub(crate) fn adopt_xcr0(&mut self) {
+        let value = self.xcr0_of_cpu();
+        if value != self.xcr0 {
+            self.set_xcr0(value);
+            self.accumulated = self.layout.xcr0 | XCR0_X87;
+        }
+    }
+
     /// Sets XCR0 while this state is in the registers.
     pub(crate) fn set_xcr0_loaded(&mut self, value: u64) {
         self.set_xcr0(value);
@@ -277,6 +296,18 @@ impl Fpu {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadFpuState;
+
+/// # Safety
+/// CR4.OSXSAVE is set.
+unsafe fn xgetbv() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: as the caller vouches.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high,
+             options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
 
 /// # Safety
 /// CR4.OSXSAVE is set and `value` is valid for this CPU.

@@ -16,6 +16,8 @@ pub mod emul;
 pub mod fpu;
 pub mod platform;
 pub mod policy;
+#[cfg(feature = "selftest")]
+pub mod selftest;
 pub mod start;
 pub mod svm;
 #[cfg(test)]

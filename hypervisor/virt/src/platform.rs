@@ -43,6 +43,9 @@ impl fmt::Display for VirtError {
 pub struct Quirks {
     /// QEMU's TCG: the type of an interrupted event is recorded as exception for all of them.
     pub event_type_lost: bool,
+    /// QEMU's TCG before 9: XSETBV in a guest is executed although it is intercepted. (The
+    /// self-test shows it.) So the register is the truth about a loaded guest's XCR0.
+    pub xsetbv_runs: bool,
 }
 
 impl Quirks {
@@ -55,6 +58,7 @@ impl Quirks {
                 == b"TCGTCGTCGTCG";
         Self {
             event_type_lost: tcg,
+            xsetbv_runs: tcg,
         }
     }
 }
@@ -101,6 +105,11 @@ impl Platform {
     pub fn enable_cpu(&self, cpu: CpuId) -> Result<PhysCpu, VirtError> {
         fpu::enable_cpu(&self.fpu);
         Ok(PhysCpu::Svm(SvmCpu::enable(cpu, &self.svm, self.to_maddr)?))
+    }
+
+    #[cfg(feature = "selftest")]
+    pub(crate) fn translator(&self) -> ToMaddr {
+        self.to_maddr
     }
 
     pub fn new_domain(&self) -> Result<DomainControls, VirtError> {

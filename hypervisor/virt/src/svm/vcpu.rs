@@ -295,6 +295,7 @@ impl VcpuBackend for SvmVcpu {
             Reg::Dr3 => self.dr(3),
             Reg::Dr6 => s.dr6,
             Reg::Dr7 => s.dr7,
+            Reg::Xcr0 if self.loaded && self.quirks.xsetbv_runs => self.fpu.xcr0_of_cpu(),
             Reg::Xcr0 => self.fpu.xcr0(),
             Reg::Efer => s.efer & !EFER_SVME,
             Reg::Star => s.star,
@@ -414,6 +415,9 @@ impl VcpuBackend for SvmVcpu {
     fn unload(&mut self, _cpu: &mut PhysCpu) {
         if self.dr_loaded {
             self.save_debug_registers();
+        }
+        if self.quirks.xsetbv_runs {
+            self.fpu.adopt_xcr0();
         }
         self.fpu.save();
         self.loaded = false;
@@ -602,9 +606,11 @@ mod tests {
 
     const TCG: Quirks = Quirks {
         event_type_lost: true,
+        xsetbv_runs: true,
     };
     const NONE: Quirks = Quirks {
         event_type_lost: false,
+        xsetbv_runs: false,
     };
 
     #[test]
