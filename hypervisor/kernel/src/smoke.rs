@@ -64,6 +64,8 @@ fn run(me: CpuId) -> ! {
         while let Some(byte) = oxen_arch::console::read_byte() {
             match byte {
                 b'p' => panic!("asked for"),
+                b'f' => fault(),
+                b'm' => survive(),
                 b'R' => oxen_arch::power::reboot(),
                 b'O' => oxen_arch::power::power_off(),
                 _ => log::info!("key {byte:#x} on CPU{me}"),
@@ -92,4 +94,17 @@ fn report() {
             TICKS[cpu.index()].load(Ordering::Relaxed)
         );
     }
+}
+
+/// A fault that nothing repairs: shows registers and a backtrace.
+fn fault() {
+    // SAFETY: none; nothing is mapped there, so the machine reports and ends.
+    unsafe { (0xffff_8200_0000_1000 as *mut u64).write_volatile(1) }
+}
+
+/// Faults that the fixup table repairs.
+fn survive() {
+    let absent = cpu::msr::rdmsr_safe(0x1234_5678);
+    let device = oxen_arch::mmio::read(oxen_types::Maddr::new(1 << 40), 4);
+    log::info!("absent MSR: {absent:?}, absent device: {device:#x}");
 }
