@@ -11,13 +11,13 @@ impl Lapic {
     /// The offset of `gpa` in the xAPIC page, if that page exists at the moment.
     pub fn mmio_offset(&self, gpa: u64) -> Option<u32> {
         let offset = gpa.checked_sub(XAPIC_BASE).filter(|o| *o < XAPIC_SIZE)?;
-        (self.hw_enabled() && !self.x2apic_mode()).then_some(offset as u32)
+        self.xapic_mode().then_some(offset as u32)
     }
 
     /// Registers are 32 bits wide, 16 bytes apart. As on hardware and in Xen, narrower accesses
     /// within a register work; what crosses its end reads as zero.
     pub fn mmio_read(&mut self, offset: u32, size: u32, now: Now) -> u32 {
-        let Some(shift) = byte_shift(offset, size) else {
+        let Some(shift) = byte_shift(offset, size).filter(|_| self.xapic_mode()) else {
             return 0;
         };
         let value = match self.read(offset >> 4, now) {
@@ -31,7 +31,7 @@ impl Lapic {
     }
 
     pub fn mmio_write(&mut self, offset: u32, size: u32, value: u32, now: Now) -> Effect {
-        let Some(shift) = byte_shift(offset, size) else {
+        let Some(shift) = byte_shift(offset, size).filter(|_| self.xapic_mode()) else {
             return Effect::None;
         };
         let reg = offset >> 4;

@@ -154,6 +154,10 @@ impl Lapic {
         self.base & BASE_ENABLE != 0
     }
 
+    fn xapic_mode(&self) -> bool {
+        self.base & (BASE_ENABLE | BASE_X2APIC) == BASE_ENABLE
+    }
+
     pub fn x2apic_mode(&self) -> bool {
         self.base & (BASE_ENABLE | BASE_X2APIC) == BASE_ENABLE | BASE_X2APIC
     }

@@ -102,9 +102,12 @@ impl Lapic {
         self.base = XAPIC_BASE | self.bsp_bit() | value & mode_bits;
         if was_enabled != enable {
             self.init();
-        } else {
-            self.publish();
         }
+        if x2apic {
+            // From here on it follows from the id.
+            self.ldr = 0;
+        }
+        self.publish();
         Ok(Effect::None)
     }
 }

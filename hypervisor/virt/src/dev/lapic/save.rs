@@ -73,7 +73,11 @@ impl Lapic {
 
         self.base = XAPIC_BASE | self.bsp_bit() | mode;
         self.tpr = reg(TPR) as u8;
-        self.ldr = reg(LDR) & 0xff00_0000;
+        self.ldr = if self.x2apic_mode() {
+            0
+        } else {
+            reg(LDR) & 0xff00_0000
+        };
         self.dfr = reg(DFR) | 0x0fff_ffff;
         self.svr = reg(SVR) & SVR_WRITABLE;
         self.esr = reg(ESR);

@@ -1,6 +1,7 @@
 //! From an access of a port or of memory to a function's register.
 
 use super::host::Sbdf;
+use super::pages::Pages;
 use super::regs::CONFIG_SIZE;
 
 /// One configuration access after decoding.
@@ -34,6 +35,12 @@ pub struct Mmcfg {
 }
 
 impl Mmcfg {
+    pub(super) fn pages(&self) -> Option<Pages> {
+        let bus = |number: u8| u64::from(number) << 20;
+        let size = (bus(self.last_bus) + bus(1)).checked_sub(bus(self.first_bus))?;
+        Pages::covering(self.base.checked_add(bus(self.first_bus))?, size)
+    }
+
     pub(super) fn decode(&self, gpa: u64) -> Option<Target> {
         let offset = gpa.checked_sub(self.base)?;
         let bdf = u32::try_from(offset / u64::from(CONFIG_SIZE)).ok()?;

@@ -111,6 +111,13 @@ impl Function {
         }
     }
 
+    /// Where the MSI-X table answers, if it does.
+    pub(super) fn table(&self) -> Option<u64> {
+        let at = self.msix.filter(|_| self.get(COMMAND, 2) & 2 != 0)?;
+        let place = self.get(at + 4, 4);
+        Some(self.bar_base(place & 7) + u64::from(place & !7))
+    }
+
     fn bar_base(&self, index: u32) -> u64 {
         let reg = BAR_0 + 4 * index as u16;
         let low = self.get(reg, 4);
@@ -181,11 +188,9 @@ impl Machine {
                 );
             }
             if let Some(at) = function.msix
+                && let Some(base) = function.table()
                 && function.get(at + 2, 2) & 0xc000 == 0x8000
-                && function.get(COMMAND, 2) & 2 != 0
             {
-                let place = function.get(at + 4, 4);
-                let base = function.bar_base(place & 7) + u64::from(place & !7);
                 for n in 0..u64::from(function.get(at + 2, 2) & 0x7ff) + 1 {
                     let entry = base + 16 * n;
                     if self.word(entry + 12) & 1 == 0 {

@@ -150,6 +150,12 @@ proptest! {
         }
         for op in ops {
             step(&mut v, &mut m, op);
+            // Two devices that answer at the same table would not even work without us.
+            if let (Some(a), Some(b)) = (m.at(A).table(), m.at(B).table())
+                && a.abs_diff(b) < 0x1000
+            {
+                break;
+            }
             check(&mut v, &mut m);
         }
     }

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use super::address::Mmcfg;
 use super::device::Device;
 use super::host::PciHost;
 use super::pages::{Pages, difference, union};
@@ -13,6 +14,8 @@ use super::pages::{Pages, difference, union};
 pub(super) struct View<'a> {
     pub(super) left: &'a [Device],
     pub(super) right: &'a [Device],
+    /// Configuration space traps, wherever a BAR may be put.
+    pub(super) regions: &'a [Mmcfg],
     pub(super) mapped: &'a mut Vec<Pages>,
 }
 
@@ -20,7 +23,8 @@ impl View<'_> {
     /// After `device` changed.
     pub(super) fn update(&mut self, device: &Device, host: &mut impl PciHost) {
         let all = || self.left.iter().chain([device]).chain(self.right);
-        let trapped = union(all().flat_map(Device::trapped).copied());
+        let regions = self.regions.iter().filter_map(Mmcfg::pages);
+        let trapped = union(all().flat_map(Device::trapped).copied().chain(regions));
         let mut wanted = difference(&union(all().flat_map(Device::decoded)), &trapped);
         for pages in difference(self.mapped, &wanted) {
             host.unmap_identity(pages.first(), pages.count());

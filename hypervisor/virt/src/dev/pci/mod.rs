@@ -96,6 +96,7 @@ impl Vpci {
             let mut view = View {
                 left,
                 right,
+                regions: &self.regions,
                 mapped: &mut self.mapped,
             };
             let device = Device::adopt(sbdf, &mut view, host);
@@ -110,6 +111,7 @@ impl Vpci {
             let mut view = View {
                 left: &self.devices,
                 right: &[],
+                regions: &self.regions,
                 mapped: &mut self.mapped,
             };
             device.release(&mut view, host);
@@ -226,6 +228,7 @@ impl Vpci {
             let mut view = View {
                 left,
                 right,
+                regions: &self.regions,
                 mapped: &mut self.mapped,
             };
             device.write(reg, size, value, &mut view, host);

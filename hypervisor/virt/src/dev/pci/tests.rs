@@ -199,6 +199,39 @@ fn a_shared_page_stays_until_the_last_user_goes() {
 }
 
 #[test]
+fn a_bar_moved_onto_a_trapped_page_gets_it_when_the_trap_goes() {
+    let (mut v, mut m) = new();
+    write(&mut v, &mut m, NIC, COMMAND, 2, 0);
+    write(&mut v, &mut m, NIC, 0x18, 4, 0xf000_0000);
+    write(&mut v, &mut m, NIC, 0x1c, 4, 0);
+    write(&mut v, &mut m, NIC, COMMAND, 2, 2);
+    write(&mut v, &mut m, DISK, 0x24, 4, 0xf000_0000);
+    write(&mut v, &mut m, DISK, COMMAND, 2, 2);
+    assert!(!m.mapped.contains(&0xf0000), "the table's trap comes first");
+    write(&mut v, &mut m, NIC, COMMAND, 2, 0);
+    assert_eq!(mapped(&m), [0xf0000]);
+}
+
+#[test]
+fn decoding_without_restored_bars_maps_nothing() {
+    let (mut v, mut m) = new();
+    write(&mut v, &mut m, NIC, COMMAND, 2, 0);
+    m.functions.get_mut(&NIC).unwrap().reset();
+    write(&mut v, &mut m, NIC, COMMAND, 2, 2);
+    assert_eq!(mapped(&m), [0; 0], "the hardware has no addresses now");
+}
+
+#[test]
+fn configuration_space_is_never_mapped() {
+    let (mut v, mut m) = new();
+    write(&mut v, &mut m, NIC, 0x10, 4, ECAM as u32 + 0x1e_0000);
+    write(&mut v, &mut m, NIC, 0x18, 4, ECAM as u32 + 0x1f_e000);
+    write(&mut v, &mut m, NIC, 0x1c, 4, 0);
+    let region = (ECAM >> 12)..(ECAM >> 12) + 0x200;
+    assert!(m.mapped.iter().all(|page| !region.contains(page)));
+}
+
+#[test]
 fn a_refused_place_is_left_out() {
     let (mut v, mut m) = new();
     m.refused.insert(0x1000);
