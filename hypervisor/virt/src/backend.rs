@@ -331,8 +331,11 @@ pub trait VcpuBackend: Send {
 
     /// The event for the next entry; replaces one that is not delivered yet.
     fn inject(&mut self, event: Event);
-    /// Is an event waiting to be delivered at the next entry?
-    fn event_pending(&self) -> bool;
+    /// What waits to be delivered at the next entry.
+    fn pending_event(&self) -> Option<Event>;
+    fn event_pending(&self) -> bool {
+        self.pending_event().is_some()
+    }
     fn can_take_interrupt(&self) -> bool;
     fn can_take_nmi(&self) -> bool;
     /// Asks for `Exit::InterruptWindow` as soon as the guest can take an interrupt.

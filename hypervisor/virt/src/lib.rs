@@ -14,6 +14,7 @@ pub mod backend;
 pub mod dev;
 pub mod emul;
 pub mod fpu;
+pub mod hvmctx;
 pub mod platform;
 pub mod policy;
 #[cfg(feature = "selftest")]

@@ -222,8 +222,7 @@ impl MsrAccess<'_> {
             }
             Slot::Efer => self.write_efer(value)?,
             Slot::Pat => {
-                let valid = |t: u8| matches!(t, 0 | 1 | 4..=7);
-                if !value.to_le_bytes().into_iter().all(valid) {
+                if !pat_is_valid(value) {
                     return Err(MsrFault);
                 }
                 self.vcpu.set(Reg::Pat, value);
@@ -280,6 +279,13 @@ impl MsrAccess<'_> {
         }
         Ok(())
     }
+}
+
+pub(crate) fn pat_is_valid(value: u64) -> bool {
+    value
+        .to_le_bytes()
+        .into_iter()
+        .all(|t| matches!(t, 0 | 1 | 4..=7))
 }
 
 fn canonical(value: u64) -> Result<u64, MsrFault> {

@@ -11,7 +11,7 @@ const FIXED: [u32; 11] = [
     0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
 ];
 /// Eight variable ranges, fixed ranges, write combining.
-const CAP: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
+pub const CAP: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
 const WRITE_BACK: u64 = 6;
 const ENABLE: u64 = 1 << 11;
 const FIXED_ENABLE: u64 = 1 << 10;
@@ -26,17 +26,21 @@ pub struct Mtrr {
 }
 
 impl Default for Mtrr {
-    /// All of memory write-back: what a domain is built with.
     fn default() -> Self {
+        Self::write_back()
+    }
+}
+
+impl Mtrr {
+    /// All of memory write-back: what a domain is built with.
+    pub fn write_back() -> Self {
         Self {
             def_type: WRITE_BACK | ENABLE,
             fixed: [0; 11],
             variable: [0; 2 * VARIABLE],
         }
     }
-}
 
-impl Mtrr {
     /// The machine's, read with `rdmsr` (of registers that exist there only).
     pub fn of_host(rdmsr: &mut dyn FnMut(u32) -> u64) -> Self {
         let cap = rdmsr(MSR_CAP);
@@ -54,6 +58,24 @@ impl Mtrr {
             *slot = rdmsr(msr);
         }
         mtrr
+    }
+
+    /// `None` if a register would not take its value.
+    pub(crate) fn from_record(
+        def_type: u64,
+        fixed: [u64; 11],
+        variable: [u64; 2 * VARIABLE],
+        phys_bits: u32,
+    ) -> Option<Self> {
+        let mut new = Self::write_back();
+        new.write(MSR_DEF_TYPE, def_type, phys_bits)?;
+        for (msr, value) in FIXED.into_iter().zip(fixed) {
+            new.write(msr, value, phys_bits)?;
+        }
+        for (msr, value) in (MSR_VARIABLE..).zip(variable) {
+            new.write(msr, value, phys_bits)?;
+        }
+        Some(new)
     }
 
     /// `None` if it is not one of these registers.

@@ -270,6 +270,23 @@ fn encode_event(event: Event) -> u64 {
         }
 }
 
+/// The inverse of `encode_event`.
+fn decode_event(info: u64) -> Option<Event> {
+    use vmcb::event::{HAS_CODE, INTERRUPT, NMI, TYPE_MASK, VALID};
+    if info & VALID == 0 {
+        return None;
+    }
+    let vector = info as u8;
+    Some(match info & TYPE_MASK {
+        INTERRUPT => Event::Interrupt(vector),
+        NMI => Event::Nmi,
+        _ => Event::Exception {
+            vector,
+            code: (info & HAS_CODE != 0).then_some((info >> 32) as u32),
+        },
+    })
+}
+
 impl VcpuBackend for SvmVcpu {
     fn gprs(&self) -> &Gprs {
         &self.regs
@@ -462,6 +479,10 @@ impl VcpuBackend for SvmVcpu {
         }
     }
 
+    fn pending_event(&self) -> Option<Event> {
+        decode_event(self.vmcb.control.event_inj)
+    }
+
     fn event_pending(&self) -> bool {
         self.vmcb.control.event_inj & vmcb::event::VALID != 0
     }
@@ -618,6 +639,14 @@ mod tests {
         assert_eq!(interrupted_event(0x30, NONE), None);
         let interrupt = encode_event(Event::Interrupt(0xec));
         assert_eq!(interrupted_event(interrupt, NONE), Some(interrupt));
+        for event in [
+            Event::Interrupt(0xec),
+            Event::Nmi,
+            Event::UD,
+            Event::page_fault(6),
+        ] {
+            assert_eq!(decode_event(encode_event(event)), Some(event));
+        }
         let fault = encode_event(Event::page_fault(6));
         assert_eq!(fault, 6 << 32 | 0x8000_0b0e);
         assert_eq!(interrupted_event(fault, TCG), Some(fault));
