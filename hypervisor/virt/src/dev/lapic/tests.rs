@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::SeqCst;
 use std::vec::Vec;
 
 use super::*;
@@ -412,4 +413,46 @@ fn saved_and_restored() {
         ..hidden
     };
     assert_eq!(new.restore(&bad, &page, T0), Err(RestoreError));
+}
+
+/// Every post that was news must be found by a merge that starts after it.
+#[test]
+fn nothing_posted_from_other_threads_is_lost() {
+    const ROUNDS: u32 = 2000;
+    let mut lapic = enabled(0);
+    let posted = lapic.posted().clone();
+    let (kicks, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let taken = std::thread::scope(|scope| {
+        for sender in 0..2u8 {
+            let (posted, kicks, done) = (&posted, &kicks, &done);
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    // Adjacent vectors: both senders hit the same words.
+                    if posted.post(0x40 + sender, sender == 1) == Posted::New {
+                        kicks.fetch_add(1, SeqCst);
+                    }
+                    std::thread::yield_now();
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+        let mut taken = 0;
+        loop {
+            // Read first: what was posted before it is then found below.
+            let last = done.load(SeqCst) == 2;
+            match lapic.highest_pending() {
+                Some(vector) => {
+                    assert!(lapic.accept(vector));
+                    let effect = mmio(&mut lapic, 0xb0, 0);
+                    assert_eq!(effect == Effect::LevelEoi(vector), vector == 0x41);
+                    taken += 1;
+                }
+                None if last => break taken,
+                None => std::thread::yield_now(),
+            }
+        }
+    });
+    assert!(posted.is_empty());
+    let kicks = kicks.into_inner();
+    assert!(taken >= 2 && kicks >= taken, "{taken} taken, {kicks} kicks");
 }
