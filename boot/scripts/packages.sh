@@ -15,24 +15,33 @@ need_packages() {
 	if ! command -v apt-get >/dev/null 2>&1; then
 		die "needed for $why, and this machine has no apt-get: what Debian packages as$missing"
 	fi
-	if [ "$(id -u)" = 0 ]; then
-		as_root=
-	elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-		as_root=sudo
-	else
-		die "needed for $why; as root, please run: apt-get install --no-install-recommends$missing"
-	fi
+	become_root || die "needed for $why; as root, please run: apt-get install --no-install-recommends$missing"
 	say "installing$missing (for $why)"
-	# The package lists may be missing or old: refresh them only if the first try fails.
+	refresh_lists
 	# shellcheck disable=SC2086  # a list of words is meant
-	apt_install $missing || {
-		say "refreshing the package lists"
-		$as_root apt-get -qq update >&2 || die "apt-get update failed"
-		apt_install $missing || die "apt-get could not install$missing"
-	}
+	apt_install $missing || die "apt-get could not install$missing"
 	for need in "$@"; do
 		[ -e "${need%%=*}" ] || die "${need#*=} is installed, but ${need%%=*} is not there"
 	done
+}
+
+# Sets the prefix of commands that need root; fails where that takes a password.
+become_root() {
+	as_root=
+	[ "$(id -u)" = 0 ] && return
+	as_root=sudo
+	command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null
+}
+
+# apt's package lists, unless they were refreshed within the last day: an old list names packages that
+# are gone, or misses the newer ones of the security suite.
+refresh_lists() {
+	if [ "${1:-}" != now ] && ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 &&
+		[ -n "$(find /var/lib/apt/lists -maxdepth 0 -mtime -1)" ]; then
+		return
+	fi
+	say "refreshing apt's package lists"
+	$as_root apt-get -qq update >&2 || say "apt-get update failed; going on with the lists there are"
 }
 
 apt_install() {

@@ -66,8 +66,19 @@ debian_toolchain() {
 	need_packages "Debian's Rust compiler, and its sources for the bare target" \
 		/usr/share/doc/rustc-web/copyright=rustc-web /usr/share/doc/cargo-web/copyright=cargo-web \
 		/usr/share/doc/rust-web-src/copyright=rust-web-src /usr/bin/clippy-driver=rust-web-clippy \
-		/usr/bin/rustfmt=rustfmt-web /usr/bin/lld=lld /usr/bin/cc=gcc /usr/include/stdlib.h=libc6-dev
-	version=$(dpkg-query -W -f='${Version}' rustc-web | tr ':~+' '...')
+		/usr/bin/rustfmt=rustfmt-web /usr/bin/lld=lld /usr/bin/cc=gcc /usr/include/stdlib.h=libc6-dev \
+		/etc/ssl/certs/ca-certificates.crt=ca-certificates
+	if ! compiler_is_new; then
+		# The first one of the release; its security suite has the one that browsers need.
+		become_root || die "rustc-web is older than $oldest_compiler; as root, please run: apt-get update && apt-get install $compiler_packages"
+		refresh_lists now
+		say "upgrading Debian's Rust compiler to $oldest_compiler or later"
+		# shellcheck disable=SC2086  # a list of words is meant
+		apt_install $compiler_packages && compiler_is_new ||
+			die "Debian's compiler is older than $oldest_compiler: is the suite bookworm-security in apt's sources?"
+	fi
+	version=$(dpkg-query -W -f='${Version}' rustc-web)
+	version=$(echo "$version" | tr ':~+' '...')
 	toolchain="$(cache_dir)/toolchain-$version-$toolchain_format"
 	if [ ! -f "$toolchain/complete" ]; then
 		mkdir -p "$(dirname "$toolchain")" || die "cannot write to $(cache_dir); set OXEN_CACHE to a directory"
@@ -79,6 +90,14 @@ debian_toolchain() {
 	fi
 	PATH="$toolchain/bin:$PATH"
 	export PATH
+}
+
+# Older ones lack what the sources use.
+oldest_compiler=1.95
+compiler_packages="rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web"
+
+compiler_is_new() {
+	dpkg --compare-versions "$(dpkg-query -W -f='${Version}' rustc-web)" ge "$oldest_compiler"
 }
 
 # Raise it when the layout made below changes.

@@ -33,25 +33,43 @@ impl Default for Choice {
 /// Builds the standard disc; returns a note on it.
 pub(crate) fn build() -> Result<String> {
     let images = Images::in_target();
-    let tree = images::target_dir().join("image/iso");
+    make(&Choice::default(), &images.initrd, &images.iso)?;
+    Ok(format!(
+        "disc: {} bytes, {}",
+        fs::metadata(&images.iso)?.len(),
+        images.iso.display()
+    ))
+}
+
+/// A disc with another menu, and optionally another initramfs of dom0. It costs a fraction of a second.
+pub(crate) fn variant(choice: &Choice, initrd: Option<&Path>, name: &str) -> Result<PathBuf> {
+    let images = Images::in_target();
+    if *choice == Choice::default() && initrd.is_none() {
+        return Ok(images.iso);
+    }
+    let disc = images::target_dir().join("run").join(format!("{name}.iso"));
+    make(choice, initrd.unwrap_or(&images.initrd), &disc)?;
+    Ok(disc)
+}
+
+fn make(choice: &Choice, initrd: &Path, disc: &Path) -> Result<()> {
+    let images = Images::in_target();
+    let tree = disc.with_extension("tree");
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
     }
-    for file in [
-        &images.hypervisor,
-        &images.hypervisor_gz,
-        &images.kernel,
-        &images.initrd,
+    let boot = tree.join("boot");
+    for (file, name) in [
+        (images.hypervisor.as_path(), "oxen"),
+        (&images.hypervisor_gz, "oxen.gz"),
+        (&images.kernel, "vmlinuz"),
+        (initrd, "dom0.cpio"),
     ] {
-        let name = file.file_name().context("an image without a name")?;
-        let to = tree.join("boot").join(name);
-        make_parent(&to)?;
-        fs::hard_link(file, &to).with_context(|| format!("cannot link {}", file.display()))?;
+        make_parent(&boot.join(name))?;
+        fs::hard_link(file, boot.join(name))
+            .with_context(|| format!("cannot link {}", file.display()))?;
     }
-    write_whole(
-        &tree.join("boot/grub/grub.cfg"),
-        config(&Choice::default())?.as_bytes(),
-    )?;
+    write_whole(&boot.join("grub/grub.cfg"), config(choice)?.as_bytes())?;
     // Only what the menu uses: the disc is read through the firmware, block by block.
     let modules = "multiboot multiboot2 linux serial terminal iso9660 gzio normal test";
     let mut mkrescue = command(
@@ -61,38 +79,11 @@ pub(crate) fn build() -> Result<String> {
     mkrescue
         .arg(format!("--install-modules={modules}"))
         .arg("-o")
-        .arg(&images.iso)
+        .arg(disc)
         .arg(&tree);
     output(&mut mkrescue)?;
-    Ok(format!(
-        "disc: {} bytes, {}",
-        fs::metadata(&images.iso)?.len(),
-        images.iso.display()
-    ))
-}
-
-/// A copy of the standard disc with another menu, and optionally another initramfs of dom0.
-pub(crate) fn variant(choice: &Choice, initrd: Option<&Path>, name: &str) -> Result<PathBuf> {
-    let images = Images::in_target();
-    if *choice == Choice::default() && initrd.is_none() {
-        return Ok(images.iso);
-    }
-    let directory = images::target_dir().join("run");
-    let menu = directory.join(format!("{name}.grub.cfg"));
-    write_whole(&menu, config(choice)?.as_bytes())?;
-    let disc = directory.join(format!("{name}.iso"));
-    let _ = fs::remove_file(&disc);
-    let mut xorriso = command("xorriso", ["-indev"]);
-    xorriso.arg(&images.iso).arg("-outdev").arg(&disc);
-    xorriso
-        .args(["-boot_image", "any", "replay", "-map"])
-        .arg(&menu)
-        .arg("/boot/grub/grub.cfg");
-    if let Some(initrd) = initrd {
-        xorriso.arg("-map").arg(initrd).arg("/boot/dom0.cpio");
-    }
-    output(&mut xorriso)?;
-    Ok(disc)
+    fs::remove_dir_all(&tree)?;
+    Ok(())
 }
 
 fn config(choice: &Choice) -> Result<String> {

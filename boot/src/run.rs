@@ -78,7 +78,6 @@ fn one_command(arguments: &Arguments) -> Result<ExitCode> {
         });
     let _ = std::fs::remove_file(&initrd);
     let _ = std::fs::remove_file(initrd.with_extension("iso"));
-    let _ = std::fs::remove_file(initrd.with_extension("grub.cfg"));
     result
 }
 
