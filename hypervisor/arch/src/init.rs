@@ -6,7 +6,7 @@ use crate::cmdline::CommandLine;
 use crate::console::{self, LogLevels, SerialConfig};
 use crate::cpu::{self, Features, features};
 use crate::trap::{PanicAction, set_panic_action};
-use crate::{apic, ipi, irq, time, vectors};
+use crate::{apic, ipi, irq, power, time, vectors};
 
 /// The options that this crate reads; the kernel adds its own before it names unknown ones.
 pub const OPTIONS: &[&str] = &[
@@ -37,9 +37,10 @@ pub fn init(info: &'static BootInfo) -> &'static Platform {
             None => log::warn!("com1={text} is not understood"),
         }
     }
-    if cmdline.flag("noreboot") == Some(true) {
-        set_panic_action(PanicAction::Halt);
+    if let Some(other) = cmdline.get("console").filter(|value| *value != "com1") {
+        log::warn!("console={other}: COM1 is the only console");
     }
+    reboot_option(cmdline);
     print_boot_info(info);
 
     cpu::features::apply_options(cmdline);
@@ -61,6 +62,18 @@ pub fn init(info: &'static BootInfo) -> &'static Platform {
     time::calibrate_apic_timer();
     route_serial(platform);
     platform
+}
+
+/// `noreboot`, `reboot=no` and `reboot=WAY`.
+fn reboot_option(cmdline: CommandLine<'_>) {
+    let way = cmdline.get("reboot");
+    if cmdline.flag("noreboot") == Some(true) || way.is_some_and(|way| way.starts_with('n')) {
+        set_panic_action(PanicAction::Halt);
+    } else if let Some(way) = way
+        && !power::set_reboot_way(way)
+    {
+        log::warn!("reboot={way} is not understood");
+    }
 }
 
 fn route_serial(platform: &Platform) {

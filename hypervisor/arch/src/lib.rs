@@ -19,7 +19,7 @@
 //!
 //! # Modules
 //! `layout` addresses; `boot` the loader's information; `cmdline`; `console` (log, serial input);
-//! `cpu` (id, features, registers, MSRs, FPU); `trap` (faults, NMI, panic); `irq`, `vectors`, `apic`
+//! `cpu` (id, features, registers, MSRs, ports); `mmio`; `trap` (faults, NMI, panic); `irq`, `vectors`, `apic`
 //! (handlers, IO-APIC); `ipi` (kick, call, TLB); `smp`; `time`; `acpi`; `power`; `sync`; `symbols`.
 #![cfg_attr(target_os = "none", no_std)]
 

@@ -4,6 +4,7 @@
 use crate::acpi::{self, Fadt, Register};
 use crate::cpu::regs::{self, inb, inw, outb, outl, outw};
 use crate::{layout, time};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 const SLP_EN: u16 = 1 << 13;
 const SLP_TYP_SHIFT: u16 = 10;
@@ -11,27 +12,61 @@ const SLP_TYP: u16 = 7 << SLP_TYP_SHIFT;
 const SCI_EN: u16 = 1;
 const WAIT_NS: u64 = 100_000_000;
 
+/// Ways to reset, in the order of trying.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Way {
+    Acpi,
+    Pci,
+    Keyboard,
+    TripleFault,
+}
+
+const WAYS: [Way; 4] = [Way::Acpi, Way::Pci, Way::Keyboard, Way::TripleFault];
+
+/// What `reboot=` names: index into WAYS of the way to begin with.
+static FIRST: AtomicU8 = AtomicU8::new(0);
+
+/// `reboot=`: a[cpi], p[ci], k[bd], t[riple]; false if it is none of them.
+pub fn set_reboot_way(text: &str) -> bool {
+    let way = match text.as_bytes().first() {
+        Some(b'a') => Way::Acpi,
+        Some(b'p') => Way::Pci,
+        Some(b'k') => Way::Keyboard,
+        Some(b't') => Way::TripleFault,
+        _ => return false,
+    };
+    FIRST.store(way as u8, Ordering::Relaxed);
+    true
+}
+
 /// Resets the machine.
 pub fn reboot() -> ! {
-    // SAFETY: these registers reset the machine or do nothing.
-    unsafe {
-        if let Some((register, value)) = fadt().and_then(|fadt| fadt.reset) {
-            write(register, value);
-            time::busy_wait_ns(WAIT_NS);
-        }
-        outb(0xcf9, 0x02); // prepare a full reset, then do it
-        time::busy_wait_ns(1_000_000);
-        outb(0xcf9, 0x06);
-        time::busy_wait_ns(WAIT_NS);
-        for _ in 0..10_000 {
-            if inb(0x64) & 2 == 0 {
-                break;
+    let first = usize::from(FIRST.load(Ordering::Relaxed));
+    for way in WAYS.get(first..).unwrap_or(&[]).iter().chain(&WAYS) {
+        // SAFETY: these registers reset the machine or do nothing.
+        unsafe {
+            match way {
+                Way::Acpi => {
+                    if let Some((register, value)) = fadt().and_then(|fadt| fadt.reset) {
+                        write(register, value);
+                    }
+                }
+                Way::Pci => {
+                    outb(0xcf9, 0x02); // prepare a full reset, then do it
+                    time::busy_wait_ns(1_000_000);
+                    outb(0xcf9, 0x06);
+                }
+                Way::Keyboard => {
+                    let _ready = (0..10_000).any(|_| inb(0x64) & 2 == 0);
+                    outb(0x64, 0xfe); // pulse the reset line
+                }
+                Way::TripleFault => triple_fault(),
             }
         }
-        outb(0x64, 0xfe); // keyboard controller: pulse the reset line
         time::busy_wait_ns(WAIT_NS);
-        triple_fault()
     }
+    regs::halt_forever()
 }
 
 /// Turns the machine off (ACPI S5). If it stays on, says so and halts.

@@ -102,13 +102,27 @@ impl<'a> Reader<'a> {
 /// Prints an address as `address name+offset`.
 pub struct Located(pub u64);
 
+/// The same for a return address: a call that never returns may be its function's last instruction,
+/// so the name is that of the byte before.
+pub struct ReturnTo(pub u64);
+
 impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut name = NameBuffer::new();
-        match table().lookup(self.0, &mut name) {
-            Some((name, offset)) => write!(f, "{:016x} {name}+{offset:#x}", self.0),
-            None => write!(f, "{:016x}", self.0),
-        }
+        write_located(f, self.0, 0)
+    }
+}
+
+impl fmt::Display for ReturnTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_located(f, self.0, 1)
+    }
+}
+
+fn write_located(f: &mut fmt::Formatter<'_>, address: u64, back: u64) -> fmt::Result {
+    let mut name = NameBuffer::new();
+    match table().lookup(address.wrapping_sub(back), &mut name) {
+        Some((name, offset)) => write!(f, "{address:016x} {name}+{:#x}", offset + back),
+        None => write!(f, "{address:016x}"),
     }
 }
 

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)] // MMIO and MSRs of the APIC
 
 use crate::cpu::{self, Features, features, msr};
-use crate::{layout, time, vectors};
+use crate::{acpi, layout, time, vectors};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use oxen_types::{CpuId, Maddr};
 
@@ -115,8 +115,9 @@ pub fn init_this_cpu() {
     cpu::set_apic_id(cpu::cpu_id(), id);
     write(TPR, 0);
     write(LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER));
-    write(LVT_LINT0, LVT_MASKED);
-    write(LVT_LINT1, LVT_NMI);
+    let [lint0, lint1] = nmi_inputs(id);
+    write(LVT_LINT0, lint0);
+    write(LVT_LINT1, lint1);
     let last_lvt = read(VERSION) >> 16 & 0xff;
     if last_lvt >= 4 {
         write(LVT_PERF, LVT_MASKED);
@@ -141,6 +142,29 @@ pub fn init_this_cpu() {
     };
     write(TIMER_DIVIDE, DIVIDE_16);
     write(LVT_TIMER, mode | u32::from(vectors::TIMER));
+}
+
+/// What to write for LINT0 and LINT1: NMI where the MADT says so, else masked (LINT0 is the 8259's).
+fn nmi_inputs(apic_id: u32) -> [u32; 2] {
+    let mut inputs = [LVT_MASKED; 2];
+    let Some(platform) = acpi::try_platform() else {
+        return inputs;
+    };
+    let uid = platform
+        .cpus
+        .iter()
+        .find(|cpu| cpu.apic_id == apic_id)
+        .map(|cpu| cpu.uid);
+    for nmi in platform
+        .local_nmis
+        .iter()
+        .filter(|nmi| nmi.uid.is_none() || nmi.uid == uid)
+    {
+        if let Some(input) = inputs.get_mut(usize::from(nmi.lint)) {
+            *input = LVT_NMI;
+        }
+    }
+    inputs
 }
 
 pub fn eoi() {

@@ -60,6 +60,29 @@ pub(super) fn install() {
     }
 }
 
+/// Logs for `guest_log!`: what a guest can cause, so with a limit.
+#[cfg(target_os = "none")]
+pub fn log_limited(limit: &super::RateLimit, level: log::Level, args: core::fmt::Arguments<'_>) {
+    if level as usize > GUEST.load(Ordering::Relaxed) {
+        return;
+    }
+    match limit.allow(crate::time::now_ns()) {
+        Some(0) => log::log!(target: GUEST_TARGET, level, "{args}"),
+        Some(lost) => log::log!(target: GUEST_TARGET, level, "{args} ({lost} like it left out)"),
+        None => {}
+    }
+}
+
+/// `guest_log!(level, format...)`: a message about what a guest did, under `guest_loglvl=`, at most
+/// ten at once from each place in the code and then one a second.
+#[macro_export]
+macro_rules! guest_log {
+    ($level:expr, $($arg:tt)+) => {{
+        static LIMIT: $crate::console::RateLimit = $crate::console::RateLimit::for_guests();
+        $crate::console::log_limited(&LIMIT, $level, format_args!($($arg)+));
+    }};
+}
+
 #[cfg(target_os = "none")]
 struct Logger;
 

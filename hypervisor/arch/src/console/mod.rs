@@ -20,6 +20,8 @@ pub use ring::{RING_SIZE, Ring};
 pub use serial_config::SerialConfig;
 
 #[cfg(target_os = "none")]
+pub use logger::log_limited;
+#[cfg(target_os = "none")]
 pub(crate) use state::write_line;
 #[cfg(target_os = "none")]
 pub use state::{

@@ -24,6 +24,11 @@ impl RateLimit {
         }
     }
 
+    /// For what a guest causes: ten messages at once, then one a second.
+    pub const fn for_guests() -> Self {
+        Self::new(10, 1_000_000_000)
+    }
+
     /// May the message go out at `now_ns`? Then how many were dropped since the last that did.
     pub fn allow(&self, now_ns: u64) -> Option<u32> {
         self.refill(now_ns);

@@ -1,8 +1,8 @@
 //! What the CPU can do, read once on the boot CPU, and switched on on each one.
 #![allow(unsafe_code)] // writes control registers
 
+use super::msr;
 use super::regs::{self, bits};
-use super::{fpu, msr};
 use crate::cmdline::CommandLine;
 use bitflags::bitflags;
 use raw_cpuid::CpuId;
@@ -117,6 +117,9 @@ fn read() -> Detected {
     if let Some(info) = cpuid.get_thermal_power_info() {
         found.set(Features::ARAT, info.has_arat());
     }
+    if !found.contains(Features::XSAVE) {
+        found -= XSAVE_FAMILY;
+    }
     let vendor = match cpuid.get_vendor_info().as_ref().map(|v| v.as_str()) {
         Some("AuthenticAMD") => Vendor::Amd,
         Some("HygonGenuine") => Vendor::Hygon,
@@ -132,6 +135,14 @@ fn read() -> Detected {
         physical_bits,
     }
 }
+
+/// What does not work without XSAVE.
+const XSAVE_FAMILY: Features = Features::XSAVEOPT
+    .union(Features::XSAVEC)
+    .union(Features::XSAVES)
+    .union(Features::AVX)
+    .union(Features::AVX512)
+    .union(Features::PKU);
 
 /// Options that forbid a feature: `no-smep`, `smap=off`, `x2apic=off` and so on.
 pub const OPTIONS: &[(&str, Features)] = &[
@@ -149,18 +160,9 @@ pub fn apply_options(cmdline: CommandLine<'_>) {
         masked.set(*feature, cmdline.flag(key) == Some(false));
     }
     if masked.contains(Features::XSAVE) {
-        masked |= Features::XSAVEOPT | Features::XSAVEC | Features::XSAVES | Features::AVX;
+        masked |= XSAVE_FAMILY;
     }
     MASKED.store(masked.bits(), core::sync::atomic::Ordering::Relaxed);
-}
-
-/// The XCR0 bits that the CPU supports (CPUID leaf 0xd, sub-leaf 0).
-pub fn supported_xcr0() -> u64 {
-    if !features().contains(Features::XSAVE) {
-        return 0;
-    }
-    let leaf = regs::cpuid(0xd, 0);
-    u64::from(leaf.edx) << 32 | u64::from(leaf.eax)
 }
 
 /// Puts this CPU into the state that the hypervisor relies on.
@@ -190,7 +192,7 @@ pub fn enable_on_this_cpu() {
         }
         if have.contains(Features::XSAVE) {
             // x87 and SSE always; more is enabled around each vcpu.
-            fpu::xsetbv(0, 3);
+            regs::xsetbv(0, 3);
         }
         regs::set_dr7(0x400);
     }

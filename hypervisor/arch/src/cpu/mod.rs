@@ -1,7 +1,6 @@
 //! One CPU: its area behind GS, descriptor tables, features, control registers and MSRs.
 
 pub mod features;
-pub mod fpu;
 pub mod msr;
 pub mod port;
 pub mod regs;

@@ -131,6 +131,18 @@ pub fn halt_forever() -> ! {
     }
 }
 
+/// Sets an extended control register.
+///
+/// # Safety
+/// CR4.OSXSAVE is on, and the CPU allows the value (CPUID leaf 0xd).
+pub unsafe fn xsetbv(register: u32, value: u64) {
+    // SAFETY: by the contract above.
+    unsafe {
+        asm!("xsetbv", in("ecx") register, in("eax") value as u32,
+            in("edx") (value >> 32) as u32, options(nomem, nostack, preserves_flags));
+    }
+}
+
 /// Writes back and empties all caches.
 pub fn wbinvd() {
     // SAFETY: no effect but on time.

@@ -98,17 +98,23 @@ pub fn tss_base() -> Vaddr {
 /// # Safety
 /// `top` is the 16-byte aligned top of a mapped stack that nobody else uses, and nothing on the
 /// current stack is referenced from elsewhere.
-pub unsafe fn switch_stack(top: Vaddr, next: extern "C" fn() -> !) -> ! {
+pub unsafe fn switch_stack(top: Vaddr, next: fn() -> !) -> ! {
     // SAFETY: by the contract above. A zero return address ends backtraces.
     unsafe {
         core::arch::asm!(
             "mov rsp, {top}",
             "xor ebp, ebp",
-            "push 0",
-            "jmp {next}",
+            "push rbp",
+            "jmp {enter}",
             top = in(reg) top.raw(),
-            next = in(reg) next,
+            in("rdi") next,
+            enter = sym enter,
             options(noreturn)
         )
     }
+}
+
+#[expect(improper_ctypes_definitions, reason = "a pointer, passed on as it is")]
+extern "C" fn enter(next: fn() -> !) -> ! {
+    next()
 }

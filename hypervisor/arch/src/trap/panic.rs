@@ -103,7 +103,7 @@ fn backtrace_from(out: &mut dyn Write, mut rbp: u64) -> fmt::Result {
         if !is_text(ret) {
             break;
         }
-        writeln!(out, "  {}", symbols::Located(ret))?;
+        writeln!(out, "  {}", symbols::ReturnTo(ret))?;
         if next <= rbp {
             break;
         }
