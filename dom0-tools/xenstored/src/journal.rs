@@ -9,6 +9,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::record::Record;
 
@@ -34,14 +38,7 @@ impl Journal {
     pub fn open(dir: &Path) -> io::Result<(Self, Vec<Record>)> {
         fs::create_dir_all(dir)?;
         let lock = File::create(dir.join("lock"))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |_| {
-                io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "another xenstored uses this directory",
-                )
-            },
-        )?;
+        take(&lock)?;
         let path = dir.join("journal");
         let head = head();
         let bytes = fs::read(&path).or_else(|e| {
@@ -115,6 +112,22 @@ impl Journal {
         self.compact_at = COMPACT_AT.max(self.len.saturating_mul(4));
         Ok(())
     }
+}
+
+/// Takes the lock; a daemon that was just killed may take an instant to go.
+fn take(lock: &File) -> io::Result<()> {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        "another xenstored uses this directory",
+    ))
 }
 
 /// The first line. Records of another boot are about domains that are no more.

@@ -9,8 +9,8 @@
 mod daemon;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 
 /// The daemon of the store that domains and tools share.
@@ -34,14 +34,20 @@ struct Options {
     verbose: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    let mut daemon = daemon::Daemon::start(
-        &options.socket,
-        &options.state,
-        !options.no_xen,
-        options.verbose,
-    )
-    .context("xenstored cannot start")?;
-    daemon.run()
+fn main() -> ExitCode {
+    let Options {
+        socket,
+        state,
+        no_xen,
+        verbose,
+    } = Options::parse();
+    let done = daemon::Daemon::start(&socket, &state, !no_xen, verbose)
+        .and_then(|mut daemon| daemon.run());
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xenstored: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

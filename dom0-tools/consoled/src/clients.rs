@@ -1,0 +1,395 @@
+//! Who looks at consoles, by the daemon's socket.
+//!
+//! A client sends one line, `DOMID` or `DOMID noreplay`, and is answered one: `ok NAME`, after
+//! which bytes go both ways until the console or the client ends; or `error TEXT`. A console that is
+//! not there yet is waited for, since who just created a domain may be faster than we are.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::queue::Queue;
+
+/// How long a client may wait for its console.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Output that waits for a slow client.
+const QUEUE: usize = 1 << 20;
+/// The longest first line.
+const LINE: usize = 64;
+
+pub(crate) struct Clients {
+    listener: UnixListener,
+    open: BTreeMap<u64, Client>,
+    next: u64,
+}
+
+struct Client {
+    stream: UnixStream,
+    state: State,
+    input: Vec<u8>,
+    output: Queue,
+    /// Nothing more comes from it.
+    ended: bool,
+    broken: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Its first line is not there yet.
+    New,
+    Waiting {
+        domain: u16,
+        replay: bool,
+        until: Instant,
+    },
+    Attached(u16),
+    /// What is queued goes, then it is closed.
+    Leaving,
+}
+
+/// The consoles, as clients see them.
+pub(crate) trait Consoles {
+    /// A console's name and what it printed last.
+    fn find(&self, domain: u16) -> Option<(String, Vec<u8>)>;
+    fn input_room(&self, domain: u16) -> usize;
+    fn type_in(&mut self, domain: u16, bytes: &[u8]);
+}
+
+impl Clients {
+    pub(crate) const fn new(listener: UnixListener) -> Self {
+        Self {
+            listener,
+            open: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    pub(crate) fn poll_fds<'a>(&'a self, consoles: &impl Consoles) -> Vec<PollFd<'a>> {
+        let mut fds = vec![PollFd::from_borrowed_fd(
+            self.listener.as_fd(),
+            PollFlags::IN,
+        )];
+        for client in self.open.values() {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, client.wants_input(consoles));
+            flags.set(PollFlags::OUT, !client.output.is_empty());
+            fds.push(PollFd::from_borrowed_fd(client.stream.as_fd(), flags));
+        }
+        fds
+    }
+
+    /// Is someone waiting for a console to come?
+    pub(crate) fn are_waiting(&self) -> bool {
+        self.open
+            .values()
+            .any(|c| matches!(c.state, State::Waiting { .. }))
+    }
+
+    /// New clients, new input, and the fate of who waits.
+    pub(crate) fn take_in(&mut self, consoles: &mut impl Consoles, now: Instant) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if stream.set_nonblocking(true).is_ok() {
+                self.open.insert(self.next, Client::new(stream));
+                self.next = self.next.wrapping_add(1);
+            }
+        }
+        for client in self.open.values_mut() {
+            client.take_in(consoles);
+            client.go_on(consoles, now);
+        }
+    }
+
+    /// What a guest printed.
+    pub(crate) fn output(&mut self, domain: u16, bytes: &[u8]) {
+        for client in self
+            .open
+            .values_mut()
+            .filter(|c| c.state == State::Attached(domain))
+        {
+            client.output.push(bytes);
+        }
+    }
+
+    /// A console ended: who looks at it gets the rest, then the end.
+    pub(crate) fn console_ended(&mut self, domain: u16) {
+        for client in self
+            .open
+            .values_mut()
+            .filter(|c| c.state == State::Attached(domain))
+        {
+            client.state = State::Leaving;
+        }
+    }
+
+    pub(crate) fn send(&mut self) {
+        self.open.retain(|_, client| {
+            client.send();
+            let done = client.state == State::Leaving && client.output.is_empty();
+            !(client.broken || done || client.ended && client.input.is_empty())
+        });
+    }
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            state: State::New,
+            input: Vec::new(),
+            output: Queue::new(QUEUE),
+            ended: false,
+            broken: false,
+        }
+    }
+
+    fn wants_input(&self, consoles: &impl Consoles) -> bool {
+        !self.ended
+            && match self.state {
+                State::New => true,
+                // Nothing is expected, but the end of the client shall be seen.
+                State::Waiting { .. } => self.input.len() < LINE,
+                State::Attached(domain) => consoles.input_room(domain) > 0,
+                State::Leaving => false,
+            }
+    }
+
+    fn take_in(&mut self, consoles: &impl Consoles) {
+        if !self.wants_input(consoles) {
+            return;
+        }
+        let mut bytes = [0; 1024];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => self.ended = true,
+            Ok(got) => self.input.extend_from_slice(&bytes[..got]),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(_) => self.broken = true,
+        }
+    }
+
+    fn go_on(&mut self, consoles: &mut impl Consoles, now: Instant) {
+        if self.state == State::New {
+            self.read_line(now);
+        }
+        if let State::Waiting {
+            domain,
+            replay,
+            until,
+        } = self.state
+        {
+            if let Some((name, printed)) = consoles.find(domain) {
+                self.output.push(format!("ok {name}\n").as_bytes());
+                if replay {
+                    self.output.push(&printed);
+                }
+                self.state = State::Attached(domain);
+            } else if now >= until || self.ended {
+                self.refuse(&format!("domain {domain} has no console"));
+            }
+        }
+        if let State::Attached(domain) = self.state {
+            let room = consoles.input_room(domain).min(self.input.len());
+            consoles.type_in(domain, &self.input[..room]);
+            self.input.drain(..room);
+        }
+    }
+
+    fn read_line(&mut self, now: Instant) {
+        let Some(end) = self.input.iter().position(|b| *b == b'\n') else {
+            if self.input.len() > LINE {
+                self.refuse("the first line is too long");
+            }
+            return;
+        };
+        let line: Vec<u8> = self.input.drain(..=end).collect();
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split_whitespace();
+        let domain = words.next().and_then(|w| w.parse().ok());
+        let replay = match words.next() {
+            None => Some(true),
+            Some("noreplay") => Some(false),
+            Some(_) => None,
+        };
+        match (domain, replay) {
+            (Some(domain), Some(replay)) => {
+                let until = now.checked_add(PATIENCE).unwrap_or(now);
+                self.state = State::Waiting {
+                    domain,
+                    replay,
+                    until,
+                };
+            }
+            _ => self.refuse("expected a domain's number, or a number and \"noreplay\""),
+        }
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.output.push(format!("error {why}\n").as_bytes());
+        self.state = State::Leaving;
+        self.input.clear();
+    }
+
+    fn send(&mut self) {
+        let stream = &mut self.stream;
+        let sent = self.output.send(|bytes| match stream.write(bytes) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) =>
+            {
+                Ok(0)
+            }
+            other => other,
+        });
+        self.broken |= sent.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Fake {
+        there: bool,
+        typed: Vec<u8>,
+        room: usize,
+    }
+
+    impl Consoles for Fake {
+        fn find(&self, domain: u16) -> Option<(String, Vec<u8>)> {
+            (self.there && domain == 5).then(|| ("demo".to_owned(), b"old output\n".to_vec()))
+        }
+        fn input_room(&self, _: u16) -> usize {
+            self.room
+        }
+        fn type_in(&mut self, _: u16, bytes: &[u8]) {
+            self.typed.extend_from_slice(bytes);
+            self.room -= bytes.len();
+        }
+    }
+
+    struct Test {
+        clients: Clients,
+        fake: Fake,
+        path: std::path::PathBuf,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Test {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("sock");
+            let listener = UnixListener::bind(&path).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let fake = Fake {
+                room: 100,
+                ..Fake::default()
+            };
+            Self {
+                clients: Clients::new(listener),
+                fake,
+                path,
+                _dir: dir,
+            }
+        }
+
+        fn connect(&self, line: &str) -> BufReader<UnixStream> {
+            let mut stream = UnixStream::connect(&self.path).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            stream.write_all(line.as_bytes()).unwrap();
+            BufReader::new(stream)
+        }
+
+        fn turn(&mut self, now: Instant) {
+            self.clients.take_in(&mut self.fake, now);
+            self.clients.send();
+        }
+    }
+
+    fn line(reader: &mut impl BufRead) -> String {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line
+    }
+
+    #[test]
+    fn waits_attaches_talks_and_ends() {
+        let mut test = Test::new();
+        let now = Instant::now();
+        let mut one = test.connect("5\n");
+        test.turn(now);
+        assert!(test.clients.are_waiting());
+        test.fake.there = true;
+        let mut two = test.connect("5 noreplay\n");
+        test.turn(now);
+        assert_eq!(
+            (line(&mut one), line(&mut one), line(&mut two)),
+            (
+                "ok demo\n".into(),
+                "old output\n".into(),
+                "ok demo\n".into()
+            )
+        );
+        one.get_mut().write_all(b"typed").unwrap();
+        two.get_mut().write_all(b"-too").unwrap();
+        test.turn(now);
+        assert_eq!(test.fake.typed, b"typed-too");
+        test.clients.output(5, b"both see this\n");
+        test.clients.output(6, b"nobody sees this\n");
+        test.clients.console_ended(5);
+        test.turn(now);
+        for reader in [&mut one, &mut two] {
+            assert_eq!(
+                (line(reader), line(reader)),
+                ("both see this\n".into(), String::new())
+            );
+        }
+        assert!(test.clients.open.is_empty());
+    }
+
+    #[test]
+    fn patience_ends_and_nonsense_is_refused() {
+        let mut test = Test::new();
+        let now = Instant::now();
+        let mut waiting = test.connect("7\n");
+        let mut wrong = [
+            test.connect("x\n"),
+            test.connect("5 y\n"),
+            test.connect(&"5".repeat(99)),
+        ];
+        test.turn(now);
+        test.turn(now + PATIENCE);
+        assert_eq!(
+            (line(&mut waiting), line(&mut waiting)),
+            ("error domain 7 has no console\n".into(), String::new())
+        );
+        for reader in &mut wrong {
+            assert!(line(reader).starts_with("error "));
+        }
+    }
+
+    #[test]
+    fn typing_stops_while_the_guest_does_not_read() {
+        let mut test = Test::new();
+        let now = Instant::now();
+        test.fake.there = true;
+        let mut client = test.connect("5\n");
+        client.get_mut().write_all(&[b'x'; 500]).unwrap();
+        for _ in 0..5 {
+            test.turn(now);
+        }
+        assert_eq!(test.fake.typed.len(), 100);
+        test.fake.room = 1000;
+        test.turn(now);
+        test.turn(now);
+        assert_eq!(test.fake.typed.len(), 500);
+    }
+}

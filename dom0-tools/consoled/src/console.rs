@@ -1,0 +1,263 @@
+//! One guest's console: its page, and everything that its output goes to and its input comes from.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use oxen_sys::gntdev::GrantMapping;
+use oxen_sys::{Errno, SharedMemory};
+
+use crate::log::Log;
+use crate::pty::Pty;
+use crate::queue::Queue;
+use crate::rate::Budget;
+use crate::replay::Replay;
+use crate::ring::{Fault, Ring};
+
+/// Input that waits here for the guest to make room; beyond, nothing is read from who types.
+const INPUT: usize = 4096;
+/// Output that waits for the terminal's reader.
+const PTY_QUEUE: usize = 64 * 1024;
+
+/// The guest's page, by whatever way it was mapped.
+pub(crate) enum Page {
+    Grant(GrantMapping),
+    Mapped(SharedMemory),
+}
+
+impl Page {
+    pub(crate) fn memory(&self) -> Result<&SharedMemory, Errno> {
+        match self {
+            Self::Grant(grant) => grant.memory(),
+            Self::Mapped(memory) => Ok(memory),
+        }
+    }
+}
+
+/// Where a guest's output is kept; each may be missing, and the console works on.
+#[derive(Default)]
+pub(crate) struct Sinks {
+    pub(crate) log: Option<Log>,
+    pub(crate) replay: Replay,
+    pub(crate) pty: Option<Pty>,
+}
+
+pub(crate) struct Console {
+    page: Page,
+    ring: Ring,
+    sinks: Sinks,
+    pty_queue: Queue,
+    input: VecDeque<u8>,
+    budget: Budget,
+    /// The guest made nonsense of its ring: nothing more comes of it.
+    broken: bool,
+}
+
+/// What one look at a console brought.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// What the guest printed.
+    pub(crate) output: Vec<u8>,
+    /// The guest is to be told: there is room, or input.
+    pub(crate) notify: bool,
+    /// Its budget is spent: look again after a pause, and do not listen to it until then.
+    pub(crate) pause: bool,
+}
+
+impl Console {
+    pub(crate) fn open(page: Page, sinks: Sinks, now: Instant) -> Result<Self, Fault> {
+        let ring = Ring::open(page.memory()?)?;
+        let (pty_queue, input) = (Queue::new(PTY_QUEUE), VecDeque::new());
+        Ok(Self {
+            page,
+            ring,
+            sinks,
+            pty_queue,
+            input,
+            budget: Budget::new(now),
+            broken: false,
+        })
+    }
+
+    /// Takes output and gives input, once.
+    pub(crate) fn turn(&mut self, now: Instant) -> Result<Turn, Fault> {
+        if self.broken {
+            return Ok(Turn::default());
+        }
+        let turn = self.try_turn(now);
+        self.broken = turn.is_err();
+        turn
+    }
+
+    fn try_turn(&mut self, now: Instant) -> Result<Turn, Fault> {
+        let mut turn = Turn::default();
+        let page = self.page.memory()?;
+        if self.budget.is_left(now) {
+            turn.output = self.ring.peek(page)?;
+            self.budget.spend(turn.output.len());
+        } else {
+            turn.pause = true;
+        }
+        if !turn.output.is_empty() {
+            // First to where it is kept: if we die now, it is printed twice rather than never.
+            self.sinks.keep(&turn.output);
+            self.pty_queue.push(&turn.output);
+            self.ring.take(self.page.memory()?, turn.output.len())?;
+            turn.notify = true;
+        }
+        if !self.input.is_empty() {
+            let given = self
+                .ring
+                .put(self.page.memory()?, self.input.make_contiguous())?;
+            self.input.drain(..given);
+            turn.notify |= given > 0;
+        }
+        self.send_to_pty();
+        Ok(turn)
+    }
+
+    fn send_to_pty(&mut self) {
+        if let Some(pty) = &mut self.sinks.pty {
+            let _: Result<(), ()> = self.pty_queue.send(|bytes| Ok(pty.write(bytes)));
+        }
+    }
+
+    /// How much more may be typed now.
+    pub(crate) fn input_room(&self) -> usize {
+        if self.broken {
+            0
+        } else {
+            INPUT.saturating_sub(self.input.len())
+        }
+    }
+
+    pub(crate) fn type_in(&mut self, bytes: &[u8]) {
+        self.input.extend(bytes);
+    }
+
+    /// Takes what was typed at the terminal.
+    pub(crate) fn read_pty(&mut self) {
+        let room = self.input_room();
+        if let Some(pty) = &mut self.sinks.pty
+            && room > 0
+        {
+            let typed = pty.read(room);
+            self.input.extend(typed);
+        }
+    }
+
+    pub(crate) const fn pty(&self) -> Option<&Pty> {
+        self.sinks.pty.as_ref()
+    }
+
+    /// Does output wait for the terminal?
+    pub(crate) fn pty_waits(&self) -> bool {
+        !self.pty_queue.is_empty()
+    }
+
+    pub(crate) fn replay(&self) -> Vec<u8> {
+        self.sinks.replay.bytes()
+    }
+}
+
+impl Sinks {
+    /// A sink that fails is given up: a full disk must not stop a console.
+    fn keep(&mut self, output: &[u8]) {
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.write(output)
+        {
+            eprintln!("xenconsoled: cannot write a log: {error}");
+            self.log = None;
+        }
+        if let Err(error) = self.replay.push(output) {
+            eprintln!("xenconsoled: cannot keep output for later: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::tests::{guest_is_hostile, guest_prints, guest_reads};
+
+    fn console() -> Console {
+        let page = Page::Mapped(SharedMemory::anonymous(4096).unwrap());
+        let sinks = Sinks {
+            pty: Some(Pty::open().unwrap()),
+            ..Sinks::default()
+        };
+        Console::open(page, sinks, Instant::now()).unwrap()
+    }
+
+    #[test]
+    fn output_goes_everywhere_and_input_comes_from_the_terminal() {
+        use std::io::{Read, Write};
+        let mut console = console();
+        guest_prints(console.page.memory().unwrap(), b"login: ");
+        let turn = console.turn(Instant::now()).unwrap();
+        assert_eq!(
+            (turn.output.as_slice(), turn.notify, turn.pause),
+            (b"login: ".as_slice(), true, false)
+        );
+        assert_eq!(console.replay(), b"login: ");
+        let mut user = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(console.pty().unwrap().path())
+            .unwrap();
+        let mut text = [0; 7];
+        user.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"login: ");
+        user.write_all(b"root\n").unwrap();
+        console.read_pty();
+        console.type_in(b"pw\n");
+        assert!(console.turn(Instant::now()).unwrap().notify);
+        assert_eq!(guest_reads(console.page.memory().unwrap()), b"root\npw\n");
+        assert!(!console.turn(Instant::now()).unwrap().notify);
+    }
+
+    #[test]
+    fn input_is_held_back_while_the_guest_does_not_read() {
+        let mut console = console();
+        while console.input_room() > 0 {
+            console.type_in(b"x");
+        }
+        console.turn(Instant::now()).unwrap();
+        assert_eq!(console.input_room(), 1024);
+        let now = Instant::now();
+        let mut got = 0;
+        for _ in 0..4 {
+            got += guest_reads(console.page.memory().unwrap()).len();
+            console.turn(now).unwrap();
+        }
+        assert_eq!(got, INPUT);
+    }
+
+    #[test]
+    fn a_flood_is_paused_and_goes_on() {
+        let mut console = console();
+        let now = Instant::now();
+        let mut printed = 0;
+        loop {
+            guest_prints(console.page.memory().unwrap(), &[b'x'; 2048]);
+            let turn = console.turn(now).unwrap();
+            printed += turn.output.len();
+            if turn.pause {
+                break;
+            }
+            assert!(printed < 1 << 20);
+        }
+        let later = console
+            .turn(now + std::time::Duration::from_secs(1))
+            .unwrap();
+        assert_eq!((later.output.len(), later.pause), (2048, false));
+    }
+
+    #[test]
+    fn a_hostile_ring_ends_only_itself() {
+        let mut console = console();
+        guest_is_hostile(console.page.memory().unwrap());
+        assert_eq!(console.turn(Instant::now()).unwrap_err(), Fault::Index);
+        assert!(console.turn(Instant::now()).unwrap().output.is_empty());
+        assert_eq!(console.input_room(), 0);
+    }
+}

@@ -1,0 +1,305 @@
+//! The loop.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::Options;
+use crate::clients::{Clients, Consoles};
+use crate::console::{Console, Sinks};
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::pty::Pty;
+use crate::rate::PAUSE;
+use crate::replay::Replay;
+use crate::store::{Place, Store};
+
+/// How often to look whether who waits for a console has waited enough.
+const WAITING: Duration = Duration::from_millis(250);
+
+pub(crate) struct Daemon {
+    options: Options,
+    machine: Machine,
+    store: Store,
+    clients: Clients,
+    guests: Guests,
+    _lock: fs::File,
+}
+
+#[derive(Default)]
+struct Guests(BTreeMap<u16, Guest>);
+
+struct Guest {
+    name: String,
+    place: Place,
+    console: Console,
+    port: u32,
+    /// Its event was taken and not yet armed again.
+    masked: bool,
+    /// Its budget is spent until then.
+    paused_until: Option<Instant>,
+}
+
+impl Daemon {
+    pub(crate) fn start(options: Options) -> anyhow::Result<Self> {
+        fs::create_dir_all(&options.state).with_context(|| options.state.display().to_string())?;
+        let lock = lock(&options.state.join("lock"))?;
+        let machine =
+            Machine::open().context("no Xen devices (is this dom0, is xen-evtchn loaded?)")?;
+        let listener =
+            listen(&options.socket).with_context(|| options.socket.display().to_string())?;
+        eprintln!("xenconsoled: started");
+        Ok(Self {
+            options,
+            machine,
+            store: Store::new(Instant::now()),
+            clients: Clients::new(listener),
+            guests: Guests::default(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn run(&mut self) -> anyhow::Result<()> {
+        loop {
+            let now = Instant::now();
+            self.take_news(now);
+            self.take_events();
+            self.clients.take_in(&mut self.guests, now);
+            self.serve(now);
+            self.clients.send();
+            self.wait(now)?;
+        }
+    }
+
+    fn take_news(&mut self, now: Instant) {
+        let mut news = self.store.news(now);
+        if news.look_for_dead {
+            let open = self.guests.0.keys().copied();
+            let gone: Vec<u16> = open.filter(|d| self.machine.is_gone(*d)).collect();
+            for domain in gone {
+                self.close(domain, now);
+            }
+        }
+        if news.look_at_all {
+            news.changed.extend(self.store.domains());
+        }
+        for domain in news.changed {
+            self.look_at(domain, now);
+        }
+    }
+
+    /// Opens a domain's console, if it has one and it is not open there already.
+    fn look_at(&mut self, domain: u16, now: Instant) {
+        let place = self.store.place(domain);
+        match (place, self.guests.0.get(&domain)) {
+            (Some(place), Some(guest)) if guest.place == place => {}
+            (Some(place), _) => {
+                if self.guests.0.contains_key(&domain) {
+                    self.close_ring(domain, now);
+                }
+                if let Err(error) = self.open(domain, place, now) {
+                    eprintln!("xenconsoled: domain {domain}: {error:#}");
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn open(&mut self, domain: u16, place: Place, now: Instant) -> anyhow::Result<()> {
+        let uuid = self.machine.uuid(domain).context("it is gone already")?;
+        let name = self.store.name(domain);
+        let (page, port) = self
+            .machine
+            .connect(domain, &place)
+            .context("its console cannot be reached")?;
+        let sinks = self.sinks(domain, &name, uuid);
+        let tty = sinks.pty.as_ref().map(|p| p.path().to_owned());
+        let console = Console::open(page, sinks, now)
+            .map_err(|fault| anyhow::anyhow!("its console: {fault}"))?;
+        let guest = Guest {
+            name,
+            place,
+            console,
+            port,
+            masked: false,
+            paused_until: None,
+        };
+        self.guests.0.insert(domain, guest);
+        self.store.watch(domain);
+        if let Some(tty) = tty {
+            self.store.write_tty(domain, &tty);
+        }
+        Ok(())
+    }
+
+    fn sinks(&self, domain: u16, name: &str, uuid: [u8; 16]) -> Sinks {
+        let complain = |what: &str, error: &dyn core::fmt::Display| {
+            eprintln!("xenconsoled: domain {domain} goes without {what}: {error}");
+        };
+        let limit = self.options.log_size.saturating_mul(1024);
+        let log = (limit > 0).then(|| Log::open(&self.options.log_dir, name, limit));
+        Sinks {
+            log: log.and_then(|l| l.inspect_err(|e| complain("a log", e)).ok()),
+            replay: Replay::open(&self.replay_path(domain), uuid)
+                .inspect_err(|e| complain("replay after a restart", e))
+                .unwrap_or_default(),
+            pty: Pty::open().inspect_err(|e| complain("a terminal", e)).ok(),
+        }
+    }
+
+    fn replay_path(&self, domain: u16) -> std::path::PathBuf {
+        self.options.state.join(format!("{domain}.replay"))
+    }
+
+    /// A domain is gone: the last of its output, then the end.
+    fn close(&mut self, domain: u16, now: Instant) {
+        self.close_ring(domain, now);
+        self.clients.console_ended(domain);
+        self.store.unwatch(domain);
+        // It may not be there.
+        let _ = fs::remove_file(self.replay_path(domain));
+    }
+
+    fn close_ring(&mut self, domain: u16, now: Instant) {
+        if let Some(mut guest) = self.guests.0.remove(&domain) {
+            if let Ok(turn) = guest.console.turn(now) {
+                self.clients.output(domain, &turn.output);
+            }
+            // The other end may be gone already.
+            let _ = self.machine.events.unbind(guest.port);
+        }
+    }
+
+    /// Notes whose events came. They stay masked until they were served, so that a guest which
+    /// floods us with events gets no more attention than one that does not.
+    fn take_events(&mut self) {
+        match self.machine.events.read() {
+            Ok(ports) => {
+                for guest in self
+                    .guests
+                    .0
+                    .values_mut()
+                    .filter(|g| ports.contains(&g.port))
+                {
+                    guest.masked = true;
+                }
+            }
+            // Some were lost: arm all.
+            Err(_) => self.guests.0.values_mut().for_each(|g| g.masked = true),
+        }
+    }
+
+    fn serve(&mut self, now: Instant) {
+        for (domain, guest) in &mut self.guests.0 {
+            guest.console.read_pty();
+            match guest.console.turn(now) {
+                Ok(turn) => {
+                    self.clients.output(*domain, &turn.output);
+                    guest.paused_until = turn.pause.then(|| now + PAUSE);
+                    if turn.notify {
+                        // Who cannot be told is not there.
+                        let _ = self.machine.events.notify(guest.port);
+                    }
+                }
+                Err(fault) => {
+                    eprintln!("xenconsoled: domain {domain} is not served any more: {fault}");
+                    // It stays masked for ever.
+                    guest.masked = false;
+                }
+            }
+            if guest.masked && guest.paused_until.is_none() {
+                guest.masked = false;
+                if let Err(error) = self.machine.events.unmask(&[guest.port]) {
+                    eprintln!("xenconsoled: domain {domain}: {error}");
+                }
+            }
+        }
+    }
+
+    fn wait(&self, now: Instant) -> anyhow::Result<()> {
+        let mut fds = self.clients.poll_fds(&self.guests);
+        fds.push(PollFd::from_borrowed_fd(
+            self.machine.as_fd(),
+            PollFlags::IN,
+        ));
+        fds.extend(
+            self.store
+                .fd()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
+        for guest in self.guests.0.values() {
+            if let Some(pty) = guest.console.pty() {
+                let mut flags = PollFlags::empty();
+                flags.set(PollFlags::IN, guest.console.input_room() > 0);
+                flags.set(PollFlags::OUT, guest.console.pty_waits());
+                fds.push(PollFd::new(pty, flags));
+            }
+        }
+        let waiting = self.clients.are_waiting().then(|| now + WAITING);
+        let paused = self.guests.0.values().filter_map(|g| g.paused_until).min();
+        let until = [waiting, paused, self.store.wake_at()]
+            .into_iter()
+            .flatten()
+            .min();
+        let timeout = until.map(|u| u.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("poll"),
+        }
+    }
+}
+
+impl Consoles for Guests {
+    fn find(&self, domain: u16) -> Option<(String, Vec<u8>)> {
+        self.0
+            .get(&domain)
+            .map(|g| (g.name.clone(), g.console.replay()))
+    }
+
+    fn input_room(&self, domain: u16) -> usize {
+        self.0.get(&domain).map_or(0, |g| g.console.input_room())
+    }
+
+    fn type_in(&mut self, domain: u16, bytes: &[u8]) {
+        if let Some(guest) = self.0.get_mut(&domain) {
+            guest.console.type_in(bytes);
+        }
+    }
+}
+
+/// Only one of us; one that was just killed may take an instant to go.
+fn lock(path: &Path) -> anyhow::Result<fs::File> {
+    let file = fs::File::create(path)?;
+    for _ in 0..100 {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(error).context("its lock"),
+        }
+    }
+    anyhow::bail!("another xenconsoled is running")
+}
+
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    // The lock says that nobody else serves it.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,63 @@
+//! The hypervisor's part: pages, ports, and whether a domain is still there.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use oxen_sys::{Errno, EventChannels, Gntdev, Privcmd};
+
+use crate::console::Page;
+use crate::store::Place;
+
+/// The grant by which every guest gives its console's page (GNTTAB_RESERVED_CONSOLE).
+const CONSOLE_GRANT: u32 = 0;
+
+pub(crate) struct Machine {
+    pub(crate) events: EventChannels,
+    privcmd: Privcmd,
+    gntdev: Option<Gntdev>,
+}
+
+impl Machine {
+    pub(crate) fn open() -> Result<Self, Errno> {
+        // Without the grant device, pages are mapped as foreign memory.
+        Ok(Self {
+            events: EventChannels::open()?,
+            privcmd: Privcmd::open()?,
+            gntdev: Gntdev::open().ok(),
+        })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// A domain's UUID; None when it is gone or going.
+    pub(crate) fn uuid(&self, domain: u16) -> Option<[u8; 16]> {
+        self.privcmd
+            .domain_info(domain)
+            .ok()
+            .filter(|info| !info.dying())
+            .map(|info| info.handle)
+    }
+
+    /// Is the domain gone for good, so that its page must be let go?
+    pub(crate) fn is_gone(&self, domain: u16) -> bool {
+        match self.privcmd.domain_info(domain) {
+            Ok(info) => info.dying(),
+            Err(error) => error == Errno::SRCH,
+        }
+    }
+
+    /// A console's page and our port.
+    pub(crate) fn connect(&self, domain: u16, place: &Place) -> Result<(Page, u32), Errno> {
+        let granted = self
+            .gntdev
+            .as_ref()
+            .ok_or(Errno::NODEV)
+            .and_then(|g| g.map(domain, CONSOLE_GRANT, true));
+        let page = match granted {
+            Ok(grant) => Page::Grant(grant),
+            Err(_) => Page::Mapped(self.privcmd.map_foreign(domain, &[place.gfn])?),
+        };
+        Ok((page, self.events.bind_interdomain(domain, place.port)?))
+    }
+}

@@ -1,0 +1,70 @@
+//! How much a guest may print: a budget that refills with time.
+
+use core::time::Duration;
+use std::time::Instant;
+
+/// Bytes a second, in the long run.
+const RATE: i64 = 1 << 20;
+/// Bytes at once.
+const BURST: i64 = 256 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// Less than nothing when the last output was more than was left.
+    left: i64,
+    at: Instant,
+}
+
+impl Budget {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self {
+            left: BURST,
+            at: now,
+        }
+    }
+
+    /// Is there anything left to spend?
+    pub(crate) fn is_left(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_micros();
+        let refill = u64::try_from(passed)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(RATE)
+            / 1_000_000;
+        if refill > 0 {
+            self.left = self.left.saturating_add(refill).min(BURST);
+            self.at = now;
+        }
+        self.left > 0
+    }
+
+    pub(crate) fn spend(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub_unsigned(bytes as u64);
+    }
+}
+
+/// When to look again at a guest whose budget is spent.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_a_flood_and_recovers() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        let mut printed = 0i64;
+        for ms in 0..2000 {
+            while budget.is_left(start + Duration::from_millis(ms)) {
+                budget.spend(2048);
+                printed += 2048;
+            }
+        }
+        assert!(
+            (2 * RATE..2 * RATE + 2 * BURST).contains(&printed),
+            "{printed}"
+        );
+        assert!(budget.is_left(start + Duration::from_secs(60)));
+        assert_eq!(budget.left, BURST);
+    }
+}

@@ -1,0 +1,119 @@
+//! The last of what a guest printed, for who comes later, and for the daemon's successor.
+//!
+//! It is kept in a file too, which begins with the domain's UUID: what another domain of the same
+//! number printed is not ours.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Bytes kept.
+const KEEP: usize = 64 * 1024;
+/// The file is written anew when it has grown to this.
+const FILE_MAX: u64 = 3 * KEEP as u64;
+
+type Uuid = [u8; 16];
+
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    bytes: VecDeque<u8>,
+    file: Option<(File, u64)>,
+    uuid: Uuid,
+}
+
+impl Replay {
+    /// What the domain with this UUID printed so far, as far as the file knows.
+    pub(crate) fn open(path: &Path, uuid: Uuid) -> io::Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let mut old = Vec::new();
+        file.read_to_end(&mut old)?;
+        let mut replay = Self {
+            uuid,
+            ..Self::default()
+        };
+        if let Some(printed) = old.strip_prefix(&uuid) {
+            replay.keep(printed);
+        }
+        replay.file = Some((file, 0));
+        replay.rewrite()?;
+        Ok(replay)
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.keep(bytes);
+        let Some((file, len)) = &mut self.file else {
+            return Ok(());
+        };
+        file.write_all(bytes)?;
+        *len = len.saturating_add(bytes.len() as u64);
+        if *len > FILE_MAX {
+            self.rewrite()
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.bytes.iter().copied().collect()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(KEEP)..];
+        let too_many = self
+            .bytes
+            .len()
+            .saturating_add(bytes.len())
+            .saturating_sub(KEEP);
+        self.bytes.drain(..too_many);
+        self.bytes.extend(bytes);
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
+        let content = [self.uuid.to_vec(), self.bytes()].concat();
+        let Some((file, len)) = &mut self.file else {
+            return Ok(());
+        };
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&content)?;
+        *len = content.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_last_across_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("5.replay");
+        let mut replay = Replay::open(&path, [1; 16]).unwrap();
+        for n in 0..10_000 {
+            replay
+                .push(format!("a long enough line of number {n}\n").as_bytes())
+                .unwrap();
+        }
+        let bytes = replay.bytes();
+        assert_eq!(bytes.len(), KEEP);
+        assert!(bytes.ends_with(b"number 9999\n"));
+        assert!(std::fs::metadata(&path).unwrap().len() <= FILE_MAX + 100);
+        replay.push(&[b'x'; 2 * KEEP]).unwrap();
+        assert_eq!(replay.bytes(), [b'x'; KEEP]);
+        assert_eq!(
+            Replay::open(&path, [1; 16]).unwrap().bytes(),
+            replay.bytes()
+        );
+        assert!(
+            Replay::open(&path, [2; 16]).unwrap().bytes().is_empty(),
+            "another domain"
+        );
+    }
+}

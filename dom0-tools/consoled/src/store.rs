@@ -1,0 +1,183 @@
+//! What the store says of consoles.
+
+use core::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use xenstored::client::{Client, Error, Store as _};
+
+/// How often to look for a store that is gone: its daemon is being started again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Where a console is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) gfn: u64,
+    pub(crate) port: u32,
+}
+
+/// What happened.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Domains may have come: look at all.
+    pub(crate) look_at_all: bool,
+    /// Domains may have gone.
+    pub(crate) look_for_dead: bool,
+    /// Consoles whose nodes changed.
+    pub(crate) changed: Vec<u16>,
+}
+
+/// The connection to the store, or the wish for one.
+pub(crate) struct Store {
+    client: Option<Client>,
+    try_at: Instant,
+}
+
+impl Store {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            client: None,
+            try_at: now,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.client.as_ref().map(|c| c.as_fd())
+    }
+
+    /// When to look again, if something is to be tried.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.client.is_none().then_some(self.try_at)
+    }
+
+    /// What happened since the last time.
+    pub(crate) fn news(&mut self, now: Instant) -> News {
+        let mut news = News::default();
+        if self.client.is_none() && now >= self.try_at {
+            self.try_at = now + RETRY;
+            if let Ok(client) = Client::connect().and_then(watched) {
+                self.client = Some(client);
+                // Watches fire at once, but what was missed is not told.
+                news.look_at_all = true;
+                news.look_for_dead = true;
+            }
+        }
+        let Some(client) = &mut self.client else {
+            return news;
+        };
+        let drained = client.drain();
+        while let Some(event) = client.queued_event() {
+            match event.token.split_once('/') {
+                None if event.token == "introduce" => news.look_at_all = true,
+                None if event.token == "release" => news.look_for_dead = true,
+                Some(("console", domain)) => news.changed.extend(domain.parse::<u16>()),
+                _ => {}
+            }
+        }
+        self.checked(drained);
+        news
+    }
+
+    /// The numbers of all domains that are introduced.
+    pub(crate) fn domains(&mut self) -> Vec<u16> {
+        self.with(|c| {
+            let mut domains = Vec::new();
+            for name in c.directory("/local/domain")? {
+                if let Ok(domain) = name.parse()
+                    && domain != 0
+                    && c.is_introduced(domain)?
+                {
+                    domains.push(domain);
+                }
+            }
+            Ok(domains)
+        })
+        .unwrap_or_default()
+    }
+
+    /// Where a domain's console is, if it has one that is ours to serve.
+    pub(crate) fn place(&mut self, domain: u16) -> Option<Place> {
+        self.with(|c| {
+            let mut node =
+                |name: &str| c.try_read(&format!("/local/domain/{domain}/console/{name}"));
+            let ours = node("type")?.is_none_or(|t| t == "xenconsoled");
+            let (gfn, port) = (node("ring-ref")?, node("port")?);
+            let number = |text: Option<String>| text.and_then(|t| t.parse().ok());
+            Ok(
+                match (
+                    number(gfn),
+                    number(port).and_then(|p| u32::try_from(p).ok()),
+                ) {
+                    (Some(gfn), Some(port)) if ours => Some(Place { gfn, port }),
+                    _ => None,
+                },
+            )
+        })
+        .flatten()
+    }
+
+    /// The domain's name, or its number.
+    pub(crate) fn name(&mut self, domain: u16) -> String {
+        let name = self
+            .with(|c| c.try_read(&format!("/local/domain/{domain}/name")))
+            .flatten();
+        name.filter(|n| !n.is_empty())
+            .unwrap_or_else(|| domain.to_string())
+    }
+
+    pub(crate) fn watch(&mut self, domain: u16) {
+        let (path, token) = watch_of(domain);
+        self.with(|c| match c.watch(&path, &token) {
+            // It is there already.
+            Err(Error::Store(_)) => Ok(()),
+            other => other,
+        });
+    }
+
+    pub(crate) fn unwatch(&mut self, domain: u16) {
+        let (path, token) = watch_of(domain);
+        self.with(|c| match c.unwatch(&path, &token) {
+            Err(Error::Store(_)) => Ok(()),
+            other => other,
+        });
+    }
+
+    /// Tells where the terminal is.
+    pub(crate) fn write_tty(&mut self, domain: u16, tty: &str) {
+        self.with(|c| c.write(&format!("/local/domain/{domain}/console/tty"), tty));
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&mut Client) -> Result<T, Error>) -> Option<T> {
+        let result = work(self.client.as_mut()?);
+        self.checked(result)
+    }
+
+    /// Gives up a connection that is lost.
+    fn checked<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(Error::Store(error)) => {
+                eprintln!("xenconsoled: the store refuses: {error}");
+                None
+            }
+            Err(error) => {
+                eprintln!("xenconsoled: {error}; connecting again");
+                self.client = None;
+                None
+            }
+        }
+    }
+}
+
+fn watched(mut client: Client) -> Result<Client, Error> {
+    client.watch("@introduceDomain", "introduce")?;
+    client.watch("@releaseDomain", "release")?;
+    Ok(client)
+}
+
+fn watch_of(domain: u16) -> (String, String) {
+    (
+        format!("/local/domain/{domain}/console"),
+        format!("console/{domain}"),
+    )
+}
