@@ -188,7 +188,10 @@ fn not_empty(text: &str) -> Result<String, String> {
 }
 
 /// The rule for a domain's name: it must not be taken for a number, and must be safe to print.
-pub(crate) fn check_name(name: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-:+/".contains(c);
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(format!("a name has 1 to {MAX_NAME} characters"));

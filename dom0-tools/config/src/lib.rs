@@ -20,6 +20,7 @@ mod suggest;
 pub mod syntax;
 mod uuid;
 
+pub use build::check_name;
 pub use cpus::{Affinity, CpuSet};
 pub use diag::{Diagnostic, Place};
 pub use domain::{Action, Actions, DomainConfig, MAX_VCPUS, Parsed, TscMode};

@@ -358,6 +358,13 @@ impl Hypervisor for Fake {
         })
     }
 
+    fn set_handle(&self, domain: DomId, handle: [u8; 16]) -> Result<()> {
+        self.with(domain, |domain| {
+            domain.created.handle = handle;
+            Ok(())
+        })
+    }
+
     fn force_shutdown(&self, domain: DomId, reason: ShutdownReason) -> Result<()> {
         self.with(domain, |domain| {
             domain.shutdown = Some(reason);

@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_told_with_a_remedy() {
-        let kernel = image::parse(&image::tests::elf64(&[0xf4; 64])).expect("a kernel");
+        let kernel = image::parse(&image::elf64(&[0xf4; 64])).expect("a kernel");
         let place = |mib, ramdisk| place(Ram::new(mib), &kernel, 4096, ramdisk);
         let good = place(64, MIB).expect("room enough");
         assert!(good.info >= kernel.extent().1 && good.ramdisk >= good.info + 4096);

@@ -227,6 +227,10 @@ impl Hypervisor for Xen {
         self.privcmd.set_hvm_context(domain, records)
     }
 
+    fn set_handle(&self, domain: DomId, handle: [u8; 16]) -> Result<()> {
+        self.privcmd.set_handle(domain, handle)
+    }
+
     fn force_shutdown(&self, domain: DomId, reason: ShutdownReason) -> Result<()> {
         self.privcmd.remote_shutdown(domain, reason)
     }

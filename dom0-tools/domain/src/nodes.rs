@@ -161,6 +161,21 @@ pub fn rename(domain: DomId, uuid: Uuid, name: &str) -> Vec<Change> {
     ]
 }
 
+/// Gives what is left of an ended domain another name and UUID, so that its successor can have them.
+#[must_use]
+pub fn preserve(domain: DomId, old: Uuid, new: Uuid, name: &str) -> Vec<Change> {
+    let (home, vm) = (home(domain), vm(new));
+    let read = Access::Readable(domain);
+    let mut list = List(Vec::new());
+    list.set(&vm, "", read);
+    list.set(&format!("{vm}/uuid"), &new.to_string(), read);
+    list.set(&format!("{vm}/name"), name, read);
+    list.set(&format!("{home}/vm"), &vm, read);
+    list.set(&format!("{home}/name"), name, read);
+    list.remove(&self::vm(old));
+    list.0
+}
+
 /// The first of `name-1`, `name-2`, ... that is free.
 #[must_use]
 pub fn free_name(name: &str, taken: impl Fn(&str) -> bool) -> Option<String> {

@@ -57,6 +57,8 @@ pub trait Hypervisor {
     fn context(&self, domain: DomId) -> Result<Vec<u8>>;
     fn set_context(&self, domain: DomId, records: &[u8]) -> Result<()>;
 
+    /// Changes the domain's UUID.
+    fn set_handle(&self, domain: DomId, handle: [u8; 16]) -> Result<()>;
     /// Marks a domain as shut down, whatever it does.
     fn force_shutdown(&self, domain: DomId, reason: ShutdownReason) -> Result<()>;
     fn trigger(&self, domain: DomId, trigger: u32, vcpu: u32) -> Result<()>;

@@ -6,6 +6,7 @@
 
 mod bzimage;
 mod elf;
+mod lzo;
 mod unpack;
 
 use crate::error::Error;
@@ -68,5 +69,10 @@ pub fn parse(bytes: &[u8]) -> Result<Kernel, Error> {
     }
 }
 
+#[cfg(any(test, feature = "fake"))]
+mod sample;
+#[cfg(any(test, feature = "fake"))]
+pub use sample::{elf64, sample_kernel};
+
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -165,9 +165,7 @@ fn lzo(packed: &Packed<'_>) -> Result<Vec<u8>, String> {
         file.skip(sums * 4)?;
         let block = file.take(length)?;
         if length < plain {
-            let part = lzokay_native::decompress_all(block, Some(plain))
-                .map_err(|error| format!("{error:?}"))?;
-            image.extend(part);
+            image.extend(super::lzo::unpack(block, plain)?);
         } else {
             image.extend_from_slice(block);
         }

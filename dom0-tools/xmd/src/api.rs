@@ -1,0 +1,208 @@
+//! The language of the socket: JSON, one object a line.
+//!
+//! A client sends requests, each with an `id` of its choice and an `op`:
+//!
+//! ```json
+//! {"id": 1, "op": "create", "config": {"name": "demo", ...}, "paused": false}
+//! {"id": 2, "op": "destroy", "domain": "demo"}
+//! ```
+//!
+//! The daemon answers each with any number of events and then one result, all with the same `id`:
+//!
+//! ```json
+//! {"id": 1, "event": {"kind": "progress", "step": "loading-kernel"}}
+//! {"id": 1, "ok": {"domain": 3, "name": "demo", "uuid": "..."}}
+//! {"id": 2, "error": {"what": "cannot find demo", "cause": "...", "remedy": "see xm list"}}
+//! ```
+//!
+//! `domain` is a name or a number, always as a string. The operations and their results:
+//!
+//! | op | fields | ok |
+//! |---|---|---|
+//! | `version` | | `{"version", "pid"}` |
+//! | `create` | `config` (what `xm create -n --json` prints), `paused` | `{"domain", "name", "uuid"}` |
+//! | `list` | | `[{"domain", "name", "uuid", "state"}]`: the domains in the journal |
+//! | `config` | `domain` | the configuration it was created from |
+//! | `shutdown` | `domain`, `request`: `poweroff`, `reboot`, `halt` or `suspend` | `{"domain", "name", "uuid"}` |
+//! | `destroy` | `domain` | `{"domain", "name", "uuid"}` |
+//! | `pause`, `unpause`, `resume` | `domain` | `{"domain", "name", "uuid"}` |
+//! | `rename` | `domain`, `name` | `{"domain", "name", "uuid"}` |
+//! | `sysrq` | `domain`, `key` | `{"domain", "name", "uuid"}` |
+//! | `trigger` | `domain`, `trigger` (number of `XEN_DOMCTL_SENDTRIGGER_*`), `vcpu` | `{"domain", "name", "uuid"}` |
+//! | `log` | `lines` | `{"text"}` |
+//! | `events` | | none: events follow until the client closes |
+//!
+//! An event is `progress` (with `step`), `warning` (with `text`) or, after `events`, one of
+//! `started`, `ended` (with `reason`) and `gone`, with `domain` and `name`.
+
+use oxen_config::{DomainConfig, Uuid};
+use oxen_domain::Error;
+use oxen_domain::build::Step;
+use oxen_domain::lifecycle;
+use oxen_domain::ports::DomId;
+use serde::{Deserialize, Serialize};
+
+/// The longest line taken.
+pub const MAX_LINE: u64 = 1 << 20;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub id: u64,
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Op {
+    Version,
+    Create {
+        config: Box<DomainConfig>,
+        #[serde(default)]
+        paused: bool,
+    },
+    List,
+    Config {
+        domain: String,
+    },
+    Shutdown {
+        domain: String,
+        request: lifecycle::Request,
+    },
+    Destroy {
+        domain: String,
+    },
+    Pause {
+        domain: String,
+    },
+    Unpause {
+        domain: String,
+    },
+    Resume {
+        domain: String,
+    },
+    Rename {
+        domain: String,
+        name: String,
+    },
+    Sysrq {
+        domain: String,
+        key: char,
+    },
+    Trigger {
+        domain: String,
+        trigger: u32,
+        vcpu: u32,
+    },
+    Log {
+        lines: usize,
+    },
+    Events,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    pub id: u64,
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    Event(Event),
+    Ok(serde_json::Value),
+    Error(Error),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    Progress {
+        step: Step,
+    },
+    Warning {
+        text: String,
+    },
+    Started {
+        domain: DomId,
+        name: String,
+    },
+    Ended {
+        domain: DomId,
+        name: String,
+        reason: String,
+    },
+    Gone {
+        domain: DomId,
+        name: String,
+    },
+}
+
+/// Which domain an operation was about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    pub domain: DomId,
+    pub name: String,
+    pub uuid: Uuid,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_is_as_documented() {
+        let request: Request =
+            serde_json::from_str(r#"{"id": 2, "op": "destroy", "domain": "demo"}"#)
+                .expect("a request");
+        assert_eq!(
+            request,
+            Request {
+                id: 2,
+                op: Op::Destroy {
+                    domain: "demo".into()
+                }
+            }
+        );
+        let error = Error::new("cannot find demo", "there is none").remedy("see xm list");
+        let reply = serde_json::to_string(&Reply {
+            id: 2,
+            body: Body::Error(error),
+        })
+        .expect("JSON");
+        assert_eq!(
+            reply,
+            r#"{"id":2,"error":{"what":"cannot find demo","cause":"there is none","remedy":"see xm list"}}"#
+        );
+        let event = Reply {
+            id: 1,
+            body: Body::Event(Event::Progress {
+                step: Step::LoadingKernel,
+            }),
+        };
+        let text = serde_json::to_string(&event).expect("JSON");
+        assert_eq!(
+            text,
+            r#"{"id":1,"event":{"kind":"progress","step":"loading-kernel"}}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<Reply>(&text).expect("and back"),
+            event
+        );
+    }
+
+    #[test]
+    fn nonsense_is_no_request() {
+        for line in [
+            "",
+            "{}",
+            r#"{"id":1}"#,
+            r#"{"id":1,"op":"fly"}"#,
+            r#"{"id":-1,"op":"list"}"#,
+            "[1]",
+        ] {
+            assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
+        }
+    }
+}

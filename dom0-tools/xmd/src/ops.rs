@@ -1,0 +1,405 @@
+//! What the daemon does with domains, for clients and by itself. Independent of threads and sockets.
+
+use crate::api::{Event, Op, Subject};
+use crate::journal::State;
+use crate::log::Log;
+use crate::manager::{End, Manager};
+use oxen_config::{DomainConfig, Uuid};
+use oxen_domain::build::{self, Order, World};
+use oxen_domain::end::{self, Verdict, reason_word};
+use oxen_domain::lifecycle::{self, Listed};
+use oxen_domain::ports::DomId;
+use oxen_domain::{Error, Result, nodes};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Everything an operation needs.
+pub struct Context<'a> {
+    pub world: World<'a>,
+    pub manager: &'a Mutex<Manager>,
+    pub log: &'a Log,
+    /// What the machine provides: random bytes and the time.
+    pub random: fn() -> Result<[u8; 16]>,
+    pub now: fn() -> u64,
+    /// For all who listen.
+    pub announce: &'a dyn Fn(Event),
+}
+
+impl Context<'_> {
+    fn manager(&self) -> MutexGuard<'_, Manager> {
+        // A panic elsewhere cannot have left an entry half changed: they are replaced whole.
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one operation of a client; events of its own go to `tell`.
+    ///
+    /// # Errors
+    /// Its failure, in one line.
+    pub fn perform(&mut self, op: Op, tell: &mut dyn FnMut(Event)) -> Result<serde_json::Value> {
+        let value = match op {
+            Op::Version => {
+                serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() })
+            }
+            Op::Create { config, paused } => json(self.create(*config, paused, tell)?),
+            Op::List => self.list(),
+            Op::Config { domain } => self.config(&domain)?,
+            Op::Shutdown { domain, request } => {
+                let found = self.find(&domain)?;
+                lifecycle::request(
+                    self.world.hypervisor,
+                    self.world.store,
+                    found.info.domain,
+                    request,
+                )?;
+                self.log
+                    .line(&format!("{domain}: asked to {}", request.word()));
+                json(subject(&found))
+            }
+            Op::Destroy { domain } => json(self.destroy(&domain)?),
+            Op::Pause { domain } => {
+                self.simple(&domain, "pause", |world, id| world.hypervisor.pause(id))?
+            }
+            Op::Unpause { domain } => {
+                self.simple(&domain, "unpause", |world, id| world.hypervisor.unpause(id))?
+            }
+            Op::Resume { domain } => self.resume(&domain)?,
+            Op::Rename { domain, name } => json(self.rename(&domain, &name)?),
+            Op::Sysrq { domain, key } => {
+                let found = self.find(&domain)?;
+                lifecycle::sysrq(self.world.store, found.info.domain, key)?;
+                json(subject(&found))
+            }
+            Op::Trigger {
+                domain,
+                trigger,
+                vcpu,
+            } => self.simple(&domain, "send a trigger to", |world, id| {
+                world.hypervisor.trigger(id, trigger, vcpu)
+            })?,
+            Op::Log { lines } => serde_json::json!({ "text": self.log.tail(lines) }),
+            Op::Events => return Err(Error::new("events", "this is not a single operation")),
+        };
+        Ok(value)
+    }
+
+    /// Builds a domain and lets it run.
+    ///
+    /// # Errors
+    /// Nothing is left of it.
+    pub fn create(
+        &mut self,
+        mut config: DomainConfig,
+        paused: bool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Subject> {
+        for text in unsupported(&config) {
+            tell(Event::Warning { text });
+        }
+        let uuid = match config.uuid {
+            Some(uuid) => uuid,
+            None => Uuid::from_random((self.random)()?),
+        };
+        config.uuid = Some(uuid);
+        let name = config.name.clone();
+        // Domains that others made have names too.
+        let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
+        if listed
+            .iter()
+            .any(|domain| domain.name.as_deref() == Some(&name) || domain.uuid() == uuid)
+        {
+            return Err(Error::new(
+                format!("cannot create {name}"),
+                "there is a domain of that name or uuid already",
+            )
+            .remedy("choose another name= or uuid=, or end that one (xm list)"));
+        }
+        self.manager().reserve(config, uuid)?;
+        self.build(uuid, paused, tell)
+    }
+
+    /// Builds a domain whose entry says so. A failure ends the entry too.
+    fn build(&mut self, uuid: Uuid, paused: bool, tell: &mut dyn FnMut(Event)) -> Result<Subject> {
+        let entry = self
+            .manager()
+            .entries()
+            .find(|entry| entry.uuid == uuid)
+            .cloned();
+        let entry =
+            entry.ok_or_else(|| Error::new("cannot build a domain", "its entry is gone"))?;
+        let name = entry.config.name.clone();
+        self.log.line(&format!("{name}: building, uuid {uuid}"));
+        match self.build_and_start(uuid, &entry.config, paused, tell) {
+            Ok(domain) => {
+                self.log.line(&format!(
+                    "{name}: runs as domain {domain}{}",
+                    if paused { ", paused" } else { "" }
+                ));
+                (self.announce)(Event::Started {
+                    domain,
+                    name: name.clone(),
+                });
+                Ok(Subject { domain, name, uuid })
+            }
+            Err(error) => {
+                self.log.line(&format!("{name}: {error}"));
+                self.manager().forget(uuid)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn build_and_start(
+        &mut self,
+        uuid: Uuid,
+        config: &DomainConfig,
+        paused: bool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<DomId> {
+        tell(Event::Progress {
+            step: build::Step::ReadingKernel,
+        });
+        let images = build::read_images(config)?;
+        let order = Order {
+            config,
+            uuid,
+            now: (self.now)(),
+        };
+        let manager = self.manager;
+        let lock = || manager.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = |step| tell(Event::Progress { step });
+        let domain = build::build(
+            &mut self.world,
+            &order,
+            &images,
+            &mut progress,
+            &mut |domain| lock().born(uuid, domain),
+        )?;
+        let started = self.start(uuid, domain, paused);
+        if let Err(error) = started {
+            end::erase(&mut self.world, domain, Some(uuid))?;
+            return Err(error);
+        }
+        progress(build::Step::Started);
+        Ok(domain)
+    }
+
+    fn start(&mut self, uuid: Uuid, domain: DomId, paused: bool) -> Result<()> {
+        if !paused {
+            self.manager().set_state(uuid, State::Starting)?;
+            let started = self.world.hypervisor.unpause(domain);
+            started.map_err(|errno| Error::new(format!("cannot start domain {domain}"), errno))?;
+        }
+        self.manager().set_state(uuid, State::Running)
+    }
+
+    fn destroy(&mut self, wanted: &str) -> Result<Subject> {
+        let found = self.find(wanted)?;
+        let subject = subject(&found);
+        if subject.domain == 0 {
+            return Err(
+                Error::new("cannot destroy domain 0", "it is the privileged domain")
+                    .remedy("run poweroff in it"),
+            );
+        }
+        self.manager().claim(subject.uuid)?;
+        end::erase(&mut self.world, subject.domain, Some(subject.uuid))?;
+        self.manager().forget(subject.uuid)?;
+        self.log
+            .line(&format!("{}: destroyed on request", subject.name));
+        (self.announce)(Event::Gone {
+            domain: subject.domain,
+            name: subject.name.clone(),
+        });
+        Ok(subject)
+    }
+
+    fn resume(&mut self, wanted: &str) -> Result<serde_json::Value> {
+        let found = self.find(wanted)?;
+        let domain = found.info.domain;
+        if found.info.shutdown() != Some(oxen_sys::hypercall::ShutdownReason::Suspend) {
+            return Err(
+                Error::new(format!("cannot resume {wanted}"), "it is not suspended")
+                    .remedy("xm unpause lets a paused domain go on"),
+            );
+        }
+        let resumed = self.world.hypervisor.resume(domain);
+        resumed.map_err(|errno| Error::new(format!("cannot resume {wanted}"), errno))?;
+        self.world.store.resume(domain)?;
+        Ok(json(subject(&found)))
+    }
+
+    fn rename(&mut self, wanted: &str, name: &str) -> Result<Subject> {
+        let found = self.find(wanted)?;
+        let mut subject = subject(&found);
+        oxen_config::check_name(name)
+            .map_err(|cause| Error::new(format!("cannot rename {wanted}"), cause))?;
+        let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
+        if listed
+            .iter()
+            .any(|domain| domain.name.as_deref() == Some(name))
+        {
+            return Err(Error::new(
+                format!("cannot rename {wanted}"),
+                format!("there is a domain called {name} already"),
+            ));
+        }
+        if self.manager().by_domain(subject.domain).is_some() {
+            self.manager().rename(subject.uuid, name)?;
+        }
+        self.world
+            .store
+            .apply(&nodes::rename(subject.domain, subject.uuid, name))?;
+        self.log
+            .line(&format!("{}: renamed to {name}", subject.name));
+        name.clone_into(&mut subject.name);
+        Ok(subject)
+    }
+
+    fn simple(
+        &mut self,
+        wanted: &str,
+        verb: &str,
+        work: impl FnOnce(&World<'_>, DomId) -> oxen_sys::Result<()>,
+    ) -> Result<serde_json::Value> {
+        let found = self.find(wanted)?;
+        let what = format!("cannot {verb} {wanted}");
+        if found.info.domain == 0 {
+            return Err(Error::new(
+                what,
+                "it is the privileged domain, where this runs",
+            ));
+        }
+        work(&self.world, found.info.domain).map_err(|errno| Error::new(what, errno))?;
+        Ok(json(subject(&found)))
+    }
+
+    fn list(&self) -> serde_json::Value {
+        let manager = self.manager();
+        let entries = manager.entries().map(|entry| {
+            serde_json::json!({ "domain": entry.domain, "name": entry.config.name, "uuid": entry.uuid, "state": entry.state })
+        });
+        entries.collect()
+    }
+
+    fn config(&mut self, wanted: &str) -> Result<serde_json::Value> {
+        let found = self.find(wanted)?;
+        match self.manager().by_domain(found.info.domain) {
+            Some(entry) => Ok(json(&entry.config)),
+            None => Err(Error::new(
+                format!("cannot tell the configuration of {wanted}"),
+                "xmd did not create it",
+            )),
+        }
+    }
+
+    fn find(&mut self, wanted: &str) -> Result<Listed> {
+        lifecycle::find(self.world.hypervisor, self.world.store, wanted)
+    }
+
+    /// Looks for domains that have ended.
+    ///
+    /// # Errors
+    /// The hypervisor cannot be asked.
+    pub fn look(&mut self) -> Result<Vec<End>> {
+        let alive = self.world.hypervisor.domains();
+        let alive = alive.map_err(|errno| Error::new("cannot list domains", errno))?;
+        self.manager().ended(&alive)
+    }
+
+    /// Does what a domain's configuration wants done at its end.
+    ///
+    /// # Errors
+    /// It could not be done.
+    pub fn finish(&mut self, end: &End) -> Result<()> {
+        let (uuid, domain, name) = (end.entry.uuid, end.domain, end.entry.config.name.clone());
+        let reason = end.reason.map_or("vanished", reason_word);
+        self.log.line(&format!(
+            "{name}: domain {domain} has ended ({reason}): {:?}",
+            end.verdict
+        ));
+        if let Some(warning) = end.warning {
+            self.log.line(&format!("{name}: {warning}"));
+        }
+        (self.announce)(Event::Ended {
+            domain,
+            name: name.clone(),
+            reason: reason.to_owned(),
+        });
+        match end.verdict {
+            Verdict::Wait | Verdict::Preserve => return Ok(()),
+            Verdict::RenameRestart => return self.rename_and_restart(end),
+            Verdict::Destroy | Verdict::Restart => {}
+        }
+        end::erase(&mut self.world, domain, Some(uuid))?;
+        (self.announce)(Event::Gone { domain, name });
+        if end.verdict == Verdict::Destroy {
+            return self.manager().forget(uuid);
+        }
+        self.manager().rebuild(uuid)?;
+        self.build(uuid, false, &mut |_| {}).map(drop)
+    }
+
+    fn rename_and_restart(&mut self, end: &End) -> Result<()> {
+        let (uuid, domain) = (end.entry.uuid, end.domain);
+        let config = end.entry.config.clone();
+        let kept_uuid = Uuid::from_random((self.random)()?);
+        let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
+        let kept_name = nodes::free_name(&config.name, |name| {
+            self.manager().has_name(name)
+                || listed
+                    .iter()
+                    .any(|domain| domain.name.as_deref() == Some(name))
+        });
+        let kept_name = kept_name
+            .ok_or_else(|| Error::new(format!("cannot keep {}", config.name), "no name is free"))?;
+        let renamed = self.world.hypervisor.set_handle(domain, kept_uuid.0);
+        renamed.map_err(|errno| Error::new(format!("cannot keep {}", config.name), errno))?;
+        self.manager().preserve(uuid, kept_uuid, &kept_name)?;
+        self.world
+            .store
+            .apply(&nodes::preserve(domain, uuid, kept_uuid, &kept_name))?;
+        self.manager().reserve(config, uuid)?;
+        self.build(uuid, false, &mut |_| {}).map(drop)
+    }
+
+    /// Finishes a restart that a kill of the daemon interrupted.
+    ///
+    /// # Errors
+    /// It could not be built.
+    pub fn restart_unfinished(&mut self, uuid: Uuid) -> Result<()> {
+        self.manager().rebuild(uuid)?;
+        self.build(uuid, false, &mut |_| {}).map(drop)
+    }
+}
+
+/// What the configuration asks for and a guest will not get.
+fn unsupported(config: &DomainConfig) -> Vec<String> {
+    let mut texts = Vec::new();
+    if !config.disks.is_empty() {
+        texts.push(
+            "disk: block devices are not attached yet; the guest starts without them".to_owned(),
+        );
+    }
+    if !config.vifs.is_empty() {
+        texts.push(
+            "vif: network interfaces are not attached yet; the guest starts without them"
+                .to_owned(),
+        );
+    }
+    texts
+}
+
+fn subject(found: &Listed) -> Subject {
+    let name = found.name.clone().unwrap_or_else(|| "(null)".to_owned());
+    Subject {
+        domain: found.info.domain,
+        name,
+        uuid: found.uuid(),
+    }
+}
+
+fn json(value: impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

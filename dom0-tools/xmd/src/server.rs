@@ -1,0 +1,194 @@
+//! The socket: a thread a connection, a line a request.
+
+use crate::api::{Body, Event, MAX_LINE, Op, Reply, Request};
+use crate::log::Log;
+use crate::manager::{End, Manager};
+use crate::ops::Context;
+use oxen_domain::build::World;
+use oxen_domain::live::{Xen, XenStore};
+use oxen_domain::ports::WallClock;
+use oxen_domain::{Error, Result};
+use rustix::fs::Mode;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// More clients than these at once are turned away.
+const MAX_CLIENTS: usize = 64;
+
+/// What all threads share.
+pub struct Daemon {
+    pub xen: Xen,
+    pub manager: Mutex<Manager>,
+    pub log: Log,
+    pub listeners: Mutex<Vec<Sender<Event>>>,
+    pub clients: AtomicUsize,
+}
+
+impl Daemon {
+    /// Runs `work` with a store of its own.
+    pub fn with_context<T>(
+        &self,
+        store: &mut XenStore,
+        work: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
+        let announce = |event: Event| self.announce(&event);
+        let mut context = Context {
+            world: World {
+                hypervisor: &self.xen,
+                store,
+                clock: &WallClock,
+            },
+            manager: &self.manager,
+            log: &self.log,
+            random,
+            now,
+            announce: &announce,
+        };
+        work(&mut context)
+    }
+
+    fn announce(&self, event: &Event) {
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.send(event.clone()).is_ok());
+    }
+}
+
+/// Looks for ended domains, and attends to each in a thread of its own: a restart takes a while.
+pub fn look(daemon: &Arc<Daemon>, store: &mut XenStore) {
+    match daemon.with_context(store, |context| context.look()) {
+        Ok(ends) => ends.into_iter().for_each(|end| attend(daemon, end)),
+        Err(error) => daemon.log.line(&error.to_string()),
+    }
+}
+
+fn attend(daemon: &Arc<Daemon>, end: End) {
+    let daemon = Arc::clone(daemon);
+    std::thread::spawn(move || {
+        let mut store = XenStore::lazy();
+        if let Err(error) = daemon.with_context(&mut store, |context| context.finish(&end)) {
+            daemon
+                .log
+                .line(&format!("{}: {error}", end.entry.config.name));
+        }
+    });
+}
+
+/// Listens on a path that only root can reach. The daemon's lock is held, so an old socket is stale.
+///
+/// # Errors
+/// It cannot be made.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    let fail = |error| Error::new(format!("cannot listen on {}", path.display()), error);
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(fail)?;
+    }
+    if path.exists() {
+        std::fs::remove_file(path).map_err(fail)?;
+    }
+    let old = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(old);
+    listener.map_err(fail)
+}
+
+/// Serves clients. Does not return.
+pub fn serve(daemon: &Arc<Daemon>, listener: &UnixListener) -> ! {
+    loop {
+        let Ok((stream, _)) = listener.accept() else {
+            std::thread::sleep(core::time::Duration::from_millis(100));
+            continue;
+        };
+        if daemon.clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
+            let error =
+                Error::new("xmd is busy", "too many clients").remedy("try again in a moment");
+            let _ = send(&stream, 0, Body::Error(error));
+            daemon.clients.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let daemon = Arc::clone(daemon);
+        std::thread::spawn(move || {
+            // A client that goes away has its answer already, or does not want it.
+            let _ = converse(&daemon, &stream);
+            daemon.clients.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+fn converse(daemon: &Daemon, stream: &UnixStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut store = XenStore::lazy();
+    loop {
+        let mut line = Vec::new();
+        if reader
+            .by_ref()
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
+            return Ok(());
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let request: Request = match serde_json::from_slice(&line) {
+            Ok(request) => request,
+            Err(error) => {
+                let error = Error::new("cannot understand the request", error)
+                    .remedy("see the description of the API");
+                send(stream, 0, Body::Error(error))?;
+                if line.last() != Some(&b'\n') {
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        let id = request.id;
+        if request.op == Op::Events {
+            return events(daemon, stream, id);
+        }
+        let mut tell = |event| drop(send(stream, id, Body::Event(event)));
+        let result =
+            daemon.with_context(&mut store, |context| context.perform(request.op, &mut tell));
+        send(stream, id, result.map_or_else(Body::Error, Body::Ok))?;
+    }
+}
+
+fn events(daemon: &Daemon, stream: &UnixStream, id: u64) -> std::io::Result<()> {
+    let (sender, receiver) = channel();
+    daemon
+        .listeners
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(sender);
+    for event in receiver {
+        send(stream, id, Body::Event(event))?;
+    }
+    Ok(())
+}
+
+fn send(mut stream: &UnixStream, id: u64, body: Body) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(&Reply { id, body })?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| Error::new("cannot make a uuid", error))?;
+    Ok(bytes)
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
