@@ -26,10 +26,8 @@ impl Budget {
     /// Is there anything left to spend?
     pub(crate) fn is_left(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at).as_micros();
-        let refill = u64::try_from(passed)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(RATE)
-            / 1_000_000;
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        let refill = passed.saturating_mul(RATE) / 1_000_000;
         if refill > 0 {
             self.left = self.left.saturating_add(refill).min(BURST);
             self.at = now;
