@@ -4,6 +4,8 @@
 //! Entries are only ever added after the switch, so no TLB flush is owed. The image's code and
 //! constants are read-only in the direct map too.
 
+use core::sync::atomic::Ordering;
+
 use oxen_types::{DomainId, Maddr, Mfn, PAGE_SIZE, Vaddr};
 use spin::Mutex;
 
@@ -310,23 +312,19 @@ impl HostSpace {
     pub fn start_up_root(&self, page: Mfn) -> Result<StartUpRoot, HostError> {
         let inner = self.inner.lock();
         let pool = &mut OwnPool(self.frames);
-        let tables = PageTable::<Host>::new(pool).ok_or(HostError::NoMemory)?;
-        tables.map(pool, page.raw(), page, 1, START_UP)?;
-        let (from, to) = (
-            pool.table(inner.tables.root().frame()),
-            pool.table(tables.root().frame()),
-        );
-        for (from, to) in from.iter().zip(to).skip(256) {
-            to.store(
-                from.load(core::sync::atomic::Ordering::Acquire),
-                core::sync::atomic::Ordering::Release,
-            );
-        }
-        Ok(StartUpRoot {
-            tables,
+        // From here on the drop cleans up.
+        let start_up = StartUpRoot {
+            tables: PageTable::new(pool).ok_or(HostError::NoMemory)?,
             frames: self.frames,
             page,
-        })
+        };
+        start_up.tables.map(pool, page.raw(), page, 1, START_UP)?;
+        let ours = pool.table(inner.tables.root().frame());
+        let to = pool.table(start_up.root().frame());
+        for (from, to) in ours.iter().zip(to).skip(256) {
+            to.store(from.load(Ordering::Acquire), Ordering::Release);
+        }
+        Ok(start_up)
     }
 }
 
@@ -352,3 +350,5 @@ impl Drop for StartUpRoot {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use oxen_core::ports::{MemoryStats, PageWords};
 use oxen_types::{DomainId, Mfn, PAGE_SIZE};
+use spin::Once;
 
 use crate::memmap::MemoryMap;
 use crate::phys::Phys;
@@ -97,6 +98,12 @@ impl FrameTable {
             table.free_own(Mfn::new(start), stop.min(end).saturating_sub(start));
         }
         Ok(table)
+    }
+
+    /// Makes it the machine's table, for good. Only the first one counts.
+    pub fn install(self) -> &'static Self {
+        static MACHINE: Once<FrameTable> = Once::new();
+        MACHINE.call_once(|| self)
     }
 
     /// Marks RAM as the hypervisor's own, making the sections that it lies in.

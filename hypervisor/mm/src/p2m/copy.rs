@@ -39,6 +39,7 @@ impl<F: Format> GuestSpace<F> {
 
     fn check_bytes(&self, at: Gaddr, len: usize) -> Result<()> {
         match at.checked_add(len as u64) {
+            _ if len == 0 => Ok(()),
             Some(end) if end.raw().div_ceil(PAGE_SIZE as u64) <= self.gfn_end => Ok(()),
             _ => Err(Errno::Fault),
         }
