@@ -3,29 +3,8 @@
 
 use core::arch::asm;
 
+pub(crate) use oxen_arch::cpu::msr::{rdmsr, wrmsr};
 use oxen_types::Maddr;
-
-/// # Safety
-/// The CPU must have the MSR, at CPL 0.
-pub(crate) unsafe fn rdmsr(msr: u32) -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: reading an MSR that exists (caller) has no effect on memory.
-    unsafe {
-        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high,
-             options(nomem, nostack, preserves_flags));
-    }
-    u64::from(high) << 32 | u64::from(low)
-}
-
-/// # Safety
-/// The CPU must have the MSR, and the value must keep the hypervisor's own state sound.
-pub(crate) unsafe fn wrmsr(msr: u32, value: u64) {
-    // SAFETY: as the caller vouches. Not `nomem`: a write can change how memory is seen.
-    unsafe {
-        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
-             options(nostack, preserves_flags));
-    }
-}
 
 /// Saves FS, GS, TR, LDTR and the system call MSRs of this CPU to the VMCB at `page`.
 ///
