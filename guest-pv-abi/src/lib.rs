@@ -1,26 +1,58 @@
 //! The public Xen ABI of 4.17 for x86-64, as types and numbers: what guests, toolstack and hypervisor
-//! agree on. Names follow the public C headers (`/usr/include/xen` of libxen-dev).
+//! agree on. It follows the public C headers (`/usr/include/xen` of Debian's libxen-dev), one module per
+//! header or part of one; the test `abi-layout` compares every item with them.
 //!
-//! Structures are plain data: explicit padding, unions as bytes, guest handles as `u64` addresses.
+//! - Numbers have their C names in upper case (`EVTCHNOP_BIND_VIRQ`; `HYPERVISOR_MEMORY_OP`, without C's
+//!   leading underscores). They are integers, not enums: a guest may pass any value.
+//! - Structures have their C names in camel case, without `xen_`, and C's field names; a keyword has
+//!   another word in its place (`kind` for `type`).
+//! - They are plain data, in which any bytes are valid: padding is explicit, unions are bytes (see
+//!   [`UnionBytes`]), guest handles are addresses (see [`GuestHandle`]).
+//! - All of it is re-exported here.
 #![no_std]
 #![forbid(unsafe_code)]
 
 #[macro_use]
 mod define;
-mod core_ops;
-mod event_channel;
-mod grant_table;
-mod hvm;
-mod memory;
-mod sched;
-mod vcpu;
-mod version;
+mod handle;
+pub mod layout;
+mod union;
 
-pub use core_ops::*;
-pub use event_channel::*;
-pub use grant_table::*;
-pub use hvm::*;
-pub use memory::*;
-pub use sched::*;
-pub use vcpu::*;
-pub use version::*;
+pub use handle::{GuestHandle, Pointee};
+pub use union::UnionBytes;
+
+/// The ABI's modules, re-exported and listed.
+macro_rules! modules {
+    ($($name:ident),* $(,)?) => {
+        $(pub mod $name; pub use $name::*;)*
+
+        /// Every item of every module, by module.
+        #[doc(hidden)]
+        pub const LAYOUT: &[(&str, &[&[layout::Item]])] = &[$((stringify!($name), $name::LAYOUT)),*];
+    };
+}
+
+modules! {
+    arch_x86,
+    domctl,
+    domctl_device,
+    domctl_domain,
+    domctl_memory,
+    domctl_vcpu,
+    event_channel,
+    grant_table,
+    hvm_op,
+    hvm_params,
+    hvm_save,
+    livepatch,
+    memory,
+    physdev,
+    sched,
+    sysctl,
+    sysctl_machine,
+    sysctl_power,
+    sysctl_sched,
+    vcpu,
+    version,
+    xen,
+}
