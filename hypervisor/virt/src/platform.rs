@@ -73,7 +73,9 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// Once, when the heap works.
     pub fn detect(to_maddr: ToMaddr) -> Result<Self, VirtError> {
+        crate::emul::build_tables();
         let cpuid = HostCpuid;
         Ok(Self {
             svm: SvmCaps::detect(&cpuid)?,

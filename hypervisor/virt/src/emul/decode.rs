@@ -83,6 +83,13 @@ pub(super) struct Step {
     pub(super) flags: Option<u64>,
 }
 
+/// The decoder builds its tables on the heap at its first use: that must not be a guest's doing, at
+/// a moment when memory may be short.
+pub(crate) fn build_tables() {
+    let nop = Decoder::with_ip(64, &[0x90], 0, DecoderOptions::NONE).decode();
+    debug_assert_eq!(nop.mnemonic(), Mnemonic::Nop);
+}
+
 pub(super) fn decode(vcpu: &dyn VcpuBackend, bytes: &[u8]) -> Option<Insn> {
     let mode = vcpu.mode();
     let rip = vcpu.get(Reg::Rip);

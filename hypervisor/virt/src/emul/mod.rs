@@ -17,6 +17,7 @@ mod string;
 
 use oxen_types::{Gaddr, Vaddr};
 
+pub(crate) use decode::build_tables;
 pub use fetch::insn_len;
 pub use space::{Fault, GuestSpace};
 
