@@ -8,7 +8,7 @@
 //! 1. [`MemoryMap::new`] from the firmware's map, then `reserve` for the image, modules and boot information;
 //! 2. [`HostBuilder::new`] through the bootstrap direct map ([`layout::BOOT_MAPPED`] bytes of it), CR3 =
 //!    its root (EFER.NXE on): from here on there is no identity mapping;
-//! 3. [`FrameTable::new`] through a [`Phys`] that spans all RAM (`map.end()`), `install`;
+//! 3. [`FrameTable::new`] through a [`Phys`] that spans all RAM (`map.end()`);
 //! 4. [`Heap::init`], which ends the time without allocation; [`HostSpace::new`].
 //!
 //! `unsafe` lives in two modules: `phys` (the bytes of frames) and `heap` (the allocator's trait).

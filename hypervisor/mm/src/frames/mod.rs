@@ -22,7 +22,6 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use oxen_core::ports::{MemoryStats, PageWords};
 use oxen_types::{DomainId, Mfn, PAGE_SIZE};
-use spin::Once;
 
 use crate::memmap::MemoryMap;
 use crate::phys::Phys;
@@ -98,12 +97,6 @@ impl FrameTable {
             table.free_own(Mfn::new(start), stop.min(end).saturating_sub(start));
         }
         Ok(table)
-    }
-
-    /// Makes it the machine's table, for good. Only the first one counts.
-    pub fn install(self) -> &'static Self {
-        static MACHINE: Once<FrameTable> = Once::new();
-        MACHINE.call_once(|| self)
     }
 
     /// Marks RAM as the hypervisor's own, making the sections that it lies in.
@@ -183,6 +176,23 @@ impl FrameTable {
     /// One more than the highest frame number that may be RAM.
     pub fn end(&self) -> Mfn {
         Mfn::new((self.sections.len() as u64) << SECTION_SHIFT)
+    }
+
+    /// Is any frame of the range RAM (in use or not, ours or a guest's)?
+    pub fn has_ram(&self, first: Mfn, count: u64) -> bool {
+        let end = first.raw().saturating_add(count).min(self.end().raw());
+        let mut at = first.raw();
+        while at < end {
+            let section_end = (at | (SECTION_FRAMES as u64 - 1)) + 1;
+            if self.get_entry(Mfn::new(at)).is_none() {
+                at = section_end;
+            } else if self.use_of(Mfn::new(at)) == FrameUse::NotRam {
+                at += 1;
+            } else {
+                return true;
+            }
+        }
+        false
     }
 
     /// The longest run of frames from `from` on that have one use, and that use: for a memory map of

@@ -55,6 +55,10 @@ fn first_mib_and_holes_are_not_handed_out() {
     assert_eq!(frames.use_of(Mfn::new(0x300)), FrameUse::Free);
     assert_eq!(frames.use_of(Mfn::new(0x1000)), FrameUse::NotRam);
     assert_eq!(frames.run(Mfn::new(0x700)), (FrameUse::NotRam, 0x4900));
+    let has_ram = |first, count| frames.has_ram(Mfn::new(first), count);
+    assert!(has_ram(0, 1) && has_ram(0x6ff, 1) && has_ram(0x700, u64::MAX) && has_ram(0x7fff, 9));
+    assert!(!has_ram(0x9f, 0x61) && !has_ram(0x700, 0x4900) && !has_ram(0x8000, u64::MAX));
+    assert!(!has_ram(0, 0) && !has_ram(u64::MAX, 5));
     while let Some(page) = frames.alloc(DOM) {
         let n = page.into_mfn().raw();
         assert!(

@@ -6,7 +6,6 @@ use oxen_types::{Errno, Gfn, Mfn, Result};
 use super::GuestSpace;
 use super::gather::Gather;
 use super::kind::{attrs_of, kind_of};
-use crate::frames::FrameTable;
 use crate::pt::{Format, Walk};
 
 /// May a page be put in the place of what is there?
@@ -80,10 +79,4 @@ impl<F: Format> GuestSpace<F> {
         self.finish(gather);
         unmapped
     }
-}
-
-/// Is the whole range outside of RAM?
-pub(super) fn is_device_range(frames: &FrameTable, mfn: Mfn, count: u64) -> bool {
-    let end = mfn.raw().saturating_add(count).min(frames.end().raw());
-    (mfn.raw()..end).all(|n| frames.use_of(Mfn::new(n)) == crate::FrameUse::NotRam)
 }

@@ -6,7 +6,6 @@ use oxen_types::{Errno, Gfn, Mfn, Result};
 use super::GuestSpace;
 use super::gather::Gather;
 use super::kind::{attrs_of, kind_of};
-use super::map::is_device_range;
 use crate::pt::{Format, Walk, pages_at};
 
 /// Entries changed while the lock is held once.
@@ -20,7 +19,7 @@ impl<F: Format> GuestSpace<F> {
         if !mfn.raw().checked_add(count).is_some_and(in_range) {
             return Err(Errno::Inval);
         }
-        if !is_device_range(self.frames, mfn, count) {
+        if self.frames.has_ram(mfn, count) {
             return Err(Errno::Perm);
         }
         let mut done = 0;

@@ -187,7 +187,7 @@ fn agrees<F: Format>(list: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn npt_agrees_with_the_model(list in prop::collection::vec(ops(), 1..40)) { agrees::<Npt>(list) }
     #[test]
