@@ -119,6 +119,11 @@ impl Vcpu {
         self.holds.load(Ordering::SeqCst) == 0
     }
 
+    /// All reasons as bits, for dumps.
+    pub fn holds(&self) -> u32 {
+        self.holds.load(Ordering::SeqCst)
+    }
+
     pub fn is_held(&self, by: Hold) -> bool {
         self.holds.load(Ordering::SeqCst) & by as u32 != 0
     }

@@ -16,8 +16,9 @@ use oxen_mm::pt::Npt;
 use oxen_mm::{GuestSpace, Phys};
 use oxen_types::{DomainId, Errno, Maddr, Result, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
-use oxen_virt::policy::{CpuidPolicy, MsrPolicy};
-use oxen_virt::{DomainControls, Platform};
+use oxen_virt::DomainControls;
+use oxen_virt::policy::CpuidPolicy;
+use oxen_virt::policy::features::Leaf1Ecx;
 use spin::{Mutex, Once, RwLock};
 
 use crate::flush::{Flush, FlushHandle};
@@ -79,7 +80,7 @@ impl DomainArch for Handle {
     fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>> {
         let hv = &self.0;
         let globals = globals::get();
-        let config = LapicConfig { vcpu: id.0, tsc_khz: time::tsc_khz(), x2apic: hv.cpuid.read().has_x2apic() };
+        let config = LapicConfig { vcpu: id.0, tsc_khz: time::tsc_khz() as u32, x2apic: hv.cpuid.read().has_1(Leaf1Ecx::X2APIC) };
         let lapic = Lapic::new(config).ok_or(Errno::Inval)?;
         if let Some(slot) = hv.lapics.get(id.index()) {
             slot.call_once(|| lapic.posted().clone());
@@ -143,7 +144,7 @@ impl Bus for ApicBus<'_> {
     }
 
     fn round_robin(&self) -> &AtomicUsize {
-        &self.round_robin
+        &self.hv.round_robin
     }
 }
 

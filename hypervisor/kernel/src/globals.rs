@@ -1,7 +1,7 @@
 //! What is made once at boot and never changes: the pieces that everything else refers to.
 
 use oxen_core::machine::Machine;
-use oxen_mm::FrameTable;
+use oxen_mm::{FrameTable, HostSpace};
 use oxen_virt::Platform;
 use spin::Once;
 
@@ -9,6 +9,8 @@ pub struct Globals {
     pub machine: &'static Machine,
     pub frames: &'static FrameTable,
     pub virt: &'static Platform,
+    pub space: &'static HostSpace,
+    pub is_amd: bool,
     /// Bits of a physical address, ours and guests'.
     pub phys_bits: u32,
 }

@@ -52,6 +52,10 @@ impl HvVcpu {
         Self { id, hv, posted, context: Mutex::new(context), tsc_offset: AtomicU64::new(tsc_offset) }
     }
 
+    pub fn set_tsc_offset(&self, offset: u64) {
+        self.tsc_offset.store(offset, Ordering::Relaxed);
+    }
+
     /// The context of a vcpu that does not run. -EBUSY if it does after all.
     fn paused(&self) -> Result<MutexGuard<'_, Context>> {
         self.context.try_lock().ok_or(Errno::Busy)
@@ -59,6 +63,10 @@ impl HvVcpu {
 }
 
 impl VcpuArch for HvVcpu {
+    fn as_any(&self) -> &dyn core::any::Any {
+        self
+    }
+
     fn post_vector(&self, vector: u8) {
         self.posted.post(vector, false);
     }
@@ -80,7 +88,7 @@ impl VcpuArch for HvVcpu {
     }
 
     fn load(&self, kind: u16, record: &[u8]) -> Result<()> {
-        crate::save::load(&mut *self.paused()?, kind, record)
+        crate::save::load(self, &mut *self.paused()?, kind, record)
     }
 
     fn load_start_context(&self, context: &[u8]) -> Result<()> {

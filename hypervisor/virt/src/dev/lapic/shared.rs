@@ -177,6 +177,15 @@ impl LapicPosted {
             .is_ok()
     }
 
+    /// Does a start-up IPI wait for the owner?
+    pub fn startup_pending(&self) -> bool {
+        self.events.load(Ordering::Acquire) & EVENT_STARTUP != 0
+    }
+
+    pub fn nmi_pending(&self) -> bool {
+        self.events.load(Ordering::Acquire) & EVENT_NMI != 0
+    }
+
     /// Is there anything for the owner? Asked before a vcpu blocks.
     pub fn is_empty(&self) -> bool {
         fence(Ordering::SeqCst);

@@ -1,0 +1,127 @@
+//! Start-up: machine, memory, CPUs, dom0, and then each CPU's loop.
+#![allow(unsafe_code)] // the entry symbol, and the change of stacks
+
+use alloc::boxed::Box;
+
+use oxen_arch::boot::BootInfo;
+use oxen_arch::cmdline::CommandLine;
+use oxen_arch::cpu::{self, IstStacks, MAX_CPUS};
+use oxen_arch::{console, irq, layout, smp, trap, vectors};
+use oxen_core::machine::Machine;
+use oxen_core::ports::FrameSource;
+use oxen_mm::HostSpace;
+use oxen_types::{CpuId, Maddr, Vaddr};
+use oxen_virt::{PhysCpu, Platform};
+use spin::Once;
+
+use crate::globals::{self, Globals};
+use crate::{dom0, memory, percpu, platform, run, trace};
+
+oxen_arch::main!(start);
+
+/// The command line's options that this crate reads.
+const OPTIONS: &[&str] = &["dom0_mem", "dom0_max_vcpus", "dom0", "trace", "maxcpus", "sched"];
+
+const STACK_PAGES: u64 = 8;
+const IST_PAGES: u64 = 3;
+
+/// Set once dom0 stands: the CPUs' loops begin.
+static GO: Once<&'static Machine> = Once::new();
+static BOOT: Once<&'static BootInfo> = Once::new();
+
+fn start(info: &'static BootInfo) -> ! {
+    let acpi = oxen_arch::init(info);
+    let options = CommandLine::new(&info.cmdline);
+    name_unknown(options);
+    if let Some(words) = options.get("trace") {
+        trace::configure(words);
+    }
+    let memory = memory::init(info, acpi);
+    let dom0_frames = dom0::reserve(memory.frames, info, options);
+    log::info!("memory: {} frames for dom0, {:?}", dom0_frames, memory.frames.stats());
+    BOOT.call_once(|| info);
+
+    let virt = match Platform::detect(to_maddr) {
+        Ok(virt) => Box::leak(Box::new(virt)),
+        Err(error) => panic!("{error}"),
+    };
+    log::info!("{virt:?}");
+    let limit = options.get("maxcpus").and_then(|n| n.parse().ok()).unwrap_or(MAX_CPUS).max(1);
+    let machine = platform::Machine { command_line: info.cmdline.as_str() };
+    let cpus = acpi.cpus.len().min(limit);
+    let machine: &'static Machine =
+        Box::leak(Box::new(Machine::new(Box::leak(Box::new(machine)), memory.frames, cpus)));
+    let is_amd = matches!(cpu::features::vendor(), cpu::Vendor::Amd | cpu::Vendor::Hygon);
+    let phys_bits = platform::physical_bits();
+    globals::set(Globals { machine, frames: memory.frames, virt, space: memory.space, is_amd, phys_bits });
+
+    irq::set_handler(vectors::TIMER, |_| percpu::this().mark_deadline());
+    console::set_output_hook(|| {});
+    trap::set_state_hook(|cpu, out| {
+        let _ = match percpu::current(cpu) {
+            Some(vcpu) => writeln!(out, "CPU{cpu} runs d{}v{}", vcpu.domain.id, vcpu.id),
+            None => writeln!(out, "CPU{cpu} runs no domain"),
+        };
+    });
+    let space = memory.space;
+    let count = smp::start_all(acpi, info, cpus, &mut |_| stacks(space), ap_main);
+    log::info!("{count} CPUs");
+
+    let vcpus = options.get("dom0_max_vcpus").and_then(|n| n.parse().ok()).unwrap_or(count as u32).clamp(1, 128);
+    let cmdline = info.modules.first().map_or("", |module| module.cmdline.as_str());
+    let built = dom0::build(&memory.modules, cmdline, vcpus, info);
+    if let Err(error) = built {
+        panic!("dom0 cannot be built: {error}");
+    }
+    let Some(own) = stacks(space) else { panic!("no memory for the boot CPU's stack") };
+    cpu::set_ist_stacks(own.ist);
+    // SAFETY: the top of a fresh stack; nothing on the old one is used again.
+    unsafe { cpu::switch_stack(own.main, boot_cpu_loop) }
+}
+
+fn boot_cpu_loop() -> ! {
+    let machine = GO.call_once(|| globals::get().machine);
+    run::cpu_loop(machine, enable_virt())
+}
+
+fn ap_main(_: CpuId) -> ! {
+    let machine = loop {
+        match GO.get() {
+            Some(machine) => break *machine,
+            None => {
+                oxen_arch::ipi::poll();
+                core::hint::spin_loop();
+            }
+        }
+    };
+    run::cpu_loop(machine, enable_virt())
+}
+
+fn enable_virt() -> PhysCpu {
+    match globals::get().virt.enable_cpu(cpu::cpu_id()) {
+        Ok(phys) => phys,
+        Err(error) => panic!("CPU{}: {error}", cpu::cpu_id()),
+    }
+}
+
+fn stacks(space: &HostSpace) -> Option<smp::Stacks> {
+    let top = |pages| space.alloc_stack(pages).ok().map(|stack| stack.top);
+    Some(smp::Stacks {
+        main: top(STACK_PAGES)?,
+        ist: IstStacks { nmi: top(IST_PAGES)?, double_fault: top(IST_PAGES)?, machine_check: top(IST_PAGES)? },
+    })
+}
+
+/// Heap memory lies in the direct map.
+fn to_maddr(at: usize) -> Maddr {
+    match layout::machine_address(Vaddr::new(at as u64)) {
+        Some(at) => at,
+        None => panic!("{at:#x} is not in the direct map"),
+    }
+}
+
+fn name_unknown(options: CommandLine<'_>) {
+    for name in options.names().filter(|name| !OPTIONS.contains(name) && !oxen_arch::OPTIONS.contains(name)) {
+        log::warn!("unknown option on the command line: {name}");
+    }
+}

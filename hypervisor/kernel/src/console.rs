@@ -1,0 +1,81 @@
+//! Console input: to dom0, or after three Ctrl-A to the debug keys, and back.
+
+use alloc::collections::VecDeque;
+
+use oxen_arch::console;
+use oxen_types::CpuId;
+use spin::Mutex;
+
+use crate::globals;
+
+const CTRL_A: u8 = 1;
+const SWITCH_COUNT: u32 = 3;
+/// Typed ahead and not read by dom0: more is lost.
+const CAPACITY: usize = 4096;
+
+#[derive(PartialEq, Eq, Clone, Copy)]
+enum Focus {
+    Dom0,
+    Hypervisor,
+}
+
+struct Input {
+    focus: Focus,
+    ctrl_a: u32,
+    typed: VecDeque<u8>,
+}
+
+static INPUT: Mutex<Input> = Mutex::new(Input { focus: Focus::Dom0, ctrl_a: 0, typed: VecDeque::new() });
+
+/// Sorts what was typed. From each CPU's loop, with no lock held.
+pub fn work(cpu: CpuId) {
+    // The UART interrupts the boot CPU.
+    if cpu != CpuId(0) {
+        return;
+    }
+    let mut news = false;
+    while let Some(byte) = console::read_byte() {
+        let mut input = INPUT.lock();
+        input.ctrl_a = if byte == CTRL_A { input.ctrl_a + 1 } else { 0 };
+        if input.ctrl_a == SWITCH_COUNT {
+            input.ctrl_a = 0;
+            input.focus = if input.focus == Focus::Dom0 { Focus::Hypervisor } else { Focus::Dom0 };
+            let name = if input.focus == Focus::Dom0 { "dom0" } else { "the hypervisor ('h' for help)" };
+            drop(input);
+            log::info!("input goes to {name}");
+            continue;
+        }
+        match input.focus {
+            Focus::Dom0 if input.typed.len() < CAPACITY => {
+                input.typed.push_back(byte);
+                news = true;
+            }
+            Focus::Dom0 => {}
+            Focus::Hypervisor => {
+                drop(input);
+                crate::keys::run(byte);
+            }
+        }
+    }
+    if news {
+        globals::get().machine.raise_global_virq(guest_pv_abi::VIRQ_CONSOLE);
+    }
+}
+
+pub fn read_for_dom0(into: &mut [u8]) -> usize {
+    let mut input = INPUT.lock();
+    let len = into.len().min(input.typed.len());
+    for (slot, byte) in into.iter_mut().zip(input.typed.drain(..len)) {
+        *slot = byte;
+    }
+    len
+}
+
+/// Is it the console's own interrupt line?
+pub fn owns_gsi(gsi: u32) -> bool {
+    let platform = oxen_arch::acpi::platform();
+    console::serial_ports().is_some_and(|(port, _)| {
+        let isa_irq = if port == 0x2f8 || port == 0x2e8 { 3 } else { 4 };
+        platform.isa_to_gsi(isa_irq).0 == gsi
+    })
+}

@@ -1,0 +1,95 @@
+//! A kernel's image: Linux' bzImage with its compressed payload, or the bare ELF file
+//! (Linux, Documentation/arch/x86/boot.rst).
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use lzma_rust2::{Read, XzReader};
+
+const ELF: &[u8] = b"\x7fELF";
+const XZ: &[u8] = b"\xfd7zXZ\0";
+
+/// Offsets in the boot sector.
+const SETUP_SECTS: usize = 0x1f1;
+const HEADER: usize = 0x202;
+const VERSION: usize = 0x206;
+const PAYLOAD_OFFSET: usize = 0x248;
+const PAYLOAD_LENGTH: usize = 0x24c;
+
+/// The boot protocol that first names the payload.
+const FIRST_VERSION: u16 = 0x208;
+const SECTOR: usize = 512;
+
+/// A kernel that claims to unpack to more than this is broken.
+const LARGEST: usize = 512 << 20;
+
+#[derive(Debug)]
+pub enum ImageError {
+    Unknown,
+    Truncated,
+    /// The first bytes of the payload.
+    Compression([u8; 4]),
+    Corrupt(lzma_rust2::Error),
+    NoMemory,
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => write!(f, "neither a bzImage nor an ELF file"),
+            Self::Truncated => write!(f, "truncated"),
+            Self::Compression(magic) => write!(f, "a compression that we do not unpack ({magic:02x?}): xz is"),
+            Self::Corrupt(error) => write!(f, "corrupt: {error:?}"),
+            Self::NoMemory => write!(f, "no memory to unpack it"),
+        }
+    }
+}
+
+/// The kernel's ELF file.
+pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
+    if image.starts_with(ELF) {
+        return Ok(image.to_vec());
+    }
+    let payload = payload(image)?;
+    if payload.starts_with(ELF) {
+        return Ok(payload.to_vec());
+    }
+    if !payload.starts_with(XZ) {
+        let mut magic = [0; 4];
+        magic.copy_from_slice(payload.get(..4).ok_or(ImageError::Truncated)?);
+        return Err(ImageError::Compression(magic));
+    }
+    // The build appends the unpacked size.
+    let (packed, size) = payload.split_last_chunk::<4>().ok_or(ImageError::Truncated)?;
+    let size = u32::from_le_bytes(*size) as usize;
+    if size > LARGEST {
+        return Err(ImageError::Truncated);
+    }
+    let mut unpacked = Vec::new();
+    unpacked.try_reserve_exact(size).map_err(|_| ImageError::NoMemory)?;
+    unpacked.resize(size, 0);
+    log::info!("unpacking the kernel: {} KiB to {} KiB", packed.len() >> 10, size >> 10);
+    XzReader::new(packed, false).read_exact(&mut unpacked).map_err(ImageError::Corrupt)?;
+    Ok(unpacked)
+}
+
+fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
+    if image.get(HEADER..HEADER + 4) != Some(b"HdrS") {
+        return Err(ImageError::Unknown);
+    }
+    let byte = |at: usize| image.get(at).copied().ok_or(ImageError::Truncated);
+    let version = u16::from_le_bytes([byte(VERSION)?, byte(VERSION + 1)?]);
+    if version < FIRST_VERSION {
+        return Err(ImageError::Unknown);
+    }
+    let word = |at: usize| {
+        let bytes = image.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or(ImageError::Truncated)?;
+        Ok::<usize, ImageError>(u32::from_le_bytes(bytes) as usize)
+    };
+    let setup = match byte(SETUP_SECTS)? {
+        0 => 4,
+        sectors => usize::from(sectors),
+    };
+    let start = (setup + 1) * SECTOR + word(PAYLOAD_OFFSET)?;
+    image.get(start..start + word(PAYLOAD_LENGTH)?).ok_or(ImageError::Truncated)
+}

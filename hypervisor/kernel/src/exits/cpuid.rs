@@ -1,0 +1,29 @@
+//! CPUID: the domain's policy, completed with what is true at the moment.
+
+use oxen_core::ports::VcpuArch;
+use oxen_virt::policy::Live;
+use oxen_virt::{Exit, Reg};
+
+use super::Cx;
+
+pub fn handle(cx: &mut Cx<'_>) {
+    let (leaf, subleaf) = {
+        let regs = cx.context.backend.gprs();
+        (regs.rax as u32, regs.rcx as u32)
+    };
+    let info = crate::policy::hypervisor_info(cx.hv.hv.id, cx.hv.tsc_offset());
+    let live = Live {
+        vcpu: cx.vcpu.id.0,
+        cr4: cx.context.backend.get(Reg::Cr4),
+        xcr0: cx.context.backend.get(Reg::Xcr0),
+        apic_enabled: cx.context.lapic.hw_enabled(),
+        hypervisor: &info,
+    };
+    let found = cx.hv.hv.cpuid.read().query(leaf, subleaf, &live);
+    let regs = cx.context.backend.gprs_mut();
+    regs.rax = found.eax.into();
+    regs.rbx = found.ebx.into();
+    regs.rcx = found.ecx.into();
+    regs.rdx = found.edx.into();
+    cx.step(&Exit::Cpuid);
+}

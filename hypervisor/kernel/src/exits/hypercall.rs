@@ -1,0 +1,38 @@
+//! VMMCALL and VMCALL: from registers to core's dispatcher and back.
+
+use oxen_core::hypercall::{Call, Outcome, dispatch};
+use oxen_types::Errno;
+use oxen_virt::{CpuMode, Exit};
+
+use super::Cx;
+use crate::space::Linear;
+use crate::trace;
+
+pub fn handle(cx: &mut Cx<'_>) {
+    let regs = *cx.context.backend.gprs();
+    if cx.context.backend.cpl() != 0 {
+        return finish(cx, Errno::Perm.to_abi() as u64);
+    }
+    if cx.context.backend.mode() != CpuMode::Long64 {
+        // 32-bit callers pass other structures, which nobody we support needs.
+        return finish(cx, Errno::NoSys.to_abi() as u64);
+    }
+    let linear = Linear::of(cx.context, &cx.vcpu.domain, cx.hv.hv.phys_bits);
+    let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    let mut call = Call { vcpu: cx.vcpu, linear: &linear, args };
+    let outcome = dispatch(regs.rax, &mut call);
+    let args = call.args;
+    trace::hypercall(cx.vcpu, &regs, &outcome);
+    match outcome {
+        Outcome::Done(value) => finish(cx, value),
+        Outcome::Again => {
+            let regs = cx.context.backend.gprs_mut();
+            [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+        }
+    }
+}
+
+fn finish(cx: &mut Cx<'_>, result: u64) {
+    cx.context.backend.gprs_mut().rax = result;
+    cx.step(&Exit::Hypercall);
+}

@@ -1,0 +1,145 @@
+//! Nested page faults: devices that we emulate, dom0's own devices mapped at first touch, and holes.
+
+use oxen_core::ports::MapKind;
+use oxen_types::{Gaddr, Gfn, Mfn};
+use oxen_virt::dev::lapic::{Effect, send_ipi};
+use oxen_virt::{Event, NestedFault, emul};
+
+use super::Cx;
+use crate::domain::ApicBus;
+use crate::run::{arm_lapic_timer, clock};
+use crate::space::Devices;
+use crate::vcpu::HvVcpu;
+
+pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
+    let domain = &cx.vcpu.domain;
+    if let Some(entry) = domain.memory.lookup(fault.gpa.frame()) {
+        match entry.kind {
+            // Somebody was quicker and mapped it, or the rights are there by now.
+            MapKind::Ram | MapKind::Xen | MapKind::Foreign | MapKind::Mmio if !fault.fetch => return spurious(cx, fault),
+            MapKind::Ram => return spurious(cx, fault),
+            MapKind::Grant { writable } if writable || !fault.write => return spurious(cx, fault),
+            _ => {
+                oxen_arch::guest_log!(log::Level::Warn, "{}: forbidden {fault:?} of {entry:?}", cx.name());
+                return cx.inject(Event::GP);
+            }
+        }
+    }
+    if !is_device(cx, fault.gpa) && map_own_device(cx, fault.gpa) {
+        return;
+    }
+    let (hv, vcpu) = (cx.hv, cx.vcpu);
+    // The emulator holds the back end, the device the rest of the context.
+    let context = &mut *cx.context;
+    let (backend, lapic) = (&mut context.backend, &mut context.lapic);
+    let mut effects = Effects::default();
+    let mut device = |at: Gaddr, size: u8, value: Option<u64>| access(hv, vcpu, lapic, &mut effects, at, size, value);
+    let mut space = Devices { domain: &vcpu.domain, hv: &hv.hv, device: &mut device };
+    let outcome = emul::mmio(&mut **backend, &mut space, &fault);
+    effects.apply(cx);
+    cx.finish(outcome, &fault);
+}
+
+/// An entry is there that allows the access: only a stale translation can have faulted.
+fn spurious(cx: &mut Cx<'_>, fault: NestedFault) {
+    if fault.present {
+        cx.context.backend.flush_tlb();
+    }
+}
+
+/// Must accesses of the address be emulated?
+fn is_device(cx: &Cx<'_>, at: Gaddr) -> bool {
+    if cx.context.lapic.mmio_offset(at.raw()).is_some() {
+        return true;
+    }
+    let Some(hardware) = &cx.hv.hv.hardware else { return false };
+    let hardware = hardware.lock();
+    hardware.ioapics.claims(at.raw()) || hardware.pci.claims(at.raw())
+}
+
+/// dom0 has the machine's devices at their own addresses, mapped at the first touch.
+fn map_own_device(cx: &Cx<'_>, at: Gaddr) -> bool {
+    let frame = Mfn::new(at.frame().raw());
+    cx.hv.hv.hardware.is_some()
+        && crate::dom0::may_map(frame, 1)
+        && cx.vcpu.domain.memory.map_mmio(Gfn::new(frame.raw()), frame, 1).is_ok()
+}
+
+/// What register writes ask for, done once the emulator is through.
+#[derive(Default)]
+struct Effects {
+    lapic_touched: bool,
+    pending: Option<Effect>,
+}
+
+impl Effects {
+    fn apply(self, cx: &mut Cx<'_>) {
+        if let Some(effect) = self.pending {
+            apply(cx, effect);
+        }
+        if self.lapic_touched {
+            arm_lapic_timer(cx.context, cx.vcpu);
+        }
+    }
+}
+
+/// What follows from a write of a local APIC's register.
+pub fn apply(cx: &mut Cx<'_>, effect: Effect) {
+    let (hv, domain) = (&cx.hv.hv, &cx.vcpu.domain);
+    match effect {
+        Effect::None => {}
+        Effect::Ipi(request) => {
+            send_ipi(&ApicBus { hv, domain }, cx.vcpu.id.index(), &request);
+        }
+        Effect::LevelEoi(vector) => {
+            if let Some(hardware) = &hv.hardware {
+                let mut hardware = hardware.lock();
+                let (ioapics, _, mut side) = hardware.parts(hv, domain);
+                ioapics.eoi(vector, &mut side);
+            }
+        }
+        Effect::Enabled => cx.vcpu.recheck_upcall(),
+    }
+}
+
+fn access(
+    hv: &HvVcpu,
+    vcpu: &oxen_core::vcpu::Vcpu,
+    lapic: &mut oxen_virt::dev::lapic::Lapic,
+    effects: &mut Effects,
+    at: Gaddr,
+    size: u8,
+    value: Option<u64>,
+) -> Option<u64> {
+    if let Some(offset) = lapic.mmio_offset(at.raw()) {
+        let now = clock(hv, vcpu.domain.machine.now());
+        effects.lapic_touched = true;
+        return Some(match value {
+            None => lapic.mmio_read(offset, size.into(), now).into(),
+            Some(value) => {
+                effects.pending = Some(lapic.mmio_write(offset, size.into(), value as u32, now));
+                0
+            }
+        });
+    }
+    if let Some(hardware) = &hv.hv.hardware {
+        let mut hardware = hardware.lock();
+        let (ioapics, pci, mut side) = hardware.parts(&hv.hv, &vcpu.domain);
+        let taken = match value {
+            None => {
+                let found = ioapics.mmio_read(at.raw(), size.into()).map(u64::from);
+                found.or_else(|| pci.mmio_read(at.raw(), size, &mut side))
+            }
+            Some(value) => {
+                let taken = ioapics.mmio_write(at.raw(), size.into(), value as u32, &mut side)
+                    || pci.mmio_write(at.raw(), size, value, &mut side);
+                taken.then_some(0)
+            }
+        };
+        if taken.is_some() {
+            return taken;
+        }
+    }
+    // RAM answers for itself; what is neither reads as ones and swallows writes, as on a bus.
+    if vcpu.domain.memory.lookup(at.frame()).is_some() { None } else { Some(u64::MAX) }
+}

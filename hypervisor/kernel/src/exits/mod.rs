@@ -1,0 +1,134 @@
+//! What the guest stopped for, and what becomes of it: one match, a handler each.
+
+mod cpuid;
+mod hypercall;
+mod io;
+mod memory;
+mod msr;
+
+use alloc::sync::Arc;
+
+use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_virt::emul::{self, Outcome};
+use oxen_virt::{Event, Exit, Reg};
+
+use crate::run::sync_cr8;
+use crate::space::Devices;
+use crate::trace;
+use crate::vcpu::{Context, HvVcpu};
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// Everything about one exit.
+pub struct Cx<'a> {
+    pub context: &'a mut Context,
+    pub hv: &'a HvVcpu,
+    pub vcpu: &'a Arc<Vcpu>,
+}
+
+pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) {
+    sync_cr8(context);
+    trace::exit(vcpu, &*context.backend, &exit);
+    let mut cx = Cx { context, hv, vcpu };
+    match exit {
+        // Taken at the next window; the loop looks at everything anyway.
+        Exit::ExternalInterrupt | Exit::HostNmi | Exit::HostMachineCheck => {}
+        Exit::InterruptWindow => cx.context.backend.request_interrupt_window(false),
+        Exit::NmiWindow => {}
+        Exit::Hypercall => hypercall::handle(&mut cx),
+        Exit::Cpuid => cpuid::handle(&mut cx),
+        Exit::Rdmsr => msr::read(&mut cx),
+        Exit::Wrmsr => msr::write(&mut cx),
+        Exit::Hlt => halt(&mut cx),
+        Exit::Io(io) => io::handle(&mut cx, io),
+        Exit::NestedFault(fault) => memory::handle(&mut cx, fault),
+        Exit::Xsetbv => msr::xsetbv(&mut cx),
+        Exit::Pause => {
+            let machine = vcpu.domain.machine;
+            machine.sched.give_way(machine.platform.this_cpu(), machine.now());
+            machine.platform.reschedule();
+        }
+        // Caches are ours; guests' memory is always coherent for them.
+        Exit::Invd | Exit::Wbinvd => cx.step(&exit),
+        Exit::Rdpmc => cx.inject(Event::GP),
+        Exit::Monitor | Exit::Mwait | Exit::VirtInstruction => cx.inject(Event::UD),
+        Exit::Exception { .. } | Exit::InvalidState | Exit::Unknown { .. } => cx.crash("stopped by", &exit),
+        Exit::Shutdown => cx.crash("triple fault:", &exit),
+    }
+}
+
+fn halt(cx: &mut Cx<'_>) {
+    cx.step(&Exit::Hlt);
+    let interrupts_on = cx.context.backend.get(Reg::Rflags) & RFLAGS_IF != 0;
+    if cx.context.lapic.highest_pending().is_some() && interrupts_on {
+        return;
+    }
+    if !interrupts_on && !cx.hv.posted.nmi_pending() {
+        // Nothing but an NMI, INIT or SIPI would wake it: it is off. A domain whose vcpus are all
+        // off has powered itself down.
+        cx.context.waits_for_sipi = true;
+        cx.vcpu.hold(Hold::Down);
+        let domain = &cx.vcpu.domain;
+        if domain.with_vcpus(|vcpus| vcpus.iter().all(|vcpu| vcpu.is_held(Hold::Down))) {
+            domain.shutdown(guest_pv_abi::SHUTDOWN_POWEROFF);
+        }
+        return;
+    }
+    cx.vcpu.block();
+}
+
+impl Cx<'_> {
+    pub fn inject(&mut self, event: Event) {
+        self.context.backend.inject(event);
+    }
+
+    /// Steps over the instruction that exited.
+    pub fn step(&mut self, exit: &Exit) {
+        let len = match self.context.backend.insn_len() {
+            Some(len) => Some(len),
+            None => {
+                let (hv, vcpu) = (self.hv, self.vcpu);
+                let mut none = |_, _, _| None;
+                let mut space = Devices { domain: &vcpu.domain, hv: &hv.hv, device: &mut none };
+                emul::insn_len(&mut *self.context.backend, &mut space, exit)
+            }
+        };
+        match len {
+            Some(len) => self.context.backend.advance_rip(len),
+            // The guest changed the instruction under our hands: it runs what is there now.
+            None => log::debug!("{}: no instruction at the exit {exit:?}", self.name()),
+        }
+    }
+
+    /// Does what the emulator says after an instruction.
+    pub fn finish(&mut self, outcome: Outcome, what: &dyn core::fmt::Debug) {
+        match outcome {
+            Outcome::Done | Outcome::Retry => {}
+            Outcome::Inject(event) => self.inject(event),
+            Outcome::Unknown { bytes, len } => {
+                let bytes = bytes.get(..len.into()).unwrap_or(&bytes);
+                oxen_arch::guest_log!(log::Level::Warn, "{}: cannot emulate {bytes:02x?} for {what:?}", self.name());
+                self.inject(Event::UD);
+            }
+        }
+    }
+
+    /// The guest cannot go on: its domain ends as crashed, with its state in the log.
+    pub fn crash(&mut self, why: &str, exit: &Exit) {
+        log::error!("{} crashed, {why} {exit:?}\n{:?}", self.name(), &*self.context.backend);
+        self.vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_CRASH);
+    }
+
+    pub fn name(&self) -> Name {
+        Name(self.vcpu.domain.id.0, self.vcpu.id.0)
+    }
+}
+
+/// d1v0, as the log names a vcpu.
+pub struct Name(u16, u32);
+
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "d{}v{}", self.0, self.1)
+    }
+}

@@ -1,0 +1,176 @@
+//! The machine as core's ports see it: clock, console, CPUs, power.
+
+use oxen_arch::cpu::{cpu_id, features, regs};
+use oxen_arch::{console, ipi, power, smp, time};
+use oxen_core::ports::{
+    Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction,
+};
+use oxen_types::CpuId;
+use spin::{Mutex, Once};
+
+use crate::{globals, percpu};
+
+pub struct Machine {
+    pub command_line: &'static str,
+}
+
+struct SystemClock;
+struct SystemConsole;
+
+/// Seconds and nanoseconds since 1970 at system time 0.
+static WALL: Mutex<Option<(u64, u32)>> = Mutex::new(None);
+static STABLE: Once<bool> = Once::new();
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// CPUID 8000_0007 EDX bit 8: the TSC runs at one rate in all states.
+pub fn tsc_is_stable() -> bool {
+    *STABLE.call_once(|| {
+        let invariant = regs::cpuid(0x8000_0000, 0).eax >= 0x8000_0007
+            && regs::cpuid(0x8000_0007, 0).edx & 1 << 8 != 0;
+        invariant || time::source() == time::ClockSource::Tsc
+    })
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> u64 {
+        time::now_ns()
+    }
+
+    fn sample(&self) -> (u64, u64) {
+        let stamp = time::stamp();
+        (stamp.tsc, stamp.ns)
+    }
+
+    fn scale(&self) -> ClockScale {
+        let scale = time::tsc_scale();
+        ClockScale { mul: scale.mul_frac, shift: scale.shift }
+    }
+
+    fn tsc_khz(&self) -> u32 {
+        time::tsc_khz() as u32
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        tsc_is_stable()
+    }
+
+    fn wall_clock_base(&self) -> (u64, u32) {
+        *WALL.lock().get_or_insert_with(|| {
+            let base = time::wall_clock().saturating_sub(time::now_ns());
+            (base / NS_PER_S, (base % NS_PER_S) as u32)
+        })
+    }
+
+    fn set_wall_clock_base(&self, seconds: u64, nanoseconds: u32) {
+        *WALL.lock() = Some((seconds, nanoseconds));
+    }
+}
+
+impl Console for SystemConsole {
+    fn write(&self, bytes: &[u8]) {
+        console::write_raw(bytes);
+    }
+
+    fn read(&self, into: &mut [u8]) -> usize {
+        crate::console::read_for_dom0(into)
+    }
+
+    fn read_log(&self, index: u32, into: &mut [u8]) -> (usize, u32) {
+        console::read_log(Some(index), into)
+    }
+
+    fn clear_log(&self) {
+        console::clear();
+    }
+
+    fn debug_key(&self, key: u8) {
+        crate::keys::run(key);
+    }
+}
+
+impl Platform for Machine {
+    fn clock(&self) -> &dyn Clock {
+        &SystemClock
+    }
+
+    fn console(&self) -> &dyn Console {
+        &SystemConsole
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        cpu_id()
+    }
+
+    fn command_line(&self) -> &str {
+        self.command_line
+    }
+
+    fn kick(&self, cpu: CpuId) {
+        if cpu != cpu_id() {
+            ipi::kick(cpu);
+        }
+    }
+
+    fn reschedule(&self) {
+        percpu::this().ask_reschedule();
+    }
+
+    fn reschedule_on(&self, cpu: CpuId) {
+        percpu::shared(cpu).ask_reschedule();
+        self.kick(cpu);
+    }
+
+    fn deadline_changed(&self) {
+        percpu::this().mark_deadline();
+    }
+
+    fn info(&self) -> MachineInfo {
+        let one = regs::cpuid(1, 0);
+        let extended = regs::cpuid(0x8000_0001, 0);
+        let mut hw_cap = [0; 8];
+        hw_cap[0] = one.edx;
+        hw_cap[1] = one.ecx;
+        hw_cap[2] = extended.edx;
+        hw_cap[3] = extended.ecx;
+        MachineInfo {
+            cpus: smp::online_count() as u32,
+            threads_per_core: 1,
+            cores_per_socket: smp::online_count() as u32,
+            cpu_khz: time::tsc_khz() as u32,
+            hw_cap,
+            memory: globals::get().frames.stats(),
+            hap: true,
+        }
+    }
+
+    fn idle_ns(&self, cpu: CpuId) -> u64 {
+        percpu::shared(cpu).idle_ns()
+    }
+
+    fn power(&self, action: PowerAction) {
+        match action {
+            PowerAction::PowerOff => power_off(),
+            PowerAction::Reboot => reboot(),
+        }
+    }
+
+    fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {
+        crate::dom0::memory_map().iter().for_each(|range| visit(range.start, range.len, range.kind));
+    }
+}
+
+pub fn power_off() -> ! {
+    log::info!("powering off");
+    power::power_off()
+}
+
+pub fn reboot() -> ! {
+    log::info!("rebooting");
+    power::reboot()
+}
+
+/// Bits of a machine address.
+pub fn physical_bits() -> u32 {
+    features::physical_bits().into()
+}

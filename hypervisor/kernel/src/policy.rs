@@ -1,0 +1,81 @@
+//! CPUID and MSR policies of the machine's domains.
+
+use alloc::vec::Vec;
+
+use oxen_arch::cpu::msr::rdmsr_safe;
+use oxen_arch::time;
+use oxen_core::domain::DomainConfig;
+use oxen_core::hypercall::version;
+use oxen_types::{DomainId, Errno, Result};
+use oxen_virt::policy::{CpuidPolicy, DomainShape, HostMsrs, HypervisorInfo, MsrPolicy, MsrState, Mtrr};
+use oxen_virt::x86::{CpuidRegs, HostCpuid};
+use spin::Once;
+
+use crate::globals;
+
+/// `xen_cpuid_leaf_t`: leaf, subleaf, and the four registers.
+const LEAF_SIZE: usize = 24;
+const NO_SUBLEAF: u32 = u32::MAX;
+
+static HOST_MSRS: Once<HostMsrs> = Once::new();
+
+pub fn cpuid(config: &DomainConfig, dom0: bool) -> CpuidPolicy {
+    let shape = DomainShape { dom0, vcpus: config.max_vcpus };
+    CpuidPolicy::new(&HostCpuid, &globals::get().virt.fpu, shape)
+}
+
+pub fn msr_policy(dom0: bool) -> MsrPolicy {
+    let read = || HostMsrs::read(globals::get().is_amd, &mut |msr| rdmsr_safe(msr).unwrap_or(0));
+    MsrPolicy { dom0, host: *HOST_MSRS.call_once(read) }
+}
+
+/// dom0 has the machine's memory types, guests have all of memory write-back.
+pub fn msr_state(dom0: bool) -> MsrState {
+    let mtrr = if dom0 { Mtrr::of_host(&mut |msr| rdmsr_safe(msr).unwrap_or(0)) } else { Mtrr::write_back() };
+    MsrState { tsc_adjust: 0, mtrr }
+}
+
+pub fn hypervisor_info(domain: DomainId, tsc_offset: u64) -> HypervisorInfo {
+    let scale = time::tsc_scale();
+    HypervisorInfo {
+        domain,
+        major: version::MAJOR as u16,
+        minor: version::MINOR as u16,
+        tsc_reliable: crate::platform::tsc_is_stable(),
+        rdtscp: globals::get().virt.svm.tsc_aux,
+        tsc_khz: time::tsc_khz() as u32,
+        tsc_mode: 0,
+        incarnation: 1,
+        tsc_offset,
+        tsc_mul: scale.mul_frac,
+        tsc_shift: scale.shift,
+        iommu_mappings: false,
+    }
+}
+
+/// Narrows a policy by an array of `xen_cpuid_leaf_t`.
+pub fn set_cpuid(policy: &mut CpuidPolicy, leaves: &[u8]) -> Result<()> {
+    let mut wished = policy.clone();
+    for leaf in leaves.chunks_exact(LEAF_SIZE) {
+        let word = |n: usize| {
+            let bytes = leaf.get(n * 4..n * 4 + 4).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, u32::from_le_bytes)
+        };
+        let subleaf = if word(1) == NO_SUBLEAF { 0 } else { word(1) };
+        let regs = CpuidRegs { eax: word(2), ebx: word(3), ecx: word(4), edx: word(5) };
+        wished.set(word(0), subleaf, regs).map_err(|_| Errno::Inval)?;
+    }
+    *policy = wished;
+    Ok(())
+}
+
+pub fn get_cpuid(policy: &CpuidPolicy, into: &mut Vec<u8>) -> Result<u32> {
+    let mut count = 0;
+    for (leaf, subleaf, regs) in policy.leaves() {
+        for word in [leaf, subleaf, regs.eax, regs.ebx, regs.ecx, regs.edx] {
+            into.extend_from_slice(&word.to_le_bytes());
+        }
+        count += 1;
+    }
+    Ok(count)
+}
