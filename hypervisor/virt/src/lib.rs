@@ -2,7 +2,7 @@
 //! emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR policy, and
 //! the interrupt controllers and PCI configuration space that a guest sees.
 //!
-//! `unsafe` is confined to `svm::insn`, `svm::run` and `fpu`: the instructions themselves.
+//! `unsafe` is confined to `fpu` and, in `svm`, to `insn`, `switch`, `cpu` and the entry in `vcpu`.
 #![no_std]
 
 extern crate alloc;

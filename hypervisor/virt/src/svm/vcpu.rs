@@ -11,6 +11,7 @@ use zerocopy::FromZeros;
 use super::asid::AsidTag;
 use super::bitmap::SvmDomain;
 use super::caps::{SvmCaps, SvmFeatures};
+use super::event::{decode_event, encode_event, interrupted_event};
 use super::intercept::{self, g1};
 use super::vmcb::{self, Clean, TLB_FLUSH_ALL, TLB_FLUSH_ASID, TLB_KEEP, Vmcb, VmcbSeg, int_ctl};
 use super::{SvmCpu, exit, insn, switch};
@@ -31,18 +32,18 @@ const DR7_ENABLES: u64 = 0xff;
 pub struct SvmVcpu {
     /// RAX and RSP travel through the VMCB.
     regs: Gprs,
-    vmcb: Box<Vmcb>,
+    pub(super) vmcb: Box<Vmcb>,
     vmcb_maddr: Maddr,
     caps: SvmCaps,
     quirks: Quirks,
     /// Parts of the VMCB unchanged since the last exit on this CPU.
-    clean: Clean,
+    pub(super) clean: Clean,
     tag: AsidTag,
     flush_asid: bool,
     fpu: Fpu,
     /// DR0-3, while the CPU does not hold them.
-    dr: [u64; 4],
-    dr_loaded: bool,
+    pub(super) dr: [u64; 4],
+    pub(super) dr_loaded: bool,
     tsc_aux: u64,
     loaded: bool,
     /// Between the delivery of an NMI and the guest's IRET.
@@ -143,56 +144,6 @@ impl SvmVcpu {
         c.event_inj = interrupted_event(c.exit_int_info, self.quirks).unwrap_or(0);
     }
 
-    fn load_debug_registers(&mut self) {
-        let [dr0, dr1, dr2, dr3] = self.dr;
-        insn::write_dr0(dr0);
-        insn::write_dr1(dr1);
-        insn::write_dr2(dr2);
-        insn::write_dr3(dr3);
-        self.dr_loaded = true;
-        self.set_dr_intercepts(0);
-    }
-
-    fn save_debug_registers(&mut self) {
-        self.dr = [
-            insn::read_dr0(),
-            insn::read_dr1(),
-            insn::read_dr2(),
-            insn::read_dr3(),
-        ];
-        self.dr_loaded = false;
-        self.set_dr_intercepts(intercept::DR_ALL);
-    }
-
-    fn set_dr_intercepts(&mut self, mask: u16) {
-        self.vmcb.control.dr_read = mask;
-        self.vmcb.control.dr_write = mask;
-        self.clean.remove(Clean::INTERCEPTS);
-    }
-
-    fn set_dr(&mut self, index: usize, value: u64) {
-        let loaded = self.dr_loaded;
-        if loaded {
-            self.save_debug_registers();
-        }
-        if let Some(slot) = self.dr.get_mut(index) {
-            *slot = value;
-        }
-        if loaded {
-            self.load_debug_registers();
-        }
-    }
-
-    fn dr(&self, index: usize) -> u64 {
-        match (self.dr_loaded, index) {
-            (false, _) => self.dr.get(index).copied().unwrap_or(0),
-            (true, 0) => insn::read_dr0(),
-            (true, 1) => insn::read_dr1(),
-            (true, 2) => insn::read_dr2(),
-            (true, _) => insn::read_dr3(),
-        }
-    }
-
     fn intercept(&mut self, bit: u32, on: bool) {
         let general1 = &mut self.vmcb.control.general1;
         let new = if on {
@@ -228,63 +179,6 @@ impl SvmVcpu {
             SegReg::Idtr => &s.idtr,
         }
     }
-}
-
-/// EVENTINJ for what EXITINTINFO tells, if it is to be delivered again.
-fn interrupted_event(info: u64, quirks: Quirks) -> Option<u64> {
-    use vmcb::event::{EXCEPTION, HAS_CODE, INTERRUPT, NMI, SOFT, TYPE_MASK, VALID};
-    if info & VALID == 0 {
-        return None;
-    }
-    let vector = info & 0xff;
-    match info & TYPE_MASK {
-        SOFT => None,
-        // The emulator calls everything an exception, which it would then refuse to inject.
-        EXCEPTION if quirks.event_type_lost && vector == 2 => Some(NMI | VALID | vector),
-        EXCEPTION if quirks.event_type_lost && vector >= 32 => Some(INTERRUPT | VALID | vector),
-        // INT3 and INTO: instructions too.
-        EXCEPTION if vector == 3 || vector == 4 => None,
-        kind => {
-            let code = if info & HAS_CODE != 0 {
-                info & !0xffff_ffff | HAS_CODE
-            } else {
-                0
-            };
-            Some(code | kind | VALID | vector)
-        }
-    }
-}
-
-/// EVENTINJ for an event of ours.
-fn encode_event(event: Event) -> u64 {
-    use vmcb::event::{EXCEPTION, HAS_CODE, INTERRUPT, NMI, VALID};
-    VALID
-        | match event {
-            Event::Interrupt(vector) => INTERRUPT | u64::from(vector),
-            Event::Nmi => NMI | 2,
-            Event::Exception { vector, code: None } => EXCEPTION | u64::from(vector),
-            Event::Exception {
-                vector,
-                code: Some(code),
-            } => EXCEPTION | u64::from(vector) | HAS_CODE | u64::from(code) << 32,
-        }
-}
-
-/// The inverse of `encode_event`.
-fn decode_event(info: u64) -> Option<Event> {
-    use vmcb::event::{HAS_CODE, INTERRUPT, NMI, TYPE_MASK, VALID};
-    if info & VALID == 0 {
-        return None;
-    }
-    let vector = info as u8;
-    Some(match info & TYPE_MASK {
-        INTERRUPT => Event::Interrupt(vector),
-        NMI => Event::Nmi,
-        _ => Event::Exception {
-            vector,
-            code: (info & HAS_CODE != 0).then_some((info >> 32) as u32),
-        },
-    })
 }
 
 impl VcpuBackend for SvmVcpu {
@@ -618,46 +512,5 @@ impl VcpuBackend for SvmVcpu {
 
     fn dump(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         super::dump::dump(f, self, &self.vmcb)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TCG: Quirks = Quirks {
-        event_type_lost: true,
-        xsetbv_runs: true,
-    };
-    const NONE: Quirks = Quirks {
-        event_type_lost: false,
-        xsetbv_runs: false,
-    };
-
-    #[test]
-    fn interrupted_events_come_back_as_they_were() {
-        assert_eq!(interrupted_event(0x30, NONE), None);
-        let interrupt = encode_event(Event::Interrupt(0xec));
-        assert_eq!(interrupted_event(interrupt, NONE), Some(interrupt));
-        for event in [
-            Event::Interrupt(0xec),
-            Event::Nmi,
-            Event::UD,
-            Event::page_fault(6),
-        ] {
-            assert_eq!(decode_event(encode_event(event)), Some(event));
-        }
-        let fault = encode_event(Event::page_fault(6));
-        assert_eq!(fault, 6 << 32 | 0x8000_0b0e);
-        assert_eq!(interrupted_event(fault, TCG), Some(fault));
-        assert_eq!(interrupted_event(0x8000_0480, NONE), None);
-        assert_eq!(interrupted_event(0x8000_0303, NONE), None);
-    }
-
-    #[test]
-    fn the_type_that_tcg_loses_is_put_right() {
-        assert_eq!(interrupted_event(0x8000_03ec, TCG), Some(0x8000_00ec));
-        assert_eq!(interrupted_event(0x8000_0302, TCG), Some(0x8000_0202));
-        assert_eq!(interrupted_event(0x8000_030d, TCG), Some(0x8000_030d));
     }
 }
