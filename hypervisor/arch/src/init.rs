@@ -95,7 +95,8 @@ fn route_serial(platform: &Platform) {
     let routed = apic::io::route(gsi, vectors::UART, cpu::cpu_id(), trigger, polarity)
         .and_then(|()| apic::io::unmask(gsi));
     if let Err(error) = routed {
-        log::warn!("no console input: interrupt {isa_irq}: {error:?}");
+        log::warn!("console input is polled: interrupt {isa_irq}: {error:?}");
+        console::poll_from_now_on();
     }
 }
 

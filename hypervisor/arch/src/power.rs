@@ -3,7 +3,7 @@
 
 use crate::acpi::{self, Fadt, Register};
 use crate::cpu::regs::{self, inb, inw, outb, outl, outw};
-use crate::{layout, time};
+use crate::{mmio, time};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 const SLP_EN: u16 = 1 << 13;
@@ -136,11 +136,8 @@ unsafe fn write(register: Register, value: u8) {
     unsafe {
         match register {
             Register::Port(port) => outb(port, value),
-            Register::Memory(address) => {
-                if let Some(at) = layout::direct_map(address) {
-                    (at.raw() as *mut u8).write_volatile(value);
-                }
-            }
+            // May be unmapped by now: then nothing happens.
+            Register::Memory(address) => mmio::write(address, 1, value.into()),
             Register::PciConfig(device, function, offset) => {
                 let address = 0x8000_0000
                     | u32::from(device & 31) << 11

@@ -5,7 +5,7 @@
 
 use crate::cpu::{self, Features, features, msr};
 use crate::{acpi, layout, time, vectors};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use oxen_types::{CpuId, Maddr};
 
 const IA32_APIC_BASE: u32 = 0x1b;
@@ -142,6 +142,8 @@ pub fn init_this_cpu() {
     };
     write(TIMER_DIVIDE, DIVIDE_16);
     write(LVT_TIMER, mode | u32::from(vectors::TIMER));
+    // The mode must arrive before the first deadline is written (Intel SDM 3, 11.5.4.1).
+    fence(Ordering::SeqCst);
 }
 
 /// What to write for LINT0 and LINT1: NMI where the MADT says so, else masked (LINT0 is the 8259's).
@@ -205,7 +207,7 @@ pub fn stop_other_cpus() {
 fn write_icr(destination: u32, low: u32) {
     if is_x2apic() {
         // The MSR write does not order earlier stores, which the receiver wants to see.
-        core::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // SAFETY: an IPI; x2APIC mode is on.
         unsafe {
             core::arch::asm!("lfence", options(nostack));
@@ -271,6 +273,7 @@ pub(crate) fn set_timer_ticks_per_ms(ticks: u64) {
         0
     };
     write(LVT_TIMER, mode | u32::from(vectors::TIMER));
+    fence(Ordering::SeqCst);
 }
 
 fn read(register: u32) -> u32 {

@@ -22,9 +22,9 @@ pub use serial_config::SerialConfig;
 #[cfg(target_os = "none")]
 pub use logger::log_limited;
 #[cfg(target_os = "none")]
-pub(crate) use state::write_line;
-#[cfg(target_os = "none")]
 pub use state::{
     clear, configure, emergency, enable_input_interrupt, init_early, poll_input, read_byte,
     read_log, serial_ports, set_input_hook, set_output_hook, write_raw,
 };
+#[cfg(target_os = "none")]
+pub(crate) use state::{poll_from_now_on, write_line};

@@ -112,8 +112,11 @@ pub fn clear() {
     RING.lock().clear();
 }
 
-/// The next byte typed.
+/// The next byte typed. Asks the UART itself if it has no interrupt.
 pub fn read_byte() -> Option<u8> {
+    if STATE.lock().config.irq == 0 {
+        poll_input();
+    }
     let mut state = STATE.lock();
     let byte = state.input[state.input_head];
     state.input_count = state.input_count.checked_sub(1)?;
@@ -167,6 +170,11 @@ pub fn enable_input_interrupt() -> Option<u8> {
     }
     serial.enable_receive_interrupt();
     Some(irq)
+}
+
+/// Its interrupt cannot be routed: ask instead.
+pub(crate) fn poll_from_now_on() {
+    STATE.lock().config.irq = 0;
 }
 
 fn run_hook(hook: &AtomicPtr<()>) {
