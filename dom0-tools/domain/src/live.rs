@@ -257,8 +257,8 @@ impl XenStore {
     /// # Errors
     /// xenstored is not there.
     pub fn open() -> ToolResult<Self> {
-        let client =
-            Client::connect().map_err(|error| explain_store("cannot reach the store", &error))?;
+        let client = Client::connect_within(OPEN)
+            .map_err(|error| explain_store("cannot reach the store", &error))?;
         Ok(Self {
             client: Some(client),
         })
@@ -296,6 +296,8 @@ impl XenStore {
     }
 }
 
+/// By the socket alone: where it is missing the kernel's own way leads nowhere, and would not return.
+const OPEN: core::time::Duration = core::time::Duration::from_millis(300);
 /// How long a restart of xenstored may take.
 const RECONNECT: core::time::Duration = core::time::Duration::from_secs(5);
 

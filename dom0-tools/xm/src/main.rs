@@ -1,1 +1,31 @@
-fn main() {}
+//! xm, the command line of the toolset. What changes domains goes through xmd; what only reads asks
+//! the hypervisor and the store directly, so that it works without xmd too.
+//!
+//! Every command exits with 0 on success, 1 on failure (with one line on standard error that names
+//! cause and remedy; with `--json` also `{"error": ...}` on standard output) and 2 on wrong usage.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod cmd;
+mod machine;
+mod output;
+mod terminal;
+
+use clap::{CommandFactory, FromArgMatches};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let matches = cli::Cli::command().get_matches();
+    let cli = match cli::Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let out = output::Output { json: cli.json };
+    match cmd::run(cli.command, &matches, &out) {
+        Ok(code) => code,
+        Err(error) => {
+            out.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -29,7 +29,7 @@ pub fn watch(mut look: impl FnMut()) -> ! {
 }
 
 fn connect() -> Option<Client> {
-    let mut client = Client::connect().ok()?;
+    let mut client = Client::connect_within(RECONNECT).ok()?;
     client.watch("@releaseDomain", "xmd").ok()?;
     Some(client)
 }

@@ -155,3 +155,18 @@ proptest! {
         let _ = parse("t", format!("{LEAST}{key}={value}").as_bytes(), &[]);
     }
 }
+
+/// The files that users start from are good, without a warning.
+#[test]
+fn the_examples_are_good() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for file in std::fs::read_dir(directory).expect("the examples") {
+        let path = file.expect("a file").path();
+        let parsed = parse("example", &std::fs::read(&path).expect("its text"), &[]);
+        let parsed = parsed.unwrap_or_else(|errors| panic!("{}: {}", path.display(), errors[0]));
+        assert_eq!(parsed.warnings, [], "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen > 0);
+}

@@ -126,10 +126,9 @@ impl Stream<'_> {
     /// Repeats what was `distance` bytes ago; the two may overlap.
     fn repeat(&mut self, length: usize, distance: usize) -> Option<()> {
         self.room(length)?;
-        let mut from = self.output.len().checked_sub(distance)?;
-        for _ in 0..length {
+        let start = self.output.len().checked_sub(distance)?;
+        for from in start..start + length {
             self.output.push(*self.output.get(from)?);
-            from += 1;
         }
         Some(())
     }

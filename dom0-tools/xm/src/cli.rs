@@ -1,0 +1,201 @@
+//! The commands and their options.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Manages guests: creates, watches and ends them.
+#[derive(Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = false
+)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Create a guest from a configuration file
+    Create(Create),
+    /// List domains
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Connect to a guest's console (leave with Ctrl-])
+    Console(Console),
+    /// Stop a guest until it is unpaused
+    Pause(Domains),
+    /// Let a paused guest go on
+    Unpause(Domains),
+    /// Let a suspended guest go on
+    Resume(Domains),
+    /// Ask a guest to shut down
+    Shutdown(Shutdown),
+    /// Ask a guest to restart
+    Reboot(Shutdown),
+    /// End a guest at once
+    Destroy(Domains),
+    /// Give a guest another name
+    Rename {
+        /// Name or number
+        domain: String,
+        name: String,
+    },
+    /// Print the number of the domain of that name
+    Domid { name: String },
+    /// Print the name of the domain of that number
+    Domname { number: u16 },
+    /// Print what is known about the machine and the hypervisor
+    Info,
+    /// Print the hypervisor's log
+    Dmesg {
+        /// Empty the log after printing it
+        #[arg(short, long)]
+        clear: bool,
+    },
+    /// Print the log of xmd
+    Log {
+        /// How many lines, from the end
+        #[arg(short = 'n', long, default_value_t = 200)]
+        lines: usize,
+    },
+    /// Print how long domains have been running
+    Uptime {
+        /// Names or numbers; all without any
+        domains: Vec<String>,
+    },
+    /// List virtual CPUs: where they run and may run
+    VcpuList {
+        /// Names or numbers; all without any
+        domains: Vec<String>,
+    },
+    /// Send a magic SysRq key to a guest
+    Sysrq {
+        /// Name or number
+        domain: String,
+        /// The key, as h for help
+        key: char,
+    },
+    /// Send a trigger to a guest's virtual CPU
+    Trigger {
+        /// Name or number
+        domain: String,
+        kind: Trigger,
+        #[arg(default_value_t = 0)]
+        vcpu: u32,
+    },
+    /// Do what keys do on the hypervisor's own console (h prints help into its log, see dmesg)
+    DebugKeys { keys: String },
+    /// Show what domains use, renewed until q is pressed
+    Top(Top),
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Trigger {
+    Nmi,
+    Reset,
+    Init,
+    Power,
+    Sleep,
+}
+
+#[derive(Args)]
+pub(crate) struct Create {
+    /// The configuration file, in the syntax of xl.cfg(5)
+    pub(crate) file: PathBuf,
+    /// Settings that win over the file's, as memory=256
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Connect to the console once it runs
+    #[arg(short = 'c', long)]
+    pub(crate) console: bool,
+    /// Leave it paused
+    #[arg(short = 'p', long)]
+    pub(crate) paused: bool,
+    /// Check the file and print what would be created
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Print errors only
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// Names or numbers; all without any
+    pub(crate) domains: Vec<String>,
+    /// All that is known, as JSON
+    #[arg(short = 'l', long)]
+    pub(crate) long: bool,
+    /// UUIDs and the reasons of shutdowns too
+    #[arg(short = 'v', long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+For scripts: --expect and --send are steps, done in the order in which they are given. --expect waits \
+until the regular expression matches what the guest printed since the step before; the first also sees \
+what was printed before we came (the last 64 KiB), unless a --send precedes it. The exit status is 0 \
+when all steps are done, else 1.
+
+  xm console --expect 'login:' --send 'root\\n' --expect '# $' --timeout 120 demo")]
+pub(crate) struct Console {
+    /// Name or number
+    pub(crate) domain: String,
+    /// Wait for output that matches
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) expect: Vec<String>,
+    /// Type this; \n, \r, \t, \e, \\ and \xNN are understood
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) send: Vec<String>,
+    /// How many seconds each --expect may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// With --expect: print all output as it comes
+    #[arg(short = 'v', long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Domains {
+    /// Names or numbers
+    #[arg(required = true)]
+    pub(crate) domains: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Shutdown {
+    /// Names or numbers
+    #[arg(required_unless_present = "all")]
+    pub(crate) domains: Vec<String>,
+    /// All guests
+    #[arg(short = 'a', long, conflicts_with = "domains")]
+    pub(crate) all: bool,
+    /// Wait until they have ended
+    #[arg(short = 'w', long)]
+    pub(crate) wait: bool,
+    /// How many seconds to wait; 0 for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct Top {
+    /// Print once or a few times instead of a live screen
+    #[arg(short = 'b', long)]
+    pub(crate) batch: bool,
+    /// Print one time (means --batch)
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// With --batch: how many times, 0 for ever
+    #[arg(short = 'i', long, default_value_t = 1)]
+    pub(crate) iterations: u64,
+    /// Seconds between two looks
+    #[arg(short = 'd', long, default_value_t = 2.0)]
+    pub(crate) delay: f64,
+}

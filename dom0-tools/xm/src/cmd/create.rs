@@ -1,0 +1,101 @@
+//! `xm create`: the file is read and checked here, so that its errors are told even without xmd.
+
+use super::console;
+use crate::cli::Create;
+use crate::output::{Output, pretty, write};
+use oxen_config::{DomainConfig, Parsed};
+use oxen_domain::build::{self, Step};
+use oxen_domain::{Error, Result};
+use std::path::Path;
+use std::process::ExitCode;
+use xmd::api::{Event, Op, Subject};
+use xmd::client::Client;
+
+pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
+    let Some(config) = read(args, out)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    if args.dry_run {
+        // The kernel too: what would fail later shall fail now.
+        build::read_images(&config)?;
+        write(&pretty(&config));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut client = Client::connect()?;
+    let op = Op::Create {
+        config: Box::new(config),
+        paused: args.paused,
+    };
+    let quiet = args.quiet || out.json;
+    let value = client.call(op, &mut |event| match event {
+        Event::Warning { text } => out.warn(&text),
+        Event::Progress { step } if !quiet => tell(step),
+        _ => {}
+    })?;
+    let made: Subject = serde_json::from_value(value)
+        .map_err(|error| Error::new("xmd's answer cannot be understood", error))?;
+    let text = format!("Started domain {} (id={})", made.name, made.domain);
+    if out.json || !args.quiet {
+        out.print(&made, &text);
+    }
+    if args.console {
+        return console::attach(made.domain);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Progress is for people who wait: on a terminal only, on one line.
+fn tell(step: Step) {
+    let text = match step {
+        Step::ReadingKernel => "reading the kernel",
+        Step::CreatingDomain => "creating the domain",
+        Step::GivingMemory => "giving it memory",
+        Step::LoadingKernel => "loading the kernel",
+        Step::EnteringStore => "entering it in the store",
+        Step::Started => "",
+    };
+    if rustix::termios::isatty(std::io::stderr()) {
+        eprint!("\r\x1b[K{text}");
+    }
+}
+
+/// The configuration; None if it has errors, which are printed.
+fn read(args: &Create, out: &Output) -> Result<Option<DomainConfig>> {
+    let source = args.file.display().to_string();
+    let bytes = std::fs::read(&args.file).map_err(|error| {
+        Error::new(format!("cannot read {source}"), error)
+            .remedy("give the path of a guest's configuration file")
+    })?;
+    match oxen_config::parse(&source, &bytes, &args.settings) {
+        Ok(Parsed {
+            mut config,
+            warnings,
+        }) => {
+            for warning in warnings {
+                out.warn(&warning.to_string());
+            }
+            // xmd may have another working directory.
+            make_absolute(&mut config.kernel)?;
+            if let Some(ramdisk) = &mut config.ramdisk {
+                make_absolute(ramdisk)?;
+            }
+            Ok(Some(config))
+        }
+        Err(errors) => {
+            if out.json {
+                write(&pretty(&serde_json::json!({ "errors": errors })));
+            }
+            for error in errors {
+                eprintln!("xm: {error}");
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn make_absolute(path: &mut String) -> Result<()> {
+    let absolute = std::path::absolute(Path::new(path))
+        .map_err(|error| Error::new(format!("cannot use {path}"), error))?;
+    *path = absolute.display().to_string();
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! One module a command, or a family of them.
+
+mod console;
+mod control;
+mod create;
+mod info;
+mod list;
+mod script;
+mod shutdown;
+mod top;
+mod vcpus;
+
+use crate::cli::Command;
+use crate::machine::{Machine, failed};
+use crate::output::{Output, write};
+use clap::ArgMatches;
+use oxen_domain::lifecycle::Request;
+use oxen_domain::{Error, Result};
+use std::process::ExitCode;
+use xmd::api::Op;
+
+/// Carries out a command.
+pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Result<ExitCode> {
+    let done = Ok(ExitCode::SUCCESS);
+    match command {
+        Command::Create(args) => return create::run(&args, out),
+        Command::List(args) => list::run(&args, out)?,
+        Command::Console(args) => return console::run(&args, matches, out),
+        Command::Pause(args) => control::each(&args.domains, out, |domain| Op::Pause { domain })?,
+        Command::Unpause(args) => {
+            control::each(&args.domains, out, |domain| Op::Unpause { domain })?
+        }
+        Command::Resume(args) => control::each(&args.domains, out, |domain| Op::Resume { domain })?,
+        Command::Destroy(args) => {
+            control::each(&args.domains, out, |domain| Op::Destroy { domain })?
+        }
+        Command::Shutdown(args) => shutdown::run(&args, Request::Poweroff, out)?,
+        Command::Reboot(args) => shutdown::run(&args, Request::Reboot, out)?,
+        Command::Rename { domain, name } => control::one(Op::Rename { domain, name }, out)?,
+        Command::Sysrq { domain, key } => control::one(Op::Sysrq { domain, key }, out)?,
+        Command::Trigger { domain, kind, vcpu } => {
+            control::one(
+                Op::Trigger {
+                    domain,
+                    trigger: kind as u32,
+                    vcpu,
+                },
+                out,
+            )?;
+        }
+        Command::Domid { name } => {
+            let found = Machine::open()?.find(&name)?;
+            out.print(&found.info.domain, &found.info.domain.to_string());
+        }
+        Command::Domname { number } => {
+            let found = Machine::open()?.find(&number.to_string())?;
+            let missing = || {
+                Error::new(
+                    format!("domain {number} has no name"),
+                    "the store does not know it",
+                )
+            };
+            let name = found.name.ok_or_else(missing)?;
+            out.print(&name, &name);
+        }
+        Command::Info => info::run(out)?,
+        Command::Dmesg { clear } => dmesg(clear, out)?,
+        Command::Log { lines } => {
+            let value = xmd::client::Client::connect()?.call(Op::Log { lines }, &mut |_| {})?;
+            out.print(&value, value["text"].as_str().unwrap_or_default());
+        }
+        Command::Uptime { domains } => list::uptime(&domains, out)?,
+        Command::VcpuList { domains } => vcpus::run(&domains, out)?,
+        Command::DebugKeys { keys } => {
+            let machine = Machine::open()?;
+            machine
+                .xen
+                .calls()
+                .debug_keys(keys.as_bytes())
+                .map_err(failed("cannot send debug keys"))?;
+            out.print(&keys, "");
+        }
+        Command::Top(args) => top::run(&args, out)?,
+    }
+    done
+}
+
+fn dmesg(clear: bool, out: &Output) -> Result<()> {
+    let machine = Machine::open()?;
+    let (bytes, _) = machine
+        .xen
+        .calls()
+        .read_console(0, clear)
+        .map_err(failed("cannot read the hypervisor's log"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    if out.json {
+        out.print(&serde_json::json!({ "text": text }), "");
+    } else {
+        write(&text);
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! Scripts on a console: what to wait for and what to type, in the order of the command line.
+
+use crate::cli::Console;
+use crate::output::{Output, write};
+use clap::ArgMatches;
+use oxen_domain::{Error, Result};
+use regex::bytes::{Regex, RegexBuilder};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// How much of the output an error shows.
+const TAIL: usize = 400;
+
+#[derive(Debug)]
+pub(super) enum Step {
+    Expect(Regex),
+    Send(Vec<u8>),
+}
+
+/// The steps as they were given; clap keeps options of different names apart, and their places.
+pub(super) fn steps(args: &Console, matches: &ArgMatches) -> Result<Vec<Step>> {
+    let matches = matches.subcommand_matches("console");
+    let places = |name| {
+        matches
+            .and_then(|m| m.indices_of(name))
+            .into_iter()
+            .flatten()
+    };
+    let mut steps = Vec::new();
+    for (place, text) in places("expect").zip(&args.expect) {
+        let regex = RegexBuilder::new(text).multi_line(true).build();
+        let regex = regex.map_err(|error| {
+            let cause = error
+                .to_string()
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .to_owned();
+            Error::new(
+                format!("--expect {text:?} is not a regular expression"),
+                cause,
+            )
+        })?;
+        steps.push((place, Step::Expect(regex)));
+    }
+    for (place, text) in places("send").zip(&args.send) {
+        steps.push((place, Step::Send(unescape(text)?)));
+    }
+    steps.sort_by_key(|(place, _)| *place);
+    Ok(steps.into_iter().map(|(_, step)| step).collect())
+}
+
+/// Does the steps, one after the other.
+pub(super) fn run(
+    args: &Console,
+    steps: &[Step],
+    mut stream: UnixStream,
+    out: &Output,
+) -> Result<()> {
+    let lost = |error: std::io::Error| Error::new("the console was lost", error);
+    let mut seen: Vec<u8> = Vec::new();
+    let mut matched = Vec::new();
+    for step in steps {
+        match step {
+            Step::Send(text) => stream.write_all(text).map_err(lost)?,
+            Step::Expect(regex) => {
+                let end = wait(args, regex, &mut stream, &mut seen)?;
+                matched.push(line_around(&seen, end));
+                seen.drain(..end);
+            }
+        }
+    }
+    if !args.verbose {
+        out.print(
+            &serde_json::json!({ "matched": matched }),
+            &matched.join("\n"),
+        );
+    }
+    Ok(())
+}
+
+/// Reads until `regex` matches what was seen; returns the end of the match.
+fn wait(
+    args: &Console,
+    regex: &Regex,
+    stream: &mut UnixStream,
+    seen: &mut Vec<u8>,
+) -> Result<usize> {
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let mut buffer = [0u8; 4096];
+    let fail = |cause: String, seen: &[u8]| {
+        let tail = seen
+            .get(seen.len().saturating_sub(TAIL)..)
+            .unwrap_or_default();
+        let tail = String::from_utf8_lossy(tail).replace('\r', "");
+        Error::new(
+            format!(
+                "the console of {} did not show {:?}",
+                args.domain,
+                regex.as_str()
+            ),
+            cause,
+        )
+        .remedy(format!("its last output was {:?}", tail.trim()))
+    };
+    loop {
+        if let Some(found) = regex.find(seen) {
+            return Ok(found.end());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(fail(format!("{} seconds are over", args.timeout), seen));
+        }
+        stream
+            .set_read_timeout(Some(left))
+            .map_err(|error| Error::new("the console was lost", error))?;
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(fail("the console has ended".to_owned(), seen)),
+            Ok(length) => {
+                let new = buffer.get(..length).unwrap_or_default();
+                if args.verbose {
+                    write(&String::from_utf8_lossy(new));
+                }
+                seen.extend_from_slice(new);
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return Err(fail(error.to_string(), seen)),
+        }
+    }
+}
+
+/// The line in which a match ends.
+fn line_around(seen: &[u8], end: usize) -> String {
+    let (before, after) = seen.split_at_checked(end).unwrap_or((seen, &[]));
+    // The match may end with the line's own end.
+    let inside = before.strip_suffix(b"\n").unwrap_or(before);
+    let start = inside
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let rest = if inside.len() < before.len() {
+        0
+    } else {
+        after
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(after.len())
+    };
+    let line = seen.get(start..end + rest).unwrap_or_default();
+    String::from_utf8_lossy(line).trim_end().to_owned()
+}
+
+fn unescape(text: &str) -> Result<Vec<u8>> {
+    let wrong = |what: &str| {
+        Error::new(
+            format!("--send {text:?} cannot be understood"),
+            what.to_owned(),
+        )
+    };
+    let mut bytes = Vec::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            bytes.extend(c.encode_utf8(&mut [0; 4]).bytes());
+            continue;
+        }
+        bytes.push(match chars.next() {
+            Some('n') => b'\n',
+            Some('r') => b'\r',
+            Some('t') => b'\t',
+            Some('e') => 0x1b,
+            Some('\\') => b'\\',
+            Some('x') => {
+                let digits: String = chars
+                    .by_ref()
+                    .take(2)
+                    .filter(char::is_ascii_hexdigit)
+                    .collect();
+                let digits = Some(digits)
+                    .filter(|digits| digits.len() == 2)
+                    .unwrap_or_default();
+                u8::from_str_radix(&digits, 16)
+                    .map_err(|_| wrong("\\x needs two hexadecimal digits"))?
+            }
+            _ => {
+                return Err(wrong(
+                    "use \\n, \\r, \\t, \\e, \\\\ or \\xNN after a backslash",
+                ));
+            }
+        });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::{CommandFactory, FromArgMatches};
+
+    fn parse(words: &[&str]) -> (Console, ArgMatches) {
+        let matches = Cli::command()
+            .try_get_matches_from([&["xm", "console"], words].concat())
+            .expect("good words");
+        let cli = Cli::from_arg_matches(&matches).expect("good words");
+        let Command::Console(args) = cli.command else {
+            panic!("another command")
+        };
+        (args, matches)
+    }
+
+    fn play(words: &[&str], guest: impl FnOnce(UnixStream) + Send + 'static) -> Result<()> {
+        let (args, matches) = parse(words);
+        let steps = steps(&args, &matches).expect("good steps");
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        let guest = std::thread::spawn(move || guest(theirs));
+        let result = run(&args, &steps, ours, &Output { json: true });
+        guest.join().expect("the guest's side");
+        result
+    }
+
+    #[test]
+    fn steps_keep_the_order_of_the_command_line() {
+        let words = [
+            "--send", "a", "--expect", "b", "--send", "c\\n", "--expect", "d", "demo",
+        ];
+        let (args, matches) = parse(&words);
+        let steps = steps(&args, &matches).expect("good steps");
+        let shown: Vec<String> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Send(text) => format!("send {}", String::from_utf8_lossy(text)),
+                Step::Expect(regex) => format!("expect {regex}"),
+            })
+            .collect();
+        assert_eq!(shown, ["send a", "expect b", "send c\n", "expect d"]);
+    }
+
+    #[test]
+    fn a_login() {
+        let words = [
+            "--expect", "login: $", "--send", "root\\n", "--expect", "# $", "demo",
+        ];
+        play(&words, |mut guest| {
+            guest
+                .write_all(b"\r\nDebian\r\nlogin: ")
+                .expect("the socket");
+            let mut typed = [0; 5];
+            guest.read_exact(&mut typed).expect("the socket");
+            assert_eq!(&typed, b"root\n");
+            guest.write_all(b"root\r\n# ").expect("the socket");
+        })
+        .expect("it matches");
+    }
+
+    #[test]
+    fn each_match_is_used_once() {
+        let words = ["--expect", "x", "--expect", "x", "--timeout", "1", "demo"];
+        let error = play(&words, |mut guest| {
+            guest.write_all(b"only one x").expect("the socket")
+        })
+        .expect_err("one x");
+        assert!(
+            error.to_string().contains("the console has ended"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn time_runs_out_with_a_hint() {
+        let words = ["--expect", "never", "--timeout", "1", "demo"];
+        let error = play(&words, |mut guest| {
+            guest.write_all(b"panic: no init\r\n").expect("the socket");
+            std::thread::sleep(Duration::from_millis(1500));
+        });
+        let error = error.expect_err("no match").to_string();
+        assert!(
+            error.contains("1 seconds are over") && error.contains("panic: no init"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_line_of_a_match() {
+        assert_eq!(line_around(b"a\r\nlogin: here\r\nb", 9), "login: here");
+        assert_eq!(line_around(b"one\ntwo\n", 8), "two");
+        assert_eq!(line_around(b"", 0), "");
+    }
+
+    #[test]
+    fn bad_words_are_named() {
+        let (args, matches) = parse(&["--expect", "(", "demo"]);
+        assert!(steps(&args, &matches).is_err());
+        assert_eq!(unescape("a\\x41\\e\\\\").expect("good"), b"aA\x1b\\");
+        assert!(unescape("\\q").is_err() && unescape("\\x4").is_err() && unescape("\\").is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! `xm shutdown` and `xm reboot`: ask, and wait if wished.
+
+use super::control;
+use super::list::name;
+use crate::cli::Shutdown;
+use crate::machine::{Machine, failed};
+use crate::output::Output;
+use oxen_domain::end::reason_word;
+use oxen_domain::lifecycle::Request;
+use oxen_domain::ports::Hypervisor;
+use oxen_domain::{Error, Result};
+use oxen_sys::Errno;
+use std::time::{Duration, Instant};
+use xmd::api::{Op, Subject};
+use xmd::client::Client;
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a dead domain may take to go away before we stop waiting for it.
+const DYING: Duration = Duration::from_secs(10);
+
+pub(super) fn run(args: &Shutdown, request: Request, out: &Output) -> Result<()> {
+    let mut machine = Machine::open()?;
+    let wanted = if args.all {
+        let guests = machine
+            .list()?
+            .into_iter()
+            .filter(|domain| domain.info.domain != 0);
+        guests
+            .map(|domain| domain.info.domain.to_string())
+            .collect()
+    } else {
+        args.domains.clone()
+    };
+    let mut client = Client::connect()?;
+    let mut asked = Vec::new();
+    for domain in wanted {
+        asked.push(control::call(
+            &mut client,
+            Op::Shutdown { domain, request },
+            out,
+        )?);
+    }
+    let mut ends = Vec::new();
+    if args.wait {
+        let limit = (args.timeout > 0).then(|| Instant::now() + Duration::from_secs(args.timeout));
+        for subject in &asked {
+            ends.push(wait(&mut machine, subject, limit, out)?);
+        }
+        out.print(&ends, "");
+    } else {
+        out.print(&asked, "");
+    }
+    Ok(())
+}
+
+/// Until the domain is gone, or has ended and is kept.
+fn wait(
+    machine: &mut Machine,
+    subject: &Subject,
+    limit: Option<Instant>,
+    out: &Output,
+) -> Result<serde_json::Value> {
+    let mut dying = None;
+    let mut ended = None;
+    let result = |how: &str| {
+        if !out.json {
+            println!("{}: {how}", subject.name);
+        }
+        Ok(serde_json::json!({ "name": subject.name, "domain": subject.domain, "end": how }))
+    };
+    loop {
+        match machine.xen.info(subject.domain) {
+            Err(Errno::SRCH) => return result("has ended"),
+            Err(errno) => return Err(failed("cannot ask after the domain")(errno)),
+            // Its number belongs to another one already.
+            Ok(info) if info.handle != subject.uuid.0 => return result("has ended"),
+            Ok(info) if info.dying() => {
+                let since = *dying.get_or_insert_with(Instant::now);
+                if since.elapsed() > DYING {
+                    return result("has ended, and others still hold pages of it");
+                }
+            }
+            Ok(info) => {
+                if let Some(reason) = info.shutdown() {
+                    // xmd takes it down, unless its configuration says to keep it.
+                    let since = *ended.get_or_insert_with(Instant::now);
+                    if since.elapsed() > DYING {
+                        return result(&format!("has ended ({}) and is kept", reason_word(reason)));
+                    }
+                }
+            }
+        }
+        if limit.is_some_and(|limit| Instant::now() >= limit) {
+            let listed = machine.find(&subject.domain.to_string())?;
+            return Err(Error::new(
+                format!("{} has not ended in time", name(&listed)),
+                "the guest does not follow the request",
+            )
+            .remedy("wait longer, look at its console, or end it with xm destroy"));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
