@@ -24,6 +24,7 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod acpi;
+pub mod apic;
 pub mod boot;
 pub mod cmdline;
 pub mod console;
@@ -39,8 +40,6 @@ pub mod vectors;
 
 pub use cpu_mask::CpuMask;
 
-#[cfg(target_os = "none")]
-pub mod apic;
 #[cfg(target_os = "none")]
 mod init;
 #[cfg(target_os = "none")]

@@ -1,5 +1,6 @@
 //! CPUs and interrupt controllers: the MADT (ACPI 6.5, 5.2.12).
 
+use super::checks::entries_are_sound;
 use super::platform::{Cpu, IoApic, LocalNmi, Override, Platform};
 use super::root::{DirectMap, physical};
 use ::acpi::madt::{Madt, MadtEntry};
@@ -7,12 +8,12 @@ use ::acpi::{AcpiError, AcpiTables, MadtError};
 use oxen_types::Maddr;
 
 const ENABLED: u32 = 1;
-const FIRST_ENTRY: usize = 44;
 
 pub(super) fn read(tables: &AcpiTables<DirectMap>, out: &mut Platform) -> Result<(), AcpiError> {
     let madt = tables.find_table::<Madt>()?;
     // The crate's iterator trusts the entries' lengths.
-    if !entries_are_sound(madt.physical_start() as u64, madt.region_length()) {
+    let bytes = physical(madt.physical_start() as u64, madt.region_length());
+    if !bytes.is_some_and(entries_are_sound) {
         return Err(AcpiError::InvalidMadt(MadtError::UnexpectedEntry));
     }
     let table = madt.get();
@@ -81,20 +82,4 @@ fn add_cpu(out: &mut Platform, apic_id: u32, uid: u32) {
     if out.cpus.try_push(Cpu { apic_id, uid }).is_err() {
         out.cpus_ignored += 1;
     }
-}
-
-/// Each entry has a type and a length of at least 2, and the lengths end with the table.
-fn entries_are_sound(address: u64, length: usize) -> bool {
-    let Some(mut rest) = physical(address, length).and_then(|table| table.get(FIRST_ENTRY..))
-    else {
-        return false;
-    };
-    while let [_, length, ..] = rest {
-        let length = usize::from(*length);
-        if length < 2 || length > rest.len() {
-            return false;
-        }
-        rest = &rest[length..];
-    }
-    rest.is_empty()
 }

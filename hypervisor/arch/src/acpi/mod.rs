@@ -3,6 +3,8 @@
 //! Read once at boot, while the entry tables map the first 4 GiB: tables above that do not exist on
 //! machines that a 32-bit loader can start. The `acpi` crate finds and checks the tables.
 
+#[cfg(any(test, target_os = "none"))]
+mod checks;
 mod platform;
 #[cfg(any(test, target_os = "none"))]
 mod s5;

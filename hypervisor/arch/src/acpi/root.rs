@@ -1,6 +1,7 @@
 //! From the RSDP to the tables.
 #![allow(unsafe_code)] // firmware's memory through the direct map
 
+use super::checks::{Root, from_copy};
 use super::platform::{McfgRegion, Platform, PmTimer, Table};
 use super::{fadt, madt};
 use crate::boot::BootInfo;
@@ -68,12 +69,6 @@ pub(super) fn physical(address: u64, length: usize) -> Option<&'static [u8]> {
     Some(unsafe { core::slice::from_raw_parts(start.raw() as *const u8, length) })
 }
 
-struct Root {
-    rsdp: Option<Maddr>,
-    revision: u8,
-    table: u64,
-}
-
 fn read(info: &BootInfo) -> Result<Platform, AcpiError> {
     let root = find_root(info)?;
     let mut out = Platform {
@@ -124,34 +119,6 @@ fn find_root(info: &BootInfo) -> Result<Root, AcpiError> {
             rsdp.rsdt_address().into()
         },
     })
-}
-
-/// Multiboot 2 hands over the RSDP's bytes. Checksum as in ACPI 6.5, 5.2.5.3.
-fn from_copy(copy: &[u8]) -> Option<Root> {
-    let old = copy.get(..20)?;
-    let sum = old.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-    if !old.starts_with(b"RSD PTR ") || sum != 0 {
-        return None;
-    }
-    let xsdt = copy
-        .get(24..32)
-        .and_then(|b| b.try_into().ok())
-        .map_or(0, u64::from_le_bytes);
-    let rsdt = u32::from_le_bytes(old[16..20].try_into().ok()?);
-    let revision = old[15];
-    if revision >= 2 && xsdt != 0 {
-        Some(Root {
-            rsdp: None,
-            revision,
-            table: xsdt,
-        })
-    } else {
-        Some(Root {
-            rsdp: None,
-            revision: 0,
-            table: rsdt.into(),
-        })
-    }
 }
 
 /// Every table that the root names, known to us or not: dom0 gets most of them.

@@ -2,6 +2,8 @@
 //! Intel 82093AA, section 3.2. All entries are masked at start; physical destinations.
 #![allow(unsafe_code)] // MMIO of the IO-APICs
 
+use super::route::{MASKED, decode, encode};
+pub use super::route::{Polarity, Route, Trigger};
 use crate::acpi::Platform;
 use crate::layout;
 use crate::sync::Mutex;
@@ -13,35 +15,10 @@ const WINDOW: u64 = 0x10;
 const REG_VERSION: u32 = 0x01;
 const REG_ENTRIES: u32 = 0x10;
 
-const LEVEL: u64 = 1 << 15;
-const MASKED: u64 = 1 << 16;
-const ACTIVE_LOW: u64 = 1 << 13;
 const REMOTE_IRR: u64 = 1 << 14;
 const PENDING: u64 = 1 << 12;
 
 pub const MAX_IO_APICS: usize = 32;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trigger {
-    Edge,
-    Level,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Polarity {
-    High,
-    Low,
-}
-
-/// A redirection entry, decoded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Route {
-    pub vector: u8,
-    pub destination: u8,
-    pub trigger: Trigger,
-    pub polarity: Polarity,
-    pub masked: bool,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteError {
@@ -166,40 +143,6 @@ fn on_line<T>(gsi: u32, act: impl FnOnce(&IoApic, u32) -> T) -> Result<T, RouteE
         .ok_or(RouteError::NoSuchGsi)
 }
 
-fn encode(route: Route) -> u64 {
-    u64::from(route.vector)
-        | u64::from(route.destination) << 56
-        | if route.trigger == Trigger::Level {
-            LEVEL
-        } else {
-            0
-        }
-        | if route.polarity == Polarity::Low {
-            ACTIVE_LOW
-        } else {
-            0
-        }
-        | if route.masked { MASKED } else { 0 }
-}
-
-fn decode(entry: u64) -> Route {
-    Route {
-        vector: entry as u8,
-        destination: (entry >> 56) as u8,
-        trigger: if entry & LEVEL != 0 {
-            Trigger::Level
-        } else {
-            Trigger::Edge
-        },
-        polarity: if entry & ACTIVE_LOW != 0 {
-            Polarity::Low
-        } else {
-            Polarity::High
-        },
-        masked: entry & MASKED != 0,
-    }
-}
-
 impl IoApic {
     fn read(&self, register: u32) -> u32 {
         // SAFETY: the registers are mapped in the direct map; the lock on ALL keeps the pair of
@@ -235,28 +178,5 @@ impl IoApic {
         self.write_low(pin, self.read_low(pin) | MASKED as u32);
         self.write(REG_ENTRIES + 2 * pin + 1, (entry >> 32) as u32);
         self.write_low(pin, entry as u32);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_keep_what_was_put_in() {
-        for trigger in [Trigger::Edge, Trigger::Level] {
-            for polarity in [Polarity::High, Polarity::Low] {
-                for masked in [false, true] {
-                    let route = Route {
-                        vector: 0x31,
-                        destination: 7,
-                        trigger,
-                        polarity,
-                        masked,
-                    };
-                    assert_eq!(decode(encode(route)), route);
-                }
-            }
-        }
     }
 }
