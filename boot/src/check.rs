@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 /// Crates with code for the bare target that the host's lints do not see.
-const BARE_CRATES: [&str; 2] = ["oxen", "test-guests"];
+const BARE_CRATES: [&str; 1] = ["oxen"];
 
 pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     let mut failed = Vec::new();
@@ -37,6 +37,11 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         });
     }
     if !arguments.host_only && stage("image", &mut failed, || crate::image(false)) {
+        if arguments.filter.is_empty() {
+            stage("dom0's system on the bare machine", &mut failed, || {
+                run(&mut dom0_system_tests())
+            });
+        }
         stage("system tests", &mut failed, || {
             run(&mut system_tests(&arguments.filter))
         });
@@ -66,6 +71,14 @@ pub(crate) fn clippy() -> Result<()> {
         run(cargo().args(bare).args(deny))?;
     }
     Ok(())
+}
+
+/// Tells faults of the initramfs from the hypervisor's.
+fn dom0_system_tests() -> Command {
+    let mut tests = cargo();
+    tests.args(["test", "-q", "-p", "oxen-harness", "--test", "dom0_system"]);
+    tests.args(["--", "--ignored", "--test-threads=1"]);
+    tests
 }
 
 fn system_tests(filter: &[String]) -> Command {

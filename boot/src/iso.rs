@@ -70,8 +70,9 @@ fn make(choice: &Choice, initrd: &Path, disc: &Path) -> Result<()> {
             .with_context(|| format!("cannot link {}", file.display()))?;
     }
     write_whole(&boot.join("grub/grub.cfg"), config(choice)?.as_bytes())?;
-    // Only what the menu uses: the disc is read through the firmware, block by block.
-    let modules = "multiboot multiboot2 linux serial terminal iso9660 gzio normal test";
+    // Only what the menu uses, and the partition tables that grub-mkrescue's own script asks for: the disc is read through the firmware, block by block.
+    let modules = "multiboot multiboot2 linux serial terminal iso9660 gzio normal test part_acorn part_amiga \
+                   part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc";
     let mut mkrescue = command(
         "grub-mkrescue",
         ["--locales=", "--themes=", "--fonts=", "--compress=no"],

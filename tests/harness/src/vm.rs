@@ -15,7 +15,7 @@ use crate::machine::{Machine, Serial};
 const TAIL: usize = 60;
 
 /// What no machine prints that is well.
-const FATAL: &str = r"(?m)^.*(Kernel panic - not syncing|Oxen panic|PANIC).*$";
+const FATAL: &str = r"(?m)^.*(Kernel panic - not syncing|PANIC on CPU).*$";
 
 /// A QEMU process with its console.
 pub struct Vm {

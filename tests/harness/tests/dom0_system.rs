@@ -72,3 +72,32 @@ fn drivers_of_the_devices_are_loaded() -> Result<()> {
     std::fs::remove_file(&disk)?;
     result.map(drop)
 }
+
+#[test]
+#[ignore = "needs the image"]
+fn a_killed_daemon_is_started_again_and_a_stopped_one_is_not() -> Result<()> {
+    let machine = Machine::new(Images::in_target().linux(""));
+    let mut vm = Vm::start(&machine, "bare-supervisor", BOOT * 2)?;
+    vm.wait_for_dom0(BOOT)?;
+    vm.run_ok("printf '#!/bin/sh\\nexec sleep 1000\\n' >/bin/fake && chmod +x /bin/fake && mkdir -p /run/oxen", SHORT)?;
+    vm.run_ok(
+        "setsid oxen-supervise fake </dev/null >/dev/null 2>&1 &\nsleep 1",
+        SHORT,
+    )?;
+    let first = vm.run_ok("cat /run/oxen/fake.pid", SHORT)?;
+    vm.run_ok(&format!("kill -9 {first}"), SHORT)?;
+    let again = format!(
+        "n=50; until [ \"$(cat /run/oxen/fake.pid)\" != {first} ]; do n=$((n-1)); [ $n -gt 0 ] || exit 1; sleep 0.1; done"
+    );
+    vm.run_ok(&format!("sh -c '{again}'"), SHORT)?;
+    let second = vm.run_ok("cat /run/oxen/fake.pid", SHORT)?;
+    vm.run_ok(
+        &format!("[ -d /proc/{second} ] && grep 'fake ended with status 137' /var/log/fake.log"),
+        SHORT,
+    )?;
+    vm.run_ok(
+        &format!("touch /run/oxen/fake.stop; kill -9 {second}; sleep 3; ! pidof sleep"),
+        SHORT,
+    )?;
+    Ok(())
+}
