@@ -3,9 +3,11 @@
 //! nothing can be declared without being compared.
 //!
 //! - `abi_struct!`: `#[repr(C)]` structures in which any bytes are valid. The C type's name is given;
-//!   fields have their C names unless `as` says otherwise; `_pad...` fields are ours.
+//!   fields have their C names unless `as` says otherwise; `_pad...` fields are ours. `before` names the
+//!   C field at which the structure ends here.
 //! - `abi_consts!`: numbers, named as in C but in upper case. `=>` gives a C expression where no C
 //!   identifier of that name exists.
+//! - `abi_texts!`: strings, named likewise.
 //! - `abi_extra!`: numbers that the 4.17 headers lack, each with its reason.
 
 /// One file of the ABI.
@@ -22,7 +24,7 @@ macro_rules! abi {
 macro_rules! abi_struct {
     (@item $(
         $(#[$doc:meta])*
-        pub struct $name:ident = $c:literal $(, $size:literal)? {
+        pub struct $name:ident = $c:literal $(, $size:literal)? $(before $until:literal)? {
             $($(#[$fdoc:meta])* pub $field:ident $(as $cfield:literal)? : $ty:ty),* $(,)?
         }
     )*) => {$(
@@ -37,7 +39,7 @@ macro_rules! abi_struct {
     )*};
     (@layout $(
         $(#[$doc:meta])*
-        pub struct $name:ident = $c:literal $(, $size:literal)? {
+        pub struct $name:ident = $c:literal $(, $size:literal)? $(before $until:literal)? {
             $($(#[$fdoc:meta])* pub $field:ident $(as $cfield:literal)? : $ty:ty),* $(,)?
         }
     )*) => {
@@ -45,6 +47,7 @@ macro_rules! abi_struct {
             name: stringify!($name),
             c: $c,
             size: size_of::<$name>(),
+            until: [$($until,)? ""][0],
             fields: &[$($crate::layout::Field {
                 name: stringify!($field),
                 c: [$($cfield,)? stringify!($field)][0],
@@ -68,7 +71,6 @@ macro_rules! abi_consts {
     };
 }
 
-#[allow(unused_macros)]
 macro_rules! abi_extra {
     (@item $ty:ty: $($(#[$doc:meta])+ $name:ident = $value:expr;)*) => {
         $($(#[$doc])* pub const $name: $ty = $value;)*
@@ -96,4 +98,13 @@ macro_rules! abi_packed {
         const _: () = assert!(size_of::<$name>() == $size);
     )*};
     (@layout $($body:tt)*) => { abi_struct! { @layout $($body)* } };
+}
+
+macro_rules! abi_texts {
+    (@item $($(#[$doc:meta])* $name:ident = $value:expr $(=> $c:literal)?;)*) => {
+        $($(#[$doc])* pub const $name: &str = $value;)*
+    };
+    (@layout $($(#[$doc:meta])* $name:ident = $value:expr $(=> $c:literal)?;)*) => {
+        &[$($crate::layout::Item::Text { name: stringify!($name), c: [$($c,)? ""][0], value: $name }),*]
+    };
 }
