@@ -13,7 +13,7 @@ use oxen_core::ports::{DomainArch, GuestMemory, VcpuArch};
 use oxen_core::vcpu::{Hold, Vcpu};
 use oxen_mm::p2m::SpaceConfig;
 use oxen_mm::pt::Npt;
-use oxen_mm::{GuestSpace, Phys};
+use oxen_mm::GuestSpace;
 use oxen_types::{DomainId, Errno, Maddr, Result, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::DomainControls;
@@ -91,7 +91,7 @@ impl DomainArch for Handle {
         let offset = if hv.hardware.is_some() { 0 } else { time::rdtsc().wrapping_neg() };
         backend.set_tsc_offset(offset);
         let msrs = crate::policy::msr_state(hv.hardware.is_some());
-        Ok(Box::new(HvVcpu::new(id, hv.clone(), backend, lapic, msrs, offset)))
+        Ok(Box::new(HvVcpu::new(hv.clone(), backend, lapic, msrs, offset)))
     }
 
     fn set_cpuid(&self, leaves: &[u8]) -> Result<()> {
@@ -148,7 +148,3 @@ impl Bus for ApicBus<'_> {
     }
 }
 
-/// Where guests' frames are seen by us.
-pub fn phys() -> Phys {
-    globals::get().frames.phys()
-}

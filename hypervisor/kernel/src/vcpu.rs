@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_core::ports::VcpuArch;
-use oxen_types::{Errno, Result, VcpuId};
+use oxen_types::{Errno, Result};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;
 use oxen_virt::{BoxedVcpu, start};
@@ -17,7 +17,6 @@ use spin::{Mutex, MutexGuard};
 use crate::domain::HvDomain;
 
 pub struct HvVcpu {
-    pub id: VcpuId,
     pub hv: Arc<HvDomain>,
     pub posted: Arc<LapicPosted>,
     pub context: Mutex<Context>,
@@ -39,7 +38,6 @@ pub struct Context {
 
 impl HvVcpu {
     pub fn new(
-        id: VcpuId,
         hv: Arc<HvDomain>,
         backend: BoxedVcpu,
         lapic: Lapic,
@@ -49,7 +47,7 @@ impl HvVcpu {
         let posted = lapic.posted().clone();
         let flushed = 0;
         let context = Context { backend, lapic, msrs, flushed, waits_for_sipi: true, lapic_deadline: None };
-        Self { id, hv, posted, context: Mutex::new(context), tsc_offset: AtomicU64::new(tsc_offset) }
+        Self { hv, posted, context: Mutex::new(context), tsc_offset: AtomicU64::new(tsc_offset) }
     }
 
     pub fn set_tsc_offset(&self, offset: u64) {

@@ -106,7 +106,6 @@ pub fn may_map(first: Mfn, count: u64) -> bool {
         && platform.hpet.is_some_and(|hpet| ours(hpet.raw()));
     let (image_start, image_end) = layout::image().machine_range();
     let image = first.base().raw() < image_end.raw() && end.base().raw() > image_start.raw();
-    let (used, run) = globals.frames.run(first);
-    let ram = used != FrameUse::NotRam || run < count;
+    let ram = globals.frames.has_ram(first, count);
     !(msi_window || io_apics || hpet || image || ram)
 }

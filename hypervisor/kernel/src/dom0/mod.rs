@@ -91,14 +91,16 @@ pub struct Modules {
 pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>) -> u64 {
     let total = frames.stats().total_frames;
     let default = DEFAULT_MEMORY.min(total * PAGE / 2);
-    let wish = options.get("dom0_mem").and_then(parse_size).unwrap_or(default) / PAGE;
-    let mut left = wish;
+    let wish = options.get("dom0_mem").and_then(parse_size).unwrap_or(default) / MIB * (MIB / PAGE);
     let mut taken = 0;
     for range in info.memory.iter().filter(|r| r.kind == oxen_arch::boot::MemoryKind::Ram) {
-        let first = range.start.raw().div_ceil(PAGE);
-        let count = (range.end.raw() / PAGE).saturating_sub(first).min(left);
-        taken += frames.reserve_identity(Mfn::new(first), count, DomainId::DOM0);
-        left = wish.saturating_sub(taken);
+        let (mut at, end) = (range.start.raw().div_ceil(PAGE), range.end.raw() / PAGE);
+        // What is in use already (our image) is not taken, so a range may need more than one go.
+        while at < end && taken < wish {
+            let count = (end - at).min(wish - taken);
+            taken += frames.reserve_identity(Mfn::new(at), count, DomainId::DOM0);
+            at += count;
+        }
     }
     if taken < wish {
         log::warn!("dom0 gets {} MiB, not {}", taken * PAGE / MIB, wish * PAGE / MIB);
