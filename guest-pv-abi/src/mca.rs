@@ -58,10 +58,10 @@ abi! {
         }
 
         /// Telemetry: records, each with an `McinfoCommon` first.
-        pub struct McInfo = "struct mc_info", 776 {
+        pub struct McInfo = "struct mc_info", 768 {
             pub mi_nentries: u32,
             pub flags: u32,
-            pub mi_data: [u64; 96],
+            pub mi_data: [u64; 95],
         }
 
         /// A record's kind and size.

@@ -181,10 +181,9 @@ abi! {
         }
 
         /// `PHYSDEVOP_DBGP_OP`.
-        pub struct PhysdevDbgpOp = "struct physdev_dbgp_op", 8 {
+        pub struct PhysdevDbgpOp = "struct physdev_dbgp_op", 6 {
             pub op: u8,
             pub bus: u8,
-            pub _pad: u16,
             pub pci as "u.pci": PhysdevPciDevice,
         }
     }
