@@ -196,8 +196,12 @@ fn populate(domain: &Domain) -> Result<(), BuildError> {
         let (mut at, end) = (range.start / PAGE, (range.start + range.len) / PAGE);
         while at < end {
             let gfn = Gfn::new(at);
-            let order = if gfn.is_aligned(LARGE) && end - at >= 1 << LARGE { LARGE } else { 0 };
-            domain.memory.populate(gfn, order)?;
+            let order = if at >= MIB / PAGE && gfn.is_aligned(LARGE) && end - at >= 1 << LARGE { LARGE } else { 0 };
+            if at < MIB / PAGE {
+                populate_kept(domain, gfn)?;
+            } else {
+                domain.memory.populate(gfn, order)?;
+            }
             at += 1 << order;
         }
     }
@@ -208,6 +212,14 @@ fn populate(domain: &Domain) -> Result<(), BuildError> {
         }
     }
     Ok(())
+}
+
+/// A page of the first MiB keeps what the firmware left there (the BIOS data areas).
+fn populate_kept(domain: &Domain, gfn: Gfn) -> Result<(), BuildError> {
+    let mut contents = [0; PAGE_SIZE];
+    globals::get().frames.read(Mfn::new(gfn.raw()), 0, &mut contents);
+    domain.memory.populate(gfn, 0)?;
+    Ok(domain.memory.write(gfn.base(), &contents)?)
 }
 
 fn write(domain: &Domain, at: u64, bytes: &[u8]) -> Result<(), Errno> {
