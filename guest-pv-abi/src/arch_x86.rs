@@ -98,7 +98,7 @@ abi! {
         }
 
         /// A PV guest's vcpu as the toolstack sets and reads it.
-        pub struct VcpuGuestContext = "struct vcpu_guest_context" {
+        pub struct VcpuGuestContext = "struct vcpu_guest_context", 5168 {
             pub fpu_ctxt: [u8; 512],
             pub flags: u64,
             pub user_regs: CpuUserRegs,

@@ -24,7 +24,7 @@ macro_rules! abi {
 macro_rules! abi_struct {
     (@item $(
         $(#[$doc:meta])*
-        pub struct $name:ident = $c:literal $(, $size:literal)? $(before $until:literal)? {
+        pub struct $name:ident = $c:literal, $size:literal $(before $until:literal)? {
             $($(#[$fdoc:meta])* pub $field:ident $(as $cfield:literal)? : $ty:ty),* $(,)?
         }
     )*) => {$(
@@ -35,11 +35,11 @@ macro_rules! abi_struct {
                  zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
         #[repr(C)]
         pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
-        $(const _: () = assert!(size_of::<$name>() == $size);)?
+        const _: () = assert!(size_of::<$name>() == $size);
     )*};
     (@layout $(
         $(#[$doc:meta])*
-        pub struct $name:ident = $c:literal $(, $size:literal)? $(before $until:literal)? {
+        pub struct $name:ident = $c:literal, $size:literal $(before $until:literal)? {
             $($(#[$fdoc:meta])* pub $field:ident $(as $cfield:literal)? : $ty:ty),* $(,)?
         }
     )*) => {

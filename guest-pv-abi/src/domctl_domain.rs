@@ -72,7 +72,7 @@ abi! {
         }
 
         /// `XEN_DOMCTL_GETDOMAININFO`, and an entry of `XEN_SYSCTL_GETDOMAININFOLIST`.
-        pub struct DomctlGetDomainInfo = "struct xen_domctl_getdomaininfo" {
+        pub struct DomctlGetDomainInfo = "struct xen_domctl_getdomaininfo", 112 {
             pub domain: u16,
             pub pad1: u16,
             pub flags: u32,
@@ -148,7 +148,7 @@ abi! {
         }
 
         /// `XEN_DOMCTL_GET_CPU_POLICY` and `XEN_DOMCTL_SET_CPU_POLICY`.
-        pub struct DomctlCpuPolicy = "struct xen_domctl_cpu_policy" {
+        pub struct DomctlCpuPolicy = "struct xen_domctl_cpu_policy", 40 {
             pub nr_leaves: u32,
             pub nr_msrs: u32,
             pub leaves: GuestHandle<CpuidLeaf>,

@@ -145,7 +145,7 @@ abi! {
         }
 
         /// `XEN_DOMCTL_SET_EXT_VCPUCONTEXT` and `XEN_DOMCTL_GET_EXT_VCPUCONTEXT`.
-        pub struct DomctlExtVcpuContext = "struct xen_domctl_ext_vcpucontext" {
+        pub struct DomctlExtVcpuContext = "struct xen_domctl_ext_vcpucontext", 64 {
             pub vcpu: u32,
             pub size: u32,
             pub syscall32_callback_eip: u64,

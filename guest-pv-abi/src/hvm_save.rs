@@ -53,7 +53,7 @@ abi! {
         }
 
         /// CPU: registers of a vcpu.
-        pub struct HvmHwCpu = "struct hvm_hw_cpu" {
+        pub struct HvmHwCpu = "struct hvm_hw_cpu", 1032 {
             pub fpu_regs: [u8; 512],
             pub rax: u64,
             pub rbx: u64,

@@ -39,6 +39,13 @@ abi! {
         MC_TYPE_BANK = 1;
         MC_TYPE_EXTENDED = 2;
         MC_TYPE_RECOVERY = 3;
+        MC_CAPS_STD_EDX = 0;
+        MC_CAPS_AMD_EDX = 1;
+        MC_CAPS_TM = 2;
+        MC_CAPS_LINUX = 3;
+        MC_CAPS_STD_ECX = 4;
+        MC_CAPS_VIA = 5;
+        MC_CAPS_AMD_ECX = 6;
     }
 
     abi_struct! {

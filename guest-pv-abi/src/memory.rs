@@ -84,6 +84,11 @@ abi! {
         XENMAPIDX_GRANT_TABLE_STATUS = 0x8000_0000;
     }
 
+    abi_consts! { i32:
+        XENMEM_SHARING_OP_S_HANDLE_INVALID = -10;
+        XENMEM_SHARING_OP_C_HANDLE_INVALID = -9;
+    }
+
     abi_struct! {
         /// `XENMEM_INCREASE_RESERVATION`, `..._DECREASE_RESERVATION`, `..._POPULATE_PHYSMAP` and
         /// `..._CLAIM_PAGES`.

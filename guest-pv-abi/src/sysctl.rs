@@ -81,7 +81,7 @@ abi! {
         }
 
         /// `XEN_SYSCTL_TBUF_OP`.
-        pub struct SysctlTbufOp = "struct xen_sysctl_tbuf_op" {
+        pub struct SysctlTbufOp = "struct xen_sysctl_tbuf_op", 48 {
             pub cmd: u32,
             pub _pad0: u32,
             pub cpu_mask: BitmapHandle,

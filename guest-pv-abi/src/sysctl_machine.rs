@@ -68,7 +68,7 @@ abi! {
 
     abi_struct! {
         /// `XEN_SYSCTL_PHYSINFO`.
-        pub struct SysctlPhysInfo = "struct xen_sysctl_physinfo" {
+        pub struct SysctlPhysInfo = "struct xen_sysctl_physinfo", 112 {
             pub threads_per_core: u32,
             pub cores_per_socket: u32,
             pub nr_cpus: u32,

@@ -98,7 +98,7 @@ abi! {
         }
 
         /// `GET_CPUFREQ_PARA`. `u` is a `PmUserspace` or a `PmOndemand`.
-        pub struct PmGetCpufreqPara = "struct xen_get_cpufreq_para" {
+        pub struct PmGetCpufreqPara = "struct xen_get_cpufreq_para", 120 {
             pub cpu_num: u32,
             pub freq_num: u32,
             pub gov_num: u32,
@@ -131,7 +131,7 @@ abi! {
         }
 
         /// `XEN_SYSCTL_PM_OP`.
-        pub struct SysctlPmOp = "struct xen_sysctl_pm_op" {
+        pub struct SysctlPmOp = "struct xen_sysctl_pm_op", 128 {
             pub cmd: u32,
             pub cpuid: u32,
             pub u: [u8; 120],

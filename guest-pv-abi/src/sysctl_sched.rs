@@ -48,7 +48,7 @@ abi! {
         }
 
         /// The ARINC 653 scheduler's table.
-        pub struct SysctlArinc653Schedule = "struct xen_sysctl_arinc653_schedule" {
+        pub struct SysctlArinc653Schedule = "struct xen_sysctl_arinc653_schedule", 2064 {
             pub major_frame: u64,
             pub num_sched_entries: u8,
             pub _pad: [u8; 7],
