@@ -24,16 +24,26 @@ impl SharedArea {
         let first = memory.page(gaddr.frame(), true)?;
         let offset = at.page_offset();
         let second = if offset + len > PAGE_SIZE {
-            let next = at.checked_add((PAGE_SIZE - offset) as u64).ok_or(Errno::Fault)?;
+            let next = at
+                .checked_add((PAGE_SIZE - offset) as u64)
+                .ok_or(Errno::Fault)?;
             Some(memory.page(linear.translate(next)?.frame(), true)?)
         } else {
             None
         };
-        Ok(Self { first, offset, second })
+        Ok(Self {
+            first,
+            offset,
+            second,
+        })
     }
 
     pub fn in_page(page: PageRef, offset: usize) -> Self {
-        Self { first: page, offset, second: None }
+        Self {
+            first: page,
+            offset,
+            second: None,
+        }
     }
 
     /// Writes `bytes` at `at` within the area; what passes its end is dropped.

@@ -103,9 +103,11 @@ impl Domain {
         page.word(WC_VERSION).store(version | 1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         page.word(WC_SEC).store(seconds as u32, Ordering::Relaxed);
-        page.word(WC_SEC_HI).store((seconds >> 32) as u32, Ordering::Relaxed);
+        page.word(WC_SEC_HI)
+            .store((seconds >> 32) as u32, Ordering::Relaxed);
         page.word(WC_NSEC).store(nanoseconds, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        page.word(WC_VERSION).store((version | 1).wrapping_add(1), Ordering::SeqCst);
+        page.word(WC_VERSION)
+            .store((version | 1).wrapping_add(1), Ordering::SeqCst);
     }
 }

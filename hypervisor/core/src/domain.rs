@@ -98,9 +98,18 @@ impl Domain {
             memory,
             arch,
             events: EventChannels::new(config.max_ports),
-            grants: GrantTable::new(machine.frames, id, config.max_grant_frames, config.max_maptrack_frames)?,
+            grants: GrantTable::new(
+                machine.frames,
+                id,
+                config.max_grant_frames,
+                config.max_maptrack_frames,
+            )?,
             params: Mutex::new(HvmParams::default()),
-            life: Mutex::new(Life { dying: Dying::Alive, shutdown: None, pauses: 1 }),
+            life: Mutex::new(Life {
+                dying: Dying::Alive,
+                shutdown: None,
+                pauses: 1,
+            }),
             shared_info,
             shared_info_gfn: Mutex::new(None),
             time_offset: AtomicI64::new(0),
@@ -157,7 +166,11 @@ impl Domain {
         let mut life = self.life.lock();
         life.pauses = life.pauses.checked_sub(1).ok_or(Errno::Inval)?;
         if life.pauses == 0 && life.dying == Dying::Alive {
-            self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.release(Hold::DomainPaused)));
+            self.with_vcpus(|vcpus| {
+                vcpus
+                    .iter()
+                    .for_each(|vcpu| vcpu.release(Hold::DomainPaused))
+            });
         }
         Ok(())
     }

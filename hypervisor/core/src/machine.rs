@@ -27,7 +27,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(platform: &'static dyn Platform, frames: &'static dyn FrameSource, cpus: usize) -> Self {
+    pub fn new(
+        platform: &'static dyn Platform,
+        frames: &'static dyn FrameSource,
+        cpus: usize,
+    ) -> Self {
         Self {
             platform,
             frames,
@@ -49,7 +53,12 @@ impl Machine {
 
     /// All domains in the order of their numbers, from `first` on.
     pub fn domains_from(&self, first: DomainId, most: usize) -> Vec<Arc<Domain>> {
-        self.domains.read().range(first..).take(most).map(|(_, domain)| domain.clone()).collect()
+        self.domains
+            .read()
+            .range(first..)
+            .take(most)
+            .map(|(_, domain)| domain.clone())
+            .collect()
     }
 
     pub fn dom0(&self) -> Option<Arc<Domain>> {
@@ -60,10 +69,15 @@ impl Machine {
     pub fn free_domain_id(&self, wish: Option<DomainId>) -> Result<DomainId> {
         let domains = self.domains.read();
         if let Some(id) = wish {
-            return if domains.contains_key(&id) { Err(Errno::Exist) } else { Ok(id) };
+            return if domains.contains_key(&id) {
+                Err(Errno::Exist)
+            } else {
+                Ok(id)
+            };
         }
         for _ in 0..DomainId::FIRST_RESERVED.0 {
-            let id = DomainId(self.next_id.fetch_add(1, Ordering::Relaxed) % DomainId::FIRST_RESERVED.0);
+            let id =
+                DomainId(self.next_id.fetch_add(1, Ordering::Relaxed) % DomainId::FIRST_RESERVED.0);
             if id != DomainId::DOM0 && !domains.contains_key(&id) {
                 return Ok(id);
             }

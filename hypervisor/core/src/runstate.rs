@@ -32,7 +32,13 @@ pub struct Runstate {
 
 impl Runstate {
     pub fn new(now: u64) -> Self {
-        Self { state: State::Offline, since: now, times: [0; 4], area: None, mark_updates: false }
+        Self {
+            state: State::Offline,
+            since: now,
+            times: [0; 4],
+            area: None,
+            mark_updates: false,
+        }
     }
 
     pub fn change(&mut self, to: State, now: u64) {

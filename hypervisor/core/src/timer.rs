@@ -52,7 +52,9 @@ pub struct Timers {
 
 impl Timers {
     pub fn new(cpus: usize) -> Self {
-        Self { queues: (0..cpus.max(1)).map(|_| Mutex::new(Vec::new())).collect() }
+        Self {
+            queues: (0..cpus.max(1)).map(|_| Mutex::new(Vec::new())).collect(),
+        }
     }
 
     fn queue(&self, cpu: CpuId) -> &Mutex<Vec<Entry>> {
@@ -66,7 +68,14 @@ impl Timers {
         self.unqueue(vcpu, kind, timers[kind as usize].take());
         let mut queue = self.queue(cpu).lock();
         let at = queue.partition_point(|entry| entry.deadline > deadline);
-        queue.insert(at, Entry { deadline, kind, vcpu: vcpu.clone() });
+        queue.insert(
+            at,
+            Entry {
+                deadline,
+                kind,
+                vcpu: vcpu.clone(),
+            },
+        );
         timers[kind as usize] = Some(Armed { deadline, cpu });
         at + 1 == queue.len()
     }
@@ -92,9 +101,13 @@ impl Timers {
     fn unqueue(&self, vcpu: &Vcpu, kind: TimerKind, armed: Option<Armed>) {
         let Some(armed) = armed else { return };
         let mut queue = self.queue(armed.cpu).lock();
-        let is_it = |entry: &Entry| entry.kind == kind && core::ptr::eq(Arc::as_ptr(&entry.vcpu), vcpu);
+        let is_it =
+            |entry: &Entry| entry.kind == kind && core::ptr::eq(Arc::as_ptr(&entry.vcpu), vcpu);
         let start = queue.partition_point(|entry| entry.deadline > armed.deadline);
-        let found = queue[start..].iter().take_while(|e| e.deadline == armed.deadline).position(is_it);
+        let found = queue[start..]
+            .iter()
+            .take_while(|e| e.deadline == armed.deadline)
+            .position(is_it);
         if let Some(at) = found {
             queue.remove(start + at);
         }
@@ -118,7 +131,12 @@ impl Timers {
             let mut timers = entry.vcpu.timers.lock();
             // Armed again or cancelled meanwhile: then this entry is stale.
             let still = timers[entry.kind as usize];
-            if still == Some(Armed { deadline: entry.deadline, cpu }) {
+            if still
+                == Some(Armed {
+                    deadline: entry.deadline,
+                    cpu,
+                })
+            {
                 timers[entry.kind as usize] = None;
                 drop(timers);
                 return Some((entry.vcpu, entry.kind));

@@ -85,7 +85,10 @@ impl Vcpu {
         let info = (id.0 < info::IN_SHARED_INFO)
             .then(|| domain.shared_info.try_clone())
             .flatten()
-            .map(|page| InfoArea { page, offset: id.index() * info::SIZE });
+            .map(|page| InfoArea {
+                page,
+                offset: id.index() * info::SIZE,
+            });
         let now = domain.machine.now();
         let vcpu = Arc::new(Self {
             id,
@@ -131,7 +134,10 @@ impl Vcpu {
     /// One more reason not to run. If it runs elsewhere it is on its way out when this returns.
     pub fn hold(&self, by: Hold) {
         if self.holds.fetch_or(by as u32, Ordering::SeqCst) == 0 {
-            self.domain.machine.sched.sleep(self, self.domain.machine.now());
+            self.domain
+                .machine
+                .sched
+                .sleep(self, self.domain.machine.now());
             self.leave_guest();
         }
     }
@@ -173,7 +179,8 @@ impl Vcpu {
 
     /// A CPU takes or leaves its processor state.
     pub fn set_cpu(&self, cpu: Option<CpuId>) {
-        self.loaded_on.store(cpu.map_or(NO_CPU, |cpu| cpu.0), Ordering::SeqCst);
+        self.loaded_on
+            .store(cpu.map_or(NO_CPU, |cpu| cpu.0), Ordering::SeqCst);
     }
 
     pub fn is_quiet(&self) -> bool {
@@ -201,14 +208,22 @@ impl Vcpu {
 
     pub fn upcall_pending(&self) -> bool {
         let info = self.info.lock();
-        info.as_ref().is_some_and(|i| i.page.word(i.offset + info::UPCALL).load(Ordering::SeqCst) & 0xff != 0)
+        info.as_ref().is_some_and(|i| {
+            i.page.word(i.offset + info::UPCALL).load(Ordering::SeqCst) & 0xff != 0
+        })
     }
 
     /// Tells the guest that an event waits for this vcpu (`evtchn_upcall_pending`), and injects the
     /// upcall if it did not know yet.
     pub fn raise_upcall(&self) {
         let known = match &*self.info.lock() {
-            Some(i) => i.page.word(i.offset + info::UPCALL).fetch_or(1, Ordering::SeqCst) & 0xff != 0,
+            Some(i) => {
+                i.page
+                    .word(i.offset + info::UPCALL)
+                    .fetch_or(1, Ordering::SeqCst)
+                    & 0xff
+                    != 0
+            }
             None => return,
         };
         if !known {

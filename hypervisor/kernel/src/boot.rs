@@ -20,7 +20,14 @@ use crate::{dom0, memory, percpu, platform, run, trace};
 oxen_arch::main!(start);
 
 /// The command line's options that this crate reads.
-const OPTIONS: &[&str] = &["dom0_mem", "dom0_max_vcpus", "dom0", "trace", "maxcpus", "sched"];
+const OPTIONS: &[&str] = &[
+    "dom0_mem",
+    "dom0_max_vcpus",
+    "dom0",
+    "trace",
+    "maxcpus",
+    "sched",
+];
 
 const STACK_PAGES: u64 = 8;
 const IST_PAGES: u64 = 3;
@@ -38,7 +45,11 @@ fn start(info: &'static BootInfo) -> ! {
     }
     let memory = memory::init(info, acpi);
     let dom0_frames = dom0::reserve(memory.frames, info, options);
-    log::info!("memory: {} frames for dom0, {:?}", dom0_frames, memory.frames.stats());
+    log::info!(
+        "memory: {} frames for dom0, {:?}",
+        dom0_frames,
+        memory.frames.stats()
+    );
     BOOT.call_once(|| info);
 
     let virt = match Platform::detect(to_maddr) {
@@ -46,14 +57,33 @@ fn start(info: &'static BootInfo) -> ! {
         Err(error) => panic!("{error}"),
     };
     log::info!("{virt:?}");
-    let limit = options.get("maxcpus").and_then(|n| n.parse().ok()).unwrap_or(MAX_CPUS).max(1);
-    let machine = platform::Machine { command_line: info.cmdline.as_str() };
+    let limit = options
+        .get("maxcpus")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(MAX_CPUS)
+        .max(1);
+    let machine = platform::Machine {
+        command_line: info.cmdline.as_str(),
+    };
     let cpus = acpi.cpus.len().min(limit);
-    let machine: &'static Machine =
-        Box::leak(Box::new(Machine::new(Box::leak(Box::new(machine)), memory.frames, cpus)));
-    let is_amd = matches!(cpu::features::vendor(), cpu::Vendor::Amd | cpu::Vendor::Hygon);
+    let machine: &'static Machine = Box::leak(Box::new(Machine::new(
+        Box::leak(Box::new(machine)),
+        memory.frames,
+        cpus,
+    )));
+    let is_amd = matches!(
+        cpu::features::vendor(),
+        cpu::Vendor::Amd | cpu::Vendor::Hygon
+    );
     let phys_bits = platform::physical_bits();
-    globals::set(Globals { machine, frames: memory.frames, virt, space: memory.space, is_amd, phys_bits });
+    globals::set(Globals {
+        machine,
+        frames: memory.frames,
+        virt,
+        space: memory.space,
+        is_amd,
+        phys_bits,
+    });
 
     irq::set_handler(vectors::TIMER, |_| percpu::this().mark_deadline());
     console::set_output_hook(|| {});
@@ -67,13 +97,22 @@ fn start(info: &'static BootInfo) -> ! {
     let count = smp::start_all(acpi, info, cpus, &mut |_| stacks(space), ap_main);
     log::info!("{count} CPUs");
 
-    let vcpus = options.get("dom0_max_vcpus").and_then(|n| n.parse().ok()).unwrap_or(count as u32).clamp(1, 128);
-    let cmdline = info.modules.first().map_or("", |module| module.cmdline.as_str());
+    let vcpus = options
+        .get("dom0_max_vcpus")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(count as u32)
+        .clamp(1, 128);
+    let cmdline = info
+        .modules
+        .first()
+        .map_or("", |module| module.cmdline.as_str());
     let built = dom0::build(&memory.modules, cmdline, vcpus, info);
     if let Err(error) = built {
         panic!("dom0 cannot be built: {error}");
     }
-    let Some(own) = stacks(space) else { panic!("no memory for the boot CPU's stack") };
+    let Some(own) = stacks(space) else {
+        panic!("no memory for the boot CPU's stack")
+    };
     cpu::set_ist_stacks(own.ist);
     // SAFETY: the top of a fresh stack; nothing on the old one is used again.
     unsafe { cpu::switch_stack(own.main, boot_cpu_loop) }
@@ -108,7 +147,11 @@ fn stacks(space: &HostSpace) -> Option<smp::Stacks> {
     let top = |pages| space.alloc_stack(pages).ok().map(|stack| stack.top);
     Some(smp::Stacks {
         main: top(STACK_PAGES)?,
-        ist: IstStacks { nmi: top(IST_PAGES)?, double_fault: top(IST_PAGES)?, machine_check: top(IST_PAGES)? },
+        ist: IstStacks {
+            nmi: top(IST_PAGES)?,
+            double_fault: top(IST_PAGES)?,
+            machine_check: top(IST_PAGES)?,
+        },
     })
 }
 
@@ -121,7 +164,10 @@ fn to_maddr(at: usize) -> Maddr {
 }
 
 fn name_unknown(options: CommandLine<'_>) {
-    for name in options.names().filter(|name| !OPTIONS.contains(name) && !oxen_arch::OPTIONS.contains(name)) {
+    for name in options
+        .names()
+        .filter(|name| !OPTIONS.contains(name) && !oxen_arch::OPTIONS.contains(name))
+    {
         log::warn!("unknown option on the command line: {name}");
     }
 }

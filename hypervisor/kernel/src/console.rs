@@ -25,7 +25,11 @@ struct Input {
     typed: VecDeque<u8>,
 }
 
-static INPUT: Mutex<Input> = Mutex::new(Input { focus: Focus::Dom0, ctrl_a: 0, typed: VecDeque::new() });
+static INPUT: Mutex<Input> = Mutex::new(Input {
+    focus: Focus::Dom0,
+    ctrl_a: 0,
+    typed: VecDeque::new(),
+});
 
 /// Sorts what was typed. From each CPU's loop, with no lock held.
 pub fn work(cpu: CpuId) {
@@ -39,8 +43,16 @@ pub fn work(cpu: CpuId) {
         input.ctrl_a = if byte == CTRL_A { input.ctrl_a + 1 } else { 0 };
         if input.ctrl_a == SWITCH_COUNT {
             input.ctrl_a = 0;
-            input.focus = if input.focus == Focus::Dom0 { Focus::Hypervisor } else { Focus::Dom0 };
-            let name = if input.focus == Focus::Dom0 { "dom0" } else { "the hypervisor ('h' for help)" };
+            input.focus = if input.focus == Focus::Dom0 {
+                Focus::Hypervisor
+            } else {
+                Focus::Dom0
+            };
+            let name = if input.focus == Focus::Dom0 {
+                "dom0"
+            } else {
+                "the hypervisor ('h' for help)"
+            };
             drop(input);
             log::info!("input goes to {name}");
             continue;
@@ -58,7 +70,9 @@ pub fn work(cpu: CpuId) {
         }
     }
     if news {
-        globals::get().machine.raise_global_virq(guest_pv_abi::VIRQ_CONSOLE);
+        globals::get()
+            .machine
+            .raise_global_virq(guest_pv_abi::VIRQ_CONSOLE);
     }
 }
 

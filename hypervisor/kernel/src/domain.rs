@@ -11,12 +11,12 @@ use oxen_arch::time;
 use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::ports::{DomainArch, GuestMemory, VcpuArch};
 use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_mm::GuestSpace;
 use oxen_mm::p2m::SpaceConfig;
 use oxen_mm::pt::Npt;
-use oxen_mm::GuestSpace;
 use oxen_types::{DomainId, Errno, Maddr, Result, VcpuId};
-use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::DomainControls;
+use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::policy::CpuidPolicy;
 use oxen_virt::policy::features::Leaf1Ecx;
 use spin::{Mutex, Once, RwLock};
@@ -40,7 +40,12 @@ pub struct HvDomain {
 }
 
 /// Makes a domain with its memory and vcpus; it is not yet in the machine's list.
-pub fn create(id: DomainId, config: DomainConfig, max_frames: u64, hardware: Option<Hardware>) -> Result<Arc<Domain>> {
+pub fn create(
+    id: DomainId,
+    config: DomainConfig,
+    max_frames: u64,
+    hardware: Option<Hardware>,
+) -> Result<Arc<Domain>> {
     let globals = globals::get();
     let flush = Flush::new(id);
     let space_config = SpaceConfig {
@@ -49,7 +54,11 @@ pub fn create(id: DomainId, config: DomainConfig, max_frames: u64, hardware: Opt
         address_bits: globals.phys_bits,
         max_frames,
     };
-    let space = GuestSpace::<Npt>::new(globals.frames, space_config, Box::new(FlushHandle(flush.clone())));
+    let space = GuestSpace::<Npt>::new(
+        globals.frames,
+        space_config,
+        Box::new(FlushHandle(flush.clone())),
+    );
     let space = space.ok_or(Errno::NoMem)?;
     let controls = globals.virt.new_domain().map_err(|_| Errno::NoMem)?;
     let hv = HvDomain {
@@ -64,7 +73,13 @@ pub fn create(id: DomainId, config: DomainConfig, max_frames: u64, hardware: Opt
         round_robin: AtomicUsize::new(0),
     };
     let memory: Box<dyn GuestMemory> = Box::new(space);
-    let domain = Domain::new(globals.machine, id, config, memory, Box::new(Handle(Arc::new(hv))))?;
+    let domain = Domain::new(
+        globals.machine,
+        id,
+        config,
+        memory,
+        Box::new(Handle(Arc::new(hv))),
+    )?;
     domain.create_vcpus()?;
     Ok(domain)
 }
@@ -80,18 +95,35 @@ impl DomainArch for Handle {
     fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>> {
         let hv = &self.0;
         let globals = globals::get();
-        let config = LapicConfig { vcpu: id.0, tsc_khz: time::tsc_khz() as u32, x2apic: hv.cpuid.read().has_1(Leaf1Ecx::X2APIC) };
+        let config = LapicConfig {
+            vcpu: id.0,
+            tsc_khz: time::tsc_khz() as u32,
+            x2apic: hv.cpuid.read().has_1(Leaf1Ecx::X2APIC),
+        };
         let lapic = Lapic::new(config).ok_or(Errno::Inval)?;
         if let Some(slot) = hv.lapics.get(id.index()) {
             slot.call_once(|| lapic.posted().clone());
         }
-        let mut backend = globals.virt.new_vcpu(&hv.controls).map_err(|_| Errno::NoMem)?;
+        let mut backend = globals
+            .virt
+            .new_vcpu(&hv.controls)
+            .map_err(|_| Errno::NoMem)?;
         backend.set_nested_root(hv.root);
         // dom0 shares the machine's clock; guests' start at 0.
-        let offset = if hv.hardware.is_some() { 0 } else { time::rdtsc().wrapping_neg() };
+        let offset = if hv.hardware.is_some() {
+            0
+        } else {
+            time::rdtsc().wrapping_neg()
+        };
         backend.set_tsc_offset(offset);
         let msrs = crate::policy::msr_state(hv.hardware.is_some());
-        Ok(Box::new(HvVcpu::new(hv.clone(), backend, lapic, msrs, offset)))
+        Ok(Box::new(HvVcpu::new(
+            hv.clone(),
+            backend,
+            lapic,
+            msrs,
+            offset,
+        )))
     }
 
     fn set_cpuid(&self, leaves: &[u8]) -> Result<()> {
@@ -117,7 +149,11 @@ pub fn hv_vcpu(vcpu: &Vcpu) -> Option<&HvVcpu> {
 }
 
 pub fn hv_domain(domain: &Domain) -> Option<&Arc<HvDomain>> {
-    domain.arch.as_any().downcast_ref::<Handle>().map(|handle| &handle.0)
+    domain
+        .arch
+        .as_any()
+        .downcast_ref::<Handle>()
+        .map(|handle| &handle.0)
 }
 
 /// The local APICs of a domain, for IPIs and device interrupts.
@@ -132,7 +168,9 @@ impl Bus for ApicBus<'_> {
     }
 
     fn kick(&self, n: usize) {
-        let Some(vcpu) = u32::try_from(n).ok().and_then(|n| self.domain.vcpu(n)) else { return };
+        let Some(vcpu) = u32::try_from(n).ok().and_then(|n| self.domain.vcpu(n)) else {
+            return;
+        };
         if vcpu.is_held(Hold::Down) {
             // Nothing but a SIPI starts a vcpu that is down; it takes an INIT before that.
             if self.lapic(n).is_some_and(LapicPosted::startup_pending) {
@@ -147,4 +185,3 @@ impl Bus for ApicBus<'_> {
         &self.hv.round_robin
     }
 }
-

@@ -16,7 +16,10 @@ pub struct Flush {
 
 impl Flush {
     pub fn new(domain: DomainId) -> Arc<Self> {
-        Arc::new(Self { domain, generation: AtomicU64::new(1) })
+        Arc::new(Self {
+            domain,
+            generation: AtomicU64::new(1),
+        })
     }
 
     pub fn generation(&self) -> u64 {

@@ -81,7 +81,14 @@ impl Hardware {
             }
         }
         irq::set_device_handler(interrupt);
-        Self { ioapics: IoApics::new(&configs), pci: Vpci::new(&regions), host: Host { ecam, msis: Vec::new() } }
+        Self {
+            ioapics: IoApics::new(&configs),
+            pci: Vpci::new(&regions),
+            host: Host {
+                ecam,
+                msis: Vec::new(),
+            },
+        }
     }
 
     /// Splits into the parts that answer dom0 and the side that serves them.
@@ -90,14 +97,24 @@ impl Hardware {
         hv: &'a HvDomain,
         domain: &'a Domain,
     ) -> (&'a mut IoApics, &'a mut Vpci, Side<'a>) {
-        (&mut self.ioapics, &mut self.pci, Side { hv, domain, host: &mut self.host })
+        (
+            &mut self.ioapics,
+            &mut self.pci,
+            Side {
+                hv,
+                domain,
+                host: &mut self.host,
+            },
+        )
     }
 }
 
 /// An interrupt of a device: into dom0's IO-APIC or straight to its local APICs.
 fn interrupt(vector: u8) {
     let meaning = MEANINGS.lock()[usize::from(vector)];
-    let Some(domain) = globals::get().machine.dom0() else { return };
+    let Some(domain) = globals::get().machine.dom0() else {
+        return;
+    };
     let Some(hv) = hv_domain(&domain) else { return };
     match meaning {
         Some(Meaning::Gsi(gsi)) => {
@@ -107,7 +124,13 @@ fn interrupt(vector: u8) {
             ioapics.arrive(gsi, &mut side);
         }
         Some(Meaning::Msi(message)) => {
-            deliver(&ApicBus { hv, domain: &domain }, &message);
+            deliver(
+                &ApicBus {
+                    hv,
+                    domain: &domain,
+                },
+                &message,
+            );
         }
         None => log::debug!("interrupt {vector:#x} means nothing"),
     }
@@ -121,7 +144,13 @@ pub struct Side<'a> {
 
 impl IoApicHost for Side<'_> {
     fn deliver(&mut self, message: &Message) -> bool {
-        deliver(&ApicBus { hv: self.hv, domain: self.domain }, message)
+        deliver(
+            &ApicBus {
+                hv: self.hv,
+                domain: self.domain,
+            },
+            message,
+        )
     }
 
     fn gsi_configure(&mut self, gsi: u32, trigger: Trigger, polarity: Polarity) -> bool {
@@ -129,7 +158,9 @@ impl IoApicHost for Side<'_> {
             return false;
         }
         let mut meanings = MEANINGS.lock();
-        let old = meanings.iter().position(|m| matches!(m, Some(Meaning::Gsi(other)) if *other == gsi));
+        let old = meanings
+            .iter()
+            .position(|m| matches!(m, Some(Meaning::Gsi(other)) if *other == gsi));
         let Some(vector) = old.map(|v| v as u8).or_else(vectors::alloc) else {
             log::warn!("no vector left for GSI {gsi}");
             return false;
@@ -164,12 +195,12 @@ const LEGACY_CONFIG_SIZE: u16 = 256;
 impl Side<'_> {
     /// The address of a register in memory-mapped configuration space.
     fn ecam(&self, sbdf: Sbdf, reg: u16) -> Option<Maddr> {
-        let region = self
-            .host
-            .ecam
-            .iter()
-            .find(|r| r.segment == sbdf.segment && (r.bus_start..=r.bus_end).contains(&sbdf.bus()))?;
-        region.base.checked_add(u64::from(sbdf.bdf) << 12 | u64::from(reg & 0xfff))
+        let region = self.host.ecam.iter().find(|r| {
+            r.segment == sbdf.segment && (r.bus_start..=r.bus_end).contains(&sbdf.bus())
+        })?;
+        region
+            .base
+            .checked_add(u64::from(sbdf.bdf) << 12 | u64::from(reg & 0xfff))
     }
 
     /// Selects a register through port 0xcf8; the data port for it.
@@ -216,7 +247,11 @@ impl PciHost for Side<'_> {
 
     fn map_identity(&mut self, first: Mfn, count: u64) -> bool {
         crate::dom0::may_map(first, count)
-            && self.domain.memory.map_mmio(Gfn::new(first.raw()), first, count).is_ok()
+            && self
+                .domain
+                .memory
+                .map_mmio(Gfn::new(first.raw()), first, count)
+                .is_ok()
     }
 
     fn unmap_identity(&mut self, first: Mfn, count: u64) {
@@ -228,7 +263,10 @@ impl PciHost for Side<'_> {
 /// Makes a page of device memory reachable for us.
 fn map_page(addr: u64) -> bool {
     let page = Maddr::new(addr & !(PAGE_SIZE as u64 - 1));
-    globals::get().space.map_device(page, PAGE_SIZE as u64).is_ok()
+    globals::get()
+        .space
+        .map_device(page, PAGE_SIZE as u64)
+        .is_ok()
 }
 
 /// Message address and data: fixed delivery, physical destination, edge (SDM 3, 11.11).
@@ -246,20 +284,37 @@ impl MsiHost for Side<'_> {
             self.host.msis.push(None);
             self.host.msis.len() - 1
         });
-        *self.host.msis.get_mut(index)? = Some(Msi { vectors: alloc::vec![vector] });
+        *self.host.msis.get_mut(index)? = Some(Msi {
+            vectors: alloc::vec![vector],
+        });
         let address = MSI_ADDRESS | u64::from(destination) << 12;
-        Some(HostMsi { handle: MsiHandle(index as u32), address, data: vector.into() })
+        Some(HostMsi {
+            handle: MsiHandle(index as u32),
+            address,
+            data: vector.into(),
+        })
     }
 
     fn bind(&mut self, handle: MsiHandle, index: u8, target: Option<Message>) {
-        let msi = self.host.msis.get(handle.0 as usize).and_then(Option::as_ref);
+        let msi = self
+            .host
+            .msis
+            .get(handle.0 as usize)
+            .and_then(Option::as_ref);
         if let Some(vector) = msi.and_then(|msi| msi.vectors.get(usize::from(index))) {
             MEANINGS.lock()[usize::from(*vector)] = target.map(Meaning::Msi);
         }
     }
 
     fn free(&mut self, handle: MsiHandle) {
-        let Some(msi) = self.host.msis.get_mut(handle.0 as usize).and_then(Option::take) else { return };
+        let Some(msi) = self
+            .host
+            .msis
+            .get_mut(handle.0 as usize)
+            .and_then(Option::take)
+        else {
+            return;
+        };
         for vector in msi.vectors {
             MEANINGS.lock()[usize::from(vector)] = None;
             vectors::free(vector);
@@ -269,13 +324,23 @@ impl MsiHost for Side<'_> {
 
 /// Tells dom0's virtual PCI of every function on the buses that firmware tables name.
 pub fn scan(hv: &HvDomain, domain: &Domain) -> usize {
-    let Some(hardware) = &hv.hardware else { return 0 };
+    let Some(hardware) = &hv.hardware else {
+        return 0;
+    };
     let mut hardware = hardware.lock();
-    let regions: Vec<(u16, u8, u8)> =
-        hardware.host.ecam.iter().map(|r| (r.segment, r.bus_start, r.bus_end)).collect();
+    let regions: Vec<(u16, u8, u8)> = hardware
+        .host
+        .ecam
+        .iter()
+        .map(|r| (r.segment, r.bus_start, r.bus_end))
+        .collect();
     let (_, vpci, mut side) = hardware.parts(hv, domain);
     let mut found = 0;
-    let buses = if regions.is_empty() { alloc::vec![(0, 0, 255)] } else { regions };
+    let buses = if regions.is_empty() {
+        alloc::vec![(0, 0, 255)]
+    } else {
+        regions
+    };
     for (segment, first, last) in buses {
         for sbdf in pci::scan(segment, first..=last, &mut side) {
             log::debug!("PCI {sbdf:?}");

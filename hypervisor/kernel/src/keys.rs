@@ -15,17 +15,61 @@ struct Key {
 }
 
 const KEYS: &[Key] = &[
-    Key { key: b'h', help: "this list", run: help },
-    Key { key: b'q', help: "domains and their vcpus", run: domains },
-    Key { key: b'e', help: "event channels", run: events },
-    Key { key: b'g', help: "grant tables", run: grants },
-    Key { key: b'r', help: "the scheduler's queue", run: scheduler },
-    Key { key: b'd', help: "what each CPU runs", run: cpus },
-    Key { key: b'm', help: "memory", run: memory },
-    Key { key: b't', help: "trace: off, hypercalls, exits too", run: trace::cycle },
-    Key { key: b's', help: "clocks", run: clocks },
-    Key { key: b'R', help: "reboot the machine", run: || crate::platform::reboot() },
-    Key { key: b'O', help: "power the machine off", run: || crate::platform::power_off() },
+    Key {
+        key: b'h',
+        help: "this list",
+        run: help,
+    },
+    Key {
+        key: b'q',
+        help: "domains and their vcpus",
+        run: domains,
+    },
+    Key {
+        key: b'e',
+        help: "event channels",
+        run: events,
+    },
+    Key {
+        key: b'g',
+        help: "grant tables",
+        run: grants,
+    },
+    Key {
+        key: b'r',
+        help: "the scheduler's queue",
+        run: scheduler,
+    },
+    Key {
+        key: b'd',
+        help: "what each CPU runs",
+        run: cpus,
+    },
+    Key {
+        key: b'm',
+        help: "memory",
+        run: memory,
+    },
+    Key {
+        key: b't',
+        help: "trace: off, hypercalls, exits too",
+        run: trace::cycle,
+    },
+    Key {
+        key: b's',
+        help: "clocks",
+        run: clocks,
+    },
+    Key {
+        key: b'R',
+        help: "reboot the machine",
+        run: || crate::platform::reboot(),
+    },
+    Key {
+        key: b'O',
+        help: "power the machine off",
+        run: || crate::platform::power_off(),
+    },
 ];
 
 pub fn run(key: u8) {
@@ -54,14 +98,29 @@ fn each_domain(show: impl Fn(&Domain, &mut alloc::string::String) -> core::fmt::
 fn domains() {
     each_domain(|domain, out| {
         let life = domain.life.lock();
-        writeln!(out, "d{}: {:?}, shutdown {:?}, {} pauses", domain.id, life.dying, life.shutdown, life.pauses)?;
+        writeln!(
+            out,
+            "d{}: {:?}, shutdown {:?}, {} pauses",
+            domain.id, life.dying, life.shutdown, life.pauses
+        )?;
         drop(life);
         let memory = &domain.memory;
-        writeln!(out, "  {} of at most {} frames", memory.ram_frames(), memory.max_frames())?;
+        writeln!(
+            out,
+            "  {} of at most {} frames",
+            memory.ram_frames(),
+            memory.max_frames()
+        )?;
         domain.with_vcpus(|vcpus| {
             vcpus.iter().try_for_each(|vcpu| {
                 let runstate = vcpu.runstate.lock();
-                write!(out, "  v{} on {:?}, holds {:#x}, ", vcpu.id, vcpu.cpu(), vcpu.holds())?;
+                write!(
+                    out,
+                    "  v{} on {:?}, holds {:#x}, ",
+                    vcpu.id,
+                    vcpu.cpu(),
+                    vcpu.holds()
+                )?;
                 writeln!(out, "{:?}, times {:?} ns", runstate.state, runstate.times)
             })
         })
@@ -79,13 +138,20 @@ fn grants() {
     each_domain(|domain, out| {
         let (frames, most) = domain.grants.size();
         let (maps, pins) = domain.grants.usage();
-        writeln!(out, "d{}: {frames} of {most} frames, maps {maps} of others, {pins} of its own in use", domain.id)
+        writeln!(
+            out,
+            "d{}: {frames} of {most} frames, maps {maps} of others, {pins} of its own in use",
+            domain.id
+        )
     });
 }
 
 fn scheduler() {
     let mut text = alloc::string::String::new();
-    globals::get().machine.sched.with(|policy| policy.dump(&mut text));
+    globals::get()
+        .machine
+        .sched
+        .with(|policy| policy.dump(&mut text));
     text.lines().for_each(|line| log::info!("{line}"));
 }
 
@@ -98,17 +164,31 @@ fn cpus() {
 fn show_cpu(cpu: CpuId) {
     let idle = percpu::shared(cpu).idle_ns() / 1_000_000;
     match percpu::current(cpu) {
-        Some(vcpu) => log::info!("CPU{cpu}: d{}v{}, idle for {idle} ms in all", vcpu.domain.id, vcpu.id),
+        Some(vcpu) => log::info!(
+            "CPU{cpu}: d{}v{}, idle for {idle} ms in all",
+            vcpu.domain.id,
+            vcpu.id
+        ),
         None => log::info!("CPU{cpu}: idle, for {idle} ms in all"),
     }
 }
 
 fn memory() {
     let stats = globals::get().frames.stats();
-    log::info!("{} frames, {} free, {} bytes of heap", stats.total_frames, stats.free_frames, stats.heap_used);
+    log::info!(
+        "{} frames, {} free, {} bytes of heap",
+        stats.total_frames,
+        stats.free_frames,
+        stats.heap_used
+    );
 }
 
 fn clocks() {
     let machine = globals::get().machine;
-    log::info!("{:?}, {} kHz, system time {} ns", oxen_arch::time::source(), oxen_arch::time::tsc_khz(), machine.now());
+    log::info!(
+        "{:?}, {} kHz, system time {} ns",
+        oxen_arch::time::source(),
+        oxen_arch::time::tsc_khz(),
+        machine.now()
+    );
 }

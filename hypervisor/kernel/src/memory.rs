@@ -36,7 +36,12 @@ pub fn init(info: &BootInfo, platform: &Platform) -> Memory {
     }
     let end = map.end().raw();
     // SAFETY: the bootstrap tables map the first 4 GiB there; the tables built next map all RAM there.
-    let early = unsafe { Phys::new(layout::DIRECT_MAP_BASE as usize, (layout::BOOT_MAPPED / PAGE).min(end)) };
+    let early = unsafe {
+        Phys::new(
+            layout::DIRECT_MAP_BASE as usize,
+            (layout::BOOT_MAPPED / PAGE).min(end),
+        )
+    };
     // SAFETY: as above; not used for more than `early` spans before the switch.
     let phys = unsafe { Phys::new(layout::DIRECT_MAP_BASE as usize, end) };
 
@@ -61,7 +66,11 @@ pub fn init(info: &BootInfo, platform: &Platform) -> Memory {
             log::warn!("ACPI table at {:?}: {error:?}", table.address);
         }
     }
-    Memory { frames, space, modules }
+    Memory {
+        frames,
+        space,
+        modules,
+    }
 }
 
 fn map_device(space: &HostSpace, page: Maddr) {
@@ -74,7 +83,11 @@ fn memory_map(info: &BootInfo) -> MemoryMap {
     let mut map = MemoryMap::new(info.memory.iter().map(|range| FirmwareRange {
         start: range.start.raw(),
         len: range.end.raw() - range.start.raw(),
-        kind: if range.kind == MemoryKind::Ram { FirmwareKind::Ram } else { FirmwareKind::Other },
+        kind: if range.kind == MemoryKind::Ram {
+            FirmwareKind::Ram
+        } else {
+            FirmwareKind::Other
+        },
     }));
     let (start, end) = layout::image().machine_range();
     map.reserve(start.raw(), end.raw() - start.raw());
@@ -88,8 +101,15 @@ fn move_modules(info: &BootInfo) -> Modules {
     for module in &info.modules {
         map.reserve(module.start.raw(), module.end.raw() - module.start.raw());
     }
-    let mut moved = info.modules.iter().take(2).map(|module| move_module(&mut map, module));
-    Modules { kernel: moved.next(), initrd: moved.next() }
+    let mut moved = info
+        .modules
+        .iter()
+        .take(2)
+        .map(|module| move_module(&mut map, module));
+    Modules {
+        kernel: moved.next(),
+        initrd: moved.next(),
+    }
 }
 
 fn move_module(map: &mut MemoryMap, module: &BootModule) -> Module {
@@ -100,7 +120,9 @@ fn move_module(map: &mut MemoryMap, module: &BootModule) -> Module {
     let at = |addr: Maddr| layout::direct_map(addr).map_or(0, Vaddr::raw) as *mut u8;
     // SAFETY: both lie in RAM below 4 GiB, which the bootstrap tables map; the target was just carved
     // out of what nobody uses, so they do not overlap.
-    unsafe { core::ptr::copy_nonoverlapping(at(module.start).cast_const(), at(to.base()), len as usize) };
+    unsafe {
+        core::ptr::copy_nonoverlapping(at(module.start).cast_const(), at(to.base()), len as usize)
+    };
     Module { at: to.base(), len }
 }
 

@@ -29,7 +29,8 @@ static SHARED: [Shared; MAX_CPUS] = [const {
 }; MAX_CPUS];
 
 /// What runs on each CPU, for dumps and panics.
-static CURRENT: [spin::Mutex<Option<Arc<Vcpu>>>; MAX_CPUS] = [const { spin::Mutex::new(None) }; MAX_CPUS];
+static CURRENT: [spin::Mutex<Option<Arc<Vcpu>>>; MAX_CPUS] =
+    [const { spin::Mutex::new(None) }; MAX_CPUS];
 
 const IN_GUEST: u64 = 0xffff;
 const ENTRY: u64 = 0x1_0000;
@@ -48,7 +49,9 @@ pub fn set_current(vcpu: Option<Arc<Vcpu>>) {
 
 /// None also if the CPU is just changing it.
 pub fn current(cpu: CpuId) -> Option<Arc<Vcpu>> {
-    CURRENT[cpu.index() % MAX_CPUS].try_lock().and_then(|vcpu| vcpu.clone())
+    CURRENT[cpu.index() % MAX_CPUS]
+        .try_lock()
+        .and_then(|vcpu| vcpu.clone())
 }
 
 impl Shared {
@@ -76,7 +79,10 @@ impl Shared {
     /// starts later sees it in the guest.
     pub fn enter_guest(&self, domain: DomainId) {
         let entries = self.guest.load(Ordering::Relaxed) & !IN_GUEST;
-        self.guest.store(entries.wrapping_add(ENTRY) | (u64::from(domain.0) + 1), Ordering::SeqCst);
+        self.guest.store(
+            entries.wrapping_add(ENTRY) | (u64::from(domain.0) + 1),
+            Ordering::SeqCst,
+        );
     }
 
     pub fn leave_guest(&self) {
@@ -112,7 +118,10 @@ pub fn expel(domain: DomainId) {
         while word.load(Ordering::SeqCst) == seen {
             ipi::poll();
             core::hint::spin_loop();
-            assert!(time::now_ns() - start < PATIENCE_NS, "CPU {cpu} does not leave its guest");
+            assert!(
+                time::now_ns() - start < PATIENCE_NS,
+                "CPU {cpu} does not leave its guest"
+            );
         }
     }
 }

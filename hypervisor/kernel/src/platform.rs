@@ -44,7 +44,10 @@ impl Clock for SystemClock {
 
     fn scale(&self) -> ClockScale {
         let scale = time::tsc_scale();
-        ClockScale { mul: scale.mul_frac, shift: scale.shift }
+        ClockScale {
+            mul: scale.mul_frac,
+            shift: scale.shift,
+        }
     }
 
     fn tsc_khz(&self) -> u32 {
@@ -156,7 +159,9 @@ impl Platform for Machine {
     }
 
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {
-        crate::dom0::memory_map().iter().for_each(|range| visit(range.start, range.len, range.kind));
+        crate::dom0::memory_map()
+            .iter()
+            .for_each(|range| visit(range.start, range.len, range.kind));
     }
 }
 

@@ -7,7 +7,9 @@ use oxen_arch::time;
 use oxen_core::domain::DomainConfig;
 use oxen_core::hypercall::version;
 use oxen_types::{DomainId, Errno, Result};
-use oxen_virt::policy::{CpuidPolicy, DomainShape, HostMsrs, HypervisorInfo, MsrPolicy, MsrState, Mtrr};
+use oxen_virt::policy::{
+    CpuidPolicy, DomainShape, HostMsrs, HypervisorInfo, MsrPolicy, MsrState, Mtrr,
+};
 use oxen_virt::x86::{CpuidRegs, HostCpuid};
 use spin::Once;
 
@@ -20,19 +22,36 @@ const NO_SUBLEAF: u32 = u32::MAX;
 static HOST_MSRS: Once<HostMsrs> = Once::new();
 
 pub fn cpuid(config: &DomainConfig, dom0: bool) -> CpuidPolicy {
-    let shape = DomainShape { dom0, vcpus: config.max_vcpus };
+    let shape = DomainShape {
+        dom0,
+        vcpus: config.max_vcpus,
+    };
     CpuidPolicy::new(&HostCpuid, &globals::get().virt.fpu, shape)
 }
 
 pub fn msr_policy(dom0: bool) -> MsrPolicy {
-    let read = || HostMsrs::read(globals::get().is_amd, &mut |msr| rdmsr_safe(msr).unwrap_or(0));
-    MsrPolicy { dom0, host: *HOST_MSRS.call_once(read) }
+    let read = || {
+        HostMsrs::read(globals::get().is_amd, &mut |msr| {
+            rdmsr_safe(msr).unwrap_or(0)
+        })
+    };
+    MsrPolicy {
+        dom0,
+        host: *HOST_MSRS.call_once(read),
+    }
 }
 
 /// dom0 has the machine's memory types, guests have all of memory write-back.
 pub fn msr_state(dom0: bool) -> MsrState {
-    let mtrr = if dom0 { Mtrr::of_host(&mut |msr| rdmsr_safe(msr).unwrap_or(0)) } else { Mtrr::write_back() };
-    MsrState { tsc_adjust: 0, mtrr }
+    let mtrr = if dom0 {
+        Mtrr::of_host(&mut |msr| rdmsr_safe(msr).unwrap_or(0))
+    } else {
+        Mtrr::write_back()
+    };
+    MsrState {
+        tsc_adjust: 0,
+        mtrr,
+    }
 }
 
 pub fn hypervisor_info(domain: DomainId, tsc_offset: u64) -> HypervisorInfo {
@@ -62,8 +81,15 @@ pub fn set_cpuid(policy: &mut CpuidPolicy, leaves: &[u8]) -> Result<()> {
             bytes.map_or(0, u32::from_le_bytes)
         };
         let subleaf = if word(1) == NO_SUBLEAF { 0 } else { word(1) };
-        let regs = CpuidRegs { eax: word(2), ebx: word(3), ecx: word(4), edx: word(5) };
-        wished.set(word(0), subleaf, regs).map_err(|_| Errno::Inval)?;
+        let regs = CpuidRegs {
+            eax: word(2),
+            ebx: word(3),
+            ecx: word(4),
+            edx: word(5),
+        };
+        wished
+            .set(word(0), subleaf, regs)
+            .map_err(|_| Errno::Inval)?;
     }
     *policy = wished;
     Ok(())

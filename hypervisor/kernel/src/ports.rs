@@ -27,7 +27,9 @@ fn denied() -> &'static [(u16, u16)] {
 }
 
 pub fn is_denied(port: u16) -> bool {
-    denied().iter().any(|&(first, last)| (first..=last).contains(&port))
+    denied()
+        .iter()
+        .any(|&(first, last)| (first..=last).contains(&port))
 }
 
 /// Lets dom0 at all ports but those that are denied or watched.
@@ -44,7 +46,9 @@ pub fn allow_dom0(controls: &DomainControls) {
 
 fn pm1_controls() -> impl Iterator<Item = u16> {
     let fadt = acpi::platform().fadt.as_ref();
-    fadt.into_iter().flat_map(|fadt| [fadt.pm1a_control, fadt.pm1b_control]).flatten()
+    fadt.into_iter()
+        .flat_map(|fadt| [fadt.pm1a_control, fadt.pm1b_control])
+        .flatten()
 }
 
 /// Does this write of a PM1 control register turn the machine off?

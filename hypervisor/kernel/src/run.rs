@@ -42,7 +42,12 @@ fn idle(machine: &Machine, cpu: CpuId, until: u64) {
     let shared = percpu::this();
     let start = machine.now();
     shared.take_deadline_mark();
-    let next = machine.timers.next(cpu).unwrap_or(u64::MAX).min(until).min(start + LONGEST_IDLE);
+    let next = machine
+        .timers
+        .next(cpu)
+        .unwrap_or(u64::MAX)
+        .min(until)
+        .min(start + LONGEST_IDLE);
     time::set_deadline(next);
     // A kick that came since the scheduler was asked is pending as an interrupt, and ends the halt.
     if !shared.must_reschedule() {
@@ -80,7 +85,9 @@ fn raise_timer(vcpu: &Vcpu) {
 /// Runs one vcpu until its slice ends, it cannot go on, or the scheduler is to be asked.
 fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) {
     let cpu = cpu_id();
-    let Some(hv) = crate::domain::hv_vcpu(vcpu) else { return };
+    let Some(hv) = crate::domain::hv_vcpu(vcpu) else {
+        return;
+    };
     // The CPU that ran it last may still be about to let go: it holds nothing that we could hold up.
     let mut context = hv.context.lock();
     vcpu.set_cpu(Some(cpu));
@@ -119,7 +126,11 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
 }
 
 fn fire_timers_if_due(machine: &Machine, cpu: CpuId) {
-    if machine.timers.next(cpu).is_some_and(|next| next <= machine.now()) {
+    if machine
+        .timers
+        .next(cpu)
+        .is_some_and(|next| next <= machine.now())
+    {
         fire_timers(machine, cpu);
     }
 }
@@ -155,7 +166,11 @@ fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bo
         vcpu.hold(Hold::Down);
         return false;
     }
-    if context.lapic.timer_deadline().is_some_and(|deadline| deadline <= now) {
+    if context
+        .lapic
+        .timer_deadline()
+        .is_some_and(|deadline| deadline <= now)
+    {
         context.lapic.timer_fired(clock(hv, now));
         arm_lapic_timer(context, vcpu);
     }
@@ -174,7 +189,11 @@ fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bo
 fn deliver(context: &mut Context, vcpu: &Vcpu) {
     let callback = vcpu.uses_callback() && vcpu.upcall_pending();
     let vector = if callback {
-        Some(vcpu.domain.callback_vector.load(core::sync::atomic::Ordering::Relaxed))
+        Some(
+            vcpu.domain
+                .callback_vector
+                .load(core::sync::atomic::Ordering::Relaxed),
+        )
     } else {
         context.lapic.highest_pending()
     };
@@ -197,7 +216,10 @@ fn deliver(context: &mut Context, vcpu: &Vcpu) {
 /// The two clocks that a local APIC runs by.
 pub fn clock(hv: &HvVcpu, now: u64) -> Now {
     use oxen_core::ports::VcpuArch;
-    Now { ns: now, guest_tsc: time::rdtsc().wrapping_add(hv.tsc_offset()) }
+    Now {
+        ns: now,
+        guest_tsc: time::rdtsc().wrapping_add(hv.tsc_offset()),
+    }
 }
 
 /// Queues the APIC timer's next expiry, if it changed.
@@ -210,7 +232,9 @@ pub fn arm_lapic_timer(context: &mut Context, vcpu: &Arc<Vcpu>) {
     let machine = vcpu.domain.machine;
     match deadline {
         Some(deadline) => {
-            machine.timers.arm(vcpu, TimerKind::Lapic, deadline, cpu_id());
+            machine
+                .timers
+                .arm(vcpu, TimerKind::Lapic, deadline, cpu_id());
         }
         None => machine.timers.cancel(vcpu, TimerKind::Lapic),
     }

@@ -60,11 +60,17 @@ pub fn load(hv: &HvVcpu, context: &mut Context, kind: u16, record: &[u8]) -> Res
 }
 
 fn quad(record: &[u8], at: usize) -> u64 {
-    record.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    record
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
 }
 
 fn word(record: &[u8], at: usize) -> u32 {
-    record.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    record
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
 }
 
 /// `struct vcpu_hvm_context` (xen/hvm/hvm_vcpu.h).
@@ -93,9 +99,17 @@ fn start_32(context: &mut Context, regs: &[u8]) -> Result<()> {
     let backend = &mut context.backend;
     backend.reset(true);
     for number in 0..8u8 {
-        backend.gprs_mut().set(number, word(regs, usize::from(number) * 4).into());
+        backend
+            .gprs_mut()
+            .set(number, word(regs, usize::from(number) * 4).into());
     }
-    let plain = [(32, Reg::Rip), (36, Reg::Rflags), (40, Reg::Cr0), (44, Reg::Cr3), (48, Reg::Cr4)];
+    let plain = [
+        (32, Reg::Rip),
+        (36, Reg::Rflags),
+        (40, Reg::Cr0),
+        (44, Reg::Cr3),
+        (48, Reg::Cr4),
+    ];
     for (at, reg) in plain {
         backend.set(reg, word(regs, at).into());
     }
@@ -113,16 +127,25 @@ fn start_32(context: &mut Context, regs: &[u8]) -> Result<()> {
 
 fn start_64(context: &mut Context, regs: &[u8]) -> Result<()> {
     let (cr0, cr4, efer) = (quad(regs, 80), quad(regs, 96), quad(regs, 104));
-    let sound = cr0 & CR0_PG != 0 && cr4 & CR4_PAE != 0 && efer & EFER_LME != 0 && efer & !EFER_VALID == 0;
+    let sound =
+        cr0 & CR0_PG != 0 && cr4 & CR4_PAE != 0 && efer & EFER_LME != 0 && efer & !EFER_VALID == 0;
     if !sound {
         return Err(Errno::Inval);
     }
     let backend = &mut context.backend;
     backend.reset(true);
     for number in 0..8u8 {
-        backend.gprs_mut().set(number, quad(regs, usize::from(number) * 8));
+        backend
+            .gprs_mut()
+            .set(number, quad(regs, usize::from(number) * 8));
     }
-    for (at, reg) in [(64, Reg::Rip), (72, Reg::Rflags), (80, Reg::Cr0), (88, Reg::Cr3), (96, Reg::Cr4)] {
+    for (at, reg) in [
+        (64, Reg::Rip),
+        (72, Reg::Rflags),
+        (80, Reg::Cr0),
+        (88, Reg::Cr3),
+        (96, Reg::Cr4),
+    ] {
         backend.set(reg, quad(regs, at));
     }
     backend.set(Reg::Rflags, quad(regs, 72) | 2);

@@ -31,7 +31,10 @@ impl<'a> Linear<'a> {
         let mut paging = Paging::of(&*context.backend, phys_bits);
         // privcmd hands us its user's buffers, within a hypercall of the kernel's.
         paging.ac = true;
-        Self { memory: &*domain.memory, paging }
+        Self {
+            memory: &*domain.memory,
+            paging,
+        }
     }
 
     /// Calls `each` for the parts of a linear range, page by page: guest-physical address, and range of bytes.
@@ -45,7 +48,8 @@ impl<'a> Linear<'a> {
         let mut done = 0;
         while done < len {
             let at = start.checked_add(done as u64).ok_or(Errno::Fault)?;
-            let part = walk::walk(&Ram(self.memory), &self.paging, at, access).map_err(|_| Errno::Fault)?;
+            let part = walk::walk(&Ram(self.memory), &self.paging, at, access)
+                .map_err(|_| Errno::Fault)?;
             let step = (len - done).min(usize::try_from(part.left_in_page).unwrap_or(usize::MAX));
             each(part.gpa, done..done + step)?;
             done += step;
@@ -56,16 +60,20 @@ impl<'a> Linear<'a> {
 
 impl LinearMemory for Linear<'_> {
     fn read(&self, from: Vaddr, into: &mut [u8]) -> Result<()> {
-        self.pages(from, into.len(), Access::READ, |gpa, range| match into.get_mut(range) {
-            Some(part) => self.memory.read(gpa, part),
-            None => Err(Errno::Fault),
+        self.pages(from, into.len(), Access::READ, |gpa, range| {
+            match into.get_mut(range) {
+                Some(part) => self.memory.read(gpa, part),
+                None => Err(Errno::Fault),
+            }
         })
     }
 
     fn write(&self, to: Vaddr, from: &[u8]) -> Result<()> {
-        self.pages(to, from.len(), Access::WRITE, |gpa, range| match from.get(range) {
-            Some(part) => self.memory.write(gpa, part),
-            None => Err(Errno::Fault),
+        self.pages(to, from.len(), Access::WRITE, |gpa, range| {
+            match from.get(range) {
+                Some(part) => self.memory.write(gpa, part),
+                None => Err(Errno::Fault),
+            }
         })
     }
 
@@ -95,7 +103,10 @@ impl GuestSpace for Devices<'_> {
             return Some(value);
         }
         let mut bytes = [0; 8];
-        self.domain.memory.read(at, bytes.get_mut(..size.into())?).ok()?;
+        self.domain
+            .memory
+            .read(at, bytes.get_mut(..size.into())?)
+            .ok()?;
         Some(u64::from_le_bytes(bytes))
     }
 
@@ -104,7 +115,9 @@ impl GuestSpace for Devices<'_> {
             return true;
         }
         let bytes = value.to_le_bytes();
-        bytes.get(..size.into()).is_some_and(|bytes| self.domain.memory.write(at, bytes).is_ok())
+        bytes
+            .get(..size.into())
+            .is_some_and(|bytes| self.domain.memory.write(at, bytes).is_ok())
     }
 
     fn phys_bits(&self) -> u32 {

@@ -22,7 +22,10 @@ pub fn configure(words: &str) {
 
 /// The debug key: off, hypercalls, everything, off.
 pub fn cycle() {
-    let (exits, calls) = (EXITS.load(Ordering::Relaxed), HYPERCALLS.load(Ordering::Relaxed));
+    let (exits, calls) = (
+        EXITS.load(Ordering::Relaxed),
+        HYPERCALLS.load(Ordering::Relaxed),
+    );
     let (exits, calls) = match (exits, calls) {
         (false, false) => (false, true),
         (false, true) => (true, true),
@@ -35,17 +38,29 @@ pub fn cycle() {
 
 pub fn exit(vcpu: &Vcpu, backend: &dyn VcpuBackend, exit: &Exit) {
     if EXITS.load(Ordering::Relaxed) {
-        log::debug!("d{}v{} rip {:#x} {exit:?}", vcpu.domain.id, vcpu.id, backend.get(Reg::Rip));
+        log::debug!(
+            "d{}v{} rip {:#x} {exit:?}",
+            vcpu.domain.id,
+            vcpu.id,
+            backend.get(Reg::Rip)
+        );
     }
 }
 
 pub fn hypercall(vcpu: &Vcpu, regs: &Gprs, outcome: &Outcome) {
     if HYPERCALLS.load(Ordering::Relaxed) {
-        let entry = oxen_core::hypercall::TABLE.iter().find(|entry| u64::from(entry.number) == regs.rax);
+        let entry = oxen_core::hypercall::TABLE
+            .iter()
+            .find(|entry| u64::from(entry.number) == regs.rax);
         let name = entry.map_or("?", |entry| entry.name);
         log::debug!(
             "d{}v{} {name}({}) {:#x}, {:#x}, {:#x} -> {outcome:x?}",
-            vcpu.domain.id, vcpu.id, regs.rax, regs.rdi, regs.rsi, regs.rdx
+            vcpu.domain.id,
+            vcpu.id,
+            regs.rax,
+            regs.rdi,
+            regs.rsi,
+            regs.rdx
         );
     }
 }

@@ -46,8 +46,20 @@ impl HvVcpu {
     ) -> Self {
         let posted = lapic.posted().clone();
         let flushed = 0;
-        let context = Context { backend, lapic, msrs, flushed, waits_for_sipi: true, lapic_deadline: None };
-        Self { hv, posted, context: Mutex::new(context), tsc_offset: AtomicU64::new(tsc_offset) }
+        let context = Context {
+            backend,
+            lapic,
+            msrs,
+            flushed,
+            waits_for_sipi: true,
+            lapic_deadline: None,
+        };
+        Self {
+            hv,
+            posted,
+            context: Mutex::new(context),
+            tsc_offset: AtomicU64::new(tsc_offset),
+        }
     }
 
     pub fn set_tsc_offset(&self, offset: u64) {

@@ -50,7 +50,14 @@ impl Fifo {
         if self.controls.contains_key(&vcpu) {
             return Err(Errno::Inval);
         }
-        self.controls.insert(vcpu, Control { page, offset, tails: [0; QUEUES] });
+        self.controls.insert(
+            vcpu,
+            Control {
+                page,
+                offset,
+                tails: [0; QUEUES],
+            },
+        );
         Ok(())
     }
 
@@ -70,11 +77,13 @@ impl Fifo {
     }
 
     pub fn is_pending(&self, port: Port) -> bool {
-        self.word(port).is_some_and(|word| word.load(Ordering::SeqCst) & PENDING != 0)
+        self.word(port)
+            .is_some_and(|word| word.load(Ordering::SeqCst) & PENDING != 0)
     }
 
     pub fn is_masked(&self, port: Port) -> bool {
-        self.word(port).is_none_or(|word| word.load(Ordering::SeqCst) & MASKED != 0)
+        self.word(port)
+            .is_none_or(|word| word.load(Ordering::SeqCst) & MASKED != 0)
     }
 
     pub fn clear_pending(&self, port: Port) {
@@ -85,7 +94,8 @@ impl Fifo {
 
     /// Unmasks; is the event pending, so that it must be queued?
     pub fn unmask(&self, port: Port) -> bool {
-        self.word(port).is_some_and(|word| word.fetch_and(!MASKED, Ordering::SeqCst) & PENDING != 0)
+        self.word(port)
+            .is_some_and(|word| word.fetch_and(!MASKED, Ordering::SeqCst) & PENDING != 0)
     }
 
     /// Must the upcall of the port's vcpu be raised?
@@ -108,8 +118,13 @@ impl Fifo {
 
     /// It was the tail of its old queue and the guest has taken it off: that queue is empty.
     fn forget_tail(&mut self, port: Port, queue: Option<(u32, u8)>) {
-        let Some((vcpu, priority)) = queue else { return };
-        let tail = self.controls.get_mut(&vcpu).and_then(|c| c.tails.get_mut(priority as usize));
+        let Some((vcpu, priority)) = queue else {
+            return;
+        };
+        let tail = self
+            .controls
+            .get_mut(&vcpu)
+            .and_then(|c| c.tails.get_mut(priority as usize));
         if let Some(tail) = tail
             && *tail == port.0
         {
@@ -120,13 +135,21 @@ impl Fifo {
     fn append(&mut self, port: Port, vcpu: u32, priority: u8) -> bool {
         let queue = usize::from(priority.min(LOWEST_PRIORITY));
         let tail = self.controls.get(&vcpu).map_or(0, |c| c.tails[queue]);
-        let linked = tail != 0 && self.word(Port(tail)).is_some_and(|word| set_link(word, port.0));
-        let Some(control) = self.controls.get_mut(&vcpu) else { return false };
+        let linked = tail != 0
+            && self
+                .word(Port(tail))
+                .is_some_and(|word| set_link(word, port.0));
+        let Some(control) = self.controls.get_mut(&vcpu) else {
+            return false;
+        };
         control.tails[queue] = port.0;
         if linked {
             return false;
         }
-        control.page.word(control.offset + HEADS + 4 * queue).store(port.0, Ordering::SeqCst);
+        control
+            .page
+            .word(control.offset + HEADS + 4 * queue)
+            .store(port.0, Ordering::SeqCst);
         let ready = control.page.word(control.offset);
         ready.fetch_or(1 << queue, Ordering::SeqCst) & 1 << queue == 0
     }
@@ -143,7 +166,10 @@ fn set_link(word: &AtomicU32, next: u32) -> bool {
             return false;
         }
         let new = (old & !(BUSY | LINK)) | next;
-        if word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        if word
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+        {
             return true;
         }
         // BUSY asks the guest to leave the word alone for a moment.

@@ -45,7 +45,10 @@ pub struct EventChannels {
 
 /// Virqs that each vcpu has its own of; the others belong to the domain and are bound on vcpu 0.
 fn is_per_vcpu(virq: u32) -> bool {
-    matches!(virq, guest_pv_abi::VIRQ_TIMER | guest_pv_abi::VIRQ_DEBUG | guest_pv_abi::VIRQ_XENOPROF)
+    matches!(
+        virq,
+        guest_pv_abi::VIRQ_TIMER | guest_pv_abi::VIRQ_DEBUG | guest_pv_abi::VIRQ_XENOPROF
+    )
 }
 
 /// May only dom0 bind it?
@@ -85,7 +88,10 @@ impl EventChannels {
     /// Number of ports in use, and whether the guest uses the FIFO ABI (for dumps).
     pub fn usage(&self) -> (usize, bool) {
         let table = self.table.lock();
-        (table.ports.used(), matches!(table.delivery, Delivery::Fifo(_)))
+        (
+            table.ports.used(),
+            matches!(table.delivery, Delivery::Fifo(_)),
+        )
     }
 
     /// Closes everything, `budget` ports at a time. True when done.
@@ -169,7 +175,10 @@ fn signal(domain: &Domain, mut table: MutexGuard<'_, Table>, port: Port) {
 pub fn send(domain: &Arc<Domain>, port: Port) -> Result<()> {
     let table = domain.events.table.lock();
     match &table.ports.get(port)?.binding {
-        Binding::Interdomain { domain: remote, port: remote_port } => {
+        Binding::Interdomain {
+            domain: remote,
+            port: remote_port,
+        } => {
             let (remote, remote_port) = (remote.clone(), *remote_port);
             drop(table);
             let table = remote.events.table.lock();
@@ -230,7 +239,10 @@ pub fn close(domain: &Arc<Domain>, port: Port) -> Result<()> {
         return Ok(());
     };
     with_both(domain, &remote, |table, other| {
-        let Binding::Interdomain { port: remote_port, .. } = &table.ports.get(port)?.binding else {
+        let Binding::Interdomain {
+            port: remote_port, ..
+        } = &table.ports.get(port)?.binding
+        else {
             return Err(Errno::Again);
         };
         let remote_port = *remote_port;
@@ -255,7 +267,9 @@ fn free(domain: &Domain, table: &mut Table, port: Port) {
         && let Binding::Virq(virq) = entry.binding
     {
         let vcpu = entry.vcpu;
-        table.virqs.remove(&(if is_per_vcpu(virq) { vcpu } else { 0 }, virq));
+        table
+            .virqs
+            .remove(&(if is_per_vcpu(virq) { vcpu } else { 0 }, virq));
     }
     table.clear_pending(domain, port);
     table.ports.free(port);

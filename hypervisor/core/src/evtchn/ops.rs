@@ -7,7 +7,9 @@ use oxen_types::{DomainId, Errno, Gfn, PAGE_SIZE, Port, Result};
 
 use super::fifo::{self, Fifo};
 use super::ports::Binding;
-use super::{Delivery, EventChannels, LOWEST_PRIORITY, VIRQS, domain_port_limit, is_global, is_per_vcpu};
+use super::{
+    Delivery, EventChannels, LOWEST_PRIORITY, VIRQS, domain_port_limit, is_global, is_per_vcpu,
+};
 use super::{alloc_unbound, close, send, signal, two_level, with_both};
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle};
@@ -26,12 +28,21 @@ pub fn call(call: &mut Call<'_>) -> Answer {
             let target = call.target(ask.dom)?;
             let remote = own_or(call, ask.remote_dom);
             let port = alloc_unbound(&target, remote)?;
-            call.write(at, &abi::EvtchnAllocUnbound { port: port.0, ..ask })?;
+            call.write(
+                at,
+                &abi::EvtchnAllocUnbound {
+                    port: port.0,
+                    ..ask
+                },
+            )?;
         }
         abi::EVTCHNOP_BIND_INTERDOMAIN => {
             let at: Handle<abi::EvtchnBindInterdomain> = call.handle(1);
             let ask = call.read(at)?;
-            let remote = call.machine().domain(own_or(call, ask.remote_dom)).ok_or(Errno::Srch)?;
+            let remote = call
+                .machine()
+                .domain(own_or(call, ask.remote_dom))
+                .ok_or(Errno::Srch)?;
             let local_port = bind_interdomain(domain, &remote, Port(ask.remote_port))?.0;
             call.write(at, &abi::EvtchnBindInterdomain { local_port, ..ask })?;
         }
@@ -83,7 +94,13 @@ pub fn call(call: &mut Call<'_>) -> Answer {
             let at: Handle<abi::EvtchnInitControl> = call.handle(1);
             let ask = call.read(at)?;
             init_control(domain, &ask)?;
-            call.write(at, &abi::EvtchnInitControl { link_bits: fifo::LINK_BITS as u8, ..ask })?;
+            call.write(
+                at,
+                &abi::EvtchnInitControl {
+                    link_bits: fifo::LINK_BITS as u8,
+                    ..ask
+                },
+            )?;
         }
         abi::EVTCHNOP_EXPAND_ARRAY => {
             let ask: abi::EvtchnExpandArray = call.read(call.handle(1))?;
@@ -125,9 +142,15 @@ fn bind_interdomain(domain: &Arc<Domain>, remote: &Arc<Domain>, remote_port: Por
             return Err(Errno::Inval);
         }
         let limit = domain_port_limit(table);
-        let ours = Binding::Interdomain { domain: remote.clone(), port: remote_port };
+        let ours = Binding::Interdomain {
+            domain: remote.clone(),
+            port: remote_port,
+        };
         let port = table.ports.alloc(limit, ours, 0)?;
-        let theirs = Binding::Interdomain { domain: domain.clone(), port };
+        let theirs = Binding::Interdomain {
+            domain: domain.clone(),
+            port,
+        };
         match other {
             Some(other) => other.ports.get_mut(remote_port)?.binding = theirs,
             None => table.ports.get_mut(remote_port)?.binding = theirs,
@@ -172,11 +195,18 @@ fn bind_vcpu(domain: &Domain, port: Port, vcpu: u32) -> Result<()> {
 
 fn status(domain: &Domain, ask: abi::EvtchnStatus) -> Result<abi::EvtchnStatus> {
     let table = domain.events.table.lock();
-    let mut answer = abi::EvtchnStatus { status: abi::EVTCHNSTAT_CLOSED, vcpu: 0, u: [0; 8], ..ask };
+    let mut answer = abi::EvtchnStatus {
+        status: abi::EVTCHNSTAT_CLOSED,
+        vcpu: 0,
+        u: [0; 8],
+        ..ask
+    };
     if ask.port >= domain_port_limit(&table) {
         return Err(Errno::Inval);
     }
-    let Ok(entry) = table.ports.get(Port(ask.port)) else { return Ok(answer) };
+    let Ok(entry) = table.ports.get(Port(ask.port)) else {
+        return Ok(answer);
+    };
     answer.vcpu = entry.vcpu;
     match &entry.binding {
         Binding::Free => {}
@@ -232,10 +262,15 @@ fn init_control(domain: &Domain, ask: &abi::EvtchnInitControl) -> Result<()> {
 fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
     let page = domain.memory.page(gfn, true)?;
     let mut table = domain.events.table.lock();
-    let Delivery::Fifo(fifo) = &mut table.delivery else { return Err(Errno::NoSys) };
+    let Delivery::Fifo(fifo) = &mut table.delivery else {
+        return Err(Errno::NoSys);
+    };
     let fresh = fifo.add_page(page)?;
     for port in fresh {
-        let waits = table.ports.get_mut(Port(port)).is_ok_and(|e| core::mem::take(&mut e.pending));
+        let waits = table
+            .ports
+            .get_mut(Port(port))
+            .is_ok_and(|e| core::mem::take(&mut e.pending));
         if waits && let Some(vcpu) = table.set_pending(domain, Port(port)) {
             vcpu.raise_upcall();
         }
@@ -249,14 +284,30 @@ impl EventChannels {
         let mut table = self.table.lock();
         let ports: alloc::vec::Vec<Port> = table.ports.iter_mut().map(|(port, _)| port).collect();
         for port in ports {
-            let (pending, masked) = (table.is_pending(domain, port), table.is_masked(domain, port));
-            let Ok(entry) = table.ports.get(port) else { continue };
-            write!(out, "  port {port} vcpu {} prio {} ", entry.vcpu, entry.priority)?;
-            write!(out, "[{}{}] ", if pending { 'p' } else { '-' }, if masked { 'm' } else { '-' })?;
+            let (pending, masked) = (
+                table.is_pending(domain, port),
+                table.is_masked(domain, port),
+            );
+            let Ok(entry) = table.ports.get(port) else {
+                continue;
+            };
+            write!(
+                out,
+                "  port {port} vcpu {} prio {} ",
+                entry.vcpu, entry.priority
+            )?;
+            write!(
+                out,
+                "[{}{}] ",
+                if pending { 'p' } else { '-' },
+                if masked { 'm' } else { '-' }
+            )?;
             match &entry.binding {
                 Binding::Free => writeln!(out, "free")?,
                 Binding::Unbound { remote } => writeln!(out, "unbound, for d{remote}")?,
-                Binding::Interdomain { domain, port } => writeln!(out, "d{} port {port}", domain.id)?,
+                Binding::Interdomain { domain, port } => {
+                    writeln!(out, "d{} port {port}", domain.id)?
+                }
                 Binding::Virq(virq) => writeln!(out, "virq {virq}")?,
                 Binding::Ipi => writeln!(out, "ipi")?,
             }

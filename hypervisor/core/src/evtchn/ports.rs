@@ -30,7 +30,13 @@ pub(super) struct Entry {
 
 impl Entry {
     fn new(binding: Binding, vcpu: u32) -> Self {
-        Self { binding, vcpu, priority: DEFAULT_PRIORITY, pending: false, queued: None }
+        Self {
+            binding,
+            vcpu,
+            priority: DEFAULT_PRIORITY,
+            pending: false,
+            queued: None,
+        }
     }
 }
 
@@ -45,7 +51,12 @@ pub(super) struct PortTable {
 
 impl PortTable {
     pub fn new(max_port: u32) -> Self {
-        Self { entries: Vec::new(), free_from: 1, max_port, used: 0 }
+        Self {
+            entries: Vec::new(),
+            free_from: 1,
+            max_port,
+            used: 0,
+        }
     }
 
     pub fn used(&self) -> usize {
@@ -58,16 +69,26 @@ impl PortTable {
     }
 
     pub fn get(&self, port: Port) -> Result<&Entry> {
-        self.entries.get(port.index()).filter(|e| !matches!(e.binding, Binding::Free)).ok_or(Errno::Inval)
+        self.entries
+            .get(port.index())
+            .filter(|e| !matches!(e.binding, Binding::Free))
+            .ok_or(Errno::Inval)
     }
 
     pub fn get_mut(&mut self, port: Port) -> Result<&mut Entry> {
-        self.entries.get_mut(port.index()).filter(|e| !matches!(e.binding, Binding::Free)).ok_or(Errno::Inval)
+        self.entries
+            .get_mut(port.index())
+            .filter(|e| !matches!(e.binding, Binding::Free))
+            .ok_or(Errno::Inval)
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Port, &mut Entry)> {
         let used = |(_, e): &(usize, &mut Entry)| !matches!(e.binding, Binding::Free);
-        self.entries.iter_mut().enumerate().filter(used).map(|(i, e)| (Port(i as u32), e))
+        self.entries
+            .iter_mut()
+            .enumerate()
+            .filter(used)
+            .map(|(i, e)| (Port(i as u32), e))
     }
 
     /// Does `port` lead to `peer`'s `peer_port`?
@@ -84,14 +105,21 @@ impl PortTable {
             self.entries.push(Entry::new(Binding::Free, 0));
         }
         let start = (self.free_from as usize).min(self.entries.len());
-        let found = self.entries[start..].iter().position(|e| matches!(e.binding, Binding::Free));
+        let found = self.entries[start..]
+            .iter()
+            .position(|e| matches!(e.binding, Binding::Free));
         let port = found.map_or(self.entries.len(), |i| start + i) as u32;
         if port >= end {
             return Err(Errno::NoSpc);
         }
         let entry = Entry::new(binding, vcpu);
         match self.entries.get_mut(port as usize) {
-            Some(slot) => *slot = Entry { queued: slot.queued, ..entry },
+            Some(slot) => {
+                *slot = Entry {
+                    queued: slot.queued,
+                    ..entry
+                }
+            }
             None => self.entries.push(entry),
         }
         self.free_from = port + 1;
@@ -102,7 +130,10 @@ impl PortTable {
     pub fn free(&mut self, port: Port) {
         if let Some(entry) = self.entries.get_mut(port.index()) {
             // Where it is linked outlives its use: the guest may not have taken it off the queue yet.
-            *entry = Entry { queued: entry.queued, ..Entry::new(Binding::Free, 0) };
+            *entry = Entry {
+                queued: entry.queued,
+                ..Entry::new(Binding::Free, 0)
+            };
             self.free_from = self.free_from.min(port.0.max(1));
             self.used = self.used.saturating_sub(1);
         }

@@ -64,7 +64,9 @@ fn select(vcpu: &Vcpu, port: Port) -> bool {
     let bit = 1 << (index % 32);
     match &*vcpu.info.lock() {
         Some(i) => {
-            let word = i.page.word(i.offset + info::PENDING_SEL + (index / 32 * 4) as usize);
+            let word = i
+                .page
+                .word(i.offset + info::PENDING_SEL + (index / 32 * 4) as usize);
             word.fetch_or(bit, Ordering::SeqCst) & bit == 0
         }
         None => false,
@@ -73,8 +75,12 @@ fn select(vcpu: &Vcpu, port: Port) -> bool {
 
 pub(super) fn mark_all(vcpu: &Vcpu) {
     if let Some(i) = &*vcpu.info.lock() {
-        i.page.word(i.offset + info::PENDING_SEL).store(u32::MAX, Ordering::SeqCst);
-        i.page.word(i.offset + info::PENDING_SEL + 4).store(u32::MAX, Ordering::SeqCst);
+        i.page
+            .word(i.offset + info::PENDING_SEL)
+            .store(u32::MAX, Ordering::SeqCst);
+        i.page
+            .word(i.offset + info::PENDING_SEL + 4)
+            .store(u32::MAX, Ordering::SeqCst);
     }
     vcpu.raise_upcall();
 }

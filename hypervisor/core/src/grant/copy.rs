@@ -13,17 +13,30 @@ struct Side {
 }
 
 impl Side {
-    fn open(call: &Call<'_>, at: &abi::GnttabCopyPtr, granted: bool, writable: bool) -> Granted<Self> {
+    fn open(
+        call: &Call<'_>,
+        at: &abi::GnttabCopyPtr,
+        granted: bool,
+        writable: bool,
+    ) -> Granted<Self> {
         if granted {
             let grant = u32::try_from(at.u & 0xffff_ffff).map_err(|_| Status::BadRef)?;
             let granter = ops::granter(call, at.domid)?;
-            let (pin, page) = GrantTable::pin(&granter, GrantRef(grant), call.domain().id, writable)?;
-            return Ok(Self { pin: Some(pin), page });
+            let (pin, page) =
+                GrantTable::pin(&granter, GrantRef(grant), call.domain().id, writable)?;
+            return Ok(Self {
+                pin: Some(pin),
+                page,
+            });
         }
         if DomainId(at.domid) != DomainId::SELF && DomainId(at.domid) != call.domain().id {
             return Err(Status::PermissionDenied);
         }
-        let page = call.domain().memory.page(Gfn::new(at.u), writable).map_err(|_| Status::BadPage)?;
+        let page = call
+            .domain()
+            .memory
+            .page(Gfn::new(at.u), writable)
+            .map_err(|_| Status::BadPage)?;
         Ok(Self { pin: None, page })
     }
 
@@ -40,7 +53,12 @@ pub(super) fn copy(call: &Call<'_>, op: &abi::GnttabCopy) -> Granted<()> {
     if !fits(op.source.offset) || !fits(op.dest.offset) {
         return Err(Status::BadCopyArg);
     }
-    let from = Side::open(call, &op.source, op.flags & abi::GNTCOPY_SOURCE_GREF != 0, false)?;
+    let from = Side::open(
+        call,
+        &op.source,
+        op.flags & abi::GNTCOPY_SOURCE_GREF != 0,
+        false,
+    )?;
     let to = match Side::open(call, &op.dest, op.flags & abi::GNTCOPY_DEST_GREF != 0, true) {
         Ok(to) => to,
         Err(status) => {
@@ -48,7 +66,12 @@ pub(super) fn copy(call: &Call<'_>, op: &abi::GnttabCopy) -> Granted<()> {
             return Err(status);
         }
     };
-    to.page.copy_from(op.dest.offset.into(), &from.page, op.source.offset.into(), len);
+    to.page.copy_from(
+        op.dest.offset.into(),
+        &from.page,
+        op.source.offset.into(),
+        len,
+    );
     from.close();
     to.close();
     Ok(())

@@ -30,7 +30,12 @@ pub(super) struct Maptrack {
 
 impl Maptrack {
     pub fn new(max_frames: u32) -> Self {
-        Self { slots: Vec::new(), free: None, most: max_frames.saturating_mul(PER_FRAME), used: 0 }
+        Self {
+            slots: Vec::new(),
+            free: None,
+            most: max_frames.saturating_mul(PER_FRAME),
+            used: 0,
+        }
     }
 
     pub fn used(&self) -> usize {

@@ -64,7 +64,13 @@ impl GrantTable {
         max_maptrack_frames: u32,
     ) -> Result<Self> {
         let table = Table::new(frames, owner, max_frames)?;
-        Ok(Self { owner, inner: Mutex::new(Inner { table, maps: Maptrack::new(max_maptrack_frames) }) })
+        Ok(Self {
+            owner,
+            inner: Mutex::new(Inner {
+                table,
+                maps: Maptrack::new(max_maptrack_frames),
+            }),
+        })
     }
 
     /// Frames that the table has, and may have.
@@ -101,12 +107,26 @@ impl GrantTable {
     }
 
     /// Takes a grant into use for `user`.
-    fn pin(granter: &Arc<Domain>, grant: GrantRef, user: DomainId, writable: bool) -> Granted<(Pin, PageRef)> {
+    fn pin(
+        granter: &Arc<Domain>,
+        grant: GrantRef,
+        user: DomainId,
+        writable: bool,
+    ) -> Granted<(Pin, PageRef)> {
         if granter.is_dying() {
             return Err(Status::BadDomain);
         }
-        let gfn = granter.grants.inner.lock().table.pin(grant, user, writable)?;
-        let pin = Pin { granter: granter.clone(), grant, writable };
+        let gfn = granter
+            .grants
+            .inner
+            .lock()
+            .table
+            .pin(grant, user, writable)?;
+        let pin = Pin {
+            granter: granter.clone(),
+            grant,
+            writable,
+        };
         match granter.memory.page(gfn, true) {
             Ok(page) => Ok((pin, page)),
             Err(_) => {
@@ -124,7 +144,13 @@ impl GrantTable {
                 return true;
             };
             // The domain's own p2m goes as a whole right after this; a failure here means it is gone.
-            let _ = domain.memory.unmap(map.gfn, map.mfn, MapKind::Grant { writable: map.pin.writable });
+            let _ = domain.memory.unmap(
+                map.gfn,
+                map.mfn,
+                MapKind::Grant {
+                    writable: map.pin.writable,
+                },
+            );
             map.pin.release();
         }
         false
@@ -137,6 +163,11 @@ impl GrantTable {
 
 impl Pin {
     pub(crate) fn release(self) {
-        self.granter.grants.inner.lock().table.unpin(self.grant, self.writable);
+        self.granter
+            .grants
+            .inner
+            .lock()
+            .table
+            .unpin(self.grant, self.writable);
     }
 }

@@ -18,32 +18,46 @@ const BATCH: u64 = 32;
 /// args: cmd, list, count.
 pub fn call(call: &mut Call<'_>) -> Answer {
     match call.args[0] as u32 {
-        abi::GNTTABOP_MAP_GRANT_REF => each(call, |call, op: &mut abi::GnttabMapGrantRef| match map(call, op) {
-            Ok((handle, dev_bus_addr)) => (op.status, op.handle, op.dev_bus_addr) = (0, handle, dev_bus_addr),
-            Err(status) => op.status = status as i16,
-        }),
-        abi::GNTTABOP_UNMAP_GRANT_REF => {
-            each(call, |call, op: &mut abi::GnttabUnmapGrantRef| op.status = code(unmap(call, op)))
+        abi::GNTTABOP_MAP_GRANT_REF => {
+            each(call, |call, op: &mut abi::GnttabMapGrantRef| {
+                match map(call, op) {
+                    Ok((handle, dev_bus_addr)) => {
+                        (op.status, op.handle, op.dev_bus_addr) = (0, handle, dev_bus_addr)
+                    }
+                    Err(status) => op.status = status as i16,
+                }
+            })
         }
-        abi::GNTTABOP_COPY => each(call, |call, op: &mut abi::GnttabCopy| op.status = code(copy::copy(call, op))),
+        abi::GNTTABOP_UNMAP_GRANT_REF => each(call, |call, op: &mut abi::GnttabUnmapGrantRef| {
+            op.status = code(unmap(call, op))
+        }),
+        abi::GNTTABOP_COPY => each(call, |call, op: &mut abi::GnttabCopy| {
+            op.status = code(copy::copy(call, op))
+        }),
         abi::GNTTABOP_SWAP_GRANT_REF => each(call, |call, op: &mut abi::GnttabSwapGrantRef| {
             let (a, b) = (GrantRef(op.ref_a), GrantRef(op.ref_b));
             op.status = code(call.domain().grants.inner.lock().table.swap(a, b));
         }),
-        abi::GNTTABOP_QUERY_SIZE => each(call, |call, op: &mut abi::GnttabQuerySize| match call.target(op.dom) {
-            Ok(domain) => {
-                (op.nr_frames, op.max_nr_frames) = domain.grants.size();
-                op.status = 0;
+        abi::GNTTABOP_QUERY_SIZE => each(call, |call, op: &mut abi::GnttabQuerySize| {
+            match call.target(op.dom) {
+                Ok(domain) => {
+                    (op.nr_frames, op.max_nr_frames) = domain.grants.size();
+                    op.status = 0;
+                }
+                Err(errno) => op.status = bad_target(errno) as i16,
             }
-            Err(errno) => op.status = bad_target(errno) as i16,
         }),
         abi::GNTTABOP_SETUP_TABLE => setup_table(call),
         abi::GNTTABOP_SET_VERSION => {
             let at: Handle<abi::GnttabSetVersion> = call.handle(1);
             let ask = call.read(at)?;
-            call.write(at, &abi::GnttabSetVersion { version: 1, ..ask })?;
+            call.write(at, &abi::GnttabSetVersion { version: 1 })?;
             // Version 2 is optional, and we leave it out.
-            if ask.version == 1 { Ok(0) } else { Err(Errno::NoSys.into()) }
+            if ask.version == 1 {
+                Ok(0)
+            } else {
+                Err(Errno::NoSys.into())
+            }
         }
         abi::GNTTABOP_GET_VERSION => {
             let at: Handle<abi::GnttabGetVersion> = call.handle(1);
@@ -61,7 +75,11 @@ fn code(done: Granted<()>) -> i16 {
 }
 
 fn bad_target(errno: Errno) -> Status {
-    if errno == Errno::Perm { Status::PermissionDenied } else { Status::BadDomain }
+    if errno == Errno::Perm {
+        Status::PermissionDenied
+    } else {
+        Status::BadDomain
+    }
 }
 
 /// Runs `act` on a private copy of each operation, and writes it back with its status.
@@ -98,16 +116,18 @@ fn map(call: &Call<'_>, op: &abi::GnttabMapGrantRef) -> Granted<(u32, u64)> {
     let granter = granter(call, op.dom)?;
     let writable = op.flags & abi::GNTMAP_READONLY == 0;
     let handle = domain.grants.inner.lock().maps.reserve()?;
-    let mapped = GrantTable::pin(&granter, GrantRef(op.grant_ref), domain.id, writable).and_then(|(pin, page)| {
-        let mfn = page.mfn();
-        match domain.memory.map(gfn, page, MapKind::Grant { writable }) {
-            Ok(()) => Ok(Map { pin, gfn, mfn }),
-            Err(_) => {
-                pin.release();
-                Err(Status::GeneralError)
+    let mapped = GrantTable::pin(&granter, GrantRef(op.grant_ref), domain.id, writable).and_then(
+        |(pin, page)| {
+            let mfn = page.mfn();
+            match domain.memory.map(gfn, page, MapKind::Grant { writable }) {
+                Ok(()) => Ok(Map { pin, gfn, mfn }),
+                Err(_) => {
+                    pin.release();
+                    Err(Status::GeneralError)
+                }
             }
-        }
-    });
+        },
+    );
     let mut inner = domain.grants.inner.lock();
     match mapped {
         Ok(map) => {
@@ -132,9 +152,20 @@ pub(super) fn granter(call: &Call<'_>, id: u16) -> Granted<Arc<Domain>> {
 fn unmap(call: &Call<'_>, op: &abi::GnttabUnmapGrantRef) -> Granted<()> {
     let domain = call.domain();
     let gfn = Gaddr::new(op.host_addr).frame();
-    let map = domain.grants.inner.lock().maps.take(op.handle, |map| map.gfn == gfn)?;
+    let map = domain
+        .grants
+        .inner
+        .lock()
+        .maps
+        .take(op.handle, |map| map.gfn == gfn)?;
     // It may have been replaced at its gfn; the reference went with it then.
-    let unmapped = domain.memory.unmap(map.gfn, map.mfn, MapKind::Grant { writable: map.pin.writable });
+    let unmapped = domain.memory.unmap(
+        map.gfn,
+        map.mfn,
+        MapKind::Grant {
+            writable: map.pin.writable,
+        },
+    );
     map.pin.release();
     unmapped.map_err(|_| Status::GeneralError)
 }

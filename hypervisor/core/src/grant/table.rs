@@ -41,7 +41,15 @@ pub(super) struct Table {
 impl Table {
     pub fn new(source: &'static dyn FrameSource, owner: DomainId, max_frames: u32) -> Result<Self> {
         let (frames, places, pins) = (Vec::new(), Vec::new(), Vec::new());
-        let mut table = Self { source, owner, frames, places, pins, max_frames, none: None };
+        let mut table = Self {
+            source,
+            owner,
+            frames,
+            places,
+            pins,
+            max_frames,
+            none: None,
+        };
         if max_frames > 0 {
             table.frame(0)?;
         }
@@ -63,20 +71,27 @@ impl Table {
         }
         let index = index as usize;
         while self.frames.len() <= index {
-            self.frames.push(self.source.alloc(self.owner).ok_or(Errno::NoMem)?);
+            self.frames
+                .push(self.source.alloc(self.owner).ok_or(Errno::NoMem)?);
             self.places.push(None);
-            self.pins.resize(self.frames.len() * ENTRIES as usize, Pins::default());
+            self.pins
+                .resize(self.frames.len() * ENTRIES as usize, Pins::default());
         }
         self.frames[index].try_clone().ok_or(Errno::NoMem)
     }
 
     pub fn place(&mut self, index: u64) -> &mut Option<Gfn> {
-        let place = usize::try_from(index).ok().and_then(|index| self.places.get_mut(index));
+        let place = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.places.get_mut(index));
         place.unwrap_or(&mut self.none)
     }
 
     fn words(&self, grant: GrantRef) -> Granted<(&'static AtomicU32, &'static AtomicU32)> {
-        let page = self.frames.get((grant.0 / ENTRIES) as usize).ok_or(Status::BadRef)?;
+        let page = self
+            .frames
+            .get((grant.0 / ENTRIES) as usize)
+            .ok_or(Status::BadRef)?;
         let offset = (grant.0 % ENTRIES) as usize * ENTRY_SIZE;
         Ok((page.word(offset), page.word(offset + 4)))
     }
@@ -93,11 +108,16 @@ impl Table {
             if writable && old & READONLY != 0 {
                 return Err(Status::GeneralError);
             }
-            if head.compare_exchange(old, old | in_use, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            if head
+                .compare_exchange(old, old | in_use, Ordering::SeqCst, Ordering::SeqCst)
+                .is_err()
+            {
                 continue;
             }
             let pins = self.pins.get_mut(grant.index()).ok_or(Status::BadRef)?;
-            let Some(all) = pins.all.checked_add(1) else { return Err(Status::NoDeviceSpace) };
+            let Some(all) = pins.all.checked_add(1) else {
+                return Err(Status::NoDeviceSpace);
+            };
             pins.all = all;
             pins.writers += u32::from(writable);
             return Ok(Gfn::new(frame.load(Ordering::SeqCst).into()));
@@ -107,7 +127,9 @@ impl Table {
 
     /// One use less; the guest may take the grant back when the last is gone.
     pub fn unpin(&mut self, grant: GrantRef, writable: bool) {
-        let Some(pins) = self.pins.get_mut(grant.index()) else { return };
+        let Some(pins) = self.pins.get_mut(grant.index()) else {
+            return;
+        };
         pins.all = pins.all.saturating_sub(1);
         pins.writers = pins.writers.saturating_sub(u32::from(writable));
         let mut unused = 0;
@@ -125,7 +147,10 @@ impl Table {
     /// Exchanges two entries that nobody uses.
     pub fn swap(&mut self, a: GrantRef, b: GrantRef) -> Granted<()> {
         let ((head_a, frame_a), (head_b, frame_b)) = (self.words(a)?, self.words(b)?);
-        if [a, b].iter().any(|grant| self.pins.get(grant.index()).is_none_or(|pins| pins.all > 0)) {
+        if [a, b]
+            .iter()
+            .any(|grant| self.pins.get(grant.index()).is_none_or(|pins| pins.all > 0))
+        {
             return Err(Status::GeneralError);
         }
         let head = head_a.swap(head_b.load(Ordering::SeqCst), Ordering::SeqCst);

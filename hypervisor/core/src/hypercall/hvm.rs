@@ -30,7 +30,12 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         abi::HVMOP_PAGETABLE_DYING => Err(Errno::NoSys.into()),
         abi::HVMOP_GET_TIME => {
             let at: Handle<abi::HvmGetTime> = call.handle(1);
-            call.write(at, &abi::HvmGetTime { now: call.machine().now() })?;
+            call.write(
+                at,
+                &abi::HvmGetTime {
+                    now: call.machine().now(),
+                },
+            )?;
             Ok(0)
         }
         abi::HVMOP_FLUSH_TLBS => {

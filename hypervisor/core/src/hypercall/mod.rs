@@ -74,7 +74,10 @@ impl<T> Copy for Handle<T> {}
 
 impl<T> Handle<T> {
     pub fn new(at: u64) -> Self {
-        Self { at, of: PhantomData }
+        Self {
+            at,
+            of: PhantomData,
+        }
     }
 
     pub fn is_null(&self) -> bool {
@@ -87,7 +90,9 @@ impl<T> Handle<T> {
 
     /// The handle of the `index`-th value behind it.
     pub fn nth(&self, index: u64) -> Result<Self, Errno> {
-        let bytes = index.checked_mul(size_of::<T>() as u64).ok_or(Errno::Fault)?;
+        let bytes = index
+            .checked_mul(size_of::<T>() as u64)
+            .ok_or(Errno::Fault)?;
         Ok(Self::new(self.at.checked_add(bytes).ok_or(Errno::Fault)?))
     }
 
@@ -111,7 +116,11 @@ impl Call<'_> {
     }
 
     pub fn require_privilege(&self) -> Result<(), Errno> {
-        if self.is_privileged() { Ok(()) } else { Err(Errno::Perm) }
+        if self.is_privileged() {
+            Ok(())
+        } else {
+            Err(Errno::Perm)
+        }
     }
 
     pub fn handle<T>(&self, arg: usize) -> Handle<T> {
@@ -121,7 +130,8 @@ impl Call<'_> {
     /// One private copy of the value behind a handle.
     pub fn read<T: FromBytes + IntoBytes + FromZeros>(&self, from: Handle<T>) -> Result<T, Errno> {
         let mut value = T::new_zeroed();
-        self.linear.read(Vaddr::new(from.at), value.as_mut_bytes())?;
+        self.linear
+            .read(Vaddr::new(from.at), value.as_mut_bytes())?;
         Ok(value)
     }
 
@@ -164,30 +174,72 @@ pub struct Entry {
 }
 
 const fn entry(number: u32, name: &'static str, handler: fn(&mut Call<'_>) -> Answer) -> Entry {
-    Entry { number, name, handler, privileged: false }
+    Entry {
+        number,
+        name,
+        handler,
+        privileged: false,
+    }
 }
 
-const fn privileged(number: u32, name: &'static str, handler: fn(&mut Call<'_>) -> Answer) -> Entry {
-    Entry { number, name, handler, privileged: true }
+const fn privileged(
+    number: u32,
+    name: &'static str,
+    handler: fn(&mut Call<'_>) -> Answer,
+) -> Entry {
+    Entry {
+        number,
+        name,
+        handler,
+        privileged: true,
+    }
 }
 
 /// Every hypercall that exists here; any other number is -ENOSYS.
 pub static TABLE: &[Entry] = &[
-    privileged(abi::HYPERVISOR_PLATFORM_OP, "platform_op", crate::control::platform::call),
+    privileged(
+        abi::HYPERVISOR_PLATFORM_OP,
+        "platform_op",
+        crate::control::platform::call,
+    ),
     entry(abi::HYPERVISOR_MEMORY_OP, "memory_op", memory::call),
     entry(abi::HYPERVISOR_MULTICALL, "multicall", multicall::call),
-    entry(abi::HYPERVISOR_SET_TIMER_OP, "set_timer_op", vcpu::set_timer_op),
+    entry(
+        abi::HYPERVISOR_SET_TIMER_OP,
+        "set_timer_op",
+        vcpu::set_timer_op,
+    ),
     entry(abi::HYPERVISOR_XEN_VERSION, "xen_version", version::call),
     entry(abi::HYPERVISOR_CONSOLE_IO, "console_io", console::call),
-    entry(abi::HYPERVISOR_GRANT_TABLE_OP, "grant_table_op", crate::grant::call),
+    entry(
+        abi::HYPERVISOR_GRANT_TABLE_OP,
+        "grant_table_op",
+        crate::grant::call,
+    ),
     entry(abi::HYPERVISOR_VM_ASSIST, "vm_assist", vcpu::vm_assist),
     entry(abi::HYPERVISOR_VCPU_OP, "vcpu_op", vcpu::call),
     entry(abi::HYPERVISOR_SCHED_OP, "sched_op", sched::call),
-    entry(abi::HYPERVISOR_EVENT_CHANNEL_OP, "event_channel_op", crate::evtchn::call),
-    entry(abi::HYPERVISOR_PHYSDEV_OP, "physdev_op", crate::control::physdev::call),
+    entry(
+        abi::HYPERVISOR_EVENT_CHANNEL_OP,
+        "event_channel_op",
+        crate::evtchn::call,
+    ),
+    entry(
+        abi::HYPERVISOR_PHYSDEV_OP,
+        "physdev_op",
+        crate::control::physdev::call,
+    ),
     entry(abi::HYPERVISOR_HVM_OP, "hvm_op", hvm::call),
-    privileged(abi::HYPERVISOR_SYSCTL, "sysctl", crate::control::sysctl::call),
-    privileged(abi::HYPERVISOR_DOMCTL, "domctl", crate::control::domctl::call),
+    privileged(
+        abi::HYPERVISOR_SYSCTL,
+        "sysctl",
+        crate::control::sysctl::call,
+    ),
+    privileged(
+        abi::HYPERVISOR_DOMCTL,
+        "domctl",
+        crate::control::domctl::call,
+    ),
 ];
 
 /// Numbers from here on are never a hypercall.
@@ -216,8 +268,12 @@ pub fn dispatch(number: u64, call: &mut Call<'_>) -> Outcome {
 }
 
 pub(crate) fn answer(number: u64, call: &mut Call<'_>) -> Answer {
-    let entry = usize::try_from(number).ok().and_then(|n| BY_NUMBER.get(n).copied().flatten());
-    let Some(entry) = entry else { return Err(Errno::NoSys.into()) };
+    let entry = usize::try_from(number)
+        .ok()
+        .and_then(|n| BY_NUMBER.get(n).copied().flatten());
+    let Some(entry) = entry else {
+        return Err(Errno::NoSys.into());
+    };
     if entry.privileged {
         call.require_privilege()?;
     }

@@ -23,7 +23,11 @@ pub fn call(call: &mut super::Call<'_>) -> Answer {
         if entry.op == u64::from(guest_pv_abi::HYPERVISOR_MULTICALL) {
             entry.result = Errno::Inval.to_abi() as u64;
         } else {
-            let mut inner = super::Call { vcpu: call.vcpu, linear: call.linear, args: entry.args };
+            let mut inner = super::Call {
+                vcpu: call.vcpu,
+                linear: call.linear,
+                args: entry.args,
+            };
             entry.result = match answer(entry.op, &mut inner) {
                 Ok(value) => value,
                 Err(Stop::Err(errno)) => errno.to_abi() as u64,

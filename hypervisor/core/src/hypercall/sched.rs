@@ -17,7 +17,9 @@ pub fn call(call: &mut Call<'_>) -> Answer {
     match call.args[0] as u32 {
         abi::SCHEDOP_YIELD => {
             let machine = call.machine();
-            machine.sched.give_way(machine.platform.this_cpu(), machine.now());
+            machine
+                .sched
+                .give_way(machine.platform.this_cpu(), machine.now());
             machine.platform.reschedule();
             Ok(0)
         }
@@ -35,7 +37,10 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         abi::SCHEDOP_REMOTE_SHUTDOWN => {
             let ask: abi::SchedRemoteShutdown = call.read(call.handle(1))?;
             call.require_privilege()?;
-            let target = call.machine().domain(oxen_types::DomainId(ask.domain_id)).ok_or(Errno::Srch)?;
+            let target = call
+                .machine()
+                .domain(oxen_types::DomainId(ask.domain_id))
+                .ok_or(Errno::Srch)?;
             target.shutdown(ask.reason);
             Ok(0)
         }
@@ -78,7 +83,12 @@ fn poll(call: &mut Call<'_>) -> Answer {
         vcpu.release(Hold::Blocked);
     } else if ask.timeout != 0 {
         let machine = call.machine();
-        if machine.timers.arm(vcpu, TimerKind::Poll, ask.timeout, machine.platform.this_cpu()) {
+        if machine.timers.arm(
+            vcpu,
+            TimerKind::Poll,
+            ask.timeout,
+            machine.platform.this_cpu(),
+        ) {
             machine.platform.deadline_changed();
         }
     }
@@ -98,8 +108,13 @@ fn watchdog(call: &mut Call<'_>) -> Answer {
             Ok(0)
         }
         (asked, seconds) if asked == 0 || asked == id => {
-            let deadline = machine.now().saturating_add(u64::from(seconds) * 1_000_000_000);
-            if machine.timers.arm(call.vcpu, TimerKind::Watchdog, deadline, cpu) {
+            let deadline = machine
+                .now()
+                .saturating_add(u64::from(seconds) * 1_000_000_000);
+            if machine
+                .timers
+                .arm(call.vcpu, TimerKind::Watchdog, deadline, cpu)
+            {
                 machine.platform.deadline_changed();
             }
             Ok(if asked == 0 { id.into() } else { 0 })

@@ -66,7 +66,12 @@ pub fn call(call: &mut Call<'_>) -> Answer {
                 return Err(Errno::Inval.into());
             }
             vcpu.period.store(set.period_ns, Ordering::Relaxed);
-            arm(call, &vcpu, TimerKind::Periodic, call.machine().now().saturating_add(set.period_ns));
+            arm(
+                call,
+                &vcpu,
+                TimerKind::Periodic,
+                call.machine().now().saturating_add(set.period_ns),
+            );
             Ok(0)
         }
         abi::VCPUOP_STOP_PERIODIC_TIMER => {
@@ -100,13 +105,21 @@ pub fn call(call: &mut Call<'_>) -> Answer {
 /// set_timer_op: a one-shot VIRQ_TIMER at an absolute system time; 0 switches it off.
 pub fn set_timer_op(call: &mut Call<'_>) -> Answer {
     match call.args[0] {
-        0 => call.machine().timers.cancel(call.vcpu, TimerKind::SingleShot),
+        0 => call
+            .machine()
+            .timers
+            .cancel(call.vcpu, TimerKind::SingleShot),
         deadline => arm(call, call.vcpu, TimerKind::SingleShot, deadline),
     }
     Ok(0)
 }
 
-fn arm(call: &Call<'_>, vcpu: &alloc::sync::Arc<crate::vcpu::Vcpu>, kind: TimerKind, deadline: u64) {
+fn arm(
+    call: &Call<'_>,
+    vcpu: &alloc::sync::Arc<crate::vcpu::Vcpu>,
+    kind: TimerKind,
+    deadline: u64,
+) {
     let machine = call.machine();
     let cpu = machine.platform.this_cpu();
     if machine.timers.arm(vcpu, kind, deadline, cpu) {
@@ -134,7 +147,11 @@ fn register_info(call: &Call<'_>, vcpu: &crate::vcpu::Vcpu) -> Answer {
     if vcpu.id != call.vcpu.id && !vcpu.is_held(Hold::Down) {
         return Err(Errno::Inval.into());
     }
-    let page = call.domain().memory.page(Gfn::new(ask.mfn), true).map_err(|_| Errno::Inval)?;
+    let page = call
+        .domain()
+        .memory
+        .page(Gfn::new(ask.mfn), true)
+        .map_err(|_| Errno::Inval)?;
     {
         let mut area = vcpu.info.lock();
         if let Some(old) = &*area {
@@ -164,6 +181,10 @@ pub fn vm_assist(call: &mut Call<'_>) -> Answer {
     if call.args[1] != u64::from(abi::VMASST_TYPE_RUNSTATE_UPDATE_FLAG) {
         return Err(Errno::Inval.into());
     }
-    call.domain().with_vcpus(|vcpus| vcpus.iter().for_each(|v| v.runstate.lock().mark_updates(on)));
+    call.domain().with_vcpus(|vcpus| {
+        vcpus
+            .iter()
+            .for_each(|v| v.runstate.lock().mark_updates(on))
+    });
     Ok(0)
 }

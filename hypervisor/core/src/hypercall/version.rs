@@ -21,7 +21,10 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         abi::XENVER_EXTRAVERSION => text::<16>(call, to, EXTRA),
         abi::XENVER_COMPILE_INFO => {
             let mut info = [0; 64 + 16 + 32 + 32];
-            put(&mut info[0..64], concat!("rustc, oxen ", env!("CARGO_PKG_VERSION")));
+            put(
+                &mut info[0..64],
+                concat!("rustc, oxen ", env!("CARGO_PKG_VERSION")),
+            );
             put(&mut info[64..80], "oxen");
             put(&mut info[80..112], "oxen");
             put(&mut info[112..144], "unknown");
@@ -57,7 +60,11 @@ pub fn call(call: &mut Call<'_>) -> Answer {
 /// One word of feature bits. dom0's memory is identity-mapped, guests' is not.
 fn features(submap: u32, privileged: bool) -> Result<u32, Errno> {
     if submap != 0 {
-        return if submap < abi::XENFEAT_NR_SUBMAPS { Ok(0) } else { Err(Errno::Inval) };
+        return if submap < abi::XENFEAT_NR_SUBMAPS {
+            Ok(0)
+        } else {
+            Err(Errno::Inval)
+        };
     }
     let mut bits = 1 << abi::XENFEAT_WRITABLE_PAGE_TABLES
         | 1 << abi::XENFEAT_AUTO_TRANSLATED_PHYSMAP

@@ -62,7 +62,10 @@ impl<T: Clone> Unit<T> {
         let ran = now.saturating_sub(self.since);
         self.since = now;
         let weight = i64::from(self.share.weight.max(1));
-        let cost = i64::try_from(ran).unwrap_or(i64::MAX).saturating_mul(DEFAULT_WEIGHT) / weight;
+        let cost = i64::try_from(ran)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(DEFAULT_WEIGHT)
+            / weight;
         self.credit = self.credit.saturating_sub(cost);
         let period = now / CAP_PERIOD;
         if period != self.period {
@@ -73,19 +76,32 @@ impl<T: Clone> Unit<T> {
     }
 
     fn allowance(&self) -> u64 {
-        if self.share.cap == 0 { u64::MAX } else { CAP_PERIOD / 100 * u64::from(self.share.cap) }
+        if self.share.cap == 0 {
+            u64::MAX
+        } else {
+            CAP_PERIOD / 100 * u64::from(self.share.cap)
+        }
     }
 
     /// Time that the cap leaves it in this period.
     fn left(&self, now: u64) -> u64 {
-        let used = if now / CAP_PERIOD == self.period { self.used } else { 0 };
+        let used = if now / CAP_PERIOD == self.period {
+            self.used
+        } else {
+            0
+        };
         self.allowance().saturating_sub(used)
     }
 }
 
 impl<T: Clone> Credit<T> {
     pub fn new(cpus: usize) -> Self {
-        Self { units: Vec::new(), queue: Vec::new(), cpus: (0..cpus.max(1)).map(|_| None).collect(), told: 0 }
+        Self {
+            units: Vec::new(),
+            queue: Vec::new(),
+            cpus: (0..cpus.max(1)).map(|_| None).collect(),
+            told: 0,
+        }
     }
 
     fn unit(&self, index: usize) -> Option<&Unit<T>> {
@@ -103,7 +119,8 @@ impl<T: Clone> Credit<T> {
     /// The queued unit with most credit that may run on `cpu` now.
     fn best(&self, cpu: usize, now: u64) -> Option<usize> {
         let may_run = |&index: &usize| {
-            self.unit(index).is_some_and(|unit| unit.affinity & bit(cpu) != 0 && unit.left(now) > 0)
+            self.unit(index)
+                .is_some_and(|unit| unit.affinity & bit(cpu) != 0 && unit.left(now) > 0)
         };
         let credit = |&index: &usize| self.unit(index).map_or(i64::MIN, |unit| unit.credit);
         // Among equals the one that waits longest comes first.
@@ -118,14 +135,18 @@ impl<T: Clone> Credit<T> {
 
     fn new_helping(&mut self) {
         for unit in self.units.iter_mut().flatten() {
-            unit.credit = unit.credit.min(0).max(-HELPING).saturating_add(HELPING);
+            unit.credit = unit.credit.clamp(-HELPING, 0).saturating_add(HELPING);
         }
     }
 
     /// Takes what runs on `cpu` off it; it queues if it is still runnable.
     fn put_back(&mut self, cpu: usize, now: u64) {
-        let Some(index) = self.cpus.get_mut(cpu).and_then(Option::take) else { return };
-        let Some(unit) = self.unit_mut(index) else { return };
+        let Some(index) = self.cpus.get_mut(cpu).and_then(Option::take) else {
+            return;
+        };
+        let Some(unit) = self.unit_mut(index) else {
+            return;
+        };
         unit.burn(now);
         if unit.runnable {
             unit.place = Place::Queued;
@@ -189,8 +210,9 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         let (credit, affinity) = (unit.credit, unit.affinity);
         self.queue.push(index);
         let may = |cpu: &usize| affinity & bit(*cpu) != 0;
-        let idle =
-            |cpu: &usize| self.cpus.get(*cpu).is_some_and(|running| running.is_none()) && told & bit(*cpu) == 0;
+        let idle = |cpu: &usize| {
+            self.cpus.get(*cpu).is_some_and(|running| running.is_none()) && told & bit(*cpu) == 0
+        };
         let cpu = if let Some(cpu) = (0..self.cpus.len()).filter(may).find(idle) {
             cpu
         } else {
@@ -213,7 +235,9 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
     }
 
     fn sleep(&mut self, UnitId(index): UnitId, _now: u64) {
-        let Some(unit) = self.unit_mut(index) else { return };
+        let Some(unit) = self.unit_mut(index) else {
+            return;
+        };
         unit.runnable = false;
         if unit.place == Place::Queued {
             unit.place = Place::Asleep;
@@ -223,7 +247,10 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
 
     fn give_way(&mut self, cpu: CpuId, now: u64) {
         // It goes just behind the best of those that wait.
-        let Some(best) = self.best(cpu.index(), now).and_then(|index| self.unit(index)).map(|unit| unit.credit)
+        let Some(best) = self
+            .best(cpu.index(), now)
+            .and_then(|index| self.unit(index))
+            .map(|unit| unit.credit)
         else {
             return;
         };
@@ -241,7 +268,11 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         self.put_back(cpu, now);
         let Some(mut index) = self.best(cpu, now) else {
             // A capped unit gets its next allowance with the next period.
-            let until = if self.queue.is_empty() { u64::MAX } else { (now / CAP_PERIOD + 1) * CAP_PERIOD };
+            let until = if self.queue.is_empty() {
+                u64::MAX
+            } else {
+                (now / CAP_PERIOD + 1) * CAP_PERIOD
+            };
             return Decision { next: None, until };
         };
         if self.unit(index).is_some_and(|unit| unit.credit <= 0) {
@@ -249,11 +280,19 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             index = self.best(cpu, now).unwrap_or(index);
         }
         self.unqueue(index);
-        let rival = self.best(cpu, now).and_then(|index| self.unit(index)).map(|unit| unit.credit);
+        let rival = self
+            .best(cpu, now)
+            .and_then(|index| self.unit(index))
+            .map(|unit| unit.credit);
         if let Some(running) = self.cpus.get_mut(cpu) {
             *running = Some(index);
         }
-        let Some(unit) = self.unit_mut(index) else { return Decision { next: None, until: u64::MAX } };
+        let Some(unit) = self.unit_mut(index) else {
+            return Decision {
+                next: None,
+                until: u64::MAX,
+            };
+        };
         unit.place = Place::Running(CpuId(cpu as u32));
         unit.since = now;
         // Alone, it runs as long as it likes; else until it has burned what it is ahead by.
@@ -262,11 +301,15 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             Some(rival) => {
                 let ahead = u64::try_from(unit.credit.saturating_sub(rival)).unwrap_or(0);
                 let weight = u64::from(unit.share.weight.max(1));
-                (ahead.saturating_mul(weight) / DEFAULT_WEIGHT as u64).clamp(SHORTEST_SLICE, LONGEST_SLICE)
+                (ahead.saturating_mul(weight) / DEFAULT_WEIGHT as u64)
+                    .clamp(SHORTEST_SLICE, LONGEST_SLICE)
             }
         };
         let slice = slice.min(unit.left(now)).max(1);
-        Decision { next: Some(unit.payload.clone()), until: now.saturating_add(slice) }
+        Decision {
+            next: Some(unit.payload.clone()),
+            until: now.saturating_add(slice),
+        }
     }
 
     fn set_share(&mut self, unit: UnitId, share: Share) {
@@ -276,7 +319,8 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
     }
 
     fn share(&self, unit: UnitId) -> Share {
-        self.unit(unit.0).map_or(Share::default(), |unit| unit.share)
+        self.unit(unit.0)
+            .map_or(Share::default(), |unit| unit.share)
     }
 
     fn set_affinity(&mut self, unit: UnitId, hard: u64) {
@@ -294,7 +338,11 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             if let Some(unit) = unit
                 && unit.place != Place::Asleep
             {
-                let _ = writeln!(out, "  unit {index} {:?} credit {} {:?}", unit.place, unit.credit, unit.share);
+                let _ = writeln!(
+                    out,
+                    "  unit {index} {:?} credit {} {:?}",
+                    unit.place, unit.credit, unit.share
+                );
             }
         }
     }
@@ -308,14 +356,19 @@ mod tests {
     /// Runs busy units on some CPUs for a while; what each got, in ns.
     fn simulate(cpus: usize, shares: &[Share], duration: u64) -> Vec<u64> {
         let mut credit = Credit::new(cpus);
-        let ids: Vec<UnitId> = shares.iter().enumerate().map(|(i, &share)| credit.add(i, share)).collect();
+        let ids: Vec<UnitId> = shares
+            .iter()
+            .enumerate()
+            .map(|(i, &share)| credit.add(i, share))
+            .collect();
         for &id in &ids {
             credit.wake(id, 0);
         }
         let mut ran = vec![0; shares.len()];
         let mut next = vec![(0u64, None::<usize>, 0u64); cpus];
         loop {
-            let (cpu, &(now, was, since)) = next.iter().enumerate().min_by_key(|(_, n)| n.0).unwrap();
+            let (cpu, &(now, was, since)) =
+                next.iter().enumerate().min_by_key(|(_, n)| n.0).unwrap();
             if let Some(unit) = was {
                 ran[unit] += now - since;
             }
@@ -345,14 +398,24 @@ mod tests {
     #[test]
     fn time_follows_weight() {
         let ran = simulate(1, &[weight(128), weight(256), weight(512)], 7_000_000_000);
-        for (time, fair) in ran.iter().zip([1_000_000_000u64, 2_000_000_000, 4_000_000_000]) {
+        for (time, fair) in ran
+            .iter()
+            .zip([1_000_000_000u64, 2_000_000_000, 4_000_000_000])
+        {
             assert!(time.abs_diff(fair) < fair / 20, "{time} of {fair}");
         }
     }
 
     #[test]
     fn a_cap_holds_on_an_idle_machine() {
-        let ran = simulate(2, &[Share { weight: 256, cap: 25 }], 2_000_000_000);
+        let ran = simulate(
+            2,
+            &[Share {
+                weight: 256,
+                cap: 25,
+            }],
+            2_000_000_000,
+        );
         assert!(ran[0].abs_diff(500_000_000) < 25_000_000, "{}", ran[0]);
     }
 

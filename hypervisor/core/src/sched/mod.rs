@@ -28,7 +28,10 @@ pub struct Share {
 
 impl Default for Share {
     fn default() -> Self {
-        Self { weight: 256, cap: 0 }
+        Self {
+            weight: 256,
+            cap: 0,
+        }
     }
 }
 
@@ -72,7 +75,9 @@ pub struct Sched {
 
 impl Sched {
     pub fn new(cpus: usize) -> Self {
-        Self { policy: Mutex::new(Box::new(credit::Credit::new(cpus))) }
+        Self {
+            policy: Mutex::new(Box::new(credit::Credit::new(cpus))),
+        }
     }
 
     pub fn add(&self, vcpu: Arc<Vcpu>) -> UnitId {
@@ -86,7 +91,11 @@ impl Sched {
     /// The CPU to kick, if one should look.
     pub fn wake(&self, vcpu: &Vcpu, now: u64) -> Option<CpuId> {
         let mut policy = self.policy.lock();
-        if vcpu.is_runnable() { policy.wake(vcpu.unit(), now) } else { None }
+        if vcpu.is_runnable() {
+            policy.wake(vcpu.unit(), now)
+        } else {
+            None
+        }
     }
 
     pub fn sleep(&self, vcpu: &Vcpu, now: u64) {

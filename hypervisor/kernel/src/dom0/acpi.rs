@@ -7,13 +7,17 @@ use oxen_arch::acpi::platform;
 use oxen_types::Errno;
 
 /// Tables that dom0 may see. FADT leads it to FACS and DSDT.
-const SHOWN: [&[u8; 4]; 10] =
-    [b"FACP", b"SSDT", b"PSDT", b"SBST", b"MCFG", b"SLIC", b"MSDM", b"WDAT", b"FPDT", b"S3PT"];
+const SHOWN: [&[u8; 4]; 10] = [
+    b"FACP", b"SSDT", b"PSDT", b"SBST", b"MCFG", b"SLIC", b"MSDM", b"WDAT", b"FPDT", b"S3PT",
+];
 
 const HEADER: usize = 36;
 const RSDP: usize = 36;
 const CHECKSUM: usize = 9;
 const LAPIC: u32 = 0xfee0_0000;
+
+/// Puts bytes at a guest-physical address.
+pub type Writer<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Errno> + 'a;
 
 pub struct Tables {
     madt: Vec<u8>,
@@ -23,16 +27,26 @@ pub struct Tables {
 impl Tables {
     pub fn new(vcpus: u32) -> Self {
         let tables = &platform().tables;
-        let shown = tables.iter().filter(|t| SHOWN.contains(&&t.signature)).map(|t| t.address.raw()).collect();
-        Self { madt: madt(vcpus), shown }
+        let shown = tables
+            .iter()
+            .filter(|t| SHOWN.contains(&&t.signature))
+            .map(|t| t.address.raw())
+            .collect();
+        Self {
+            madt: madt(vcpus),
+            shown,
+        }
     }
 
     pub fn len(&self) -> u64 {
-        (RSDP.next_multiple_of(64) + self.madt.len().next_multiple_of(64) + HEADER + 8 * (self.shown.len() + 1)) as u64
+        (RSDP.next_multiple_of(64)
+            + self.madt.len().next_multiple_of(64)
+            + HEADER
+            + 8 * (self.shown.len() + 1)) as u64
     }
 
     /// Writes the tables at `at`; where the RSDP is.
-    pub fn install(&self, at: u64, write: &mut dyn FnMut(u64, &[u8]) -> Result<(), Errno>) -> Result<u64, Errno> {
+    pub fn install(&self, at: u64, write: &mut Writer<'_>) -> Result<u64, Errno> {
         let madt_at = at + RSDP.next_multiple_of(64) as u64;
         let xsdt_at = madt_at + self.madt.len().next_multiple_of(64) as u64;
         let mut xsdt = header(b"XSDT", 1);
@@ -82,7 +96,10 @@ fn seal(table: &mut [u8]) {
 }
 
 fn checksum(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg()
+    bytes
+        .iter()
+        .fold(0u8, |sum, byte| sum.wrapping_add(*byte))
+        .wrapping_neg()
 }
 
 /// dom0's processors as x2APIC entries (uid = vcpu, id = 2 * vcpu), the machine's IO-APICs and overrides.

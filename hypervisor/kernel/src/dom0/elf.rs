@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
+use object::LittleEndian;
 use object::elf::{FileHeader64, PT_LOAD, PT_NOTE};
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::LittleEndian;
 
 const PHYS32_ENTRY: u32 = 18;
 
@@ -44,30 +44,46 @@ pub struct Kernel {
 pub fn parse(file: &[u8]) -> Result<Kernel, ElfError> {
     let header = FileHeader64::<LittleEndian>::parse(file).map_err(|_| ElfError::NotElf64)?;
     let endian = LittleEndian;
-    let programs = header.program_headers(endian, file).map_err(|_| ElfError::Truncated)?;
+    let programs = header
+        .program_headers(endian, file)
+        .map_err(|_| ElfError::Truncated)?;
     let (mut segments, mut entry) = (Vec::new(), None);
     for program in programs {
         match program.p_type(endian) {
             PT_LOAD => {
                 let start = program.p_offset(endian) as usize;
-                let end = start.checked_add(program.p_filesz(endian) as usize).ok_or(ElfError::Truncated)?;
+                let end = start
+                    .checked_add(program.p_filesz(endian) as usize)
+                    .ok_or(ElfError::Truncated)?;
                 if end > file.len() || program.p_memsz(endian) < program.p_filesz(endian) {
                     return Err(ElfError::Truncated);
                 }
                 let address = program.p_paddr(endian);
-                segments.push(Segment { file: start..end, address, memory_len: program.p_memsz(endian) });
+                segments.push(Segment {
+                    file: start..end,
+                    address,
+                    memory_len: program.p_memsz(endian),
+                });
             }
             PT_NOTE => {
-                let notes = program.notes(endian, file).map_err(|_| ElfError::Truncated)?;
+                let notes = program
+                    .notes(endian, file)
+                    .map_err(|_| ElfError::Truncated)?;
                 let mut notes = notes.into_iter().flatten();
                 while let Ok(Some(note)) = notes.next().transpose() {
                     if note.name() == b"Xen" && note.n_type(endian) == PHYS32_ENTRY {
-                        entry = note.desc().first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+                        entry = note
+                            .desc()
+                            .first_chunk()
+                            .map(|bytes| u32::from_le_bytes(*bytes));
                     }
                 }
             }
             _ => {}
         }
     }
-    Ok(Kernel { segments, entry: entry.ok_or(ElfError::NoEntryNote)? })
+    Ok(Kernel {
+        segments,
+        entry: entry.ok_or(ElfError::NoEntryNote)?,
+    })
 }

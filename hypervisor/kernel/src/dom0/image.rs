@@ -38,7 +38,10 @@ impl fmt::Display for ImageError {
         match self {
             Self::Unknown => write!(f, "neither a bzImage nor an ELF file"),
             Self::Truncated => write!(f, "truncated"),
-            Self::Compression(magic) => write!(f, "a compression that we do not unpack ({magic:02x?}): xz is"),
+            Self::Compression(magic) => write!(
+                f,
+                "a compression that we do not unpack ({magic:02x?}): xz is"
+            ),
             Self::Corrupt(error) => write!(f, "corrupt: {error:?}"),
             Self::NoMemory => write!(f, "no memory to unpack it"),
         }
@@ -60,16 +63,26 @@ pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
         return Err(ImageError::Compression(magic));
     }
     // The build appends the unpacked size.
-    let (packed, size) = payload.split_last_chunk::<4>().ok_or(ImageError::Truncated)?;
+    let (packed, size) = payload
+        .split_last_chunk::<4>()
+        .ok_or(ImageError::Truncated)?;
     let size = u32::from_le_bytes(*size) as usize;
     if size > LARGEST {
         return Err(ImageError::Truncated);
     }
     let mut unpacked = Vec::new();
-    unpacked.try_reserve_exact(size).map_err(|_| ImageError::NoMemory)?;
+    unpacked
+        .try_reserve_exact(size)
+        .map_err(|_| ImageError::NoMemory)?;
     unpacked.resize(size, 0);
-    log::info!("unpacking the kernel: {} KiB to {} KiB", packed.len() >> 10, size >> 10);
-    XzReader::new(packed, false).read_exact(&mut unpacked).map_err(ImageError::Corrupt)?;
+    log::info!(
+        "unpacking the kernel: {} KiB to {} KiB",
+        packed.len() >> 10,
+        size >> 10
+    );
+    XzReader::new(packed, false)
+        .read_exact(&mut unpacked)
+        .map_err(ImageError::Corrupt)?;
     Ok(unpacked)
 }
 
@@ -83,7 +96,10 @@ fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
         return Err(ImageError::Unknown);
     }
     let word = |at: usize| {
-        let bytes = image.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or(ImageError::Truncated)?;
+        let bytes = image
+            .get(at..at + 4)
+            .and_then(|b| b.try_into().ok())
+            .ok_or(ImageError::Truncated)?;
         Ok::<usize, ImageError>(u32::from_le_bytes(bytes) as usize)
     };
     let setup = match byte(SETUP_SECTS)? {
@@ -91,5 +107,7 @@ fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
         sectors => usize::from(sectors),
     };
     let start = (setup + 1) * SECTOR + word(PAYLOAD_OFFSET)?;
-    image.get(start..start + word(PAYLOAD_LENGTH)?).ok_or(ImageError::Truncated)
+    image
+        .get(start..start + word(PAYLOAD_LENGTH)?)
+        .ok_or(ImageError::Truncated)
 }

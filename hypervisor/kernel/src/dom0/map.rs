@@ -38,7 +38,11 @@ pub fn build(frames: &FrameTable, info: &BootInfo) {
             MemoryKind::AcpiNvs => E820_NVS,
             MemoryKind::Unusable => E820_UNUSABLE,
         };
-        map.push(MapRange { start, len: end - start, kind });
+        map.push(MapRange {
+            start,
+            len: end - start,
+            kind,
+        });
     }
     *CURRENT.lock() = Some(map);
 }
@@ -49,12 +53,20 @@ fn ram(frames: &FrameTable, start: u64, end: u64, map: &mut Vec<MapRange>) {
     while at < last {
         let (used, run) = frames.run(Mfn::new(at));
         let next = (at + run).min(last);
-        let kind = if used == FrameUse::SetAside { E820_RAM } else { E820_UNUSABLE };
+        let kind = if used == FrameUse::SetAside {
+            E820_RAM
+        } else {
+            E820_UNUSABLE
+        };
         match map.last_mut() {
             Some(before) if before.kind == kind && before.start + before.len == at * PAGE => {
                 before.len += (next - at) * PAGE;
             }
-            _ => map.push(MapRange { start: at * PAGE, len: (next - at) * PAGE, kind }),
+            _ => map.push(MapRange {
+                start: at * PAGE,
+                len: (next - at) * PAGE,
+                kind,
+            }),
         }
         at = next;
     }
@@ -68,12 +80,24 @@ pub fn memory_map() -> Vec<MapRange> {
 pub fn set_kind(start: u64, len: u64, kind: u32) {
     let mut current = CURRENT.lock();
     let Some(map) = &mut *current else { return };
-    let Some(at) = map.iter().position(|r| r.start <= start && start + len <= r.start + r.len) else { return };
+    let Some(at) = map
+        .iter()
+        .position(|r| r.start <= start && start + len <= r.start + r.len)
+    else {
+        return;
+    };
     let old = map.remove(at);
     let parts = [
-        MapRange { len: start - old.start, ..old },
+        MapRange {
+            len: start - old.start,
+            ..old
+        },
         MapRange { start, len, kind },
-        MapRange { start: start + len, len: old.start + old.len - start - len, ..old },
+        MapRange {
+            start: start + len,
+            len: old.start + old.len - start - len,
+            ..old
+        },
     ];
     for part in parts.into_iter().rev().filter(|part| part.len > 0) {
         map.insert(at, part);
@@ -93,7 +117,9 @@ pub fn top_below(limit: u64) -> Option<u64> {
 /// May dom0 map these frames as device memory? Not RAM, and none of the machine's parts that are ours.
 pub fn may_map(first: Mfn, count: u64) -> bool {
     let globals = globals::get();
-    let Some(end) = first.checked_add(count) else { return false };
+    let Some(end) = first.checked_add(count) else {
+        return false;
+    };
     if end.raw() > 1 << (globals.phys_bits - 12) {
         return false;
     }
@@ -101,7 +127,10 @@ pub fn may_map(first: Mfn, count: u64) -> bool {
     let ours = |page: u64| (first.raw()..end.raw()).contains(&(page / PAGE));
     // The local APICs, the window of message-signalled interrupts behind them, and the IO-APICs.
     let msi_window = first.raw() < 0xfef00 && end.raw() > 0xfee00;
-    let io_apics = platform.io_apics.iter().any(|io_apic| ours(io_apic.address.raw()));
+    let io_apics = platform
+        .io_apics
+        .iter()
+        .any(|io_apic| ours(io_apic.address.raw()));
     let hpet = oxen_arch::time::source() == oxen_arch::time::ClockSource::Hpet
         && platform.hpet.is_some_and(|hpet| ours(hpet.raw()));
     let (image_start, image_end) = layout::image().machine_range();

@@ -50,19 +50,28 @@ pub enum BuildError {
     Elf(elf::ElfError),
     NoMemory(&'static str),
     /// The kernel's segments lie where dom0 has no RAM.
-    Segment { at: u64, errno: Errno },
+    Segment {
+        at: u64,
+        errno: Errno,
+    },
     Abi(Errno),
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoKernel => write!(f, "no module with a kernel: add module2 /boot/vmlinuz to GRUB's entry"),
+            Self::NoKernel => write!(
+                f,
+                "no module with a kernel: add module2 /boot/vmlinuz to GRUB's entry"
+            ),
             Self::Image(error) => write!(f, "the kernel's image: {error}"),
             Self::Elf(error) => write!(f, "the kernel's ELF file: {error}"),
             Self::NoMemory(what) => write!(f, "not enough memory for {what}: see dom0_mem="),
             Self::Segment { at, errno } => {
-                write!(f, "the kernel wants to lie at {at:#x}, where dom0 has no RAM ({errno:?})")
+                write!(
+                    f,
+                    "the kernel wants to lie at {at:#x}, where dom0 has no RAM ({errno:?})"
+                )
             }
             Self::Abi(errno) => write!(f, "{errno:?}"),
         }
@@ -91,9 +100,18 @@ pub struct Modules {
 pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>) -> u64 {
     let total = frames.stats().total_frames;
     let default = DEFAULT_MEMORY.min(total * PAGE / 2);
-    let wish = options.get("dom0_mem").and_then(parse_size).unwrap_or(default) / MIB * (MIB / PAGE);
+    let wish = options
+        .get("dom0_mem")
+        .and_then(parse_size)
+        .unwrap_or(default)
+        / MIB
+        * (MIB / PAGE);
     let mut taken = 0;
-    for range in info.memory.iter().filter(|r| r.kind == oxen_arch::boot::MemoryKind::Ram) {
+    for range in info
+        .memory
+        .iter()
+        .filter(|r| r.kind == oxen_arch::boot::MemoryKind::Ram)
+    {
         let (mut at, end) = (range.start.raw().div_ceil(PAGE), range.end.raw() / PAGE);
         // What is in use already (our image) is not taken, so a range may need more than one go.
         while at < end && taken < wish {
@@ -103,7 +121,11 @@ pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>) -
         }
     }
     if taken < wish {
-        log::warn!("dom0 gets {} MiB, not {}", taken * PAGE / MIB, wish * PAGE / MIB);
+        log::warn!(
+            "dom0 gets {} MiB, not {}",
+            taken * PAGE / MIB,
+            wish * PAGE / MIB
+        );
     }
     taken
 }
@@ -111,18 +133,32 @@ pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>) -
 /// `512M`, `1G`, `min:..`, `max:..` lists as Xen has them: the first plain size, or else `max:`.
 fn parse_size(text: &str) -> Option<u64> {
     let plain = text.split(',').find_map(oxen_arch::cmdline::parse_size);
-    plain.or_else(|| text.split(',').find_map(|w| w.strip_prefix("max:").and_then(oxen_arch::cmdline::parse_size)))
+    plain.or_else(|| {
+        text.split(',').find_map(|w| {
+            w.strip_prefix("max:")
+                .and_then(oxen_arch::cmdline::parse_size)
+        })
+    })
 }
 
 /// Makes dom0 and starts its first vcpu, paused no longer.
-pub fn build(modules: &Modules, cmdline: &str, vcpus: u32, info: &BootInfo) -> Result<Arc<Domain>, BuildError> {
+pub fn build(
+    modules: &Modules,
+    cmdline: &str,
+    vcpus: u32,
+    info: &BootInfo,
+) -> Result<Arc<Domain>, BuildError> {
     let globals = globals::get();
     let kernel = modules.kernel.ok_or(BuildError::NoKernel)?;
     let elf = image::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
     let parsed = elf::parse(&elf).map_err(BuildError::Elf)?;
 
     map::build(globals.frames, info);
-    let ram_frames: u64 = memory_map().iter().filter(|r| r.kind == guest_pv_abi::E820_RAM).map(|r| r.len / PAGE).sum();
+    let ram_frames: u64 = memory_map()
+        .iter()
+        .filter(|r| r.kind == guest_pv_abi::E820_RAM)
+        .map(|r| r.len / PAGE)
+        .sum();
     let config = DomainConfig {
         privileged: true,
         handle: [0; 16],
@@ -139,16 +175,26 @@ pub fn build(modules: &Modules, cmdline: &str, vcpus: u32, info: &BootInfo) -> R
     globals.machine.insert(domain.clone())?;
 
     for segment in &parsed.segments {
-        let bytes = elf.get(segment.file.clone()).ok_or(BuildError::Elf(elf::ElfError::Truncated))?;
+        let bytes = elf
+            .get(segment.file.clone())
+            .ok_or(BuildError::Elf(elf::ElfError::Truncated))?;
         let at = segment.address;
         write(&domain, at, bytes).map_err(|errno| BuildError::Segment { at, errno })?;
         // The rest of the segment is zero already: dom0's frames are cleared when it gets them.
     }
-    let kernel_end = parsed.segments.iter().map(|s| s.address + s.memory_len).max().unwrap_or(0);
+    let kernel_end = parsed
+        .segments
+        .iter()
+        .map(|s| s.address + s.memory_len)
+        .max()
+        .unwrap_or(0);
 
     let mut top = map::top_below(EARLY_LIMIT).ok_or(BuildError::NoMemory("dom0"))?;
     let mut take = |len: u64, what| {
-        let at = top.checked_sub(len).map(|at| at & !(PAGE - 1)).filter(|at| *at >= kernel_end);
+        let at = top
+            .checked_sub(len)
+            .map(|at| at & !(PAGE - 1))
+            .filter(|at| *at >= kernel_end);
         top = at.ok_or(BuildError::NoMemory(what))?;
         Ok::<u64, BuildError>(top)
     };
@@ -163,7 +209,11 @@ pub fn build(modules: &Modules, cmdline: &str, vcpus: u32, info: &BootInfo) -> R
         }
         None => None,
     };
-    map::set_kind(acpi_at, tables.len().next_multiple_of(PAGE), guest_pv_abi::E820_ACPI);
+    map::set_kind(
+        acpi_at,
+        tables.len().next_multiple_of(PAGE),
+        guest_pv_abi::E820_ACPI,
+    );
     let rsdp = tables.install(acpi_at, &mut |at, bytes| write(&domain, at, bytes))?;
     let block = start_info::build(start_at, cmdline, initrd, rsdp, &memory_map());
     write(&domain, start_at, &block)?;
@@ -182,7 +232,8 @@ pub fn build(modules: &Modules, cmdline: &str, vcpus: u32, info: &BootInfo) -> R
     }
     log::info!(
         "dom0: {} MiB, {vcpus} vcpus, entry {:#x}, kernel to {kernel_end:#x}, initrd {initrd:x?}",
-        ram_frames * PAGE / MIB, parsed.entry
+        ram_frames * PAGE / MIB,
+        parsed.entry
     );
     boot.release(Hold::Down);
     domain.unpause()?;
@@ -192,11 +243,18 @@ pub fn build(modules: &Modules, cmdline: &str, vcpus: u32, info: &BootInfo) -> R
 /// Gives dom0 all frames that were set aside for it.
 fn populate(domain: &Domain) -> Result<(), BuildError> {
     const LARGE: u32 = 9;
-    for range in memory_map().iter().filter(|r| r.kind == guest_pv_abi::E820_RAM) {
+    for range in memory_map()
+        .iter()
+        .filter(|r| r.kind == guest_pv_abi::E820_RAM)
+    {
         let (mut at, end) = (range.start / PAGE, (range.start + range.len) / PAGE);
         while at < end {
             let gfn = Gfn::new(at);
-            let order = if at >= MIB / PAGE && gfn.is_aligned(LARGE) && end - at >= 1 << LARGE { LARGE } else { 0 };
+            let order = if at >= MIB / PAGE && gfn.is_aligned(LARGE) && end - at >= 1 << LARGE {
+                LARGE
+            } else {
+                0
+            };
             if at < MIB / PAGE {
                 populate_kept(domain, gfn)?;
             } else {
@@ -217,7 +275,9 @@ fn populate(domain: &Domain) -> Result<(), BuildError> {
 /// A page of the first MiB keeps what the firmware left there (the BIOS data areas).
 fn populate_kept(domain: &Domain, gfn: Gfn) -> Result<(), BuildError> {
     let mut contents = [0; PAGE_SIZE];
-    globals::get().frames.read(Mfn::new(gfn.raw()), 0, &mut contents);
+    globals::get()
+        .frames
+        .read(Mfn::new(gfn.raw()), 0, &mut contents);
     domain.memory.populate(gfn, 0)?;
     Ok(domain.memory.write(gfn.base(), &contents)?)
 }
@@ -225,7 +285,9 @@ fn populate_kept(domain: &Domain, gfn: Gfn) -> Result<(), BuildError> {
 fn write(domain: &Domain, at: u64, bytes: &[u8]) -> Result<(), Errno> {
     const STEP: usize = 1 << 20;
     for (n, part) in bytes.chunks(STEP).enumerate() {
-        domain.memory.write(Gaddr::new(at + (n * STEP) as u64), part)?;
+        domain
+            .memory
+            .write(Gaddr::new(at + (n * STEP) as u64), part)?;
     }
     Ok(())
 }
@@ -233,11 +295,16 @@ fn write(domain: &Domain, at: u64, bytes: &[u8]) -> Result<(), Errno> {
 /// The frames that held the modules go to the heap.
 fn free_modules(modules: &Modules) {
     for module in [modules.kernel, modules.initrd].into_iter().flatten() {
-        globals::get().frames.free_own(module.at.frame(), module.len.div_ceil(PAGE));
+        globals::get()
+            .frames
+            .free_own(module.at.frame(), module.len.div_ceil(PAGE));
     }
 }
 
-#[allow(unsafe_code, reason = "the modules' bytes lie in RAM that boot reserved for them")]
+#[allow(
+    unsafe_code,
+    reason = "the modules' bytes lie in RAM that boot reserved for them"
+)]
 fn module_bytes(module: Module) -> &'static [u8] {
     let at = globals::get().frames.phys().pointer(module.at);
     // SAFETY: boot copied the module there, into frames that nothing else uses until `free_modules`,

@@ -17,7 +17,13 @@ const ENTRY: u64 = 24;
 /// Room for the block.
 pub const RESERVED: u64 = 16 << 10;
 
-pub fn build(at: u64, cmdline: &str, initrd: Option<(u64, u64)>, rsdp: u64, map: &[MapRange]) -> Vec<u8> {
+pub fn build(
+    at: u64,
+    cmdline: &str,
+    initrd: Option<(u64, u64)>,
+    rsdp: u64,
+    map: &[MapRange],
+) -> Vec<u8> {
     let modules = at + HEAD;
     let entries = modules + MODULE;
     let text = entries + map.len() as u64 * ENTRY;

@@ -12,7 +12,11 @@ pub fn handle(cx: &mut Cx<'_>, io: IoExit) {
     let (hv, vcpu) = (cx.hv, cx.vcpu);
     if io.string {
         let mut none = |_, _, _| None;
-        let mut space = Devices { domain: &vcpu.domain, hv: &hv.hv, device: &mut none };
+        let mut space = Devices {
+            domain: &vcpu.domain,
+            hv: &hv.hv,
+            device: &mut none,
+        };
         let mut access = |value: Option<u32>| access(&hv.hv, vcpu, io.port, io.size, value);
         let outcome = emul::string_io(&mut *cx.context.backend, &mut space, &io, &mut access);
         return cx.finish(outcome, &io);
@@ -22,7 +26,11 @@ pub fn handle(cx: &mut Cx<'_>, io: IoExit) {
     if io.input {
         let value = access(&hv.hv, vcpu, io.port, io.size, None) & mask;
         // A 32-bit result clears the upper half; narrower ones leave the rest alone.
-        regs.rax = if io.size == 4 { value.into() } else { regs.rax & !u64::from(mask) | u64::from(value) };
+        regs.rax = if io.size == 4 {
+            value.into()
+        } else {
+            regs.rax & !u64::from(mask) | u64::from(value)
+        };
     } else {
         access(&hv.hv, vcpu, io.port, io.size, Some(regs.rax as u32 & mask));
     }
@@ -38,7 +46,9 @@ fn access(
     size: u8,
     value: Option<u32>,
 ) -> u32 {
-    let Some(hardware) = &hv.hardware else { return u32::MAX };
+    let Some(hardware) = &hv.hardware else {
+        return u32::MAX;
+    };
     if (PORT_ADDRESS..=PORT_DATA_LAST).contains(&at) {
         let mut hardware = hardware.lock();
         let (_, pci, mut side) = hardware.parts(hv, &vcpu.domain);

@@ -16,11 +16,17 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
     if let Some(entry) = domain.memory.lookup(fault.gpa.frame()) {
         match entry.kind {
             // Somebody was quicker and mapped it, or the rights are there by now.
-            MapKind::Ram | MapKind::Xen | MapKind::Foreign | MapKind::Mmio if !fault.fetch => return spurious(cx, fault),
+            MapKind::Ram | MapKind::Xen | MapKind::Foreign | MapKind::Mmio if !fault.fetch => {
+                return spurious(cx, fault);
+            }
             MapKind::Ram => return spurious(cx, fault),
             MapKind::Grant { writable } if writable || !fault.write => return spurious(cx, fault),
             _ => {
-                oxen_arch::guest_log!(log::Level::Warn, "{}: forbidden {fault:?} of {entry:?}", cx.name());
+                oxen_arch::guest_log!(
+                    log::Level::Warn,
+                    "{}: forbidden {fault:?} of {entry:?}",
+                    cx.name()
+                );
                 return cx.inject(Event::GP);
             }
         }
@@ -33,8 +39,14 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
     let context = &mut *cx.context;
     let (backend, lapic) = (&mut context.backend, &mut context.lapic);
     let mut effects = Effects::default();
-    let mut device = |at: Gaddr, size: u8, value: Option<u64>| access(hv, vcpu, lapic, &mut effects, at, size, value);
-    let mut space = Devices { domain: &vcpu.domain, hv: &hv.hv, device: &mut device };
+    let mut device = |at: Gaddr, size: u8, value: Option<u64>| {
+        access(hv, vcpu, lapic, &mut effects, at, size, value)
+    };
+    let mut space = Devices {
+        domain: &vcpu.domain,
+        hv: &hv.hv,
+        device: &mut device,
+    };
     let outcome = emul::mmio(&mut **backend, &mut space, &fault);
     effects.apply(cx);
     cx.finish(outcome, &fault);
@@ -52,7 +64,9 @@ fn is_device(cx: &Cx<'_>, at: Gaddr) -> bool {
     if cx.context.lapic.mmio_offset(at.raw()).is_some() {
         return true;
     }
-    let Some(hardware) = &cx.hv.hv.hardware else { return false };
+    let Some(hardware) = &cx.hv.hv.hardware else {
+        return false;
+    };
     let hardware = hardware.lock();
     hardware.ioapics.claims(at.raw()) || hardware.pci.claims(at.raw())
 }
@@ -62,7 +76,12 @@ fn map_own_device(cx: &Cx<'_>, at: Gaddr) -> bool {
     let frame = Mfn::new(at.frame().raw());
     cx.hv.hv.hardware.is_some()
         && crate::dom0::may_map(frame, 1)
-        && cx.vcpu.domain.memory.map_mmio(Gfn::new(frame.raw()), frame, 1).is_ok()
+        && cx
+            .vcpu
+            .domain
+            .memory
+            .map_mmio(Gfn::new(frame.raw()), frame, 1)
+            .is_ok()
 }
 
 /// What register writes ask for, done once the emulator is through.
@@ -141,5 +160,9 @@ fn access(
         }
     }
     // RAM answers for itself; what is neither reads as ones and swallows writes, as on a bus.
-    if vcpu.domain.memory.lookup(at.frame()).is_some() { None } else { Some(u64::MAX) }
+    if vcpu.domain.memory.lookup(at.frame()).is_some() {
+        None
+    } else {
+        Some(u64::MAX)
+    }
 }

@@ -45,14 +45,18 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
         Exit::Xsetbv => msr::xsetbv(&mut cx),
         Exit::Pause => {
             let machine = vcpu.domain.machine;
-            machine.sched.give_way(machine.platform.this_cpu(), machine.now());
+            machine
+                .sched
+                .give_way(machine.platform.this_cpu(), machine.now());
             machine.platform.reschedule();
         }
         // Caches are ours; guests' memory is always coherent for them.
         Exit::Invd | Exit::Wbinvd => cx.step(&exit),
         Exit::Rdpmc => cx.inject(Event::GP),
         Exit::Monitor | Exit::Mwait | Exit::VirtInstruction => cx.inject(Event::UD),
-        Exit::Exception { .. } | Exit::InvalidState | Exit::Unknown { .. } => cx.crash("stopped by", &exit),
+        Exit::Exception { .. } | Exit::InvalidState | Exit::Unknown { .. } => {
+            cx.crash("stopped by", &exit)
+        }
         Exit::Shutdown => cx.crash("triple fault:", &exit),
     }
 }
@@ -89,7 +93,11 @@ impl Cx<'_> {
             None => {
                 let (hv, vcpu) = (self.hv, self.vcpu);
                 let mut none = |_, _, _| None;
-                let mut space = Devices { domain: &vcpu.domain, hv: &hv.hv, device: &mut none };
+                let mut space = Devices {
+                    domain: &vcpu.domain,
+                    hv: &hv.hv,
+                    device: &mut none,
+                };
                 emul::insn_len(&mut *self.context.backend, &mut space, exit)
             }
         };
@@ -107,7 +115,11 @@ impl Cx<'_> {
             Outcome::Inject(event) => self.inject(event),
             Outcome::Unknown { bytes, len } => {
                 let bytes = bytes.get(..len.into()).unwrap_or(&bytes);
-                oxen_arch::guest_log!(log::Level::Warn, "{}: cannot emulate {bytes:02x?} for {what:?}", self.name());
+                oxen_arch::guest_log!(
+                    log::Level::Warn,
+                    "{}: cannot emulate {bytes:02x?} for {what:?}",
+                    self.name()
+                );
                 self.inject(Event::UD);
             }
         }
@@ -115,7 +127,11 @@ impl Cx<'_> {
 
     /// The guest cannot go on: its domain ends as crashed, with its state in the log.
     pub fn crash(&mut self, why: &str, exit: &Exit) {
-        log::error!("{} crashed, {why} {exit:?}\n{:?}", self.name(), &*self.context.backend);
+        log::error!(
+            "{} crashed, {why} {exit:?}\n{:?}",
+            self.name(),
+            &*self.context.backend
+        );
         self.vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_CRASH);
     }
 

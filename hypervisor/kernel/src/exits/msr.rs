@@ -55,7 +55,11 @@ pub fn write(cx: &mut Cx<'_>) {
     if done {
         cx.step(&Exit::Wrmsr);
     } else {
-        oxen_arch::guest_log!(log::Level::Info, "{}: WRMSR {msr:#x} = {value:#x}: #GP", cx.name());
+        oxen_arch::guest_log!(
+            log::Level::Info,
+            "{}: WRMSR {msr:#x} = {value:#x}: #GP",
+            cx.name()
+        );
         cx.inject(Event::GP);
     }
 }
@@ -84,7 +88,11 @@ fn with_policy<R>(cx: &mut Cx<'_>, act: impl FnOnce(&mut MsrAccess<'_>) -> R) ->
 fn fill_hypercall_page(cx: &Cx<'_>, at: Gaddr) -> bool {
     const STUB: usize = 32;
     const IRET: usize = 23;
-    let call = if crate::globals::get().is_amd { [0x0f, 0x01, 0xd9] } else { [0x0f, 0x01, 0xc1] };
+    let call = if crate::globals::get().is_amd {
+        [0x0f, 0x01, 0xd9]
+    } else {
+        [0x0f, 0x01, 0xc1]
+    };
     let mut page = [0xcc; PAGE_SIZE];
     for (number, stub) in page.chunks_exact_mut(STUB).enumerate() {
         if number == IRET {

@@ -16,9 +16,11 @@ pub fn get(call: &Call<'_>) -> Answer {
     let ask = call.read(at)?;
     let entries = if call.is_privileged() {
         let mut entries = Vec::new();
-        call.machine().platform.dom0_memory_map(&mut |addr, size, kind| {
-            entries.push(abi::E820Entry { addr, size, kind });
-        });
+        call.machine()
+            .platform
+            .dom0_memory_map(&mut |addr, size, kind| {
+                entries.push(abi::E820Entry { addr, size, kind });
+            });
         entries
     } else {
         call.domain().memory_map.lock().clone()
@@ -58,6 +60,12 @@ pub fn set(call: &Call<'_>) -> Answer {
 pub fn no_reserved_device_memory(call: &Call<'_>) -> Answer {
     let at: Handle<abi::ReservedDeviceMemoryMap> = call.handle(1);
     let ask = call.read(at)?;
-    call.write(at, &abi::ReservedDeviceMemoryMap { nr_entries: 0, ..ask })?;
+    call.write(
+        at,
+        &abi::ReservedDeviceMemoryMap {
+            nr_entries: 0,
+            ..ask
+        },
+    )?;
     Ok(0)
 }

@@ -20,7 +20,11 @@ pub fn add(call: &mut Call<'_>) -> Answer {
     if ask.space == abi::XENMAPSPACE_GMFN_FOREIGN {
         return Err(Errno::NoSys.into());
     }
-    let count = if ask.space == abi::XENMAPSPACE_GMFN_RANGE { u64::from(ask.size) } else { 1 };
+    let count = if ask.space == abi::XENMAPSPACE_GMFN_RANGE {
+        u64::from(ask.size)
+    } else {
+        1
+    };
     for i in progress(call)..count {
         if i >= progress(call) + BATCH {
             set_progress(call, i);
@@ -40,7 +44,10 @@ pub fn add_batch(call: &mut Call<'_>) -> Answer {
     let other = match u32::from(ask.space) {
         abi::XENMAPSPACE_GMFN_FOREIGN => {
             call.require_privilege()?;
-            let other = call.machine().domain(DomainId(ask.foreign_domid)).ok_or(Errno::Srch)?;
+            let other = call
+                .machine()
+                .domain(DomainId(ask.foreign_domid))
+                .ok_or(Errno::Srch)?;
             if Arc::ptr_eq(&other, &domain) {
                 return Err(Errno::Inval.into());
             }
@@ -100,7 +107,9 @@ fn put(domain: &Arc<Domain>, space: u32, index: u64, gfn: Gfn) -> Result<()> {
             Ok(())
         }
         abi::XENMAPSPACE_GRANT_TABLE => domain.grants.map_frame(domain, index, gfn),
-        abi::XENMAPSPACE_GMFN | abi::XENMAPSPACE_GMFN_RANGE => domain.memory.move_ram(Gfn::new(index), gfn),
+        abi::XENMAPSPACE_GMFN | abi::XENMAPSPACE_GMFN_RANGE => {
+            domain.memory.move_ram(Gfn::new(index), gfn)
+        }
         _ => Err(Errno::NoSys),
     }
 }

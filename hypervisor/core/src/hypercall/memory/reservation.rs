@@ -26,24 +26,39 @@ fn decode(call: &Call<'_>) -> Result<Extents, Stop> {
     if domain.is_dying() {
         return Err(Errno::Inval.into());
     }
-    let most = if call.is_privileged() { MOST_ORDER_PRIVILEGED } else { MOST_ORDER };
+    let most = if call.is_privileged() {
+        MOST_ORDER_PRIVILEGED
+    } else {
+        MOST_ORDER
+    };
     // A list too long or an extent too large: nothing is done, and the count says so.
-    let fits = ask.extent_order <= most && ask.nr_extents <= u64::MAX >> (super::PROGRESS_SHIFT + 1);
+    let fits =
+        ask.extent_order <= most && ask.nr_extents <= u64::MAX >> (super::PROGRESS_SHIFT + 1);
     let count = if fits { ask.nr_extents } else { progress(call) };
-    Ok(Extents { domain, list: Handle::new(ask.extent_start), count, order: ask.extent_order })
+    Ok(Extents {
+        domain,
+        list: Handle::new(ask.extent_start),
+        count,
+        order: ask.extent_order,
+    })
 }
 
 /// Answers with the number of extents done, all or the first few.
 pub fn populate(call: &mut Call<'_>) -> Answer {
     let extents = decode(call)?;
-    each(call, &extents, |gfn| extents.domain.memory.populate(gfn, extents.order))
+    each(call, &extents, |gfn| {
+        extents.domain.memory.populate(gfn, extents.order)
+    })
 }
 
 pub fn decrease(call: &mut Call<'_>) -> Answer {
     let extents = decode(call)?;
     each(call, &extents, |gfn| {
         for i in 0..1u64 << extents.order {
-            extents.domain.memory.release(gfn.checked_add(i).ok_or(Errno::Inval)?)?;
+            extents
+                .domain
+                .memory
+                .release(gfn.checked_add(i).ok_or(Errno::Inval)?)?;
         }
         Ok(())
     })

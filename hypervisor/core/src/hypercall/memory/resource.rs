@@ -15,8 +15,13 @@ pub fn acquire(call: &mut Call<'_>) -> Answer {
     call.require_privilege()?;
     let at: Handle<abi::AcquireResource> = call.handle(1);
     let ask = call.read(at)?;
-    let target = call.machine().domain(DomainId(ask.domid)).ok_or(Errno::Srch)?;
-    if u32::from(ask.kind) != abi::XENMEM_RESOURCE_GRANT_TABLE || ask.id != abi::XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED {
+    let target = call
+        .machine()
+        .domain(DomainId(ask.domid))
+        .ok_or(Errno::Srch)?;
+    if u32::from(ask.kind) != abi::XENMEM_RESOURCE_GRANT_TABLE
+        || ask.id != abi::XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED
+    {
         return Err(Errno::OpNotSupp.into());
     }
     let list: Handle<u64> = Handle::new(ask.frame_list);
