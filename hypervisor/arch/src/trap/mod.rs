@@ -114,6 +114,12 @@ pub fn idt_base() -> oxen_types::Vaddr {
     oxen_types::Vaddr::new(IDT.0.get() as u64)
 }
 
+/// Runs the machine check handler, for a machine check that came as an exit of a guest.
+pub fn raise_machine_check() {
+    // SAFETY: the gate is there; its handler runs on a stack of its own.
+    unsafe { core::arch::asm!("int 18") }
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn oxen_trap(frame: &mut TrapFrame) {
     match frame.vector {

@@ -32,7 +32,9 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
     let mut cx = Cx { context, hv, vcpu };
     match exit {
         // Taken at the next window; the loop looks at everything anyway.
-        Exit::ExternalInterrupt | Exit::HostNmi | Exit::HostMachineCheck => {}
+        Exit::ExternalInterrupt | Exit::HostNmi => {}
+        // The exit has swallowed it: the handler has to be told.
+        Exit::HostMachineCheck => oxen_arch::trap::raise_machine_check(),
         Exit::InterruptWindow => cx.context.backend.request_interrupt_window(false),
         Exit::NmiWindow => {}
         Exit::Hypercall => hypercall::handle(&mut cx),
