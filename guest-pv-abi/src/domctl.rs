@@ -1,6 +1,10 @@
 //! Control of one domain by the toolstack (xen/domctl.h, interface version 0x15): numbers and envelope.
 //! The operations' arguments are in the `domctl_*` modules.
 
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::UnionBytes;
+
 abi! {
     abi_consts! { u32:
         DOMCTL_INTERFACE_VERSION = 0x15 => "XEN_DOMCTL_INTERFACE_VERSION";
@@ -97,5 +101,10 @@ impl Domctl {
     /// An operation without an argument (so far).
     pub const fn new(cmd: u32, domain: u16) -> Self {
         Self { cmd, interface_version: DOMCTL_INTERFACE_VERSION, domain, _pad: [0; 3], u: [0; 128] }
+    }
+
+    /// An operation with its argument.
+    pub fn with<T: IntoBytes + Immutable>(cmd: u32, domain: u16, argument: &T) -> Self {
+        Self { u: UnionBytes::holding(argument), ..Self::new(cmd, domain) }
     }
 }

@@ -18,6 +18,8 @@ abi! {
         HVMMEM_RAM_RW = 0;
         HVMMEM_RAM_RO = 1;
         HVMMEM_MMIO_DM = 2;
+        HVMMEM_UNUSED = 3;
+        HVMMEM_IOREQ_SERVER = 4;
         HVM_IOREQSRV_BUFIOREQ_OFF = 0;
         HVM_IOREQSRV_BUFIOREQ_LEGACY = 1;
         HVM_IOREQSRV_BUFIOREQ_ATOMIC = 2;

@@ -1,7 +1,9 @@
 //! Operations of dom0 on the platform (xen/platform.h): numbers, envelope, time, CPUs. Firmware is in
 //! `platform_firmware`, processor power data in `platform_power`.
 
-use crate::GuestHandle;
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::{GuestHandle, UnionBytes};
 
 abi! {
     abi_consts! { u32:
@@ -201,5 +203,12 @@ abi! {
             pub kind as "type": u8,
             pub _pad: [u8; 7],
         }
+    }
+}
+
+impl PlatformOp {
+    /// An operation with its argument.
+    pub fn with<T: IntoBytes + Immutable>(cmd: u32, argument: &T) -> Self {
+        Self { cmd, interface_version: XENPF_INTERFACE_VERSION, u: UnionBytes::holding(argument) }
     }
 }

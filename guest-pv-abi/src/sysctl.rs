@@ -2,7 +2,9 @@
 //! and what concerns the hypervisor as a whole. CPUs and memory are in `sysctl_machine`, schedulers and
 //! pools in `sysctl_sched`, performance and power in `sysctl_power`, live patching in `livepatch`.
 
-use crate::{BitmapHandle, CpuidLeaf, DomctlGetDomainInfo, GuestHandle, MsrEntry};
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::{BitmapHandle, CpuidLeaf, DomctlGetDomainInfo, GuestHandle, MsrEntry, UnionBytes};
 
 abi! {
     abi_consts! { u32:
@@ -169,5 +171,10 @@ impl Sysctl {
     /// An operation without an argument (so far).
     pub const fn new(cmd: u32) -> Self {
         Self { cmd, interface_version: SYSCTL_INTERFACE_VERSION, u: [0; 128] }
+    }
+
+    /// An operation with its argument.
+    pub fn with<T: IntoBytes + Immutable>(cmd: u32, argument: &T) -> Self {
+        Self { u: UnionBytes::holding(argument), ..Self::new(cmd) }
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use guest_pv_abi::layout::Item;
 
-pub use headers::{Headers, INCLUDE};
+pub use headers::{Headers, INCLUDE, rust_name};
 
 /// Declarations by module, as `guest_pv_abi::LAYOUT` has them.
 pub type Layout<'a> = &'a [(&'a str, &'a [&'a [Item]])];
