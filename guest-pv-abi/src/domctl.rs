@@ -100,11 +100,20 @@ abi! {
 impl Domctl {
     /// An operation without an argument (so far).
     pub const fn new(cmd: u32, domain: u16) -> Self {
-        Self { cmd, interface_version: DOMCTL_INTERFACE_VERSION, domain, _pad: [0; 3], u: [0; 128] }
+        Self {
+            cmd,
+            interface_version: DOMCTL_INTERFACE_VERSION,
+            domain,
+            _pad: [0; 3],
+            u: [0; 128],
+        }
     }
 
     /// An operation with its argument.
     pub fn with<T: IntoBytes + Immutable>(cmd: u32, domain: u16, argument: &T) -> Self {
-        Self { u: UnionBytes::holding(argument), ..Self::new(cmd, domain) }
+        Self {
+            u: UnionBytes::holding(argument),
+            ..Self::new(cmd, domain)
+        }
     }
 }

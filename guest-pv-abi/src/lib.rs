@@ -14,17 +14,60 @@
 
 #[macro_use]
 mod define;
+pub mod arch_x86;
+pub mod blkif;
+pub mod callback;
+pub mod console;
+pub mod cpuid;
+pub mod domctl;
+pub mod domctl_device;
+pub mod domctl_domain;
+pub mod domctl_memory;
+pub mod domctl_vcpu;
+pub mod elfnote;
+pub mod errno;
+pub mod event_channel;
+pub mod grant_table;
 mod handle;
+pub mod hvm_op;
+pub mod hvm_params;
+pub mod hvm_save;
+pub mod hypfs;
+pub mod kexec;
 pub mod layout;
+pub mod livepatch;
+pub mod mca;
+pub mod memory;
+pub mod mmu;
+pub mod netif;
+pub mod physdev;
+pub mod platform;
+pub mod platform_firmware;
+pub mod platform_power;
+pub mod pmu;
+pub mod ring;
+pub mod sched;
+pub mod shared_info;
+pub mod start_info;
+pub mod sysctl;
+pub mod sysctl_machine;
+pub mod sysctl_power;
+pub mod sysctl_sched;
+pub mod trace;
 mod union;
+pub mod vcpu;
+pub mod version;
+pub mod xen;
+pub mod xenbus;
+pub mod xs_wire;
 
 pub use handle::{GuestHandle, Pointee};
 pub use union::UnionBytes;
 
-/// The ABI's modules, re-exported and listed.
+/// Re-exports the ABI's modules, and lists them.
 macro_rules! modules {
     ($($name:ident),* $(,)?) => {
-        $(pub mod $name; pub use $name::*;)*
+        $(pub use $name::*;)*
 
         /// Every item of every module, by module.
         #[doc(hidden)]

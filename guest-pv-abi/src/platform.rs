@@ -209,6 +209,10 @@ abi! {
 impl PlatformOp {
     /// An operation with its argument.
     pub fn with<T: IntoBytes + Immutable>(cmd: u32, argument: &T) -> Self {
-        Self { cmd, interface_version: XENPF_INTERFACE_VERSION, u: UnionBytes::holding(argument) }
+        Self {
+            cmd,
+            interface_version: XENPF_INTERFACE_VERSION,
+            u: UnionBytes::holding(argument),
+        }
     }
 }

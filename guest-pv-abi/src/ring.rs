@@ -17,7 +17,11 @@ abi! {
 
 /// Slots of `slot` bytes in a ring of `bytes` bytes, header included.
 pub const fn ring_slots(bytes: usize, slot: usize) -> usize {
-    let Some(space) = bytes.checked_sub(size_of::<RingHeader>()) else { return 0 };
-    let Some(slots) = space.checked_div(slot) else { return 0 };
+    let Some(space) = bytes.checked_sub(size_of::<RingHeader>()) else {
+        return 0;
+    };
+    let Some(slots) = space.checked_div(slot) else {
+        return 0;
+    };
     if slots == 0 { 0 } else { 1 << slots.ilog2() }
 }

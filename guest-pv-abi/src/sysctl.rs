@@ -170,11 +170,18 @@ abi! {
 impl Sysctl {
     /// An operation without an argument (so far).
     pub const fn new(cmd: u32) -> Self {
-        Self { cmd, interface_version: SYSCTL_INTERFACE_VERSION, u: [0; 128] }
+        Self {
+            cmd,
+            interface_version: SYSCTL_INTERFACE_VERSION,
+            u: [0; 128],
+        }
     }
 
     /// An operation with its argument.
     pub fn with<T: IntoBytes + Immutable>(cmd: u32, argument: &T) -> Self {
-        Self { u: UnionBytes::holding(argument), ..Self::new(cmd) }
+        Self {
+            u: UnionBytes::holding(argument),
+            ..Self::new(cmd)
+        }
     }
 }
