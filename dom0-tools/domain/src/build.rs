@@ -13,6 +13,7 @@ use oxen_sys::hypercall::{CreateDomain, Extents};
 use oxen_sys::{Errno, Result as SysResult};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Where building has got to; told while it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub struct Order<'a> {
 /// A kernel and its ramdisk, read and understood.
 #[derive(Debug, Clone)]
 pub struct Images {
-    pub kernel: Kernel,
+    pub kernel: Arc<Kernel>,
     pub ramdisk: Vec<u8>,
 }
 
@@ -72,12 +73,8 @@ mod param {
 ///
 /// # Errors
 /// A file is missing or not what it should be.
-pub fn read_images(config: &DomainConfig) -> Result<Images> {
-    let kernel = image::read_file(Path::new(&config.kernel), "kernel")?;
-    let kernel = image::parse(&kernel).map_err(|error| Error {
-        what: format!("{}: {}", config.kernel, error.what),
-        ..error
-    })?;
+pub fn read_images(config: &DomainConfig, cache: &image::Cache) -> Result<Images> {
+    let kernel = cache.kernel(Path::new(&config.kernel))?;
     let ramdisk = match &config.ramdisk {
         Some(path) => image::read_file(Path::new(path), "ramdisk")?,
         None => Vec::new(),
@@ -159,7 +156,10 @@ fn explain_create(config: &DomainConfig, errno: Errno) -> Error {
 }
 
 /// Too much memory is told at once, with numbers, instead of after minutes of populating.
-fn check_memory(hypervisor: &dyn Hypervisor, config: &DomainConfig) -> Result<()> {
+///
+/// # Errors
+/// There is less than the configuration asks for.
+pub fn check_memory(hypervisor: &dyn Hypervisor, config: &DomainConfig) -> Result<()> {
     let free = match hypervisor.free_memory() {
         Ok(bytes) => bytes,
         // Not to be known; populating will tell.

@@ -80,6 +80,7 @@ fn run(args: &Args) -> Result<Never> {
         xen,
         manager: Mutex::new(manager),
         log,
+        cache: oxen_domain::image::Cache::default(),
         listeners: Mutex::new(Vec::new()),
         clients: AtomicUsize::new(0),
     });

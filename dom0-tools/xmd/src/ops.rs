@@ -17,6 +17,7 @@ pub struct Context<'a> {
     pub world: World<'a>,
     pub manager: &'a Mutex<Manager>,
     pub log: &'a Log,
+    pub cache: &'a oxen_domain::image::Cache,
     /// What the machine provides: random bytes and the time.
     pub random: fn() -> Result<[u8; 16]>,
     pub now: fn() -> u64,
@@ -157,7 +158,8 @@ impl Context<'_> {
         tell(Event::Progress {
             step: build::Step::ReadingKernel,
         });
-        let images = build::read_images(config)?;
+        build::check_memory(self.world.hypervisor, config)?;
+        let images = build::read_images(config, self.cache)?;
         let order = Order {
             config,
             uuid,

@@ -25,6 +25,7 @@ pub struct Daemon {
     pub xen: Xen,
     pub manager: Mutex<Manager>,
     pub log: Log,
+    pub cache: oxen_domain::image::Cache,
     pub listeners: Mutex<Vec<Sender<Event>>>,
     pub clients: AtomicUsize,
 }
@@ -45,6 +46,7 @@ impl Daemon {
             },
             manager: &self.manager,
             log: &self.log,
+            cache: &self.cache,
             random,
             now,
             announce: &announce,
@@ -63,6 +65,7 @@ impl Daemon {
 
 /// Looks for ended domains, and attends to each in a thread of its own: a restart takes a while.
 pub fn look(daemon: &Arc<Daemon>, store: &mut XenStore) {
+    daemon.cache.drop_unused();
     match daemon.with_context(store, |context| context.look()) {
         Ok(ends) => ends.into_iter().for_each(|end| attend(daemon, end)),
         Err(error) => daemon.log.line(&error.to_string()),

@@ -17,7 +17,7 @@ fn config() -> DomainConfig {
 fn images() -> Images {
     let kernel = image::parse(&image::elf64(&[0xf4; 5000])).expect("a kernel");
     Images {
-        kernel,
+        kernel: Arc::new(kernel),
         ramdisk: vec![0x5a; 9000],
     }
 }

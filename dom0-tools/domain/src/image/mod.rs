@@ -5,6 +5,7 @@
 //! (XEN_ELFNOTE_PHYS32_ENTRY, xen/elfnote.h).
 
 mod bzimage;
+mod cache;
 mod elf;
 mod lzo;
 mod unpack;
@@ -12,6 +13,7 @@ mod unpack;
 use crate::error::Error;
 use std::path::Path;
 
+pub use cache::Cache;
 pub use elf::{Kernel, Segment};
 
 /// No kernel file or unpacked kernel is larger; a wrong length must not eat dom0's memory.

@@ -5,6 +5,7 @@ use crate::cli::Create;
 use crate::output::{Output, pretty, write};
 use oxen_config::{DomainConfig, Parsed};
 use oxen_domain::build::{self, Step};
+use oxen_domain::image::Cache;
 use oxen_domain::{Error, Result};
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
     };
     if args.dry_run {
         // The kernel too: what would fail later shall fail now.
-        build::read_images(&config)?;
+        build::read_images(&config, &Cache::default())?;
         write(&pretty(&config));
         return Ok(ExitCode::SUCCESS);
     }
@@ -31,7 +32,11 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
         Event::Warning { text } => out.warn(&text),
         Event::Progress { step } if !quiet => tell(step),
         _ => {}
-    })?;
+    });
+    if !quiet {
+        clear();
+    }
+    let value = value?;
     let made: Subject = serde_json::from_value(value)
         .map_err(|error| Error::new("xmd's answer cannot be understood", error))?;
     let text = format!("Started domain {} (id={})", made.name, made.domain);
@@ -52,10 +57,17 @@ fn tell(step: Step) {
         Step::GivingMemory => "giving it memory",
         Step::LoadingKernel => "loading the kernel",
         Step::EnteringStore => "entering it in the store",
-        Step::Started => "",
+        Step::Started => return,
     };
     if rustix::termios::isatty(std::io::stderr()) {
         eprint!("\r\x1b[K{text}");
+    }
+}
+
+/// Removes the line of [`tell`].
+fn clear() {
+    if rustix::termios::isatty(std::io::stderr()) {
+        eprint!("\r\x1b[K");
     }
 }
 

@@ -5,6 +5,7 @@ mod control;
 mod create;
 mod info;
 mod list;
+mod plain;
 mod script;
 mod shutdown;
 mod top;

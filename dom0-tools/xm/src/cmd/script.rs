@@ -1,5 +1,6 @@
 //! Scripts on a console: what to wait for and what to type, in the order of the command line.
 
+use super::plain::Plain;
 use crate::cli::Console;
 use crate::output::{Output, write};
 use clap::ArgMatches;
@@ -59,15 +60,15 @@ pub(super) fn run(
     out: &Output,
 ) -> Result<()> {
     let lost = |error: std::io::Error| Error::new("the console was lost", error);
-    let mut seen: Vec<u8> = Vec::new();
+    let mut seen = Plain::default();
     let mut matched = Vec::new();
     for step in steps {
         match step {
             Step::Send(text) => stream.write_all(text).map_err(lost)?,
             Step::Expect(regex) => {
                 let end = wait(args, regex, &mut stream, &mut seen)?;
-                matched.push(line_around(&seen, end));
-                seen.drain(..end);
+                matched.push(line_around(seen.text(), end));
+                seen.forget(end);
             }
         }
     }
@@ -81,19 +82,14 @@ pub(super) fn run(
 }
 
 /// Reads until `regex` matches what was seen; returns the end of the match.
-fn wait(
-    args: &Console,
-    regex: &Regex,
-    stream: &mut UnixStream,
-    seen: &mut Vec<u8>,
-) -> Result<usize> {
+fn wait(args: &Console, regex: &Regex, stream: &mut UnixStream, seen: &mut Plain) -> Result<usize> {
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let mut buffer = [0u8; 4096];
     let fail = |cause: String, seen: &[u8]| {
         let tail = seen
             .get(seen.len().saturating_sub(TAIL)..)
             .unwrap_or_default();
-        let tail = String::from_utf8_lossy(tail).replace('\r', "");
+        let tail = String::from_utf8_lossy(tail);
         Error::new(
             format!(
                 "the console of {} did not show {:?}",
@@ -105,31 +101,34 @@ fn wait(
         .remedy(format!("its last output was {:?}", tail.trim()))
     };
     loop {
-        if let Some(found) = regex.find(seen) {
+        if let Some(found) = regex.find(seen.text()) {
             return Ok(found.end());
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(fail(format!("{} seconds are over", args.timeout), seen));
+            return Err(fail(
+                format!("{} seconds are over", args.timeout),
+                seen.text(),
+            ));
         }
         stream
             .set_read_timeout(Some(left))
             .map_err(|error| Error::new("the console was lost", error))?;
         match stream.read(&mut buffer) {
-            Ok(0) => return Err(fail("the console has ended".to_owned(), seen)),
+            Ok(0) => return Err(fail("the console has ended".to_owned(), seen.text())),
             Ok(length) => {
                 let new = buffer.get(..length).unwrap_or_default();
                 if args.verbose {
                     write(&String::from_utf8_lossy(new));
                 }
-                seen.extend_from_slice(new);
+                seen.add(new);
             }
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
                 ) => {}
-            Err(error) => return Err(fail(error.to_string(), seen)),
+            Err(error) => return Err(fail(error.to_string(), seen.text())),
         }
     }
 }

@@ -57,6 +57,7 @@ struct Rig {
     fake: Fake,
     manager: Mutex<Manager>,
     log: Log,
+    cache: oxen_domain::image::Cache,
     events: RefCell<Vec<Event>>,
 }
 
@@ -74,6 +75,7 @@ impl Rig {
             fake: fake.clone(),
             manager: Mutex::new(manager),
             log,
+            cache: oxen_domain::image::Cache::default(),
             events: RefCell::new(Vec::new()),
         };
         (rig, restart)
@@ -90,6 +92,7 @@ impl Rig {
             },
             manager: &self.manager,
             log: &self.log,
+            cache: &self.cache,
             random,
             now: || 1000,
             announce: &announce,
