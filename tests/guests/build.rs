@@ -1,0 +1,13 @@
+//! Links the test kernel at 1 MiB, by guest.ld.
+
+fn main() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/guest.ld");
+    println!("cargo:rerun-if-changed={script}");
+    println!("cargo:rerun-if-changed=build.rs");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        println!("cargo:rustc-link-arg-bins=-T{script}");
+        println!("cargo:rustc-link-arg-bins=--no-pie");
+        println!("cargo:rustc-link-arg-bins=--gc-sections");
+        println!("cargo:rustc-link-arg-bins=-znoexecstack");
+    }
+}
