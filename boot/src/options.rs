@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use oxen_harness::{Disk, DiskBus, Firmware, Images, Machine, Nic, NicModel, images};
 
@@ -88,6 +88,9 @@ impl MachineOptions {
             xen += &format!(" dom0_max_vcpus={cpus}");
         }
         let xen = images::join(&xen, &self.append_xen);
+        if self.uefi && self.boot != Way::Disc {
+            bail!("UEFI firmware boots the disc only: leave out --boot, or --uefi");
+        }
         if self.boot != Way::Linux {
             images = Images::built()?;
         }
