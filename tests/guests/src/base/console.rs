@@ -53,8 +53,12 @@ pub fn drain() {
     let Some(ring) = ring() else { return };
     for _ in 0..100 {
         // SAFETY: the ring's page is mapped; indices are read whole.
-        let (cons, prod) =
-            unsafe { ((&raw const (*ring).out_cons).read_volatile(), (&raw const (*ring).out_prod).read_volatile()) };
+        let (cons, prod) = unsafe {
+            (
+                (&raw const (*ring).out_cons).read_volatile(),
+                (&raw const (*ring).out_prod).read_volatile(),
+            )
+        };
         if cons == prod {
             return;
         }

@@ -48,7 +48,9 @@ pub fn wrmsr(msr: u32, value: u64) {
 /// May fault: to be guarded.
 pub fn xsetbv(index: u32, value: u64) {
     // SAFETY: no extended state is in use by compiled code here.
-    unsafe { asm!("xsetbv", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32) };
+    unsafe {
+        asm!("xsetbv", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32)
+    };
 }
 
 pub fn enable_interrupts() {
@@ -61,19 +63,8 @@ pub fn disable_interrupts() {
     unsafe { asm!("cli") };
 }
 
-/// Waits for an interrupt.
-pub fn halt() {
-    // SAFETY: every vector has a handler.
-    unsafe { asm!("sti", "hlt", "cli") };
-}
-
 /// A register of the local APIC, by its page.
 pub fn apic_write(offset: u64, value: u32) {
     // SAFETY: the page is mapped one to one, and belongs to no memory of Rust's.
     unsafe { ((0xfee0_0000 + offset) as *mut u32).write_volatile(value) };
-}
-
-pub fn apic_read(offset: u64) -> u32 {
-    // SAFETY: as above.
-    unsafe { ((0xfee0_0000 + offset) as *const u32).read_volatile() }
 }

@@ -1,6 +1,18 @@
 //! The tests, by name.
 
+mod events;
+mod fpu;
+mod grants;
+mod hypercalls;
+mod interrupts;
+mod io;
 mod lifecycle;
+mod memory;
+mod mmio;
+mod msr;
+mod pagetables;
+mod time;
+mod timers;
 
 use crate::base::arguments::Arguments;
 use crate::base::random::Random;
@@ -8,8 +20,6 @@ use crate::base::random::Random;
 /// What a test gets.
 pub struct Setting {
     pub name: &'static str,
-    pub arguments: Arguments,
-    pub seed: u64,
     pub random: Random,
     /// How long tests that could go on for ever do.
     pub seconds: u64,
@@ -27,6 +37,26 @@ const TESTS: &[(&str, Test)] = &[
     ("triple", lifecycle::triple),
     ("spin", lifecycle::spin),
     ("hltif0", lifecycle::halt_without_interrupts),
+    ("hypercalls", hypercalls::all),
+    ("mmio", mmio::wild),
+    ("io", io::all),
+    ("msr", msr::all),
+    ("hypercall-page", msr::hypercall_page),
+    ("xsetbv", msr::xsetbv),
+    ("control-registers", msr::control_registers),
+    ("cpuid", msr::cpuid),
+    ("events", events::abuse),
+    ("fifo", events::fifo),
+    ("grants", grants::abuse),
+    ("memory", memory::abuse),
+    ("pagetables", pagetables::nonsense),
+    ("timers", timers::abuse),
+    ("exceptions", interrupts::exceptions),
+    ("ipis", interrupts::ipis),
+    ("nmis", interrupts::nmis),
+    ("clock", time::clock),
+    ("share", time::share),
+    ("fpu", fpu::patterns),
 ];
 
 /// Runs the test of the command line.
@@ -39,8 +69,6 @@ pub fn run(arguments: &Arguments) {
     let seed = arguments.number("seed", 1);
     let mut setting = Setting {
         name,
-        arguments: *arguments,
-        seed,
         random: Random::new(seed),
         seconds: arguments.number("seconds", 5),
     };

@@ -1,0 +1,152 @@
+//! Model-specific registers: all of the known ranges are read, and written with values that depend on
+//! the seed; each access works or gives #GP. Then CR4, XCR0 and CPUID get the same.
+
+use core::arch::x86_64::__cpuid_count;
+
+use super::Setting;
+use crate::base::clock::Deadline;
+use crate::base::cpu::{self, GENERAL_PROTECTION};
+use crate::base::trap::guard;
+
+const RANGES: &[(u32, u32)] = &[
+    (0, 0x2000),
+    (0x4000_0000, 0x4000_0400),
+    (0xc000_0000, 0xc000_2000),
+    (0xc001_0000, 0xc001_2000),
+    (0xffff_ff00, 0xffff_ffff),
+];
+
+/// What the test's own life hangs on: EFER, APIC base, the hypercall page (it writes into memory).
+const SPARED: [u32; 3] = [0xc000_0080, 0x1b, 0x4000_0000];
+
+const INVALID_OPCODE: u64 = 6;
+
+pub fn all(cx: &mut Setting) {
+    let (mut readable, mut refused) = (0u64, 0u64);
+    for &(first, end) in RANGES {
+        for msr in first..end {
+            match guard(|| {
+                core::hint::black_box(cpu::rdmsr(msr));
+            }) {
+                Ok(()) => readable += 1,
+                Err(trap) => {
+                    assert!(trap.vector == GENERAL_PROTECTION, "RDMSR {msr:#x}: {trap}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("readable={readable} refused={refused}");
+    let mut written = 0u64;
+    for &(first, end) in RANGES {
+        for msr in (first..end).filter(|msr| !SPARED.contains(msr)) {
+            let value = cx.random.nasty();
+            match guard(|| cpu::wrmsr(msr, value)) {
+                Ok(()) => written += 1,
+                Err(trap) => {
+                    assert!(
+                        trap.vector == GENERAL_PROTECTION,
+                        "WRMSR {msr:#x} {value:#x}: {trap}"
+                    )
+                }
+            }
+        }
+    }
+    // The clock's registers were among them, so nothing here may ask for the time.
+    println!("PASS {} written={written}", cx.name);
+}
+
+/// The hypercall page at addresses that are not there, or not aligned, and over this kernel's end.
+pub fn hypercall_page(cx: &mut Setting) {
+    let mut refused = 0;
+    for _ in 0..500 {
+        let value = cx.random.address();
+        if (0x1000..0x0040_0000).contains(&value) {
+            continue;
+        }
+        refused += u32::from(guard(|| cpu::wrmsr(0x4000_0000, value)).is_err());
+    }
+    println!("PASS {} refused={refused}", cx.name);
+}
+
+pub fn xsetbv(cx: &mut Setting) {
+    const OSXSAVE: u64 = 1 << 18;
+    let xsave = __cpuid_count(1, 0).ecx & 1 << 26 != 0;
+    if xsave {
+        let before = guard(|| cpu::xsetbv(0, 1));
+        assert!(
+            before.is_err_and(|trap| trap.vector == INVALID_OPCODE),
+            "XSETBV without CR4.OSXSAVE did not give #UD"
+        );
+        cpu::set_cr4(cpu::cr4() | OSXSAVE);
+    }
+    let known = __cpuid_count(13, 0);
+    let mask = u64::from(known.edx) << 32 | u64::from(known.eax);
+    let (mut taken, mut refused) = (0u64, 0u64);
+    for _ in 0..20_000 {
+        let (index, value) = (
+            cx.random.pick(&[0, 0, 0, 1, 2, u32::MAX]),
+            cx.random.nasty(),
+        );
+        match guard(|| cpu::xsetbv(index, value)) {
+            Ok(()) => {
+                let right = index == 0 && value & 1 != 0 && value & !mask == 0 && xsave;
+                assert!(
+                    right,
+                    "XSETBV {index} {value:#x} was taken, CPUID has {mask:#x}"
+                );
+                taken += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    println!("PASS {} taken={taken} refused={refused}", cx.name);
+}
+
+/// Bits of CR4 and CR0 in all combinations that the seed gives.
+pub fn control_registers(cx: &mut Setting) {
+    const PAE: u64 = 1 << 5;
+    let (mut taken, mut refused) = (0u64, 0u64);
+    for _ in 0..20_000 {
+        let value = cx.random.nasty() | PAE;
+        match guard(|| cpu::set_cr4(value)) {
+            Ok(()) => taken += 1,
+            Err(_) => refused += 1,
+        }
+        // SMEP, SMAP and PKE do no harm without user pages; PCIDE with a CR3 of 0 in its low bits.
+        let _ = guard(|| cpu::set_cr4(PAE));
+    }
+    println!("PASS {} taken={taken} refused={refused}", cx.name);
+}
+
+/// CPUID as often as it can be had, all leaves that exist and others; the hypervisor's say who it is.
+pub fn cpuid(cx: &mut Setting) {
+    let leaf = __cpuid_count(0x4000_0000, 0);
+    let name = [leaf.ebx, leaf.ecx, leaf.edx];
+    assert!(
+        name == [0x566e_6558, 0x6558_4d4d, 0x4d4d_566e],
+        "the hypervisor's name is {name:x?}"
+    );
+    let deadline = Deadline::after_seconds(cx.seconds);
+    let mut count = 0u64;
+    while !deadline.is_over() {
+        for _ in 0..256 {
+            let leaf =
+                cx.random.pick(&[0, 0x4000_0000, 0x8000_0000]) + cx.random.below(0x40) as u32;
+            let leaf = if cx.random.one_in(8) {
+                cx.random.next() as u32
+            } else {
+                leaf
+            };
+            let sub = cx.random.nasty() as u32;
+            let once = __cpuid_count(leaf, sub);
+            let again = __cpuid_count(leaf, sub);
+            assert!(
+                (once.eax, once.ecx) == (again.eax, again.ecx) || leaf == 0x4000_0003,
+                "leaf {leaf:#x}.{sub:#x} changes"
+            );
+            count += 1;
+        }
+    }
+    println!("PASS {} leaves={count}", cx.name);
+}
