@@ -120,6 +120,10 @@ fn start(info: &'static BootInfo) -> ! {
 
 fn boot_cpu_loop() -> ! {
     let machine = GO.call_once(|| globals::get().machine);
+    smp::online()
+        .iter()
+        .filter(|id| *id != cpu::cpu_id())
+        .for_each(oxen_arch::ipi::kick);
     run::cpu_loop(machine, enable_virt())
 }
 
@@ -127,10 +131,8 @@ fn ap_main(_: CpuId) -> ! {
     let machine = loop {
         match GO.get() {
             Some(machine) => break *machine,
-            None => {
-                oxen_arch::ipi::poll();
-                core::hint::spin_loop();
-            }
+            // The boot CPU's kick ends the halt.
+            None => irq::idle(),
         }
     };
     run::cpu_loop(machine, enable_virt())

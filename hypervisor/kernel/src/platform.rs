@@ -1,11 +1,16 @@
 //! The machine as core's ports see it: clock, console, CPUs, power.
 
+use alloc::sync::Arc;
+use alloc::sync::Arc;
+
 use oxen_arch::cpu::{cpu_id, features, regs};
 use oxen_arch::{console, ipi, power, smp, time};
+use oxen_core::domain::{Domain, DomainConfig};
+use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::ports::{
     Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction,
 };
-use oxen_types::CpuId;
+use oxen_types::{CpuId, DomainId, Result};
 use spin::{Mutex, Once};
 
 use crate::{globals, percpu};
@@ -147,6 +152,15 @@ impl Platform for Machine {
         }
     }
 
+    fn create_domain(
+        &self,
+        id: DomainId,
+        config: DomainConfig,
+        max_frames: u64,
+    ) -> Result<Arc<Domain>> {
+        crate::domain::create(id, config, max_frames, None)
+    }
+
     fn idle_ns(&self, cpu: CpuId) -> u64 {
         percpu::shared(cpu).idle_ns()
     }
@@ -156,6 +170,19 @@ impl Platform for Machine {
             PowerAction::PowerOff => power_off(),
             PowerAction::Reboot => reboot(),
         }
+    }
+
+    fn create_domain(
+        &self,
+        id: DomainId,
+        config: DomainConfig,
+        max_frames: u64,
+    ) -> Result<Arc<Domain>> {
+        crate::domain::create(id, config, max_frames, None)
+    }
+
+    fn guest_address_bits(&self) -> u8 {
+        features::physical_bits()
     }
 
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {

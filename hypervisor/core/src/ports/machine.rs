@@ -1,8 +1,11 @@
 //! The machine: clock, CPUs, console and power.
 
-use oxen_types::{CpuId, Errno, Result};
+use alloc::sync::Arc;
+
+use oxen_types::{CpuId, DomainId, Errno, Result};
 
 use super::MemoryStats;
+use crate::domain::{Domain, DomainConfig};
 
 /// How to turn TSC ticks into nanoseconds, in pvclock's terms (xen/xen.h, `vcpu_time_info`):
 /// ns = ((ticks << shift) * mul) >> 32, a negative shift being a right shift.
@@ -72,10 +75,27 @@ pub trait Platform: Send + Sync {
     /// The earliest deadline of this CPU's timer queue may have changed.
     fn deadline_changed(&self);
     fn info(&self) -> MachineInfo;
+    /// Makes a domain with its memory and vcpus, not yet in the machine's list.
+    fn create_domain(
+        &self,
+        id: DomainId,
+        config: DomainConfig,
+        max_frames: u64,
+    ) -> Result<Arc<Domain>>;
     /// Nanoseconds that a CPU was idle since boot.
     fn idle_ns(&self, cpu: CpuId) -> u64;
     /// dom0 asked for it, or died: the machine goes down. Returns only if the machine will not.
     fn power(&self, action: PowerAction);
+    /// Makes a domain that may hold `max_frames` of RAM, with its memory and vcpus. The caller puts it
+    /// on the machine's list.
+    fn create_domain(
+        &self,
+        id: DomainId,
+        config: DomainConfig,
+        max_frames: u64,
+    ) -> Result<Arc<Domain>>;
+    /// Bits of a guest-physical address.
+    fn guest_address_bits(&self) -> u8;
     /// The machine's E820 map as dom0 sees it, or others' (`XENMEM_memory_map` of dom0).
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32));
     /// platform_op XENPF_firmware_info and what else depends on firmware: not everywhere.
