@@ -1,7 +1,7 @@
 //! The loop.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -82,14 +82,16 @@ impl Daemon {
     fn take_news(&mut self, now: Instant) {
         let mut news = self.store.news(now);
         if news.look_for_dead {
-            let open = self.guests.0.keys().copied();
-            let gone: Vec<u16> = open.filter(|d| self.machine.is_gone(*d)).collect();
+            let known = self.guests.0.keys().copied().chain(self.store.watched());
+            let gone: BTreeSet<u16> = known.filter(|d| self.machine.is_gone(*d)).collect();
             for domain in gone {
                 self.close(domain, now);
             }
         }
         if news.look_at_all {
-            news.changed.extend(self.store.domains());
+            let domains = self.store.domains();
+            domains.iter().for_each(|d| self.store.watch(*d));
+            news.changed.extend(domains);
         }
         for domain in news.changed {
             self.look_at(domain, now);
@@ -133,7 +135,6 @@ impl Daemon {
             paused_until: None,
         };
         self.guests.0.insert(domain, guest);
-        self.store.watch(domain);
         if let Some(tty) = tty {
             self.store.write_tty(domain, &tty);
         }
@@ -245,7 +246,7 @@ impl Daemon {
         }
         let waiting = self.clients.are_waiting().then(|| now + WAITING);
         let paused = self.guests.0.values().filter_map(|g| g.paused_until).min();
-        let until = [waiting, paused, self.store.wake_at()]
+        let until = [waiting, paused, self.store.wake_at(now)]
             .into_iter()
             .flatten()
             .min();

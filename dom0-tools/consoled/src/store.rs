@@ -1,6 +1,7 @@
 //! What the store says of consoles.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -31,6 +32,8 @@ pub(crate) struct News {
 pub(crate) struct Store {
     client: Option<Client>,
     try_at: Instant,
+    /// Domains whose consoles' nodes are watched.
+    watched: BTreeSet<u16>,
 }
 
 impl Store {
@@ -38,6 +41,7 @@ impl Store {
         Self {
             client: None,
             try_at: now,
+            watched: BTreeSet::new(),
         }
     }
 
@@ -46,8 +50,12 @@ impl Store {
     }
 
     /// When to look again, if something is to be tried.
-    pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.client.is_none().then_some(self.try_at)
+    pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        match &self.client {
+            None => Some(self.try_at),
+            // It came while something was asked.
+            Some(client) => client.has_queued_event().then_some(now),
+        }
     }
 
     /// What happened since the last time.
@@ -57,6 +65,7 @@ impl Store {
             self.try_at = now + RETRY;
             if let Ok(client) = Client::connect().and_then(watched) {
                 self.client = Some(client);
+                self.watched.clear();
                 // Watches fire at once, but what was missed is not told.
                 news.look_at_all = true;
                 news.look_for_dead = true;
@@ -125,21 +134,24 @@ impl Store {
             .unwrap_or_else(|| domain.to_string())
     }
 
+    /// Listens for changes of a domain's console. Its nodes may come after it was introduced.
     pub(crate) fn watch(&mut self, domain: u16) {
-        let (path, token) = watch_of(domain);
-        self.with(|c| match c.watch(&path, &token) {
-            // It is there already.
-            Err(Error::Store(_)) => Ok(()),
-            other => other,
-        });
+        if self.watched.insert(domain) {
+            let (path, token) = watch_of(domain);
+            self.with(|c| c.watch(&path, &token));
+        }
     }
 
     pub(crate) fn unwatch(&mut self, domain: u16) {
-        let (path, token) = watch_of(domain);
-        self.with(|c| match c.unwatch(&path, &token) {
-            Err(Error::Store(_)) => Ok(()),
-            other => other,
-        });
+        if self.watched.remove(&domain) {
+            let (path, token) = watch_of(domain);
+            self.with(|c| c.unwatch(&path, &token));
+        }
+    }
+
+    /// The domains that are listened for.
+    pub(crate) fn watched(&self) -> Vec<u16> {
+        self.watched.iter().copied().collect()
     }
 
     /// Tells where the terminal is.

@@ -277,6 +277,11 @@ impl Client {
         self.events.pop_front()
     }
 
+    /// Is an event queued? It will not make the connection readable any more.
+    pub fn has_queued_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The next event; None when the time is over (no time: wait for ever).
     pub fn next_event(&mut self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
         let deadline = timeout.map(|t| Instant::now() + t);
