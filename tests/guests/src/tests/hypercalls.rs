@@ -4,7 +4,11 @@
 use guest_pv_abi as abi;
 
 use super::Setting;
-use crate::base::{clock::Deadline, console, hypercall, random::Random};
+use crate::base::{
+    clock::{self, Deadline},
+    console, hypercall,
+    random::Random,
+};
 
 /// Where arguments' structures are put: RAM that is neither the kernel nor given back by its tests.
 const SCRATCH: u64 = 0x0030_0000;
@@ -28,8 +32,8 @@ pub fn all(cx: &mut Setting) {
         }
     }
     println!(
-        "PASS {} with mercy: {} calls, {} succeeded",
-        cx.name, tally.calls, tally.succeeded
+        "PASS {} with mercy: {} calls, {} succeeded, slowest {:?}",
+        cx.name, tally.calls, tally.succeeded, tally.slowest
     );
     console::drain();
     let deadline = Deadline::after_seconds(cx.seconds);
@@ -48,6 +52,8 @@ pub fn all(cx: &mut Setting) {
 struct Tally {
     calls: u64,
     succeeded: u64,
+    /// Nanoseconds, number, command.
+    slowest: (u64, u64, u64),
 }
 
 /// Numbers of which nothing exists answer -ENOSYS, whatever the upper halves of registers hold.
@@ -91,9 +97,11 @@ fn one(random: &mut Random, mercy: bool, tally: &mut Tally) {
         };
     }
     tally.calls += 1;
+    let began = clock::now();
     if hypercall::raw(number, arguments) >= 0 {
         tally.succeeded += 1;
     }
+    tally.slowest = tally.slowest.max((clock::now() - began, number, command));
 }
 
 /// Calls that end the domain, or what it needs to tell of its state.

@@ -4,7 +4,7 @@
 use guest_pv_abi as abi;
 
 use super::Setting;
-use crate::base::clock::Deadline;
+use crate::base::clock::{self, Deadline};
 use crate::base::hypercall;
 use crate::base::random::Random;
 use crate::base::trap::guard;
@@ -18,20 +18,27 @@ const COUNT: u64 = 0x1000;
 pub fn abuse(cx: &mut Setting) {
     let deadline = Deadline::after_seconds(cx.seconds);
     let (mut calls, mut succeeded) = (0u64, 0u64);
+    let mut slowest = (0, 0);
     while !deadline.is_over() {
         for _ in 0..32 {
             calls += 1;
-            let result = match cx.random.below(6) {
+            let kind = cx.random.below(6);
+            let began = clock::now();
+            let result = match kind {
                 0 | 1 => reserve(&mut cx.random, abi::XENMEM_DECREASE_RESERVATION),
                 2 | 3 => reserve(&mut cx.random, abi::XENMEM_POPULATE_PHYSMAP),
                 4 => place(&mut cx.random),
                 _ => other(&mut cx.random),
             };
             succeeded += u64::from(result > 0);
+            slowest = slowest.max((clock::now() - began, kind));
         }
         touch(&mut cx.random);
     }
-    println!("PASS {} calls={calls} succeeded={succeeded}", cx.name);
+    println!(
+        "PASS {} calls={calls} succeeded={succeeded} slowest={slowest:?}",
+        cx.name
+    );
 }
 
 fn reserve(random: &mut Random, command: u32) -> i64 {
