@@ -51,6 +51,8 @@ pub struct Life {
     pub shutdown: Option<u32>,
     /// Times the toolstack paused it and has not yet unpaused it.
     pub pauses: u32,
+    /// It may have run: its toolstack has unpaused it.
+    pub started: bool,
 }
 
 pub struct Domain {
@@ -76,6 +78,8 @@ pub struct Domain {
     pub debugging: AtomicBool,
     /// HVM_PARAM_CALLBACK_IRQ as a vector for all vcpus, injected without the local APIC; 0 if none.
     pub callback_vector: AtomicU8,
+    /// What domctl keeps of it.
+    pub control: Mutex<crate::control::Kept>,
     vcpus: RwLock<Vec<Arc<Vcpu>>>,
 }
 
@@ -109,6 +113,7 @@ impl Domain {
                 dying: Dying::Alive,
                 shutdown: None,
                 pauses: 1,
+                started: false,
             }),
             shared_info,
             shared_info_gfn: Mutex::new(None),
@@ -117,6 +122,7 @@ impl Domain {
             suspend_port: Mutex::new(None),
             debugging: AtomicBool::new(false),
             callback_vector: AtomicU8::new(0),
+            control: Mutex::new(crate::control::Kept::default()),
             vcpus: RwLock::new(Vec::new()),
             config,
         });
@@ -127,6 +133,15 @@ impl Domain {
     /// Makes the vcpus that the configuration names. They start paused with the domain, and all but
     /// those that get a context are down.
     pub fn create_vcpus(self: &Arc<Self>) -> Result<()> {
+        let made = self.try_create_vcpus();
+        if made.is_err() {
+            // They and the domain hold each other.
+            self.retire_vcpus();
+        }
+        made
+    }
+
+    fn try_create_vcpus(self: &Arc<Self>) -> Result<()> {
         let mut vcpus = self.vcpus.write();
         while (vcpus.len() as u32) < self.config.max_vcpus {
             let id = VcpuId(vcpus.len() as u32);
@@ -135,6 +150,13 @@ impl Domain {
             vcpus.push(vcpu);
         }
         Ok(())
+    }
+
+    fn retire_vcpus(&self) {
+        let vcpus = core::mem::take(&mut *self.vcpus.write());
+        for vcpu in &vcpus {
+            vcpu.retire();
+        }
     }
 
     pub fn vcpu(&self, id: u32) -> Option<Arc<Vcpu>> {
@@ -166,6 +188,7 @@ impl Domain {
         let mut life = self.life.lock();
         life.pauses = life.pauses.checked_sub(1).ok_or(Errno::Inval)?;
         if life.pauses == 0 && life.dying == Dying::Alive {
+            life.started = true;
             self.with_vcpus(|vcpus| {
                 vcpus
                     .iter()
@@ -181,7 +204,7 @@ impl Domain {
     }
 
     /// The guest ends: by its own will, or by a fault of its own. The first reason stays.
-    pub fn shutdown(&self, reason: u32) {
+    pub fn shutdown(self: &Arc<Self>, reason: u32) {
         {
             let mut life = self.life.lock();
             if life.shutdown.is_some() {
@@ -191,8 +214,13 @@ impl Domain {
             self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.hold(Hold::ShutDown)));
         }
         log::info!("d{} shut down, reason {}", self.id, reason);
+        let suspend_port = *self.suspend_port.lock();
         if self.id == DomainId::DOM0 {
             crate::hypercall::sched::dom0_is_gone(self.machine, reason);
+        } else if let (guest_pv_abi::SHUTDOWN_SUSPEND, Some(port)) = (reason, suspend_port)
+            && crate::evtchn::send(self, port).is_ok()
+        {
+            // Its toolstack asked to be told there (XEN_DOMCTL_subscribe).
         } else {
             self.machine.raise_global_virq(guest_pv_abi::VIRQ_DOM_EXC);
         }
@@ -228,13 +256,10 @@ impl Domain {
         if !self.memory.teardown(budget) {
             return false;
         }
-        let vcpus = core::mem::take(&mut *self.vcpus.write());
-        for vcpu in &vcpus {
-            vcpu.retire();
-        }
+        self.retire_vcpus();
         self.arch.teardown();
         self.life.lock().dying = Dying::Dead;
-        self.machine.remove(self.id);
+        self.machine.remove(self);
         self.machine.raise_global_virq(guest_pv_abi::VIRQ_DOM_EXC);
         true
     }

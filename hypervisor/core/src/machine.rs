@@ -94,8 +94,15 @@ impl Machine {
         Ok(())
     }
 
-    pub fn remove(&self, id: DomainId) {
-        self.domains.write().remove(&id);
+    /// Takes a domain off the list. Another one of the same number stays.
+    pub fn remove(&self, domain: &Domain) {
+        let mut domains = self.domains.write();
+        if domains
+            .get(&domain.id)
+            .is_some_and(|listed| core::ptr::eq(Arc::as_ptr(listed), domain))
+        {
+            domains.remove(&domain.id);
+        }
     }
 
     /// Raises a virq that belongs to the machine as a whole: it goes to dom0.

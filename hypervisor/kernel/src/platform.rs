@@ -1,11 +1,9 @@
 //! The machine as core's ports see it: clock, console, CPUs, power.
 
 use alloc::sync::Arc;
-use alloc::sync::Arc;
 
 use oxen_arch::cpu::{cpu_id, features, regs};
 use oxen_arch::{console, ipi, power, smp, time};
-use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::ports::{
     Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction,
@@ -170,15 +168,6 @@ impl Platform for Machine {
             PowerAction::PowerOff => power_off(),
             PowerAction::Reboot => reboot(),
         }
-    }
-
-    fn create_domain(
-        &self,
-        id: DomainId,
-        config: DomainConfig,
-        max_frames: u64,
-    ) -> Result<Arc<Domain>> {
-        crate::domain::create(id, config, max_frames, None)
     }
 
     fn guest_address_bits(&self) -> u8 {

@@ -1,6 +1,21 @@
 //! The toolstack's and dom0's side: domctl, sysctl, platform_op and physdev_op.
+//!
+//! Each call has an envelope with an interface version and a union of 128 bytes: one private copy is
+//! read, the operation works on it, and it is written back if it changed.
 
 pub mod domctl;
+mod map;
 pub mod physdev;
 pub mod platform;
 pub mod sysctl;
+
+use crate::sched::Share;
+
+/// What the toolstack sets of a domain and reads again, and nothing else here depends on.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Kept {
+    /// Weight and cap of the domain as a whole.
+    pub share: Share,
+    /// Bytes for second-level page tables. They come from the heap here, not from a pool.
+    pub paging_pool: u64,
+}

@@ -86,14 +86,6 @@ pub trait Platform: Send + Sync {
     fn idle_ns(&self, cpu: CpuId) -> u64;
     /// dom0 asked for it, or died: the machine goes down. Returns only if the machine will not.
     fn power(&self, action: PowerAction);
-    /// Makes a domain that may hold `max_frames` of RAM, with its memory and vcpus. The caller puts it
-    /// on the machine's list.
-    fn create_domain(
-        &self,
-        id: DomainId,
-        config: DomainConfig,
-        max_frames: u64,
-    ) -> Result<Arc<Domain>>;
     /// Bits of a guest-physical address.
     fn guest_address_bits(&self) -> u8;
     /// The machine's E820 map as dom0 sees it, or others' (`XENMEM_memory_map` of dom0).

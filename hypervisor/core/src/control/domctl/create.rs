@@ -1,0 +1,87 @@
+//! createdomain: the wish is checked, then the layers below make the domain. It is born paused,
+//! without memory, and all of its vcpus are down.
+
+use core::ops::RangeInclusive;
+
+use guest_pv_abi as abi;
+use guest_pv_abi::UnionBytes;
+use oxen_types::{DomainId, Errno};
+
+use crate::domain::{DomainConfig, MAX_VCPUS};
+use crate::hypercall::{Answer, Call};
+
+/// What Xen gives when the toolstack does not say.
+const DEFAULT_GRANT_FRAMES: u32 = 64;
+const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
+/// A table beyond this is a mistake: 2 GiB of memory to grant, in use at once.
+const MOST_GRANT_FRAMES: u32 = 1024;
+const MOST_MAPTRACK_FRAMES: u32 = 8192;
+/// The highest version of grant tables that the guest may use: it may always be more than the one
+/// that we have.
+const GRANT_VERSIONS: RangeInclusive<u32> = 1..=2;
+
+pub fn create(call: &mut Call<'_>, op: &mut abi::Domctl) -> Answer {
+    let ask: abi::DomctlCreateDomain = op.u.view();
+    let config = check(&ask)?;
+    let machine = call.machine();
+    let wish = DomainId(op.domain);
+    let wish = (wish != DomainId::DOM0 && wish.is_ordinary()).then_some(wish);
+    let id = machine.free_domain_id(wish)?;
+    let domain = machine.platform.create_domain(id, config, 0)?;
+    if let Err(errno) = machine.insert(domain.clone()) {
+        // Another call took the number meanwhile. What is new is empty and never ran: one step.
+        let _gone = domain.destroy_step(usize::MAX);
+        return Err(errno.into());
+    }
+    op.domain = id.0;
+    Ok(0)
+}
+
+/// Guests are PVH for now: hardware-virtualized, nested paging, a local APIC and no other device.
+fn check(ask: &abi::DomctlCreateDomain) -> Result<DomainConfig, Errno> {
+    let needed = abi::XEN_DOMCTL_CDF_HVM | abi::XEN_DOMCTL_CDF_HAP;
+    let known = needed
+        | abi::XEN_DOMCTL_CDF_S3_INTEGRITY
+        | abi::XEN_DOMCTL_CDF_OOS_OFF
+        | abi::XEN_DOMCTL_CDF_XS_DOMAIN;
+    let fits = ask.flags & needed == needed
+        && ask.flags & !known == 0
+        && ask.iommu_opts == 0
+        && (1..=MAX_VCPUS).contains(&ask.max_vcpus)
+        && GRANT_VERSIONS.contains(&ask.grant_opts)
+        && ask.vmtrace_size == 0
+        && ask.cpupool_id == 0
+        && ask.arch.emulation_flags == abi::XEN_X86_EMU_LAPIC
+        && ask.arch.misc_flags & !abi::XEN_X86_MSR_RELAXED == 0;
+    if !fits {
+        return Err(Errno::Inval);
+    }
+    Ok(DomainConfig {
+        privileged: false,
+        handle: ask.handle,
+        ssid: ask.ssidref,
+        flags: ask.flags,
+        emulation: ask.arch.emulation_flags,
+        max_vcpus: ask.max_vcpus,
+        max_ports: ask.max_evtchn_port,
+        max_grant_frames: limit(
+            ask.max_grant_frames,
+            DEFAULT_GRANT_FRAMES,
+            MOST_GRANT_FRAMES,
+        )?,
+        max_maptrack_frames: limit(
+            ask.max_maptrack_frames,
+            DEFAULT_MAPTRACK_FRAMES,
+            MOST_MAPTRACK_FRAMES,
+        )?,
+    })
+}
+
+/// Below zero stands for the default.
+fn limit(wish: i32, default: u32, most: u32) -> Result<u32, Errno> {
+    match u32::try_from(wish) {
+        Err(_) => Ok(default),
+        Ok(wish) if wish <= most => Ok(wish),
+        Ok(_) => Err(Errno::Inval),
+    }
+}
