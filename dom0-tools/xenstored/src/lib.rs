@@ -16,6 +16,7 @@ pub mod quota;
 pub mod record;
 pub mod ring;
 pub mod server;
+pub mod session;
 pub mod transaction;
 pub mod tree;
 pub mod watch;

@@ -1,6 +1,5 @@
 //! The loop.
 
-mod domains;
 mod sockets;
 mod xen;
 
@@ -14,13 +13,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use xenstored::journal::Journal;
 use xenstored::server::{Platform, Server};
+use xenstored::session::TURN;
 use xenstored::wire::{Header, Kind};
 
 use sockets::Sockets;
 use xen::{NoXen, Xen};
-
-/// Requests handled of one connection before the others' turn.
-const TURN: usize = 8;
 
 pub(crate) struct Daemon {
     server: Server,
@@ -145,9 +142,7 @@ impl Daemon {
             }
         }
         if let Machine::Xen(xen) = &mut self.machine {
-            for domain in self.server.domains() {
-                more |= domains::serve(xen, &mut self.server, domain, self.verbose);
-            }
+            more |= xen.serve(&mut self.server);
         }
         more
     }

@@ -7,8 +7,9 @@ use oxen_sys::gntdev::GrantMapping;
 use oxen_sys::{Errno, EventChannels, Gntdev, Privcmd, SharedMemory, xenbus};
 use xenstored::error::StoreError;
 use xenstored::perms::DomId;
-use xenstored::ring;
-use xenstored::server::{ConnId, Indices, Platform, Server};
+use xenstored::ring::Fault;
+use xenstored::server::{Indices, Platform, Server};
+use xenstored::session::Session;
 
 /// The virtual interrupt that tells of domains' ends (VIRQ_DOM_EXC).
 const VIRQ_DOM_EXC: u32 = 3;
@@ -35,16 +36,11 @@ pub(crate) struct Xen {
 }
 
 /// A ring that is open.
-pub(crate) struct OpenRing {
+struct OpenRing {
     page: Page,
     /// Our end of its event channel.
     port: u32,
-    /// The end of what was put into the ring.
-    produced: u32,
-    /// Requests up to here are to be taken out, once the records are written.
-    pub(crate) take: Option<u32>,
-    /// The guest is at fault: its ring is not looked at any more.
-    pub(crate) broken: bool,
+    session: Session,
 }
 
 enum Page {
@@ -52,41 +48,29 @@ enum Page {
     Mapped(SharedMemory),
 }
 
+impl Page {
+    fn memory(&self) -> Result<&SharedMemory, Fault> {
+        match self {
+            Self::Grant(grant) => Ok(grant.memory()?),
+            Self::Mapped(memory) => Ok(memory),
+        }
+    }
+}
+
 impl OpenRing {
-    pub(crate) fn page(&self) -> Result<&SharedMemory, ring::Fault> {
-        match &self.page {
-            Page::Grant(grant) => Ok(grant.memory()?),
-            Page::Mapped(memory) => Ok(memory),
-        }
-    }
-
-    /// Takes requests out, puts answers in. True if the guest is to be told.
-    fn send(&mut self, server: &mut Server, domain: DomId) -> Result<bool, ring::Fault> {
-        let mut told = false;
-        if let Some(consumed) = self.take.take() {
-            ring::take(self.page()?, consumed)?;
-            told = true;
-        }
-        let Some(outbox) = server.outbox(ConnId::Domain(domain)) else {
-            return Ok(told);
-        };
-        while !outbox.is_empty() {
-            let count = ring::put(self.page()?, self.produced, outbox.next())?;
-            if count == 0 {
-                break;
+    /// Does a step; a guest that is at fault is served no more.
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut Session, &SharedMemory) -> Result<bool, Fault>,
+    ) -> bool {
+        let page = self.page.memory();
+        match page.and_then(|page| step(&mut self.session, page)) {
+            Ok(answer) => answer,
+            Err(fault) => {
+                self.session.fail(page, fault);
+                false
             }
-            self.produced = self.produced.wrapping_add(count);
-            outbox.advance(count as usize);
-            told = true;
         }
-        Ok(told)
-    }
-
-    pub(crate) fn fail(&mut self, domain: DomId, fault: ring::Fault) {
-        eprintln!("xenstored: domain {domain} is not served any more: {fault}");
-        self.broken = true;
-        // If the page cannot be written, there is nobody to tell.
-        let _ = self.page().and_then(|page| ring::fail(page, fault));
     }
 }
 
@@ -109,10 +93,6 @@ impl Xen {
         self.events.as_fd()
     }
 
-    pub(crate) fn ring(&mut self, domain: DomId) -> Option<&mut OpenRing> {
-        self.rings.get_mut(&domain)
-    }
-
     /// Opens dom0's own ring if it is not open since before a restart. The event tells dom0's kernel
     /// that the store is there.
     pub(crate) fn connect_dom0(&mut self, server: &mut Server) -> Result<(), StoreError> {
@@ -127,9 +107,8 @@ impl Xen {
 
     /// Catches up with what happened while no daemon was there.
     pub(crate) fn resume(&mut self, server: &mut Server) {
-        for (domain, open) in &mut self.rings {
-            // The journal knows what was taken; the page may not, if we died in between.
-            open.take = server.ring(*domain).map(|r| r.indices.consumed);
+        for open in self.rings.values_mut() {
+            open.session.resume(server);
         }
         self.look_after_domains(server);
     }
@@ -161,19 +140,26 @@ impl Xen {
         }
     }
 
+    /// Handles a turn of everyone's requests. True if some are left.
+    pub(crate) fn serve(&mut self, server: &mut Server) -> bool {
+        let mut more = false;
+        for domain in server.domains() {
+            // Out of the table, since requests of dom0 may change it. They cannot concern dom0's own
+            // ring, and guests' requests cannot concern any.
+            if let Some(mut open) = self.rings.remove(&domain) {
+                more |= open.step(|session, page| session.serve(page, server, self));
+                self.rings.insert(domain, open);
+            }
+        }
+        more
+    }
+
     /// Lets the answers go. What finds no room goes when the guest has made some and says so.
     pub(crate) fn send(&mut self, server: &mut Server) {
-        for (domain, open) in &mut self.rings {
-            if open.broken {
-                continue;
-            }
-            match open.send(server, *domain) {
-                Ok(false) => {}
-                Ok(true) => {
-                    // A notification that fails has nobody to hear it: the domain is on its way out.
-                    let _ = self.events.notify(open.port);
-                }
-                Err(fault) => open.fail(*domain, fault),
+        for open in self.rings.values_mut() {
+            if open.step(|session, page| session.send(page, server)) {
+                // A notification that fails has nobody to hear it: the domain is on its way out.
+                let _ = self.events.notify(open.port);
             }
         }
     }
@@ -219,29 +205,23 @@ impl Platform for Xen {
             .events
             .bind_interdomain(domain, port)
             .map_err(fail("its event channel"))?;
-        let mut open = OpenRing {
-            page,
-            port,
-            produced: 0,
-            take: None,
-            broken: false,
-        };
-        let ready = || -> Result<_, ring::Fault> {
-            let page = open.page()?;
-            if fresh {
-                ring::clear(page)?;
-            }
-            let waiting = ring::open(page)?;
-            Ok((ring::own_indices(page)?, waiting))
-        };
-        let ((consumed, produced), waiting) = ready().map_err(|_| StoreError::Io)?;
-        open.produced = produced;
+        let opened = page
+            .memory()
+            .and_then(|page| Session::open(page, domain, fresh));
+        let (session, indices, waiting) = opened.map_err(|_| StoreError::Io)?;
         if waiting {
             // Who cannot be told is not there.
             let _ = self.events.notify(port);
         }
-        self.rings.insert(domain, open);
-        Ok(Indices { consumed, produced })
+        self.rings.insert(
+            domain,
+            OpenRing {
+                page,
+                port,
+                session,
+            },
+        );
+        Ok(indices)
     }
 
     fn disconnect(&mut self, domain: DomId) {

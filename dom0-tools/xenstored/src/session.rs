@@ -1,0 +1,169 @@
+//! One ring being served: requests from its page to the server, answers back.
+//!
+//! The order of steps is what makes the daemon's death harmless. [`Session::serve`] lets requests be
+//! handled and takes nothing out of the page. Then the records are written. Only then does
+//! [`Session::send`] take the requests out and put answers in. Whatever step is the last, the
+//! page and the records together say how to go on.
+
+use oxen_sys::SharedMemory;
+
+use crate::perms::DomId;
+use crate::ring::{self, Fault, Message};
+use crate::server::{ConnId, Indices, Platform, Server};
+
+/// Requests handled of one connection before the others' turn.
+pub const TURN: usize = 8;
+
+/// Where we are in a ring.
+#[derive(Debug)]
+pub struct Session {
+    domain: DomId,
+    /// The end of what was put into the page.
+    produced: u32,
+    /// Requests up to here are to be taken out, once the records are written.
+    take: Option<u32>,
+    /// The guest is at fault: its ring is not looked at any more.
+    broken: bool,
+}
+
+impl Session {
+    /// Begins to serve a page, a `fresh` one from zero. True if the guest waits to hear that.
+    pub fn open(
+        page: &SharedMemory,
+        domain: DomId,
+        fresh: bool,
+    ) -> Result<(Self, Indices, bool), Fault> {
+        if fresh {
+            ring::clear(page)?;
+        }
+        let waiting = ring::open(page)?;
+        let (consumed, produced) = ring::own_indices(page)?;
+        let session = Self {
+            domain,
+            produced,
+            take: None,
+            broken: false,
+        };
+        Ok((session, Indices { consumed, produced }, waiting))
+    }
+
+    /// After a restart: the records know what was taken; the page may not, if we died in between.
+    pub fn resume(&mut self, server: &Server) {
+        self.take = server.ring(self.domain).map(|r| r.indices.consumed);
+    }
+
+    /// Handles a turn of requests. True if some may be left.
+    pub fn serve(
+        &mut self,
+        page: &SharedMemory,
+        server: &mut Server,
+        platform: &mut dyn Platform,
+    ) -> Result<bool, Fault> {
+        let Some(state) = server.ring(self.domain).filter(|_| !self.broken) else {
+            return Ok(false);
+        };
+        let (consumed, mut bytes) = (state.indices.consumed, state.partial.clone());
+        let known = bytes.len();
+        bytes.extend(ring::peek(page, consumed)?);
+        if bytes.len() == known {
+            return Ok(false);
+        }
+        let handled = self.handle(&bytes, server, platform);
+        // Whole requests that must wait stay in the page. Of one that is not whole the start is kept
+        // here, since it may be larger than the page's ring.
+        let (taken, partial) = match handled.stop {
+            Stop::NotWhole => (bytes.len(), bytes.split_off(handled.bytes)),
+            Stop::Later | Stop::Fault(_) => (handled.bytes, Vec::new()),
+        };
+        if let Some(new) = taken.checked_sub(known).filter(|new| *new > 0) {
+            // A ring's bytes fit in u32.
+            let consumed = consumed.wrapping_add(new as u32);
+            server.took(self.domain, consumed, partial);
+            self.take = Some(consumed);
+        }
+        match handled.stop {
+            Stop::Fault(fault) => Err(fault),
+            stop => Ok(
+                matches!(stop, Stop::Later) && !server.is_backed_up(ConnId::Domain(self.domain))
+            ),
+        }
+    }
+
+    fn handle(&self, bytes: &[u8], server: &mut Server, platform: &mut dyn Platform) -> Handled {
+        let id = ConnId::Domain(self.domain);
+        let mut at = 0;
+        for _ in 0..TURN {
+            if server.is_backed_up(id) {
+                break;
+            }
+            let stop = match ring::first_message(bytes.get(at..).unwrap_or(&[])) {
+                Ok(Some(Message {
+                    header,
+                    payload,
+                    len,
+                })) => {
+                    server.receive(id, header, payload, platform);
+                    at = at.saturating_add(len);
+                    continue;
+                }
+                Ok(None) => Stop::NotWhole,
+                Err(fault) => Stop::Fault(fault),
+            };
+            return Handled { bytes: at, stop };
+        }
+        Handled {
+            bytes: at,
+            stop: Stop::Later,
+        }
+    }
+
+    /// Takes handled requests out and puts answers in. True if the guest is to be told.
+    pub fn send(&mut self, page: &SharedMemory, server: &mut Server) -> Result<bool, Fault> {
+        if self.broken {
+            return Ok(false);
+        }
+        let mut told = false;
+        if let Some(consumed) = self.take.take() {
+            ring::take(page, consumed)?;
+            told = true;
+        }
+        let Some(outbox) = server.outbox(ConnId::Domain(self.domain)) else {
+            return Ok(told);
+        };
+        while !outbox.is_empty() {
+            let count = ring::put(page, self.produced, outbox.next())?;
+            if count == 0 {
+                break;
+            }
+            self.produced = self.produced.wrapping_add(count);
+            outbox.advance(count as usize);
+            told = true;
+        }
+        Ok(told)
+    }
+
+    /// Gives the ring up.
+    pub fn fail(&mut self, page: Result<&SharedMemory, Fault>, fault: Fault) {
+        eprintln!(
+            "xenstored: domain {} is not served any more: {fault}",
+            self.domain
+        );
+        self.broken = true;
+        // If the page cannot be written, there is nobody to tell.
+        let _ = page.and_then(|page| ring::fail(page, fault));
+    }
+}
+
+struct Handled {
+    /// The bytes of the requests that were handled.
+    bytes: usize,
+    stop: Stop,
+}
+
+enum Stop {
+    /// The next request is not all there.
+    NotWhole,
+    /// It is others' turn, or answers must go first.
+    Later,
+    Fault(Fault),
+}

@@ -1,0 +1,378 @@
+//! The store against a simple model of it, and its transactions against doing them one after another.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use xenstored::error::StoreError;
+use xenstored::server::{ConnId, Indices, Platform, Server};
+use xenstored::wire::{HEADER, Header, Kind, message};
+
+struct NoRings;
+
+impl Platform for NoRings {
+    fn connect(&mut self, _: u16, _: u64, _: u32, _: bool) -> Result<Indices, StoreError> {
+        Ok(Indices::default())
+    }
+
+    fn disconnect(&mut self, _: u16) {}
+}
+
+type Answer = Result<Vec<u8>, StoreError>;
+
+/// A server with dom0 on a socket, and two guests that own their homes.
+struct Store {
+    server: Server,
+    who: [ConnId; 3],
+}
+
+impl Store {
+    fn new() -> Self {
+        let mut server = Server::new();
+        let dom0 = server.open_socket();
+        let mut store = Self {
+            server,
+            who: [dom0, ConnId::Domain(1), ConnId::Domain(2)],
+        };
+        for guest in [1, 2] {
+            for (kind, payload) in [
+                (Kind::Introduce, format!("{guest}\x001\x001\0")),
+                (Kind::Mkdir, format!("/local/domain/{guest}\0")),
+                (Kind::SetPerms, format!("/local/domain/{guest}\0n{guest}\0")),
+            ] {
+                store.ask(0, kind, 0, payload.as_bytes()).unwrap();
+            }
+        }
+        store
+    }
+
+    fn ask(&mut self, who: usize, kind: Kind, tx: u32, payload: &[u8]) -> Answer {
+        let request = message(kind, 1, tx, payload);
+        let header = Header::decode(request.first_chunk().unwrap());
+        self.server
+            .receive(self.who[who], header, payload, &mut NoRings);
+        let outbox = self.server.outbox(self.who[who]).unwrap();
+        let answer = outbox.rest();
+        outbox.clear();
+        let (header, payload) = answer.split_at(HEADER);
+        match Kind::from_number(Header::decode(header.try_into().unwrap()).kind).unwrap() {
+            Kind::Error => {
+                let name = std::str::from_utf8(&payload[..payload.len() - 1]).unwrap();
+                Err(StoreError::from_name(name))
+            }
+            _ => Ok(payload.to_vec()),
+        }
+    }
+
+    fn start(&mut self, who: usize) -> u32 {
+        let answer = self.ask(who, Kind::TransactionStart, 0, b"\0").unwrap();
+        std::str::from_utf8(&answer[..answer.len() - 1])
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    fn content(&self) -> Vec<String> {
+        let root = xenstored::path::Path::root();
+        let mut all: Vec<String> = self
+            .server
+            .tree()
+            .root()
+            .walk(&root)
+            .iter()
+            .map(|(path, node)| format!("{path} {:?} {:?}", node.value, node.perms))
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Read(String),
+    Write(String, u8),
+    Mkdir(String),
+    Rm(String),
+    List(String),
+    GetPerms(String),
+    SetPerms(String, Vec<(char, u16)>),
+}
+
+impl Op {
+    fn run(&self, store: &mut Store, who: usize, tx: u32) -> Answer {
+        let (kind, payload) = match self {
+            Self::Read(path) => (Kind::Read, format!("{path}\0")),
+            Self::Write(path, value) => (Kind::Write, format!("{path}\0{value}")),
+            Self::Mkdir(path) => (Kind::Mkdir, format!("{path}\0")),
+            Self::Rm(path) => (Kind::Rm, format!("{path}\0")),
+            Self::List(path) => (Kind::Directory, format!("{path}\0")),
+            Self::GetPerms(path) => (Kind::GetPerms, format!("{path}\0")),
+            Self::SetPerms(path, perms) => {
+                let perms: String = perms.iter().map(|(c, d)| format!("{c}{d}\0")).collect();
+                (Kind::SetPerms, format!("{path}\0{perms}"))
+            }
+        };
+        store.ask(who, kind, tx, payload.as_bytes())
+    }
+}
+
+fn path() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec!["a", "b"]);
+    let base = prop::sample::select(vec!["/local/domain/1", "/local/domain/2", "/t"]);
+    (base, prop::collection::vec(name, 0..3)).prop_map(|(base, names)| {
+        names
+            .iter()
+            .fold(base.to_owned(), |path, name| format!("{path}/{name}"))
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let perms = prop::collection::vec(
+        (prop::sample::select(vec!['n', 'r', 'w', 'b']), 0u16..3),
+        1..4,
+    );
+    prop_oneof![
+        3 => path().prop_map(Op::Read),
+        4 => (path(), any::<u8>()).prop_map(|(p, v)| Op::Write(p, v)),
+        2 => path().prop_map(Op::Mkdir),
+        2 => path().prop_map(Op::Rm),
+        2 => path().prop_map(Op::List),
+        1 => path().prop_map(Op::GetPerms),
+        2 => (path(), perms).prop_map(|(p, v)| Op::SetPerms(p, v)),
+    ]
+}
+
+/// The model: all nodes by their paths, and the rules in their simplest words.
+#[derive(Clone)]
+struct Model(BTreeMap<String, (String, Vec<(char, u16)>)>);
+
+impl Model {
+    fn new() -> Self {
+        let mut model = Self(BTreeMap::from([(
+            "/".to_owned(),
+            (String::new(), vec![('r', 0)]),
+        )]));
+        for path in ["/local/domain", "/tool/xenstored", "/vm", "/libxl"] {
+            model.make(path, 0);
+        }
+        for guest in [1, 2] {
+            let home = format!("/local/domain/{guest}");
+            model.make(&home, 0);
+            model.0.get_mut(&home).unwrap().1 = vec![('n', guest)];
+        }
+        model
+    }
+
+    fn parent(path: &str) -> String {
+        match path.rsplit_once('/').unwrap().0 {
+            "" => "/".to_owned(),
+            parent => parent.to_owned(),
+        }
+    }
+
+    fn nearest(&self, path: &str) -> String {
+        let mut path = path.to_owned();
+        while !self.0.contains_key(&path) {
+            path = Self::parent(&path);
+        }
+        path
+    }
+
+    fn allows(&self, path: &str, who: u16, right: char) -> bool {
+        let perms = &self.0[path].1;
+        if who == 0 || perms[0].1 == who {
+            return true;
+        }
+        let entry = perms[1..]
+            .iter()
+            .find(|(_, d)| *d == who)
+            .unwrap_or(&perms[0])
+            .0;
+        right != 'o' && (entry == 'b' || entry == right)
+    }
+
+    fn check(&self, path: &str, who: u16, right: char) -> Result<(), StoreError> {
+        match (
+            self.0.contains_key(path),
+            self.allows(&self.nearest(path), who, right),
+        ) {
+            (true, true) => Ok(()),
+            (false, true) => Err(StoreError::NoEnt),
+            (_, false) => Err(StoreError::Acces),
+        }
+    }
+
+    fn make(&mut self, path: &str, who: u16) {
+        if !self.0.contains_key(path) {
+            self.make(&Self::parent(path), who);
+            let mut perms = self.0[&Self::parent(path)].1.clone();
+            if who != 0 {
+                perms[0].1 = who;
+            }
+            self.0.insert(path.to_owned(), (String::new(), perms));
+        }
+    }
+
+    fn children(&self, path: &str) -> Vec<String> {
+        self.0
+            .keys()
+            .filter(|p| *p != "/" && Self::parent(p) == path)
+            .cloned()
+            .collect()
+    }
+
+    fn run(&mut self, op: &Op, who: u16) -> Answer {
+        let ok = Ok(b"OK\0".to_vec());
+        match op {
+            Op::Read(path) => self
+                .check(path, who, 'r')
+                .map(|()| self.0[path].0.clone().into_bytes()),
+            Op::List(path) => self.check(path, who, 'r').map(|()| {
+                self.children(path)
+                    .iter()
+                    .flat_map(|p| format!("{}\0", p.rsplit_once('/').unwrap().1).into_bytes())
+                    .collect()
+            }),
+            Op::GetPerms(path) => self.check(path, who, 'r').map(|()| {
+                self.0[path]
+                    .1
+                    .iter()
+                    .flat_map(|(c, d)| format!("{c}{d}\0").into_bytes())
+                    .collect()
+            }),
+            Op::Write(path, value) => match self.check(path, who, 'w') {
+                Ok(()) | Err(StoreError::NoEnt) => {
+                    self.make(path, who);
+                    self.0.get_mut(path).unwrap().0 = value.to_string();
+                    ok
+                }
+                Err(error) => Err(error),
+            },
+            Op::Mkdir(path) => match self.check(path, who, 'w') {
+                Ok(()) | Err(StoreError::NoEnt) => {
+                    self.make(path, who);
+                    ok
+                }
+                Err(error) => Err(error),
+            },
+            Op::Rm(path) => match self.check(path, who, 'w') {
+                Ok(()) => {
+                    self.0
+                        .retain(|p, _| p != path && !p.starts_with(&format!("{path}/")));
+                    ok
+                }
+                Err(StoreError::NoEnt) if self.0.contains_key(&Self::parent(path)) => ok,
+                Err(error) => Err(error),
+            },
+            Op::SetPerms(path, perms) => {
+                self.check(path, who, 'o')?;
+                if who != 0 && perms[0].1 != self.0[path].1[0].1 {
+                    return Err(StoreError::Perm);
+                }
+                self.0.get_mut(path).unwrap().1 = perms.clone();
+                ok
+            }
+        }
+    }
+}
+
+/// One step of three clients that work at the same time, each with at most one transaction.
+#[derive(Debug, Clone)]
+enum Step {
+    Start,
+    Do(Op),
+    Alone(Op),
+    End(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Start),
+        8 => op().prop_map(Step::Do),
+        2 => op().prop_map(Step::Alone),
+        2 => prop::bool::weighted(0.9).prop_map(Step::End),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn answers_as_the_model_does(ops in prop::collection::vec((0usize..3, op()), 1..60)) {
+        let mut store = Store::new();
+        let mut model = Model::new();
+        for (who, op) in ops {
+            let answer = op.run(&mut store, who, 0);
+            prop_assert_eq!(answer, model.run(&op, who as u16), "{} {:?}", who, op);
+        }
+        prop_assert!(store.server.tree().is_consistent());
+        let all = store.server.tree().root().walk(&xenstored::path::Path::root());
+        prop_assert_eq!(all.len(), model.0.len());
+        for (path, node) in all {
+            prop_assert_eq!(&*node.value, model.0[path.as_str()].0.as_bytes());
+        }
+        // And it is the same after a restart.
+        let mut records = store.server.take_records();
+        let again = Server::restore(records.drain(..)).unwrap();
+        let again = Store { server: again, who: store.who };
+        prop_assert_eq!(again.content(), store.content());
+    }
+
+    /// What committed has seen and done the same as if all had been done at the instant of the commit.
+    #[test]
+    fn transactions_are_serializable(steps in prop::collection::vec((0usize..3, step()), 1..120)) {
+        let mut store = Store::new();
+        let mut open: BTreeMap<usize, (u32, Vec<(Op, Answer)>)> = BTreeMap::new();
+        let mut history: Vec<(usize, Vec<(Op, Answer)>)> = Vec::new();
+        for (who, step) in steps {
+            match step {
+                Step::Start => {
+                    open.entry(who).or_insert_with(|| (store.start(who), Vec::new()));
+                }
+                Step::Do(op) => if let Some((tx, log)) = open.get_mut(&who) {
+                    let answer = op.run(&mut store, who, *tx);
+                    log.push((op, answer));
+                },
+                Step::Alone(op) => {
+                    let answer = op.run(&mut store, who, 0);
+                    history.push((who, vec![(op, answer)]));
+                }
+                Step::End(commit) => if let Some((tx, log)) = open.remove(&who) {
+                    let before = store.content();
+                    let end: &[u8] = if commit { b"T\0" } else { b"F\0" };
+                    match store.ask(who, Kind::TransactionEnd, tx, end) {
+                        Ok(_) if commit => history.push((who, log)),
+                        Ok(_) => prop_assert_eq!(store.content(), before),
+                        Err(error) => {
+                            prop_assert_eq!(error, StoreError::Again);
+                            prop_assert_eq!(store.content(), before);
+                        }
+                    }
+                },
+            }
+        }
+        let mut serial = Store::new();
+        for (who, log) in history {
+            for (op, answer) in log {
+                prop_assert_eq!(op.run(&mut serial, who, 0), answer, "{} {:?}", who, op);
+            }
+        }
+        prop_assert_eq!(serial.content(), store.content());
+        prop_assert!(store.server.tree().is_consistent());
+    }
+}
+
+/// A transaction that nobody disturbs always commits.
+#[test]
+fn undisturbed_transactions_commit() {
+    let mut store = Store::new();
+    for n in 0..20 {
+        let tx = store.start(1);
+        Op::Write("/local/domain/1/a/b".to_owned(), n)
+            .run(&mut store, 1, tx)
+            .unwrap();
+        Op::List("/local/domain/1".to_owned())
+            .run(&mut store, 1, tx)
+            .unwrap();
+        assert!(store.ask(1, Kind::TransactionEnd, tx, b"T\0").is_ok());
+    }
+}
