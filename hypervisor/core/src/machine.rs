@@ -61,6 +61,10 @@ impl Machine {
             .collect()
     }
 
+    pub fn domain_count(&self) -> usize {
+        self.domains.read().len()
+    }
+
     pub fn dom0(&self) -> Option<Arc<Domain>> {
         self.domain(DomainId::DOM0)
     }

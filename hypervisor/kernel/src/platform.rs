@@ -82,8 +82,8 @@ impl Console for SystemConsole {
         crate::console::read_for_dom0(into)
     }
 
-    fn read_log(&self, index: u32, into: &mut [u8]) -> (usize, u32) {
-        console::read_log(Some(index), into)
+    fn read_log(&self, index: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        console::read_log(index, into)
     }
 
     fn clear_log(&self) {

@@ -34,9 +34,9 @@ pub trait Console: Send + Sync {
     fn write(&self, bytes: &[u8]);
     /// Takes typed input for dom0 out of the buffer; the number of bytes.
     fn read(&self, into: &mut [u8]) -> usize;
-    /// Copies the log from `index` on (clamped to what is still there); the bytes copied and the
-    /// index that follows them.
-    fn read_log(&self, index: u32, into: &mut [u8]) -> (usize, u32);
+    /// Copies the log from `index` on (clamped to what is still there), or what was not cleared; the
+    /// bytes copied and the index that follows them.
+    fn read_log(&self, index: Option<u32>, into: &mut [u8]) -> (usize, u32);
     fn clear_log(&self);
     /// Runs a debug key as if typed on the console.
     fn debug_key(&self, key: u8);
@@ -90,6 +90,10 @@ pub trait Platform: Send + Sync {
     fn guest_address_bits(&self) -> u8;
     /// The machine's E820 map as dom0 sees it, or others' (`XENMEM_memory_map` of dom0).
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32));
+    /// The local APIC's id and ACPI's processor id of a CPU, where the firmware told them.
+    fn firmware_cpu(&self, _cpu: CpuId) -> Option<(u32, u32)> {
+        None
+    }
     /// platform_op XENPF_firmware_info and what else depends on firmware: not everywhere.
     fn firmware_info(&self, _kind: u32, _index: u32) -> Result<u64> {
         Err(Errno::NoEnt)

@@ -15,8 +15,6 @@ use crate::vcpu::Vcpu;
 /// Values that leave weight and cap as they are.
 const SAME_WEIGHT: u16 = 0;
 const SAME_CAP: u16 = u16::MAX;
-/// A weight that the scheduler can tell from its neighbours, and no overflow.
-const MOST_WEIGHT: u16 = 65535;
 
 const BOTH: u32 = abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT;
 
@@ -144,7 +142,7 @@ fn set_share(domain: &Domain, weight: u16, cap: u16) -> Result<(), Errno> {
     let mut kept = domain.control.lock();
     let mut share = kept.share;
     if weight != SAME_WEIGHT {
-        share.weight = weight.min(MOST_WEIGHT);
+        share.weight = weight;
     }
     if cap != SAME_CAP {
         if u32::from(cap) > domain.config.max_vcpus.saturating_mul(100) {

@@ -1,0 +1,86 @@
+//! The wall clock that dom0 keeps for all, and the CPUs' idle times.
+
+use guest_pv_abi as abi;
+use guest_pv_abi::UnionBytes;
+use oxen_types::{CpuId, DomainId, Errno};
+
+use crate::control::map;
+use crate::hypercall::{Answer, Call, Handle};
+use crate::machine::Machine;
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+pub fn set_32(call: &Call<'_>, op: &abi::PlatformOp) -> Answer {
+    let ask: abi::XenpfSettime32 = op.u.view();
+    set(call.machine(), ask.secs.into(), ask.nsecs, ask.system_time)
+}
+
+pub fn set_64(call: &Call<'_>, op: &abi::PlatformOp) -> Answer {
+    let ask: abi::XenpfSettime64 = op.u.view();
+    if ask.mbz != 0 {
+        return Err(Errno::Inval.into());
+    }
+    set(call.machine(), ask.secs, ask.nsecs, ask.system_time)
+}
+
+/// It was `seconds` and `nanoseconds` since 1970 at `system_time`. Each domain's clock says so at once.
+fn set(machine: &Machine, seconds: u64, nanoseconds: u32, system_time: u64) -> Answer {
+    let (seconds, nanoseconds) =
+        base(seconds, nanoseconds.into(), system_time).ok_or(Errno::Inval)?;
+    machine
+        .platform
+        .clock()
+        .set_wall_clock_base(seconds, nanoseconds);
+    for domain in machine.domains_from(DomainId::DOM0, usize::MAX) {
+        domain.update_wall_clock();
+    }
+    Ok(0)
+}
+
+/// The wall clock at system time 0. None if that lies before 1970 or after all time.
+fn base(seconds: u64, nanoseconds: u64, system_time: u64) -> Option<(u64, u32)> {
+    let (up, rest) = (system_time / NS_PER_S, system_time % NS_PER_S);
+    // One second is lent to the nanoseconds, so that they cannot fall below zero.
+    let nanoseconds = nanoseconds + NS_PER_S - rest;
+    let seconds = seconds
+        .checked_add(nanoseconds / NS_PER_S)?
+        .checked_sub(up.checked_add(1)?)?;
+    Some((seconds, (nanoseconds % NS_PER_S) as u32))
+}
+
+/// Idle times of the CPUs named; the set loses those that do not exist.
+pub fn idle(call: &Call<'_>, op: &mut abi::PlatformOp) -> Answer {
+    let mut ask: abi::XenpfGetidletime = op.u.view();
+    let platform = call.machine().platform;
+    let set = abi::BitmapHandle {
+        bitmap: ask.cpumap_bitmap,
+        nr_bits: ask.cpumap_nr_cpus,
+        _pad: 0,
+    };
+    let cpus = map::read(call, &set)? & map::below(platform.info().cpus);
+    let times: Handle<u64> = Handle::new(ask.idletime);
+    ask.now = call.machine().now();
+    for cpu in (0..map::BITS).filter(|cpu| cpus >> cpu & 1 != 0) {
+        call.write(times.nth(cpu.into())?, &platform.idle_ns(CpuId(cpu)))?;
+    }
+    map::write(call, &set, cpus)?;
+    op.u.store(&ask);
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_at_system_time_zero() {
+        assert_eq!(base(100, 5, 0), Some((100, 5)));
+        assert_eq!(base(100, 5, 10 * NS_PER_S + 5), Some((90, 0)));
+        assert_eq!(base(100, 0, 1), Some((99, 999_999_999)));
+        // Nanoseconds may be more than a second.
+        assert_eq!(base(100, 2_500_000_000, NS_PER_S), Some((101, 500_000_000)));
+        assert_eq!(base(1, 0, 2 * NS_PER_S), None);
+        assert_eq!(base(u64::MAX, u32::MAX.into(), 0), None);
+        assert_eq!(base(0, 0, u64::MAX), None);
+    }
+}
