@@ -106,7 +106,7 @@ pub fn build(
     let built = born(domain).and_then(|()| assemble(world, order, images, &plan, domain, progress));
     if let Err(error) = built {
         return Err(match end::erase(world, domain, Some(order.uuid)) {
-            Ok(()) => error,
+            Ok(_) => error,
             Err(second) => error.remedy(format!(
                 "besides, the half-built domain {domain} is still there ({second})"
             )),

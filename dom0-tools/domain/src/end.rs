@@ -2,7 +2,7 @@
 //! it ends by itself.
 
 use crate::build::World;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nodes;
 use crate::ports::{DomId, Hypervisor, Store, explain};
 use core::time::Duration;
@@ -15,11 +15,19 @@ use oxen_sys::hypercall::ShutdownReason;
 const TRIES: u32 = 250;
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How far a domain is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erased {
+    Gone,
+    /// It is dead and has given up its memory, but some other domain still maps a page of it.
+    Lingers,
+}
+
 /// Destroys a domain and removes its nodes. It need not exist.
 ///
 /// # Errors
 /// The hypervisor or the store refused; as much as possible has been done nevertheless.
-pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<()> {
+pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<Erased> {
     let destroyed = destroy(world, domain);
     // The store learns of the end by itself too; then this is news of yesterday, and no error.
     let _ = world.store.release(domain);
@@ -43,19 +51,15 @@ fn destroy(world: &World<'_>, domain: DomId) -> Result<()> {
     }
 }
 
-fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<()> {
+fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<Erased> {
     for _ in 0..TRIES {
         match world.hypervisor.info(domain) {
-            Err(Errno::SRCH) => return Ok(()),
+            Err(Errno::SRCH) => return Ok(Erased::Gone),
             Err(errno) => return Err(explain(format!("cannot ask after domain {domain}"), errno)),
             Ok(_) => world.clock.sleep(PAUSE),
         }
     }
-    let cause = "it is dead, but another domain still holds pages of it";
-    Err(
-        Error::new(format!("domain {domain} is not gone yet"), cause)
-            .remedy("its devices' backends or xenconsoled and xenstored must let go"),
-    )
+    Ok(Erased::Lingers)
 }
 
 /// What to do with a domain that has ended.

@@ -20,6 +20,7 @@ const PAGE: u64 = 4096;
 pub struct FakeDomain {
     pub created: CreateDomain,
     pub paused: bool,
+    pub dying: bool,
     pub shutdown: Option<ShutdownReason>,
     pub max_vcpus: u32,
     pub max_kib: u64,
@@ -52,6 +53,8 @@ pub struct Fake {
     fail_at: Rc<Cell<Option<u64>>>,
     /// Superpages are refused.
     pub small_pages_only: Rc<Cell<bool>>,
+    /// Destroyed domains stay, dying, as if someone held pages of them.
+    pub linger: Rc<Cell<bool>>,
 }
 
 impl Fake {
@@ -158,6 +161,7 @@ impl Hypervisor for Fake {
         let domain = FakeDomain {
             created: *want,
             paused: true,
+            dying: false,
             shutdown: None,
             max_vcpus: 0,
             max_kib: 0,
@@ -177,8 +181,13 @@ impl Hypervisor for Fake {
     fn destroy(&self, domain: DomId) -> Result<()> {
         self.call()?;
         let mut state = self.state.borrow_mut();
-        let gone = state.domains.remove(&domain).ok_or(Errno::SRCH)?;
+        let mut gone = state.domains.remove(&domain).ok_or(Errno::SRCH)?;
         state.free_pages += gone.frames.len() as u64;
+        gone.frames.clear();
+        if self.linger.get() {
+            gone.dying = true;
+            state.domains.insert(domain, gone);
+        }
         state.introduced.remove(&domain);
         Ok(())
     }
@@ -212,7 +221,7 @@ impl Hypervisor for Fake {
         info.domain = domain;
         info.handle = found.created.handle;
         info.tot_pages = found.frames.len() as u64;
-        info.flags = u32::from(found.paused) << 3;
+        info.flags = u32::from(found.dying) | u32::from(found.paused) << 3;
         if let Some(reason) = found.shutdown {
             info.flags |= 1 << 2 | u32::from(reason.code()) << 16;
         }

@@ -36,7 +36,12 @@ impl Log {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let line = format!("{} {}\n", timestamp(now.as_secs()), text.replace('\n', " "));
+        let text = text.replace('\n', " ");
+        let line = format!(
+            "{}.{:03} {text}\n",
+            timestamp(now.as_secs()),
+            now.subsec_millis()
+        );
         if self.echo {
             let _ = std::io::stderr().write_all(line.as_bytes());
         }

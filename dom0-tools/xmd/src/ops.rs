@@ -6,7 +6,7 @@ use crate::log::Log;
 use crate::manager::{End, Manager};
 use oxen_config::{DomainConfig, Uuid};
 use oxen_domain::build::{self, Order, World};
-use oxen_domain::end::{self, Verdict, reason_word};
+use oxen_domain::end::{self, Erased, Verdict, reason_word};
 use oxen_domain::lifecycle::{self, Listed};
 use oxen_domain::ports::DomId;
 use oxen_domain::{Error, Result, nodes};
@@ -55,7 +55,7 @@ impl Context<'_> {
                     .line(&format!("{domain}: asked to {}", request.word()));
                 json(subject(&found))
             }
-            Op::Destroy { domain } => json(self.destroy(&domain)?),
+            Op::Destroy { domain } => json(self.destroy(&domain, tell)?),
             Op::Pause { domain } => {
                 self.simple(&domain, "pause", |world, id| world.hypervisor.pause(id))?
             }
@@ -105,6 +105,7 @@ impl Context<'_> {
         let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
         if listed
             .iter()
+            .filter(|domain| !domain.info.dying())
             .any(|domain| domain.name.as_deref() == Some(&name) || domain.uuid() == uuid)
         {
             return Err(Error::new(
@@ -167,7 +168,11 @@ impl Context<'_> {
         };
         let manager = self.manager;
         let lock = || manager.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut progress = |step| tell(Event::Progress { step });
+        let log = self.log;
+        let mut progress = |step| {
+            log.line(&format!("{}: {step:?}", config.name));
+            tell(Event::Progress { step });
+        };
         let domain = build::build(
             &mut self.world,
             &order,
@@ -177,7 +182,7 @@ impl Context<'_> {
         )?;
         let started = self.start(uuid, domain, paused);
         if let Err(error) = started {
-            end::erase(&mut self.world, domain, Some(uuid))?;
+            self.erase(domain, uuid)?;
             return Err(error);
         }
         progress(build::Step::Started);
@@ -193,7 +198,7 @@ impl Context<'_> {
         self.manager().set_state(uuid, State::Running)
     }
 
-    fn destroy(&mut self, wanted: &str) -> Result<Subject> {
+    fn destroy(&mut self, wanted: &str, tell: &mut dyn FnMut(Event)) -> Result<Subject> {
         let found = self.find(wanted)?;
         let subject = subject(&found);
         if subject.domain == 0 {
@@ -203,7 +208,9 @@ impl Context<'_> {
             );
         }
         self.manager().claim(subject.uuid)?;
-        end::erase(&mut self.world, subject.domain, Some(subject.uuid))?;
+        if let Some(text) = self.erase(subject.domain, subject.uuid)? {
+            tell(Event::Warning { text });
+        }
         self.manager().forget(subject.uuid)?;
         self.log
             .line(&format!("{}: destroyed on request", subject.name));
@@ -212,6 +219,19 @@ impl Context<'_> {
             name: subject.name.clone(),
         });
         Ok(subject)
+    }
+
+    /// Takes a domain down. What is said is for a user: it is dead, and cannot go away yet.
+    fn erase(&mut self, domain: DomId, uuid: Uuid) -> Result<Option<String>> {
+        if end::erase(&mut self.world, domain, Some(uuid))? == Erased::Gone {
+            return Ok(None);
+        }
+        let text = format!(
+            "domain {domain} is dead, but not gone: another domain still holds pages of it \
+             (its devices' backends, xenconsoled or xenstored must let go)"
+        );
+        self.log.line(&text);
+        Ok(Some(text))
     }
 
     fn resume(&mut self, wanted: &str) -> Result<serde_json::Value> {
@@ -331,7 +351,7 @@ impl Context<'_> {
             Verdict::RenameRestart => return self.rename_and_restart(end),
             Verdict::Destroy | Verdict::Restart => {}
         }
-        end::erase(&mut self.world, domain, Some(uuid))?;
+        self.erase(domain, uuid)?;
         (self.announce)(Event::Gone { domain, name });
         if end.verdict == Verdict::Destroy {
             return self.manager().forget(uuid);

@@ -27,7 +27,7 @@ pub fn recover(world: &mut World<'_>, journal: Journal, log: &Log) -> Result<(Ma
     let find = |entry: &Entry| {
         alive
             .iter()
-            .find(|info| info.handle == entry.uuid.0)
+            .find(|info| info.handle == entry.uuid.0 && !info.dying())
             .map(|info| info.domain)
     };
     let mut manager = Manager::new(journal, entries.clone());
@@ -81,7 +81,7 @@ fn exists(domain: Option<DomId>) -> String {
 /// Takes down what there is: by the number it has, else by the number it had.
 fn erase(world: &mut World<'_>, entry: &Entry, domain: Option<DomId>) -> Result<()> {
     match (domain, entry.domain) {
-        (Some(domain), _) => end::erase(world, domain, Some(entry.uuid)),
+        (Some(domain), _) => end::erase(world, domain, Some(entry.uuid)).map(drop),
         // The number may belong to another domain by now: only nodes that name this one are removed.
         (None, Some(domain)) => {
             let vm = world

@@ -416,3 +416,28 @@ fn devices_that_are_not_there_yet_are_warned_about() {
     assert_eq!(warnings, 2);
     assert!(fake.domains().expect("the fake")[0].paused());
 }
+
+#[test]
+fn a_dead_domain_that_lingers_holds_neither_name_nor_uuid() {
+    let (scratch, fake) = (Scratch::new(), Fake::new(256));
+    let (rig, _) = Rig::start(&scratch, &fake);
+    let config = config(&scratch, "uuid='01234567-89ab-cdef-0123-456789abcdef'");
+    rig.create(config.clone()).expect("it is created");
+    fake.linger.set(true);
+    let mut warnings = 0;
+    let destroy = Op::Destroy {
+        domain: "demo".into(),
+    };
+    rig.run(|context| context.perform(destroy, &mut |_| warnings += 1))
+        .expect("it is dead");
+    assert_eq!(warnings, 1);
+    assert!(rig.names().is_empty());
+    let again = rig.create(config).expect("name and uuid are free");
+    // And a restart of the daemon takes the living one for its own.
+    let (rig, _) = Rig::start(&scratch, &fake);
+    fake.linger.set(false);
+    fake.ends(again.domain, ShutdownReason::Poweroff);
+    rig.reap();
+    assert!(rig.names().is_empty());
+    assert_eq!(files(&scratch.0), 0);
+}
