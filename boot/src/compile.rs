@@ -36,6 +36,24 @@ pub(crate) fn hypervisor() -> Result<String> {
     ))
 }
 
+/// Builds the kernel of the tests' guests; returns it without its symbols.
+pub(crate) fn test_guest() -> Result<Vec<u8>> {
+    run(cargo().args([
+        "build",
+        "-q",
+        "--release",
+        "--target",
+        BARE,
+        "-p",
+        "test-guests",
+    ]))?;
+    let built = images::target_dir().join(BARE).join("release/test-guest");
+    let elf = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let image = Images::in_target().hypervisor.with_file_name("test-guest");
+    make_parent(&image)?;
+    strip(&image, &elf)
+}
+
 /// The hypervisor with debug information.
 pub(crate) fn hypervisor_with_symbols() -> PathBuf {
     images::target_dir().join(BARE).join("release/oxen")

@@ -34,12 +34,19 @@ const STORAGE: [&str; 8] = [
 ];
 const OTHER: [&str; 4] = ["crc32c_generic", "crc32c-intel", "vfat", "i6300esb"];
 
+/// What guests boot.
+pub(super) struct GuestKernels<'a> {
+    pub(super) linux: &'a [u8],
+    pub(super) initrd: &'a [u8],
+    /// Ours, of tests/guests.
+    pub(super) test: &'a [u8],
+}
+
 pub(super) fn archive(
     kernel: &Kernel,
     busybox: &Path,
     programs: &[PathBuf],
-    vmlinuz: &[u8],
-    guest: &[u8],
+    guests: &GuestKernels<'_>,
 ) -> Result<Vec<u8>> {
     let modules: Vec<_> = [&XEN[..], &NETWORK, &STORAGE, &OTHER].concat();
     let mut archive = base(kernel, busybox, &modules, "dom0-init")?;
@@ -64,8 +71,9 @@ pub(super) fn archive(
             .into_owned();
         archive.copy(&format!("etc/xen/{name}"), &example)?;
     }
-    archive.file("boot/vmlinuz", false, vmlinuz)?;
-    archive.file("boot/guest.cpio.gz", false, guest)?;
+    archive.file("boot/vmlinuz", false, guests.linux)?;
+    archive.file("boot/guest.cpio.gz", false, guests.initrd)?;
+    archive.file("boot/test-guest", false, guests.test)?;
     archive.finish()
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use oxen_harness::{Images, images};
 
-use crate::compile::write_whole;
+use crate::compile::{self, write_whole};
 use crate::debian::{self, Kernel};
 use crate::exec::{command, text};
 use cpio::Archive;
@@ -26,7 +26,12 @@ pub(crate) fn build(programs: &[std::path::PathBuf]) -> Result<String> {
     write_whole(&images.kernel, &vmlinuz)?;
     let guest = guest::archive(&kernel, &busybox)?;
     write_whole(&images.guest_initrd, &guest)?;
-    let dom0 = dom0::archive(&kernel, &busybox, programs, &vmlinuz, &guest)?;
+    let kernels = dom0::GuestKernels {
+        linux: &vmlinuz,
+        initrd: &guest,
+        test: &compile::test_guest()?,
+    };
+    let dom0 = dom0::archive(&kernel, &busybox, programs, &kernels)?;
     write_whole(&images.initrd, &dom0)?;
     let guests = vmlinuz.len() + guest.len();
     Ok(format!(
