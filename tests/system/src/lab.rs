@@ -1,0 +1,163 @@
+//! A machine under test, driven at dom0's prompt.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use oxen_harness::{Images, Machine, Outcome, Vm};
+use regex::Regex;
+use serde_json::Value;
+
+/// The way to dom0's prompt, on a busy host.
+const BOOT: Duration = Duration::from_secs(150);
+/// The longest life of any machine.
+const LIFE: Duration = Duration::from_secs(900);
+/// A command that only looks at something.
+const SHORT: Duration = Duration::from_secs(30);
+
+/// What neither dom0's log nor the hypervisor's may hold after good conduct.
+pub const BAD_LINES: &str = r"WARNING:|\bBUG\b|unchecked MSR|lost interrupt|nobody cared|soft lockup|stall|PANIC|Oops|call trace|Call Trace|hung task";
+
+/// Makes `xsls PATH` in dom0: the names in a directory of the store, by the kernel's connection
+/// (xen/io/xs_wire.h: type, request, transaction, length, then the path).
+const XSLS: &str = r#"cat > /bin/xsls <<'EOF'
+exec 3<>/dev/xen/xenbus
+len=$(printf %03o $((${#1} + 1)))
+printf "\001\000\000\000\001\000\000\000\000\000\000\000\\$len\000\000\000$1\000" >&3
+dd bs=4096 count=1 <&3 2>/dev/null | tail -c +17 | tr '\0' ' '
+EOF
+chmod +x /bin/xsls"#;
+
+/// The usual machine: two CPUs, QEMU's multiboot loader.
+pub fn plain() -> Result<Machine> {
+    machine("dom0_mem=768M", "")
+}
+
+/// A machine with more arguments for the hypervisor and dom0's kernel.
+pub fn machine(xen: &str, dom0: &str) -> Result<Machine> {
+    let mut machine = Machine::new(Images::built()?.direct(xen, dom0));
+    machine.cpus = 2;
+    machine.memory_mib = 3072;
+    Ok(machine)
+}
+
+/// dom0's prompt, and what is behind it.
+pub struct Lab {
+    pub vm: Vm,
+}
+
+/// What must be the same before and after guests came and went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    pub free_frames: u64,
+    pub heap_bytes: u64,
+    /// The paths of the store's nodes.
+    pub store: Vec<String>,
+}
+
+impl Lab {
+    /// Boots, and waits for the prompt.
+    pub fn start(machine: &Machine, name: &str) -> Result<Self> {
+        let mut vm = Vm::start(machine, name, LIFE)?;
+        vm.wait_for_dom0(BOOT)?;
+        let mut lab = Self { vm };
+        // Messages of dom0's kernel would break the lines that are looked for.
+        lab.sh("dmesg -n 1")?;
+        lab.sh(XSLS)?;
+        Ok(lab)
+    }
+
+    /// A quick command that must succeed; its output.
+    pub fn sh(&mut self, command: &str) -> Result<String> {
+        self.vm.run_ok(command, SHORT)
+    }
+
+    /// The same with a limit of its own.
+    pub fn sh_in(&mut self, command: &str, seconds: u64) -> Result<String> {
+        self.vm.run_ok(command, Duration::from_secs(seconds))
+    }
+
+    /// A command that may fail.
+    pub fn outcome(&mut self, command: &str, seconds: u64) -> Result<Outcome> {
+        self.vm.run_command(command, Duration::from_secs(seconds))
+    }
+
+    /// Repeats a command until it succeeds.
+    pub fn until(&mut self, command: &str, seconds: u64) -> Result<String> {
+        let limit = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let outcome = self.vm.run_command(command, SHORT)?;
+            if outcome.status == 0 {
+                return Ok(outcome.output);
+            }
+            if Instant::now() > limit {
+                return Err(self.vm.failure(&format!(
+                    "{command:?} did not succeed in {seconds} s; at last:\n{}",
+                    outcome.output
+                )));
+            }
+        }
+    }
+
+    /// A command's JSON.
+    pub fn json(&mut self, command: &str) -> Result<Value> {
+        let text = self.sh(command)?;
+        serde_json::from_str(&text).with_context(|| format!("{command:?} printed {text:?}"))
+    }
+
+    /// The domains by `xm list`.
+    pub fn domains(&mut self) -> Result<Vec<Value>> {
+        match self.json("xm --json list")? {
+            Value::Array(list) => Ok(list),
+            other => anyhow::bail!("xm list printed {other}"),
+        }
+    }
+
+    /// One domain's entry, if there is such a domain.
+    pub fn domain(&mut self, name: &str) -> Result<Option<Value>> {
+        Ok(self
+            .domains()?
+            .into_iter()
+            .find(|domain| domain["name"] == name))
+    }
+
+    /// Free memory and heap of the hypervisor by its debug key, and the store's nodes.
+    pub fn totals(&mut self) -> Result<Totals> {
+        let log = self.sh("xm debug-keys m && sleep 0.3 && xm dmesg | tail -40")?;
+        let line = Regex::new(r"(\d+) frames, (\d+) free, (\d+) bytes of heap")?;
+        let found = line
+            .captures_iter(&log)
+            .last()
+            .with_context(|| format!("no memory figures in the log:\n{log}"))?;
+        Ok(Totals {
+            free_frames: found[2].parse()?,
+            heap_bytes: found[3].parse()?,
+            store: self.store()?,
+        })
+    }
+
+    /// The names under each directory that guests leave traces in.
+    fn store(&mut self) -> Result<Vec<String>> {
+        let text = self.sh(
+            "for d in /local/domain /vm /libxl /local/domain/0/backend/vbd /local/domain/0/backend/vif; do echo $d: $(xsls $d); done",
+        )?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// dom0 answers, all of its daemons run, and neither log has anything bad.
+    pub fn healthy(&mut self) -> Result<()> {
+        self.sh("for d in xenstored xenconsoled xmd; do pidof $d >/dev/null || { echo $d is gone; exit 1; }; done")?;
+        let bad = self.outcome(&format!("dmesg | grep -E '{BAD_LINES}'"), 30)?;
+        ensure!(bad.status == 1, "dom0's log holds:\n{}", bad.output);
+        Ok(())
+    }
+
+    /// The checks of [`Lab::healthy`], then dom0 powers the machine off.
+    pub fn finish(mut self) -> Result<()> {
+        self.healthy()?;
+        self.vm.refuse(r"\(OXEN\).*(PANIC|panicked|BUG)")?;
+        self.vm.send("poweroff\n")?;
+        let status = self.vm.wait(Duration::from_secs(60))?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        Ok(())
+    }
+}

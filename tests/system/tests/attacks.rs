@@ -1,0 +1,127 @@
+//! Guests that attack the hypervisor, next to a neighbour that goes on answering: each ends with its own
+//! death at most, dom0 goes on, and afterwards nothing of them is left.
+
+use anyhow::{Context, Result, ensure};
+use regex::Regex;
+use system_tests::{Guest, Lab, plain};
+
+struct Attack {
+    test: &'static str,
+    vcpus: u32,
+    /// What the guest prints at last if it lives; none for those that are meant to die.
+    says: Option<&'static str>,
+    /// How many seconds it works.
+    seconds: u32,
+}
+
+const fn attack(test: &'static str, vcpus: u32) -> Attack {
+    Attack {
+        test,
+        vcpus,
+        says: Some("PASS"),
+        seconds: 3,
+    }
+}
+
+const ATTACKS: &[Attack] = &[
+    attack("hypercalls", 1),
+    attack("mmio", 1),
+    attack("io", 1),
+    attack("msr", 1),
+    attack("hypercall-page", 1),
+    attack("cpuid", 1),
+    attack("xsetbv", 1),
+    attack("control-registers", 1),
+    attack("events", 1),
+    attack("fifo", 2),
+    attack("grants", 2),
+    attack("memory", 1),
+    attack("pagetables", 1),
+    attack("timers", 1),
+    attack("exceptions", 1),
+    attack("ipis", 4),
+    attack("nmis", 1),
+    Attack {
+        test: "triple",
+        vcpus: 1,
+        says: None,
+        seconds: 1,
+    },
+    Attack {
+        test: "spin",
+        vcpus: 2,
+        says: None,
+        seconds: 1,
+    },
+];
+
+#[test]
+fn attackers_harm_themselves_only() -> Result<()> {
+    let mut lab = Lab::start(&plain()?, "attacks")?;
+    let neighbour = Guest::test("neighbour", "test=echo").create(&mut lab)?;
+    lab.guest_says(&neighbour, "READY", 20)?;
+    let before = lab.totals()?;
+    for attack in ATTACKS {
+        one(&mut lab, attack, 1).with_context(|| format!("attack {}", attack.test))?;
+    }
+    let after = lab.totals()?;
+    ensure!(
+        after.free_frames == before.free_frames && after.store == before.store,
+        "{before:?} became {after:?}"
+    );
+    lab.destroy(&neighbour)?;
+    lab.finish()
+}
+
+/// The same for a long time, with many seeds: `./x soak`.
+#[test]
+#[ignore = "takes an hour"]
+fn attackers_harm_themselves_only_with_many_seeds() -> Result<()> {
+    let first = std::env::var("OXEN_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(100);
+    for seed in (first..first + 400).step_by(20) {
+        let mut lab = Lab::start(&plain()?, "attacks-soak")?;
+        Guest::test("neighbour", "test=echo").create(&mut lab)?;
+        lab.guest_says("neighbour", "READY", 20)?;
+        for seed in seed..seed + 3 {
+            for attack in ATTACKS {
+                one(&mut lab, attack, seed)
+                    .with_context(|| format!("attack {} seed {seed}", attack.test))?;
+            }
+        }
+        lab.finish()?;
+    }
+    Ok(())
+}
+
+fn one(lab: &mut Lab, attack: &Attack, seed: u64) -> Result<()> {
+    let Attack {
+        test,
+        vcpus,
+        says,
+        seconds,
+    } = attack;
+    let guest = Guest::test(test, &format!("test={test} seed={seed} seconds={seconds}"))
+        .set("memory", "64")
+        .set("vcpus", &vcpus.to_string());
+    let name = guest.create(lab)?;
+    lab.answers("neighbour", &format!("during-{test}"))?;
+    match says {
+        Some(_) => {
+            lab.end_of(&name, 120)?;
+            let log = lab.guest_log(&name)?;
+            let passed = Regex::new(&format!("(?m)^PASS {test} "))?.is_match(&log);
+            ensure!(passed && !log.contains("FAIL"), "it printed:\n{log}");
+        }
+        // Its vcpus spin until the end; the triple fault has its own test.
+        None => {
+            lab.sh("sleep 2")?;
+        }
+    }
+    lab.answers("neighbour", &format!("after-{test}"))?;
+    lab.sh(&format!("rm -f /var/log/xen/console/guest-{name}.log*"))?;
+    lab.destroy(&name)?;
+    lab.vm.refuse(r"\(OXEN\).*(PANIC|panicked)")
+}

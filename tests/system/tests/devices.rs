@@ -1,0 +1,109 @@
+//! dom0's devices under load: all disks and network cards of the machine at once, their data checked,
+//! their interrupts by MSI or MSI-X.
+
+use anyhow::{Context, Result, ensure};
+use oxen_harness::{Disk, DiskBus, Nic, NicModel};
+use system_tests::{Lab, plain};
+
+const DISK_MIB: usize = 24;
+
+/// Bytes that differ from disk to disk and from block to block.
+fn contents(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..DISK_MIB << 17).flat_map(|_| next()).collect()
+}
+
+#[test]
+fn disks_and_network_cards_work_under_load() -> Result<()> {
+    let directory = std::env::temp_dir().join(format!("oxen-devices-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let result = load(&directory);
+    std::fs::remove_dir_all(&directory)?;
+    result
+}
+
+fn load(directory: &std::path::Path) -> Result<()> {
+    let mut machine = plain()?;
+    for (index, bus) in [DiskBus::Ahci, DiskBus::Nvme, DiskBus::Virtio]
+        .into_iter()
+        .enumerate()
+    {
+        let file = directory.join(format!("disk{index}"));
+        std::fs::write(&file, contents(index as u64 + 77))?;
+        machine.disks.push(Disk::new(file, bus));
+    }
+    // QEMU's own file server is on the other side of both cards.
+    let served = contents(5);
+    std::fs::write(directory.join("served"), &served)?;
+    let options = format!("tftp={}", directory.display());
+    for model in [NicModel::Virtio, NicModel::E1000e] {
+        machine.nics.push(Nic {
+            options: options.clone(),
+            ..Nic::new(model)
+        });
+    }
+    let sum = |file: &str| -> Result<String> {
+        let out = std::process::Command::new("md5sum")
+            .arg(directory.join(file))
+            .output()?;
+        let text = String::from_utf8(out.stdout)?;
+        Ok(text
+            .split(' ')
+            .next()
+            .context("md5sum prints nothing")?
+            .to_owned())
+    };
+    let mut lab = Lab::start(&machine, "devices")?;
+    lab.until(
+        "[ -b /dev/sda ] && [ -b /dev/nvme0n1 ] && [ -b /dev/vda ]",
+        20,
+    )?;
+    // Read all three at the same time, past the page cache's first fill, twice.
+    lab.sh_in(
+        "for d in sda nvme0n1 vda; do (for i in 1 2; do echo 3 > /proc/sys/vm/drop_caches; md5sum /dev/$d; done > /tmp/$d) & done; wait",
+        120,
+    )?;
+    for (index, disk) in ["sda", "nvme0n1", "vda"].iter().enumerate() {
+        let want = sum(&format!("disk{index}"))?;
+        let found = lab.sh(&format!("cut -d' ' -f1 /tmp/{disk}"))?;
+        ensure!(
+            found == format!("{want}\n{want}"),
+            "{disk}: {found:?}, not {want}"
+        );
+    }
+    // Copy in a circle, and compare what came back.
+    lab.sh_in(
+        "dd if=/dev/sda of=/dev/vda bs=1M 2>/dev/null && dd if=/dev/vda of=/dev/nvme0n1 bs=64k 2>/dev/null && sync && echo 3 > /proc/sys/vm/drop_caches && cmp /dev/sda /dev/nvme0n1",
+        120,
+    )?;
+    let want = sum("served")?;
+    for (card, network) in [("eth0", 2), ("eth1", 3)] {
+        let found = lab.sh_in(
+            &format!(
+                "ip addr flush dev eth0; ip addr flush dev eth1; ip link set {card} up; ip addr add 10.0.2.1{network}/24 dev {card}; \
+                 cd /tmp && tftp -b 1428 -g -r served 10.0.2.2 && md5sum served | cut -d' ' -f1; rm -f served; cd /root; ip link set {card} down"
+            ),
+            120,
+        )?;
+        ensure!(found.ends_with(&want), "by {card}: {found:?}, not {want}");
+    }
+    let interrupts = lab.sh("cat /proc/interrupts")?;
+    for device in ["ahci", "nvme0q", "virtio", "eth"] {
+        let line = interrupts
+            .lines()
+            .find(|line| line.contains(device) && line.contains("MSI"))
+            .with_context(|| format!("{device} has no MSI:\n{interrupts}"))?;
+        let counts = line
+            .split_whitespace()
+            .skip(1)
+            .map_while(|word| word.parse::<u64>().ok());
+        ensure!(counts.sum::<u64>() > 0, "no interrupt came: {line}");
+    }
+    lab.finish()
+}
