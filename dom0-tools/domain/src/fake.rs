@@ -433,9 +433,13 @@ impl Store for Fake {
                     nodes.insert(path.clone(), (value.clone(), *access));
                 }
                 Change::Write { path, value } => {
+                    let parent = path
+                        .rsplit_once('/')
+                        .and_then(|(parent, _)| nodes.get(parent));
+                    let inherited = parent.map_or(Access::Private, |(_, access)| *access);
                     nodes
                         .entry(path.clone())
-                        .or_insert((String::new(), Access::Private))
+                        .or_insert((String::new(), inherited))
                         .0
                         .clone_from(value);
                 }

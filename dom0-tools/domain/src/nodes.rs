@@ -4,6 +4,7 @@
 use crate::layout::{CONSOLE_GFN, STORE_GFN};
 use crate::ports::{Access, Change, DomId};
 use oxen_config::{DomainConfig, Uuid};
+use std::collections::BTreeMap;
 
 /// How much unread console output is kept for a domain, in bytes.
 const CONSOLE_LIMIT: u32 = 1 << 20;
@@ -42,7 +43,7 @@ pub fn create(
     let read = Access::Readable(domain);
     let own = Access::Owned(domain);
     let kib = u64::from(config.memory_mib) * 1024;
-    let mut list = List(Vec::new());
+    let mut list = List::default();
     list.remove(&home);
     list.remove(&vm);
     list.set(&home, "", read);
@@ -110,7 +111,7 @@ pub fn create(
     ] {
         list.set(&format!("{back}/{key}"), value, read);
     }
-    list.0
+    list.changes
 }
 
 fn console(here: &mut impl FnMut(&str, &str, Access), domain: DomId, ports: Ports) {
@@ -137,7 +138,7 @@ fn console_backend(domain: DomId) -> String {
 /// Removes everything of a domain.
 #[must_use]
 pub fn remove(domain: DomId, uuid: Option<Uuid>) -> Vec<Change> {
-    let mut list = List(Vec::new());
+    let mut list = List::default();
     list.remove(&home(domain));
     for kind in ["console", "vbd", "vif"] {
         list.remove(&format!("/local/domain/0/backend/{kind}/{domain}"));
@@ -145,7 +146,7 @@ pub fn remove(domain: DomId, uuid: Option<Uuid>) -> Vec<Change> {
     if let Some(uuid) = uuid {
         list.remove(&vm(uuid));
     }
-    list.0
+    list.changes
 }
 
 /// Gives a domain another name.
@@ -166,14 +167,14 @@ pub fn rename(domain: DomId, uuid: Uuid, name: &str) -> Vec<Change> {
 pub fn preserve(domain: DomId, old: Uuid, new: Uuid, name: &str) -> Vec<Change> {
     let (home, vm) = (home(domain), vm(new));
     let read = Access::Readable(domain);
-    let mut list = List(Vec::new());
+    let mut list = List::default();
     list.set(&vm, "", read);
     list.set(&format!("{vm}/uuid"), &new.to_string(), read);
     list.set(&format!("{vm}/name"), name, read);
     list.set(&format!("{home}/vm"), &vm, read);
     list.set(&format!("{home}/name"), name, read);
     list.remove(&self::vm(old));
-    list.0
+    list.changes
 }
 
 /// The first of `name-1`, `name-2`, ... that is free.
@@ -184,19 +185,34 @@ pub fn free_name(name: &str, taken: impl Fn(&str) -> bool) -> Option<String> {
         .find(|candidate| !taken(candidate))
 }
 
-struct List(Vec<Change>);
+/// Collects changes. A new node has its parent's permissions, so only where they differ is there
+/// anything to set: this halves the talk with the store.
+#[derive(Default)]
+struct List {
+    changes: Vec<Change>,
+    made: BTreeMap<String, Access>,
+}
 
 impl List {
     fn set(&mut self, path: &str, value: &str, access: Access) {
-        self.0.push(Change::Set {
-            path: path.to_owned(),
-            value: value.to_owned(),
-            access,
+        let parent = path
+            .rsplit_once('/')
+            .and_then(|(parent, _)| self.made.get(parent));
+        let (inherited, path, value) = (parent == Some(&access), path.to_owned(), value.to_owned());
+        self.made.insert(path.clone(), access);
+        self.changes.push(if inherited {
+            Change::Write { path, value }
+        } else {
+            Change::Set {
+                path,
+                value,
+                access,
+            }
         });
     }
 
     fn remove(&mut self, path: &str) {
-        self.0.push(Change::Remove {
+        self.changes.push(Change::Remove {
             path: path.to_owned(),
         });
     }

@@ -86,7 +86,7 @@ pub enum Change {
         value: String,
         access: Access,
     },
-    /// Changes a value, and nothing else.
+    /// Changes a value; a node that is made by this has its parent's permissions.
     Write { path: String, value: String },
     /// Removes the node and all below. It need not be there.
     Remove { path: String },

@@ -26,7 +26,7 @@ pub fn build(base: u64, online: u32, max_vcpus: u32) -> Tables {
         base,
         bytes: vec![0; RSDP_SIZE],
     };
-    let dsdt = area.add(dsdt(max_vcpus));
+    let dsdt = area.add(dsdt(online));
     let fadt = area.add(fadt(dsdt));
     let madt = area.add(madt(online, max_vcpus));
     let xsdt = area.add(xsdt(&[fadt, madt]));
@@ -113,9 +113,11 @@ fn madt(online: u32, max_vcpus: u32) -> Table {
     madt
 }
 
-fn dsdt(max_vcpus: u32) -> Table {
+/// Processors that are not there at boot must not be here: Linux would take them for added while it
+/// runs, and hang. They are announced by the store when they come.
+fn dsdt(online: u32) -> Table {
     let mut dsdt = Table::new(b"DSDT", 2);
-    dsdt.bytes(&aml::processors(max_vcpus));
+    dsdt.bytes(&aml::processors(online));
     dsdt
 }
 
