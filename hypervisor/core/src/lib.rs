@@ -21,5 +21,7 @@ mod params;
 pub mod ports;
 pub mod runstate;
 pub mod sched;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 pub mod vcpu;

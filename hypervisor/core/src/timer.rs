@@ -144,3 +144,6 @@ impl Timers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,3 +299,6 @@ fn with_both<R>(
 pub fn mark_all_pending(vcpu: &Vcpu) {
     two_level::mark_all(vcpu);
 }
+
+#[cfg(test)]
+mod tests;

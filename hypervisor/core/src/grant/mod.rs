@@ -171,3 +171,6 @@ impl Pin {
             .unpin(self.grant, self.writable);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,3 +279,6 @@ pub(crate) fn answer(number: u64, call: &mut Call<'_>) -> Answer {
     }
     (entry.handler)(call)
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,6 @@ fn not_self(call: &Call<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

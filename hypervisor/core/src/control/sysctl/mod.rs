@@ -54,3 +54,6 @@ fn act(call: &mut Call<'_>, op: &mut abi::Sysctl) -> Answer {
         _ => Err(Errno::NoSys.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Processors that remember what was done to them.
+
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::vec::Vec;
+
+use oxen_types::{Errno, Result, VcpuId};
+
+use crate::ports::{DomainArch, VcpuArch};
+
+/// Records that a vcpu has, and their sizes: CPU, LAPIC registers, MTRR.
+const RECORDS: [(u16, usize); 3] = [(2, 1032), (6, 1024), (14, 240)];
+
+pub struct FakeVcpu {
+    pub vectors: Mutex<Vec<u8>>,
+    pub nmis: AtomicU32,
+    pub deliverable: AtomicBool,
+    records: Mutex<BTreeMap<u16, Vec<u8>>>,
+}
+
+impl FakeVcpu {
+    fn new() -> Self {
+        Self {
+            vectors: Mutex::default(),
+            nmis: AtomicU32::new(0),
+            deliverable: AtomicBool::new(false),
+            records: Mutex::new(RECORDS.map(|(kind, len)| (kind, std::vec![0; len])).into()),
+        }
+    }
+
+    /// The vectors posted since the last call.
+    pub fn take_vectors(&self) -> Vec<u8> {
+        core::mem::take(&mut *self.vectors.lock().expect("vectors"))
+    }
+}
+
+impl VcpuArch for FakeVcpu {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn post_vector(&self, vector: u8) {
+        self.vectors.lock().expect("vectors").push(vector);
+    }
+
+    fn post_nmi(&self) {
+        self.nmis.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn tsc_offset(&self) -> u64 {
+        0
+    }
+
+    fn has_deliverable_event(&self) -> bool {
+        self.deliverable.load(Ordering::SeqCst)
+    }
+
+    fn save(&self, kind: u16, into: &mut Vec<u8>) -> Result<()> {
+        let records = self.records.lock().expect("records");
+        into.extend_from_slice(records.get(&kind).ok_or(Errno::NoEnt)?);
+        Ok(())
+    }
+
+    fn load(&self, kind: u16, record: &[u8]) -> Result<()> {
+        let mut records = self.records.lock().expect("records");
+        let old = records.get_mut(&kind).ok_or(Errno::NoEnt)?;
+        if old.len() != record.len() {
+            return Err(Errno::NoData);
+        }
+        *old = record.to_vec();
+        Ok(())
+    }
+
+    fn load_start_context(&self, context: &[u8]) -> Result<()> {
+        if context.first() == Some(&0xff) {
+            return Err(Errno::Inval);
+        }
+        Ok(())
+    }
+
+    fn reset(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub struct FakeDomain {
+    leaves: Mutex<Vec<u8>>,
+    /// It fails to make vcpus from this number on.
+    pub fails_from: Option<u32>,
+}
+
+impl FakeDomain {
+    pub fn new(fails_from: Option<u32>) -> Self {
+        let leaves: [[u32; 6]; 2] = [
+            [0, u32::MAX, 1, 0x6874_7541, 0x444d_4163, 0x6974_6e65],
+            [1, u32::MAX, 0x0080_0f12, 0, 0, 0],
+        ];
+        let bytes = leaves.iter().flatten().flat_map(|w| w.to_le_bytes());
+        Self {
+            leaves: Mutex::new(bytes.collect()),
+            fails_from,
+        }
+    }
+}
+
+impl DomainArch for FakeDomain {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>> {
+        if self.fails_from.is_some_and(|first| id.0 >= first) {
+            return Err(Errno::NoMem);
+        }
+        Ok(Box::new(FakeVcpu::new()))
+    }
+
+    fn set_cpuid(&self, leaves: &[u8]) -> Result<()> {
+        if leaves.starts_with(&[0xff; 4]) {
+            return Err(Errno::Inval);
+        }
+        *self.leaves.lock().expect("leaves") = leaves.to_vec();
+        Ok(())
+    }
+
+    fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32> {
+        let leaves = self.leaves.lock().expect("leaves");
+        into.extend_from_slice(&leaves);
+        Ok(leaves.len() as u32 / 24)
+    }
+
+    fn set_msrs(&self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn msrs(&self, _: &mut Vec<u8>) -> Result<u32> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,136 @@
+//! A frame table over leaked pages: who owns each frame and how many references it has.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::boxed::Box;
+use std::sync::Mutex;
+use std::vec::Vec;
+
+use oxen_types::{DomainId, Mfn, PAGE_SIZE};
+
+use crate::ports::{FrameSource, MemoryStats, PageRef, PageWords};
+
+#[derive(Clone, Copy)]
+struct Slot {
+    refs: u32,
+    owner: Option<DomainId>,
+    words: Option<&'static PageWords>,
+}
+
+pub struct FakeFrames {
+    slots: Mutex<Vec<Slot>>,
+}
+
+impl FakeFrames {
+    pub fn new(count: usize) -> Self {
+        let free = Slot {
+            refs: 0,
+            owner: None,
+            words: None,
+        };
+        Self {
+            slots: Mutex::new(std::vec![free; count]),
+        }
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
+        // A test that failed elsewhere is told there.
+        self.slots.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A zeroed frame with one reference, as its number.
+    pub fn take(&self, owner: DomainId) -> Option<Mfn> {
+        let mut slots = self.slots();
+        // Frame 0 is never used, so that a forgotten number shows.
+        let index = (1..slots.len()).find(|&i| slots[i].refs == 0)?;
+        let words = slots[index]
+            .words
+            .get_or_insert_with(|| Box::leak(Box::new([const { AtomicU32::new(0) }; 1024])));
+        words.iter().for_each(|w| w.store(0, Ordering::SeqCst));
+        slots[index].refs = 1;
+        slots[index].owner = Some(owner);
+        Some(Mfn::new(index as u64))
+    }
+
+    pub fn refs(&self, mfn: Mfn) -> u32 {
+        self.slots()[mfn.raw() as usize].refs
+    }
+
+    /// Frames that a domain owns, whoever holds them.
+    pub fn owned_by(&self, owner: DomainId) -> usize {
+        self.slots()
+            .iter()
+            .filter(|s| s.owner == Some(owner))
+            .count()
+    }
+}
+
+impl FrameSource for FakeFrames {
+    fn alloc(&'static self, owner: DomainId) -> Option<PageRef> {
+        self.take(owner).map(|mfn| PageRef::adopt(self, mfn))
+    }
+
+    fn get(&self, mfn: Mfn) -> bool {
+        let mut slots = self.slots();
+        match slots.get_mut(mfn.raw() as usize) {
+            Some(slot) if slot.refs > 0 => {
+                slot.refs += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn put(&self, mfn: Mfn) {
+        let mut slots = self.slots();
+        let slot = &mut slots[mfn.raw() as usize];
+        assert!(slot.refs > 0, "{mfn:?} has no reference to give back");
+        slot.refs -= 1;
+        if slot.refs == 0 {
+            slot.owner = None;
+        }
+    }
+
+    fn owner(&self, mfn: Mfn) -> Option<DomainId> {
+        self.slots().get(mfn.raw() as usize)?.owner
+    }
+
+    fn words(&self, mfn: Mfn) -> &'static PageWords {
+        let slot = self.slots()[mfn.raw() as usize];
+        assert!(slot.refs > 0, "{mfn:?} is used without a reference");
+        slot.words.expect("a used frame has contents")
+    }
+
+    fn read(&self, mfn: Mfn, offset: usize, into: &mut [u8]) {
+        let words = self.words(mfn);
+        for (at, byte) in (offset..PAGE_SIZE).zip(into) {
+            *byte = words[at / 4].load(Ordering::SeqCst).to_le_bytes()[at % 4];
+        }
+    }
+
+    fn write(&self, mfn: Mfn, offset: usize, from: &[u8]) {
+        let words = self.words(mfn);
+        for (at, byte) in (offset..PAGE_SIZE).zip(from) {
+            let mut word = words[at / 4].load(Ordering::SeqCst).to_le_bytes();
+            word[at % 4] = *byte;
+            words[at / 4].store(u32::from_le_bytes(word), Ordering::SeqCst);
+        }
+    }
+
+    fn copy(&self, dst: Mfn, dst_offset: usize, src: Mfn, src_offset: usize, len: usize) {
+        let room = |offset: usize| PAGE_SIZE.saturating_sub(offset);
+        let len = len.min(room(dst_offset)).min(room(src_offset));
+        let mut bytes = std::vec![0; len];
+        self.read(src, src_offset, &mut bytes);
+        self.write(dst, dst_offset, &bytes);
+    }
+
+    fn stats(&self) -> MemoryStats {
+        let slots = self.slots();
+        MemoryStats {
+            total_frames: slots.len() as u64,
+            free_frames: slots.iter().filter(|s| s.refs == 0).count() as u64,
+            max_frame: slots.len() as u64 - 1,
+            heap_used: 0,
+        }
+    }
+}

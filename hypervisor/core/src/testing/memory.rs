@@ -1,0 +1,239 @@
+//! A guest-physical space as a map from gfn to frame.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
+
+use super::FakeFrames;
+use crate::ports::{FrameSource, GuestMemory, MapKind, P2mEntry, PageRef};
+
+/// Guest-physical addresses have 40 bits here.
+const GFNS: u64 = 1 << 28;
+
+#[derive(Default)]
+struct Space {
+    entries: BTreeMap<u64, P2mEntry>,
+    ram: u64,
+    most: u64,
+    top: u64,
+}
+
+pub struct FakeMemory {
+    frames: &'static FakeFrames,
+    owner: DomainId,
+    space: Mutex<Space>,
+}
+
+impl FakeMemory {
+    pub fn new(frames: &'static FakeFrames, owner: DomainId, most: u64) -> Self {
+        let space = Space {
+            most,
+            ..Space::default()
+        };
+        Self {
+            frames,
+            owner,
+            space: Mutex::new(space),
+        }
+    }
+
+    fn space(&self) -> MutexGuard<'_, Space> {
+        self.space.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn drop_entry(&self, space: &mut Space, entry: P2mEntry) {
+        if entry.kind == MapKind::Ram {
+            space.ram -= 1;
+        }
+        if entry.kind != MapKind::Mmio {
+            self.frames.put(entry.mfn);
+        }
+    }
+
+    /// Visits the parts of a range page by page.
+    fn parts(
+        &self,
+        at: Gaddr,
+        len: usize,
+        mut visit: impl FnMut(P2mEntry, usize, core::ops::Range<usize>),
+    ) -> Result<()> {
+        let mut done = 0;
+        while done < len {
+            let here = at.checked_add(done as u64).ok_or(Errno::Fault)?;
+            let entry = self.lookup(here.frame()).ok_or(Errno::Fault)?;
+            if entry.kind == MapKind::Mmio {
+                return Err(Errno::Fault);
+            }
+            let part = (PAGE_SIZE - here.page_offset()).min(len - done);
+            visit(entry, here.page_offset(), done..done + part);
+            done += part;
+        }
+        Ok(())
+    }
+}
+
+impl GuestMemory for FakeMemory {
+    fn lookup(&self, gfn: Gfn) -> Option<P2mEntry> {
+        self.space().entries.get(&gfn.raw()).copied()
+    }
+
+    fn read(&self, from: Gaddr, into: &mut [u8]) -> Result<()> {
+        self.parts(from, into.len(), |entry, offset, range| {
+            self.frames.read(entry.mfn, offset, &mut into[range]);
+        })
+    }
+
+    fn write(&self, to: Gaddr, from: &[u8]) -> Result<()> {
+        let mut readonly = false;
+        self.parts(to, from.len(), |entry, offset, range| {
+            if entry.kind == (MapKind::Grant { writable: false }) {
+                readonly = true;
+            } else {
+                self.frames.write(entry.mfn, offset, &from[range]);
+            }
+        })?;
+        if readonly { Err(Errno::Fault) } else { Ok(()) }
+    }
+
+    fn page(&self, gfn: Gfn, own_ram: bool) -> Result<PageRef> {
+        let space = self.space();
+        let entry = space.entries.get(&gfn.raw()).ok_or(Errno::Inval)?;
+        let fits = if own_ram {
+            entry.kind == MapKind::Ram
+        } else {
+            entry.kind != MapKind::Mmio
+        };
+        if !fits {
+            return Err(Errno::Inval);
+        }
+        PageRef::take(self.frames, entry.mfn).ok_or(Errno::NoMem)
+    }
+
+    fn populate(&self, gfn: Gfn, order: u32) -> Result<()> {
+        let count = 1u64 << order;
+        let mut space = self.space();
+        let end = gfn.raw().checked_add(count).ok_or(Errno::Inval)?;
+        if !gfn.is_aligned(order) && gfn.raw() != 0 || end > GFNS {
+            return Err(Errno::Inval);
+        }
+        if space.ram + count > space.most {
+            return Err(Errno::NoMem);
+        }
+        if space.entries.range(gfn.raw()..end).next().is_some() {
+            return Err(Errno::Exist);
+        }
+        for i in gfn.raw()..end {
+            let Some(mfn) = self.frames.take(self.owner) else {
+                for done in gfn.raw()..i {
+                    if let Some(entry) = space.entries.remove(&done) {
+                        self.drop_entry(&mut space, entry);
+                    }
+                }
+                return Err(Errno::NoMem);
+            };
+            let kind = MapKind::Ram;
+            space.entries.insert(i, P2mEntry { mfn, kind });
+            space.ram += 1;
+        }
+        space.top = space.top.max(end);
+        Ok(())
+    }
+
+    fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {
+        let mut space = self.space();
+        let entry = *space.entries.get(&from.raw()).ok_or(Errno::Inval)?;
+        if entry.kind != MapKind::Ram || to.raw() >= GFNS {
+            return Err(Errno::Inval);
+        }
+        if from == to {
+            return Ok(());
+        }
+        if let Some(old) = space.entries.get(&to.raw()).copied() {
+            if matches!(old.kind, MapKind::Grant { .. } | MapKind::Mmio) {
+                return Err(Errno::Busy);
+            }
+            self.drop_entry(&mut space, old);
+        }
+        space.entries.remove(&from.raw());
+        space.entries.insert(to.raw(), entry);
+        Ok(())
+    }
+
+    fn release(&self, gfn: Gfn) -> Result<()> {
+        let mut space = self.space();
+        match space.entries.get(&gfn.raw()).copied() {
+            Some(entry) if entry.kind == MapKind::Ram => {
+                space.entries.remove(&gfn.raw());
+                self.drop_entry(&mut space, entry);
+                Ok(())
+            }
+            _ => Err(Errno::Inval),
+        }
+    }
+
+    fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
+        let mut space = self.space();
+        if gfn.raw() >= GFNS {
+            return Err(Errno::Inval);
+        }
+        if let Some(old) = space.entries.get(&gfn.raw()).copied() {
+            if matches!(old.kind, MapKind::Grant { .. } | MapKind::Mmio) {
+                return Err(Errno::Busy);
+            }
+            self.drop_entry(&mut space, old);
+        }
+        let mfn = page.into_mfn();
+        space.entries.insert(gfn.raw(), P2mEntry { mfn, kind });
+        Ok(())
+    }
+
+    fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
+        let mut space = self.space();
+        match space.entries.get(&gfn.raw()).copied() {
+            Some(entry) if entry == (P2mEntry { mfn, kind }) => {
+                space.entries.remove(&gfn.raw());
+                self.drop_entry(&mut space, entry);
+                Ok(())
+            }
+            _ => Err(Errno::NoEnt),
+        }
+    }
+
+    fn map_mmio(&self, _: Gfn, _: Mfn, _: u64) -> Result<()> {
+        Err(Errno::Perm)
+    }
+
+    fn unmap_mmio(&self, _: Gfn, _: u64) -> Result<()> {
+        Err(Errno::Perm)
+    }
+
+    fn ram_frames(&self) -> u64 {
+        self.space().ram
+    }
+
+    fn max_frames(&self) -> u64 {
+        self.space().most
+    }
+
+    fn set_max_frames(&self, frames: u64) {
+        self.space().most = frames;
+    }
+
+    fn max_gfn(&self) -> Gfn {
+        Gfn::new(self.space().top)
+    }
+
+    fn flush(&self) {}
+
+    fn teardown(&self, budget: usize) -> bool {
+        let mut space = self.space();
+        for _ in 0..budget {
+            let Some((_, entry)) = space.entries.pop_first() else {
+                return true;
+            };
+            self.drop_entry(&mut space, entry);
+        }
+        space.entries.is_empty()
+    }
+}

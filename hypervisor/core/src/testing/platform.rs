@@ -1,0 +1,193 @@
+//! A machine whose clock stands still, and that remembers what it was asked to do.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::boxed::Box;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::vec::Vec;
+
+use oxen_types::{CpuId, DomainId, Result};
+
+use super::FakeFrames;
+use super::arch::FakeDomain;
+use super::memory::FakeMemory;
+use crate::domain::{Domain, DomainConfig};
+use crate::machine::Machine;
+use crate::ports::{Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction};
+
+pub struct FakePlatform {
+    frames: &'static FakeFrames,
+    machine: OnceLock<&'static Machine>,
+    cpus: u32,
+    pub now: AtomicU64,
+    pub this_cpu: AtomicU32,
+    pub wall: Mutex<(u64, u32)>,
+    pub log: Mutex<Vec<u8>>,
+    pub output: Mutex<Vec<u8>>,
+    pub keys: Mutex<Vec<u8>>,
+    pub kicked: Mutex<Vec<CpuId>>,
+    pub rescheduled: Mutex<Vec<CpuId>>,
+    pub power: Mutex<Option<PowerAction>>,
+    /// New domains fail to make their vcpus from this number on.
+    pub fails_from: Mutex<Option<u32>>,
+}
+
+impl FakePlatform {
+    pub fn new(frames: &'static FakeFrames, cpus: u32) -> Self {
+        Self {
+            frames,
+            machine: OnceLock::new(),
+            cpus,
+            now: AtomicU64::new(1_000),
+            this_cpu: AtomicU32::new(0),
+            wall: Mutex::default(),
+            log: Mutex::default(),
+            output: Mutex::default(),
+            keys: Mutex::default(),
+            kicked: Mutex::default(),
+            rescheduled: Mutex::default(),
+            power: Mutex::default(),
+            fails_from: Mutex::default(),
+        }
+    }
+
+    pub fn attach(&self, machine: &'static Machine) {
+        assert!(self.machine.set(machine).is_ok(), "one machine");
+    }
+
+    pub fn set_now(&self, now: u64) {
+        self.now.store(now, Ordering::SeqCst);
+    }
+}
+
+impl Clock for FakePlatform {
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    fn sample(&self) -> (u64, u64) {
+        (self.now() * 2, self.now())
+    }
+
+    fn scale(&self) -> ClockScale {
+        ClockScale {
+            mul: 1 << 31,
+            shift: 0,
+        }
+    }
+
+    fn tsc_khz(&self) -> u32 {
+        2_000_000
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        true
+    }
+
+    fn wall_clock_base(&self) -> (u64, u32) {
+        *self.wall.lock().expect("wall clock")
+    }
+
+    fn set_wall_clock_base(&self, seconds: u64, nanoseconds: u32) {
+        *self.wall.lock().expect("wall clock") = (seconds, nanoseconds);
+    }
+}
+
+impl Console for FakePlatform {
+    fn write(&self, bytes: &[u8]) {
+        self.output.lock().expect("output").extend_from_slice(bytes);
+    }
+
+    fn read(&self, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn read_log(&self, index: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        let log = self.log.lock().expect("log");
+        let at = (index.unwrap_or(0) as usize).min(log.len());
+        let count = into.len().min(log.len() - at);
+        into[..count].copy_from_slice(&log[at..at + count]);
+        (count, (at + count) as u32)
+    }
+
+    fn clear_log(&self) {
+        self.log.lock().expect("log").clear();
+    }
+
+    fn debug_key(&self, key: u8) {
+        self.keys.lock().expect("keys").push(key);
+    }
+}
+
+impl Platform for FakePlatform {
+    fn clock(&self) -> &dyn Clock {
+        self
+    }
+
+    fn console(&self) -> &dyn Console {
+        self
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        CpuId(self.this_cpu.load(Ordering::SeqCst))
+    }
+
+    fn command_line(&self) -> &str {
+        "a command line"
+    }
+
+    fn kick(&self, cpu: CpuId) {
+        self.kicked.lock().expect("kicks").push(cpu);
+    }
+
+    fn reschedule(&self) {
+        self.reschedule_on(self.this_cpu());
+    }
+
+    fn reschedule_on(&self, cpu: CpuId) {
+        self.rescheduled.lock().expect("list").push(cpu);
+    }
+
+    fn deadline_changed(&self) {}
+
+    fn info(&self) -> MachineInfo {
+        MachineInfo {
+            cpus: self.cpus,
+            threads_per_core: 1,
+            cores_per_socket: self.cpus,
+            cpu_khz: 2_000_000,
+            hw_cap: [0; 8],
+            memory: self.frames.stats(),
+            hap: true,
+        }
+    }
+
+    fn create_domain(
+        &self,
+        id: DomainId,
+        config: DomainConfig,
+        max_frames: u64,
+    ) -> Result<Arc<Domain>> {
+        let machine = self.machine.get().expect("a machine");
+        let memory = Box::new(FakeMemory::new(self.frames, id, max_frames));
+        let arch = Box::new(FakeDomain::new(*self.fails_from.lock().expect("plan")));
+        let domain = Domain::new(machine, id, config, memory, arch)?;
+        domain.create_vcpus()?;
+        Ok(domain)
+    }
+
+    fn idle_ns(&self, cpu: CpuId) -> u64 {
+        1_000 + u64::from(cpu.0)
+    }
+
+    fn power(&self, action: PowerAction) {
+        *self.power.lock().expect("power") = Some(action);
+    }
+
+    fn guest_address_bits(&self) -> u8 {
+        40
+    }
+
+    fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {
+        visit(0, 0x10_0000, 1);
+    }
+}

@@ -1,0 +1,186 @@
+//! Timers: set, set anew, taken back, fired in order; and as guests ask for them.
+
+use std::vec::Vec;
+
+use guest_pv_abi as abi;
+use oxen_types::{CpuId, Errno};
+use proptest::prelude::*;
+
+use super::TimerKind;
+use crate::testing::{Guest, PAGE, World, errno};
+
+const CPU: CpuId = CpuId(0);
+
+/// What is due at `now`: vcpu and kind, in the order of firing.
+fn due(world: &World, cpu: CpuId, now: u64) -> Vec<(u32, TimerKind)> {
+    let pop = || world.machine.timers.pop_due(cpu, now);
+    core::iter::from_fn(pop)
+        .map(|(vcpu, kind)| (vcpu.id.0, kind))
+        .collect()
+}
+
+#[test]
+fn the_earliest_fires_first_and_once() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 3);
+    let timers = &world.machine.timers;
+    let set = |vcpu: u32, at: u64| timers.arm(&guest.vcpu(vcpu), TimerKind::SingleShot, at, CPU);
+    assert!(set(0, 300));
+    assert!(set(1, 100), "the earliest now");
+    assert!(!set(2, 200));
+    assert_eq!(timers.next(CPU), Some(100));
+    assert!(due(&world, CPU, 99).is_empty());
+    let kind = TimerKind::SingleShot;
+    assert_eq!(due(&world, CPU, 200), [(1, kind), (2, kind)]);
+    assert!(due(&world, CPU, 200).is_empty());
+    assert_eq!(due(&world, CPU, u64::MAX), [(0, kind)]);
+    assert_eq!(timers.next(CPU), None);
+}
+
+#[test]
+fn a_timer_that_is_set_anew_moves_between_queues() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 1);
+    let timers = &world.machine.timers;
+    let vcpu = guest.vcpu(0);
+    timers.arm(&vcpu, TimerKind::Lapic, 100, CPU);
+    timers.arm(&vcpu, TimerKind::Lapic, 50, CpuId(1));
+    assert_eq!((timers.next(CPU), timers.next(CpuId(1))), (None, Some(50)));
+    // Another kind is another timer, even at the same time.
+    timers.arm(&vcpu, TimerKind::Poll, 50, CpuId(1));
+    timers.cancel(&vcpu, TimerKind::Lapic);
+    assert_eq!(due(&world, CpuId(1), 50), [(0, TimerKind::Poll)]);
+    timers.cancel(&vcpu, TimerKind::Lapic);
+    for kind in [TimerKind::Periodic, TimerKind::Watchdog] {
+        timers.arm(&vcpu, kind, 7, CPU);
+    }
+    timers.cancel_all(&vcpu);
+    assert_eq!(timers.next(CPU), None);
+}
+
+#[test]
+fn the_end_of_a_domain_takes_its_timers() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 2);
+    for vcpu in guest.domain.vcpus() {
+        world
+            .machine
+            .timers
+            .arm(&vcpu, TimerKind::Periodic, 10, CPU);
+    }
+    world.destroy(&guest.domain);
+    assert_eq!(world.machine.timers.next(CPU), None);
+}
+
+fn vcpu_op<T: zerocopy::IntoBytes + zerocopy::Immutable>(guest: &Guest, cmd: u32, ask: &T) -> i64 {
+    guest.write(PAGE, ask);
+    guest.call(abi::HYPERVISOR_VCPU_OP, &[cmd.into(), 0, PAGE])
+}
+
+#[test]
+fn guests_set_their_timers() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 1);
+    let next = || world.machine.timers.next(CPU);
+    world.platform.set_now(1_000_000);
+    let past = abi::VcpuSetSingleshotTimer {
+        timeout_abs_ns: 5,
+        flags: 0,
+        _pad: 0,
+    };
+    // Linux relies on it: a deadline in the past fires at once.
+    let cmd = abi::VCPUOP_SET_SINGLESHOT_TIMER;
+    assert_eq!(vcpu_op(&guest, cmd, &past), 0);
+    assert_eq!(due(&world, CPU, 1_000_000), [(0, TimerKind::SingleShot)]);
+    let strict = abi::VcpuSetSingleshotTimer {
+        flags: abi::VCPU_SSHOTTMR_FUTURE,
+        ..past
+    };
+    assert_eq!(vcpu_op(&guest, cmd, &strict), errno(Errno::Time));
+    let later = abi::VcpuSetSingleshotTimer {
+        timeout_abs_ns: 2_000_000,
+        ..past
+    };
+    assert_eq!(vcpu_op(&guest, cmd, &later), 0);
+    assert_eq!(next(), Some(2_000_000));
+    let stop = abi::VCPUOP_STOP_SINGLESHOT_TIMER;
+    assert_eq!(vcpu_op(&guest, stop, &0u64), 0);
+    assert_eq!(next(), None);
+    let set_timer = |at: u64| guest.call(abi::HYPERVISOR_SET_TIMER_OP, &[at]);
+    assert_eq!(set_timer(3_000_000), 0);
+    assert_eq!(next(), Some(3_000_000));
+    assert_eq!(set_timer(0), 0);
+    assert_eq!(next(), None);
+    let mut period = abi::VcpuSetPeriodicTimer { period_ns: 999_999 };
+    let cmd = abi::VCPUOP_SET_PERIODIC_TIMER;
+    assert_eq!(vcpu_op(&guest, cmd, &period), errno(Errno::Inval));
+    period.period_ns = u64::MAX;
+    assert_eq!(vcpu_op(&guest, cmd, &period), errno(Errno::Inval));
+    period.period_ns = 1_000_000;
+    assert_eq!(vcpu_op(&guest, cmd, &period), 0);
+    assert_eq!(next(), Some(2_000_000));
+    let stop = abi::VCPUOP_STOP_PERIODIC_TIMER;
+    assert_eq!(vcpu_op(&guest, stop, &0u64), 0);
+    assert_eq!(next(), None);
+}
+
+#[test]
+fn a_watchdog_is_fed_by_its_number() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 1);
+    let dog = |id: u32, timeout: u32| {
+        let mut ask = abi::SchedWatchdog { id, timeout };
+        guest.op(abi::HYPERVISOR_SCHED_OP, abi::SCHEDOP_WATCHDOG, &mut ask)
+    };
+    assert_eq!(dog(0, 0), errno(Errno::Inval));
+    assert_eq!(dog(0, 2), 1);
+    assert_eq!(world.machine.timers.next(CPU), Some(2_000_001_000));
+    assert_eq!(dog(2, 5), errno(Errno::Inval));
+    assert_eq!(dog(1, 5), 0);
+    assert_eq!(world.machine.timers.next(CPU), Some(5_000_001_000));
+    assert_eq!(dog(1, 0), 0);
+    assert_eq!(world.machine.timers.next(CPU), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Against a list that is searched: what fires, and when.
+    #[test]
+    fn queues_agree_with_a_model(
+        steps in prop::collection::vec((0u8..3, 0u32..3, 0usize..3, 0u64..20), 1..150)
+    ) {
+        const KINDS: [TimerKind; 3] = [TimerKind::SingleShot, TimerKind::Poll, TimerKind::Lapic];
+        let (world, _dom0) = World::new();
+        let guest = world.guest(1, 3);
+        let timers = &world.machine.timers;
+        let mut model = std::collections::BTreeMap::new();
+        let mut now = 0;
+        for (what, vcpu, kind, at) in steps {
+            match what {
+                0 => {
+                    timers.arm(&guest.vcpu(vcpu), KINDS[kind], now + at, CPU);
+                    model.insert((vcpu, kind), now + at);
+                }
+                1 => {
+                    timers.cancel(&guest.vcpu(vcpu), KINDS[kind]);
+                    model.remove(&(vcpu, kind));
+                }
+                _ => {
+                    now += at;
+                    let mut fired = due(&world, CPU, now);
+                    let mut expected: Vec<_> = model
+                        .iter()
+                        .filter(|(_, at)| **at <= now)
+                        .map(|((vcpu, kind), _)| (*vcpu, KINDS[*kind]))
+                        .collect();
+                    model.retain(|_, at| *at > now);
+                    fired.sort_by_key(|(vcpu, kind)| (*vcpu, *kind as usize));
+                    expected.sort_by_key(|(vcpu, kind)| (*vcpu, *kind as usize));
+                    prop_assert_eq!(fired, expected);
+                }
+            }
+            prop_assert_eq!(timers.next(CPU), model.values().min().copied());
+        }
+    }
+}
