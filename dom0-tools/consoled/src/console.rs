@@ -59,6 +59,8 @@ pub(crate) struct Turn {
     pub(crate) output: Vec<u8>,
     /// The guest is to be told: there is room, or input.
     pub(crate) notify: bool,
+    /// There is more to take at once.
+    pub(crate) more: bool,
     /// Its budget is spent: look again after a pause, and do not listen to it until then.
     pub(crate) pause: bool,
 }
@@ -101,7 +103,7 @@ impl Console {
             // First to where it is kept: if we die now, it is printed twice rather than never.
             self.sinks.keep(&turn.output);
             self.pty_queue.push(&turn.output);
-            self.ring.take(self.page.memory()?, turn.output.len())?;
+            turn.more = self.ring.take(self.page.memory()?, turn.output.len())?;
             turn.notify = true;
         }
         if !self.input.is_empty() {

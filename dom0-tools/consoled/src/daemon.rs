@@ -73,9 +73,9 @@ impl Daemon {
             self.take_news(now);
             self.take_events();
             self.clients.take_in(&mut self.guests, now);
-            self.serve(now);
+            let more = self.serve(now);
             self.clients.send();
-            self.wait(now)?;
+            self.wait(now, more)?;
         }
     }
 
@@ -198,12 +198,15 @@ impl Daemon {
         }
     }
 
-    fn serve(&mut self, now: Instant) {
+    /// True if there is more to do at once.
+    fn serve(&mut self, now: Instant) -> bool {
+        let mut more = false;
         for (domain, guest) in &mut self.guests.0 {
             guest.console.read_pty();
             match guest.console.turn(now) {
                 Ok(turn) => {
                     self.clients.output(*domain, &turn.output);
+                    more |= turn.more;
                     guest.paused_until = turn.pause.then(|| now + PAUSE);
                     if turn.notify {
                         // Who cannot be told is not there.
@@ -223,9 +226,10 @@ impl Daemon {
                 }
             }
         }
+        more
     }
 
-    fn wait(&self, now: Instant) -> anyhow::Result<()> {
+    fn wait(&self, now: Instant, more: bool) -> anyhow::Result<()> {
         let mut fds = self.clients.poll_fds(&self.guests);
         fds.push(PollFd::from_borrowed_fd(
             self.machine.as_fd(),
@@ -246,10 +250,15 @@ impl Daemon {
         }
         let waiting = self.clients.are_waiting().then(|| now + WAITING);
         let paused = self.guests.0.values().filter_map(|g| g.paused_until).min();
-        let until = [waiting, paused, self.store.wake_at(now)]
-            .into_iter()
-            .flatten()
-            .min();
+        let until = [
+            more.then_some(now),
+            waiting,
+            paused,
+            self.store.wake_at(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let timeout = until.map(|u| u.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {

@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use oxen_sys::mapping::barrier;
 use oxen_sys::{Errno, SharedMemory};
 
 const IN: usize = 0;
@@ -70,11 +71,14 @@ impl Ring {
         Ok(bytes)
     }
 
-    /// Takes the first `len` bytes of what was peeked at.
-    pub(crate) fn take(&mut self, page: &SharedMemory, len: usize) -> Result<(), Fault> {
+    /// Takes the first `len` bytes of what was peeked at. True if more came meanwhile, which a guest
+    /// need not tell.
+    pub(crate) fn take(&mut self, page: &SharedMemory, len: usize) -> Result<bool, Fault> {
         // Never more than the ring's size.
         self.out_cons = self.out_cons.wrapping_add(len as u32);
-        Ok(page.store(OUT_CONS, self.out_cons)?)
+        page.store(OUT_CONS, self.out_cons)?;
+        barrier();
+        Ok(page.load(OUT_PROD)? != self.out_cons)
     }
 
     /// Gives the guest as much input as there is room for; says how much.
@@ -88,6 +92,7 @@ impl Ring {
         page.write(IN, &bytes[first..len])?;
         self.in_prod = self.in_prod.wrapping_add(len as u32);
         page.store(IN_PROD, self.in_prod)?;
+        barrier();
         Ok(len)
     }
 }
@@ -135,7 +140,7 @@ pub(crate) mod tests {
         let mut ring = Ring::open(&page).unwrap();
         guest_prints(&page, b"hello");
         assert_eq!(ring.peek(&page).unwrap(), b"hello");
-        ring.take(&page, 2).unwrap();
+        assert!(ring.take(&page, 2).unwrap());
         assert_eq!(ring.peek(&page).unwrap(), b"llo");
         // Another daemon goes on from there.
         assert_eq!(Ring::open(&page).unwrap(), ring);

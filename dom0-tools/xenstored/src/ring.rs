@@ -3,9 +3,14 @@
 //! The page belongs to a guest, which may write anything at any time. So the server's own two
 //! indices are kept outside and only ever written to the page; the guest's two are read once
 //! each time, and when they make no sense the ring is at fault ([`Fault`]).
+//!
+//! A guest tells us of a request only if it found the ring empty, and of room for answers only if it
+//! found the ring full. So who moves an index must look at the other one afterwards, with a
+//! barrier between: else both sides may believe that the other one has seen what it has not.
 
 use core::fmt;
 
+use oxen_sys::mapping::barrier;
 use oxen_sys::{Errno, SharedMemory};
 
 use crate::wire::{HEADER, Header};
@@ -100,12 +105,20 @@ pub fn peek(page: &SharedMemory, consumed: u32) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
-/// Tells that the requests up to `consumed` are taken.
+/// Tells that the requests up to `consumed` are taken. What came meanwhile was not told to us.
 pub fn take(page: &SharedMemory, consumed: u32) -> Result<(), Fault> {
-    Ok(page.store(REQ_CONS, consumed)?)
+    page.store(REQ_CONS, consumed)?;
+    barrier();
+    Ok(())
 }
 
-/// Puts as much of `bytes` in as there is room for after `produced`; says how much.
+/// Are there requests after `consumed`?
+pub fn has_requests(page: &SharedMemory, consumed: u32) -> Result<bool, Fault> {
+    Ok(page.load(REQ_PROD)? != consumed)
+}
+
+/// Puts as much of `bytes` in as there is room for after `produced`; says how much. Only after a zero
+/// will the guest tell of room.
 pub fn put(page: &SharedMemory, produced: u32, bytes: &[u8]) -> Result<u32, Fault> {
     let used = produced.wrapping_sub(page.load(RSP_CONS)?);
     let room = SIZE.checked_sub(used).ok_or(Fault::Index)?;
@@ -116,6 +129,7 @@ pub fn put(page: &SharedMemory, produced: u32, bytes: &[u8]) -> Result<u32, Faul
     page.write(ANSWERS, &bytes[first..len])?;
     // `len` is at most the ring's size.
     page.store(RSP_PROD, produced.wrapping_add(len as u32))?;
+    barrier();
     Ok(len as u32)
 }
 

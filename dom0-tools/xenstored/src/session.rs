@@ -52,21 +52,21 @@ impl Session {
         self.take = server.ring(self.domain).map(|r| r.indices.consumed);
     }
 
-    /// Handles a turn of requests. True if some may be left.
+    /// Handles a turn of requests.
     pub fn serve(
         &mut self,
         page: &SharedMemory,
         server: &mut Server,
         platform: &mut dyn Platform,
-    ) -> Result<bool, Fault> {
+    ) -> Result<(), Fault> {
         let Some(state) = server.ring(self.domain).filter(|_| !self.broken) else {
-            return Ok(false);
+            return Ok(());
         };
         let (consumed, mut bytes) = (state.indices.consumed, state.partial.clone());
         let known = bytes.len();
         bytes.extend(ring::peek(page, consumed)?);
         if bytes.len() == known {
-            return Ok(false);
+            return Ok(());
         }
         let handled = self.handle(&bytes, server, platform);
         // Whole requests that must wait stay in the page. Of one that is not whole the start is kept
@@ -83,9 +83,7 @@ impl Session {
         }
         match handled.stop {
             Stop::Fault(fault) => Err(fault),
-            stop => Ok(
-                matches!(stop, Stop::Later) && !server.is_backed_up(ConnId::Domain(self.domain))
-            ),
+            Stop::NotWhole | Stop::Later => Ok(()),
         }
     }
 
@@ -117,18 +115,19 @@ impl Session {
         }
     }
 
-    /// Takes handled requests out and puts answers in. True if the guest is to be told.
-    pub fn send(&mut self, page: &SharedMemory, server: &mut Server) -> Result<bool, Fault> {
+    /// Takes handled requests out and puts answers in.
+    pub fn send(&mut self, page: &SharedMemory, server: &mut Server) -> Result<Sent, Fault> {
+        let id = ConnId::Domain(self.domain);
+        let mut sent = Sent::default();
         if self.broken {
-            return Ok(false);
+            return Ok(sent);
         }
-        let mut told = false;
         if let Some(consumed) = self.take.take() {
             ring::take(page, consumed)?;
-            told = true;
+            sent.notify = true;
         }
-        let Some(outbox) = server.outbox(ConnId::Domain(self.domain)) else {
-            return Ok(told);
+        let Some(outbox) = server.outbox(id) else {
+            return Ok(sent);
         };
         while !outbox.is_empty() {
             let count = ring::put(page, self.produced, outbox.next())?;
@@ -137,9 +136,15 @@ impl Session {
             }
             self.produced = self.produced.wrapping_add(count);
             outbox.advance(count as usize);
-            told = true;
+            sent.notify = true;
         }
-        Ok(told)
+        // Requests that came while others were handled are not told; and those that waited for
+        // answers to go may not have to any more.
+        if let Some(ring) = server.ring(self.domain) {
+            let waiting = ring::has_requests(page, ring.indices.consumed)?;
+            sent.more = waiting && !server.is_backed_up(id);
+        }
+        Ok(sent)
     }
 
     /// Gives the ring up.
@@ -152,6 +157,15 @@ impl Session {
         // If the page cannot be written, there is nobody to tell.
         let _ = page.and_then(|page| ring::fail(page, fault));
     }
+}
+
+/// What is to be done after answers went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// The guest is to be told.
+    pub notify: bool,
+    /// There are requests to serve at once.
+    pub more: bool,
 }
 
 struct Handled {

@@ -101,7 +101,8 @@ struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    fn send(&mut self, most: usize) {
+    /// True if the guest tells the daemon: as Linux does, only if the ring was empty.
+    fn send(&mut self, most: usize) -> bool {
         let (cons, prod) = (
             self.page.load(REQ_CONS).unwrap(),
             self.page.load(REQ_PROD).unwrap(),
@@ -119,6 +120,7 @@ impl Guest<'_> {
         self.page
             .store(REQ_PROD, prod.wrapping_add(bytes.len() as u32))
             .unwrap();
+        !bytes.is_empty() && self.page.load(REQ_CONS).unwrap() == prod
     }
 
     fn take(&mut self, most: usize) -> usize {
@@ -210,6 +212,52 @@ proptest! {
         prop_assert_eq!(guest.got.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 
+    /// The daemon looks only when it is told to or knows of more, and a guest tells little.
+    #[test]
+    fn no_request_waits_for_ever(
+        kinds in prop::collection::vec((any::<u8>(), 0usize..1500), 1..40),
+        chunks in prop::collection::vec((0usize..600, 0usize..1100), 1..200),
+    ) {
+        let requests = requests(&kinds);
+        let expected = expected(&requests);
+        let page = SharedMemory::anonymous(4096).unwrap();
+        let mut daemon = Daemon::new(&page);
+        let mut guest = Guest { page: &page, to_send: requests, got: Vec::new() };
+        let mut chunks = chunks.into_iter();
+        // The guest works at any moment, until its chunks are used up; then it does all it can.
+        let mut work = |guest: &mut Guest<'_>| {
+            let (sends, takes) = chunks.next().unwrap_or((usize::MAX, usize::MAX));
+            let told = guest.send(sends);
+            let full = guest.take(takes) == 1024 && takes > 0;
+            told || full
+        };
+        let mut told = work(&mut guest);
+        let mut idle = 0;
+        while idle < 2 {
+            // A guest that is not told anything has nothing to wait for but its own pace.
+            told |= work(&mut guest);
+            if !told {
+                idle += 1;
+                continue;
+            }
+            idle = 0;
+            daemon.session.serve(&page, &mut daemon.server, &mut Rings(&page)).unwrap();
+            told = work(&mut guest);
+            told |= daemon.session.send(&page, &mut daemon.server).unwrap().more;
+        }
+        while idle < 300 {
+            idle += 1;
+            if work(&mut guest) {
+                daemon.turn(usize::MAX);
+                while daemon.session.send(&page, &mut daemon.server).unwrap().more {
+                    daemon.turn(usize::MAX);
+                }
+            }
+        }
+        prop_assert!(guest.to_send.is_empty());
+        prop_assert_eq!(guest.got.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+
     /// Whatever a guest writes into its page, the daemon stays whole, and nothing of dom0's changes.
     #[test]
     fn a_hostile_page_harms_only_itself(
@@ -224,7 +272,7 @@ proptest! {
             let served = daemon.session.serve(&page, &mut daemon.server, &mut Rings(&page));
             daemon.written.extend(daemon.server.take_records());
             let sent = daemon.session.send(&page, &mut daemon.server);
-            if let Some(fault) = served.and(sent).err() {
+            if let Some(fault) = served.err().or(sent.err()) {
                 daemon.session.fail(Ok(&page), fault);
             }
             if dies == 0 {

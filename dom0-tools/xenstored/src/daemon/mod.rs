@@ -94,11 +94,11 @@ impl Daemon {
             if let Machine::Xen(xen) = &mut self.machine {
                 xen.take_events(&mut self.server);
             }
-            busy = self.serve();
+            self.serve();
             self.write_down();
-            self.sockets.send(&mut self.server);
+            busy = self.sockets.send(&mut self.server);
             if let Machine::Xen(xen) = &mut self.machine {
-                xen.send(&mut self.server);
+                busy |= xen.send(&mut self.server);
             }
         }
     }
@@ -119,11 +119,10 @@ impl Daemon {
         }
     }
 
-    /// Handles a turn of everyone's requests. True if some are left.
-    fn serve(&mut self) -> bool {
-        let mut more = false;
+    /// Handles a turn of everyone's requests.
+    fn serve(&mut self) {
         for id in self.sockets.ids() {
-            for turn in 0.. {
+            for _ in 0..TURN {
                 if self.server.is_backed_up(id) {
                     break;
                 }
@@ -135,16 +134,11 @@ impl Daemon {
                 }
                 self.server
                     .receive(id, header, &payload, self.machine.platform());
-                if turn == TURN {
-                    more = true;
-                    break;
-                }
             }
         }
         if let Machine::Xen(xen) = &mut self.machine {
-            more |= xen.serve(&mut self.server);
+            xen.serve(&mut self.server);
         }
-        more
     }
 
     /// If the journal cannot be written, the store goes on: only a restart would lose something.

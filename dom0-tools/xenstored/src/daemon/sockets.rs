@@ -95,8 +95,8 @@ impl Sockets {
         }
     }
 
-    /// Sends what waits, as far as it goes.
-    pub(crate) fn send(&mut self, server: &mut Server) {
+    /// Sends what waits, as far as it goes. True if there are requests to serve at once.
+    pub(crate) fn send(&mut self, server: &mut Server) -> bool {
         for (id, socket) in &mut self.open {
             let Some(outbox) = server.outbox(*id) else {
                 continue;
@@ -111,6 +111,10 @@ impl Sockets {
             }
         }
         self.close_ended(server);
+        let asks = |socket: &Socket| !matches!(first_message(&socket.input), Ok(None));
+        self.open
+            .iter()
+            .any(|(id, socket)| asks(socket) && !server.is_backed_up(*id))
     }
 
     fn close_ended(&mut self, server: &mut Server) {

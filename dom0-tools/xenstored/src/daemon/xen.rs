@@ -59,16 +59,16 @@ impl Page {
 
 impl OpenRing {
     /// Does a step; a guest that is at fault is served no more.
-    fn step(
+    fn step<T: Default>(
         &mut self,
-        step: impl FnOnce(&mut Session, &SharedMemory) -> Result<bool, Fault>,
-    ) -> bool {
+        step: impl FnOnce(&mut Session, &SharedMemory) -> Result<T, Fault>,
+    ) -> T {
         let page = self.page.memory();
         match page.and_then(|page| step(&mut self.session, page)) {
             Ok(answer) => answer,
             Err(fault) => {
                 self.session.fail(page, fault);
-                false
+                T::default()
             }
         }
     }
@@ -140,28 +140,31 @@ impl Xen {
         }
     }
 
-    /// Handles a turn of everyone's requests. True if some are left.
-    pub(crate) fn serve(&mut self, server: &mut Server) -> bool {
-        let mut more = false;
+    /// Handles a turn of everyone's requests.
+    pub(crate) fn serve(&mut self, server: &mut Server) {
         for domain in server.domains() {
             // Out of the table, since requests of dom0 may change it. They cannot concern dom0's own
             // ring, and guests' requests cannot concern any.
             if let Some(mut open) = self.rings.remove(&domain) {
-                more |= open.step(|session, page| session.serve(page, server, self));
+                open.step(|session, page| session.serve(page, server, self));
                 self.rings.insert(domain, open);
             }
         }
-        more
     }
 
-    /// Lets the answers go. What finds no room goes when the guest has made some and says so.
-    pub(crate) fn send(&mut self, server: &mut Server) {
+    /// Lets the answers go; what finds no room goes when the guest has made some and says so. True if
+    /// there are requests to serve at once.
+    pub(crate) fn send(&mut self, server: &mut Server) -> bool {
+        let mut more = false;
         for open in self.rings.values_mut() {
-            if open.step(|session, page| session.send(page, server)) {
+            let sent = open.step(|session, page| session.send(page, server));
+            more |= sent.more;
+            if sent.notify {
                 // A notification that fails has nobody to hear it: the domain is on its way out.
                 let _ = self.events.notify(open.port);
             }
         }
+        more
     }
 
     fn map(&self, domain: DomId, gfn: u64) -> Result<Page, Errno> {
