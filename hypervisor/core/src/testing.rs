@@ -23,8 +23,9 @@ pub use platform::FakePlatform;
 use crate::domain::{Domain, DomainConfig};
 use crate::machine::Machine;
 
-/// Frames of the test machine.
+/// Frames of the test machine. The first is never used.
 const FRAMES: usize = 2048;
+pub const USABLE: u64 = FRAMES as u64 - 1;
 
 #[derive(Clone, Copy)]
 pub struct World {
@@ -93,5 +94,26 @@ pub fn config(privileged: bool, max_vcpus: u32) -> DomainConfig {
         max_ports: u32::MAX,
         max_grant_frames: 4,
         max_maptrack_frames: 4,
+    }
+}
+
+/// createdomain's argument for a PVH guest.
+pub fn pvh(max_vcpus: u32) -> guest_pv_abi::DomctlCreateDomain {
+    guest_pv_abi::DomctlCreateDomain {
+        ssidref: 0,
+        handle: [3; 16],
+        flags: guest_pv_abi::XEN_DOMCTL_CDF_HVM | guest_pv_abi::XEN_DOMCTL_CDF_HAP,
+        iommu_opts: 0,
+        max_vcpus,
+        max_evtchn_port: 1023,
+        max_grant_frames: -1,
+        max_maptrack_frames: -1,
+        grant_opts: 2,
+        vmtrace_size: 0,
+        cpupool_id: 0,
+        arch: guest_pv_abi::ArchDomainConfig {
+            emulation_flags: guest_pv_abi::XEN_X86_EMU_LAPIC,
+            misc_flags: 0,
+        },
     }
 }

@@ -128,7 +128,7 @@ impl FrameSource for FakeFrames {
         let slots = self.slots();
         MemoryStats {
             total_frames: slots.len() as u64,
-            free_frames: slots.iter().filter(|s| s.refs == 0).count() as u64,
+            free_frames: slots.iter().skip(1).filter(|s| s.refs == 0).count() as u64,
             max_frame: slots.len() as u64 - 1,
             heap_used: 0,
         }

@@ -90,6 +90,28 @@ impl Guest {
             .expect("RAM to write");
     }
 
+    /// As `write`, where the page may be gone.
+    pub fn try_write<T: IntoBytes + Immutable + ?Sized>(&self, at: u64, value: &T) {
+        // The call that needs it will say so.
+        let _ = self.domain.memory.write(Gaddr::new(at), value.as_bytes());
+    }
+
+    pub fn try_op<T: IntoBytes + Immutable>(&self, number: u32, cmd: u32, argument: &T) -> i64 {
+        self.try_write(ARGUMENT, argument);
+        self.call(number, &[cmd.into(), ARGUMENT])
+    }
+
+    pub fn try_grant_op<T: IntoBytes + Immutable>(&self, cmd: u32, argument: &T) -> i64 {
+        self.try_write(ARGUMENT, argument);
+        self.call(abi::HYPERVISOR_GRANT_TABLE_OP, &[cmd.into(), ARGUMENT, 1])
+    }
+
+    pub fn try_vcpu_op<T: IntoBytes + Immutable>(&self, cmd: u32, id: u32, argument: &T) -> i64 {
+        self.try_write(ARGUMENT, argument);
+        let number = abi::HYPERVISOR_VCPU_OP;
+        self.call(number, &[cmd.into(), id.into(), ARGUMENT])
+    }
+
     /// A hypercall by a vcpu, in all its parts; its result and the number of parts.
     pub fn call_on(&self, vcpu: u32, number: u32, args: &[u64]) -> (i64, usize) {
         let vcpu = self.vcpu(vcpu);

@@ -9,31 +9,11 @@ use guest_pv_abi::UnionBytes;
 use oxen_types::{CpuId, DomainId, Errno, Gfn};
 use zerocopy::IntoBytes;
 
-use crate::testing::{Guest, PAGE, World, errno};
+use crate::testing::{Guest, PAGE, World, errno, pvh};
 use crate::vcpu::Hold;
 
 /// Room for lists, away from the envelope.
 const LIST: u64 = 20 * PAGE;
-
-fn pvh(max_vcpus: u32) -> abi::DomctlCreateDomain {
-    abi::DomctlCreateDomain {
-        ssidref: 0,
-        handle: [3; 16],
-        flags: abi::XEN_DOMCTL_CDF_HVM | abi::XEN_DOMCTL_CDF_HAP,
-        iommu_opts: 0,
-        max_vcpus,
-        max_evtchn_port: 1023,
-        max_grant_frames: -1,
-        max_maptrack_frames: -1,
-        grant_opts: 2,
-        vmtrace_size: 0,
-        cpupool_id: 0,
-        arch: abi::ArchDomainConfig {
-            emulation_flags: abi::XEN_X86_EMU_LAPIC,
-            misc_flags: 0,
-        },
-    }
-}
 
 fn create(dom0: &Guest, wish: u16, ask: &abi::DomctlCreateDomain) -> Result<u16, i64> {
     let mut op = abi::Domctl::with(abi::XEN_DOMCTL_CREATEDOMAIN, wish, ask);

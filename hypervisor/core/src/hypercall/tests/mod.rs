@@ -3,6 +3,7 @@
 mod fuzz;
 mod memory;
 mod multicall;
+mod storm;
 mod vcpus;
 
 use guest_pv_abi as abi;
