@@ -1,6 +1,6 @@
 //! A machine under test, driven at dom0's prompt.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use oxen_harness::{Images, Machine, Outcome, Vm};
@@ -15,7 +15,7 @@ const LIFE: Duration = Duration::from_secs(900);
 const SHORT: Duration = Duration::from_secs(30);
 
 /// What neither dom0's log nor the hypervisor's may hold after good conduct.
-pub const BAD_LINES: &str = r"WARNING:|\bBUG\b|unchecked MSR|lost interrupt|nobody cared|soft lockup|stall|PANIC|Oops|call trace|Call Trace|hung task";
+pub const BAD_LINES: &str = r"WARNING:|\bBUG\b|unchecked MSR|lost interrupt|nobody cared|soft lockup|\bstall|PANIC|Oops|call trace|Call Trace|hung task";
 
 /// Makes `xsls PATH` in dom0: the names in a directory of the store, by the kernel's connection
 /// (xen/io/xs_wire.h: type, request, transaction, length, then the path).
@@ -81,21 +81,21 @@ impl Lab {
         self.vm.run_command(command, Duration::from_secs(seconds))
     }
 
-    /// Repeats a command until it succeeds.
+    /// Repeats a command in dom0 until it succeeds.
     pub fn until(&mut self, command: &str, seconds: u64) -> Result<String> {
-        let limit = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            let outcome = self.vm.run_command(command, SHORT)?;
-            if outcome.status == 0 {
-                return Ok(outcome.output);
-            }
-            if Instant::now() > limit {
-                return Err(self.vm.failure(&format!(
-                    "{command:?} did not succeed in {seconds} s; at last:\n{}",
-                    outcome.output
-                )));
-            }
+        let limit = Duration::from_secs(seconds + 30);
+        let script = format!(
+            "end=$(($(date +%s) + {seconds})); until {{ {command}; }}; do [ $(date +%s) -lt $end ] || exit 1; sleep 0.3; done"
+        );
+        let outcome = self.vm.run_command(&format!("( {script} )"), limit)?;
+        if outcome.status == 0 {
+            return Ok(outcome.output);
         }
+        let last = outcome.output.lines().rev().take(10).collect::<Vec<_>>();
+        let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        Err(self.vm.failure(&format!(
+            "{command:?} did not succeed in {seconds} s; at last:\n{last}"
+        )))
     }
 
     /// A command's JSON.

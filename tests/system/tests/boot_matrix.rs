@@ -7,7 +7,7 @@ use system_tests::BAD_LINES;
 use system_tests::runner::run;
 
 const SCRIPT: &str = "nproc; grep MemTotal /proc/meminfo; cat /sys/hypervisor/type; dmesg | grep -c 'Xen PVH'; \
-    echo --; dmesg | grep -E 'WARNING:|BUG|unchecked MSR|lost interrupt|nobody cared|stall|Call Trace'; \
+    echo --; dmesg | grep -E 'WARNING:|BUG|unchecked MSR|lost interrupt|nobody cared|self-detected stall|Call Trace'; \
     echo --; xm info; xm list";
 
 struct Row<'a> {

@@ -128,7 +128,9 @@ fn ends_are_told_apart_and_actions_done() -> Result<()> {
     for name in ["again", "kept"] {
         lab.guest_says(name, "READY", 20)?;
         let first = lab.sh(&format!("xm domid {name}"))?;
-        lab.sh(&format!("xm trigger {name} nmi"))?;
+        lab.sh(&format!(
+            "xm console --send 'crash\\n' --expect '.' --timeout 5 {name} || true"
+        ))?;
         lab.until(
             &format!("id=$(xm domid {name}) && [ \"$id\" != {first} ]"),
             30,

@@ -27,9 +27,7 @@ pub fn all(cx: &mut Setting) {
     let deadline = Deadline::after_seconds(cx.seconds);
     let mut tally = Tally::default();
     while !deadline.is_over() {
-        for _ in 0..64 {
-            one(&mut cx.random, true, &mut tally);
-        }
+        one(&mut cx.random, true, &mut tally);
     }
     println!(
         "PASS {} with mercy: {} calls, {} succeeded, slowest {:?}",
@@ -38,9 +36,7 @@ pub fn all(cx: &mut Setting) {
     console::drain();
     let deadline = Deadline::after_seconds(cx.seconds);
     while !deadline.is_over() {
-        for _ in 0..64 {
-            one(&mut cx.random, false, &mut tally);
-        }
+        one(&mut cx.random, false, &mut tally);
     }
     println!(
         "{} without mercy: {} calls, {} succeeded",
@@ -95,6 +91,10 @@ fn one(random: &mut Random, mercy: bool, tally: &mut Tally) {
             1 => absent_or_scratch(random),
             _ => random.nasty(),
         };
+    }
+    if mercy && number == u64::from(abi::HYPERVISOR_GRANT_TABLE_OP) {
+        // A count: millions would be done, one by one, and take their time.
+        arguments[2] &= 0x1ff;
     }
     tally.calls += 1;
     let began = clock::now();

@@ -11,7 +11,7 @@ pub fn hello(cx: &mut Setting) {
     println!("PASS {} at {} ns", cx.name, clock::now());
 }
 
-/// Answers each line that is typed: how a test sees that a neighbour still runs.
+/// Answers each line that is typed: how a test sees that a neighbour still runs. Crashes on demand.
 pub fn echo(_: &mut Setting) {
     println!("READY");
     let mut line = [0; 80];
@@ -20,6 +20,9 @@ pub fn echo(_: &mut Setting) {
         match console::read() {
             Some(b'\r' | b'\n') => {
                 let text = core::str::from_utf8(&line[..len]).unwrap_or("?");
+                if text == "crash" {
+                    hypercall::shutdown(abi::SHUTDOWN_CRASH);
+                }
                 println!("pong {text} at {}", clock::now() / 1_000_000);
                 len = 0;
             }
