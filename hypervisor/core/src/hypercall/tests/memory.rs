@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use guest_pv_abi as abi;
-use oxen_types::{DomainId, Errno, Gfn};
+use oxen_types::{CpuId, DomainId, Errno, Gfn};
 use zerocopy::FromZeros;
 
 use crate::ports::MapKind;
@@ -186,6 +186,13 @@ fn foreign_pages_are_for_the_privileged() {
         "each page has its own result"
     );
     assert_eq!(&dom0.read::<[u8; 6]>(HOLE * PAGE), b"theirs");
+    // Of a domain on its way out nothing more is mapped.
+    target.vcpu(0).set_cpu(Some(CpuId(1)));
+    assert!(!target.domain.destroy_step(1), "it still runs");
+    assert_eq!(dom0.op(NUMBER, cmd, &mut { ask }), 0);
+    let errors: [i32; 3] = dom0.read(LIST + 2 * PAGE);
+    assert_eq!(errors, [errno(Errno::Inval) as i32; 3]);
+    target.vcpu(0).set_cpu(None);
     // The domain goes; its pages stay as long as they are mapped.
     world.destroy(&target.domain);
     drop(target);

@@ -71,7 +71,7 @@ fn event(guests: &[Guest; 3], step: Step) {
             EVENTS,
             abi::EVTCHNOP_ALLOC_UNBOUND,
             &abi::EvtchnAllocUnbound {
-                dom: if step.c % 4 == 0 {
+                dom: if step.c.is_multiple_of(4) {
                     step.domain()
                 } else {
                     DomainId::SELF.0
@@ -163,7 +163,6 @@ fn memory(guest: &Guest, step: Step) {
                     space,
                     idx: (step.a % 5).into(),
                     gpfn: step.gfn(),
-                    ..FromZeros::new_zeroed()
                 },
             )
         }
@@ -209,7 +208,6 @@ fn memory(guest: &Guest, step: Step) {
                     idxs: LIST,
                     gpfns: LIST + 64,
                     errs: LIST + 128,
-                    ..FromZeros::new_zeroed()
                 },
             )
         }
@@ -254,7 +252,7 @@ fn grant(guests: &[Guest; 3], step: Step) {
             }
             let op = abi::GnttabMapGrantRef {
                 host_addr: place * PAGE,
-                flags: abi::GNTMAP_HOST_MAP | (step.b & 1) * abi::GNTMAP_READONLY,
+                flags: abi::GNTMAP_HOST_MAP | ((step.b & 1) * abi::GNTMAP_READONLY),
                 grant_ref: grant,
                 dom: step.guest(),
                 ..FromZeros::new_zeroed()
