@@ -13,12 +13,12 @@ use oxen_core::ports::{DomainArch, GuestMemory, VcpuArch};
 use oxen_core::vcpu::{Hold, Vcpu};
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::SpaceConfig;
-use oxen_mm::pt::Npt;
+use oxen_mm::pt::{Ept, Format, Npt};
 use oxen_types::{DomainId, Errno, Maddr, Result, VcpuId};
-use oxen_virt::DomainControls;
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::policy::CpuidPolicy;
 use oxen_virt::policy::features::Leaf1Ecx;
+use oxen_virt::{DomainControls, NestedFormat};
 use spin::{Mutex, Once, RwLock};
 
 use crate::flush::{Flush, FlushHandle};
@@ -54,25 +54,23 @@ pub fn create(
         address_bits: globals.phys_bits,
         max_frames,
     };
-    let space = GuestSpace::<Npt>::new(
-        globals.frames,
-        space_config,
-        Box::new(FlushHandle(flush.clone())),
-    );
-    let space = space.ok_or(Errno::NoMem)?;
+    let flusher = Box::new(FlushHandle(flush.clone()));
+    let (memory, root) = match globals.virt.nested_format() {
+        NestedFormat::Npt => new_space::<Npt>(space_config, flusher)?,
+        NestedFormat::Ept => new_space::<Ept>(space_config, flusher)?,
+    };
     let controls = globals.virt.new_domain().map_err(|_| Errno::NoMem)?;
     let hv = HvDomain {
         id,
         flush,
         cpuid: RwLock::new(crate::policy::cpuid(&config, hardware.is_some())),
         phys_bits: globals.phys_bits,
-        root: space.root(),
+        root,
         hardware: hardware.map(Mutex::new),
         controls,
         lapics: (0..config.max_vcpus).map(|_| Once::new()).collect(),
         round_robin: AtomicUsize::new(0),
     };
-    let memory: Box<dyn GuestMemory> = Box::new(space);
     let domain = Domain::new(
         globals.machine,
         id,
@@ -82,6 +80,16 @@ pub fn create(
     )?;
     domain.create_vcpus()?;
     Ok(domain)
+}
+
+/// An empty guest space, and the root of its tables.
+fn new_space<F: Format>(
+    config: SpaceConfig,
+    flush: Box<FlushHandle>,
+) -> Result<(Box<dyn GuestMemory>, Maddr)> {
+    let space = GuestSpace::<F>::new(globals::get().frames, config, flush).ok_or(Errno::NoMem)?;
+    let root = space.root();
+    Ok((Box::new(space), root))
 }
 
 /// Core's handle on the processor side that its vcpus share.

@@ -61,7 +61,7 @@ pub fn hypervisor_info(domain: DomainId, tsc_offset: u64) -> HypervisorInfo {
         major: version::MAJOR as u16,
         minor: version::MINOR as u16,
         tsc_reliable: crate::platform::tsc_is_stable(),
-        rdtscp: globals::get().virt.svm.tsc_aux,
+        rdtscp: globals::get().virt.tsc_aux(),
         tsc_khz: time::tsc_khz() as u32,
         tsc_mode: 0,
         incarnation: 1,

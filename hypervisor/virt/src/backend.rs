@@ -1,5 +1,5 @@
 //! What the rest of the hypervisor knows of a virtual CPU: registers, exits, events, and the trait
-//! that AMD-V (`svm`) and VT-x implement.
+//! that AMD-V (`svm`) and VT-x (`vmx`) implement.
 //!
 //! Register values are the guest's view: bits which the hardware needs and the guest must not see
 //! (such as EFER.SVME) never leave the back end.

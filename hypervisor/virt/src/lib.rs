@@ -1,8 +1,9 @@
-//! Virtual CPUs: the vendor-neutral back-end trait with its AMD-V implementation, the instruction
+//! Virtual CPUs: the vendor-neutral back-end trait with its AMD-V and VT-x implementations, the instruction
 //! emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR policy, and
 //! the interrupt controllers and PCI configuration space that a guest sees.
 //!
-//! `unsafe` is confined to `fpu` and, in `svm`, to `insn`, `switch`, `cpu` and the entry in `vcpu`.
+//! `unsafe` is confined to `fpu` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu`, and to the
+//! fields that `vmx` writes.
 #![no_std]
 
 extern crate alloc;
@@ -21,12 +22,14 @@ pub mod policy;
 pub mod selftest;
 pub mod start;
 pub mod svm;
+mod tags;
 #[cfg(test)]
 mod testing;
+pub mod vmx;
 pub mod walk;
 pub mod x86;
 
 pub use backend::{
     BoxedVcpu, CpuMode, Event, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment, VcpuBackend,
 };
-pub use platform::{DomainControls, PhysCpu, Platform, VirtError};
+pub use platform::{DomainControls, Hardware, NestedFormat, PhysCpu, Platform, VirtError};

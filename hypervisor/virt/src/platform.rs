@@ -9,6 +9,7 @@ use oxen_types::{CpuId, Maddr};
 use crate::backend::BoxedVcpu;
 use crate::fpu::{self, FpuLayout};
 use crate::svm::{SvmCaps, SvmCpu, SvmDomain, SvmVcpu};
+use crate::vmx::{VmxCaps, VmxCpu, VmxDomain, VmxVcpu};
 use crate::x86::{CpuidSource, HostCpuid};
 
 /// The machine address of something in the hypervisor's heap, by its linear address.
@@ -16,23 +17,43 @@ pub type ToMaddr = fn(usize) -> Maddr;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VirtError {
+    NoHardware,
     NoSvm,
     NoNestedPaging,
     NoAsids,
     /// VM_CR.SVMDIS is set.
     DisabledByFirmware,
+    NoVmx,
+    NoEpt,
+    NoUnrestrictedGuest,
+    /// Control bits (of the named kind) that we need cannot have the value that we need.
+    NoControl(&'static str, u32),
+    /// IA32_FEATURE_CONTROL is locked without VMX.
+    VmxDisabledByFirmware,
+    VmxOnFailed,
     NoMemory,
 }
 
 impl fmt::Display for VirtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NoHardware => "the CPU has neither AMD-V (SVM) nor VT-x (VMX)",
             Self::NoSvm => "the CPU has no AMD-V (SVM)",
             Self::NoNestedPaging => "the CPU's AMD-V lacks nested paging (NPT)",
             Self::NoAsids => "the CPU's AMD-V offers no address space identifiers",
             Self::DisabledByFirmware => {
                 "AMD-V is disabled by the firmware: enable SVM in the BIOS setup"
             }
+            Self::NoVmx => "the CPU has no VT-x (VMX)",
+            Self::NoEpt => "the CPU's VT-x lacks extended page tables (EPT) as we need them",
+            Self::NoUnrestrictedGuest => "the CPU's VT-x lacks unrestricted guest mode",
+            Self::NoControl(name, bits) => {
+                return write!(f, "the CPU's VT-x cannot do {name} (bits {bits:#x})");
+            }
+            Self::VmxDisabledByFirmware => {
+                "VT-x is disabled by the firmware: enable Intel virtualization in the BIOS setup"
+            }
+            Self::VmxOnFailed => "VT-x could not be switched on (VMXON failed)",
             Self::NoMemory => "out of memory",
         })
     }
@@ -63,10 +84,44 @@ impl Quirks {
     }
 }
 
+/// The kind of virtualization, with what the CPUs can do.
+#[derive(Clone, Copy, Debug)]
+pub enum Hardware {
+    Svm(SvmCaps),
+    Vmx(VmxCaps),
+}
+
+impl Hardware {
+    /// By what CPUID offers. `rdmsr` reads capability MSRs.
+    fn detect(
+        cpuid: &impl CpuidSource,
+        rdmsr: &mut dyn FnMut(u32) -> u64,
+    ) -> Result<Self, VirtError> {
+        match SvmCaps::detect(cpuid) {
+            Ok(caps) => Ok(Self::Svm(caps)),
+            Err(VirtError::NoSvm) => match VmxCaps::detect(cpuid, rdmsr) {
+                Ok(caps) => Ok(Self::Vmx(caps)),
+                Err(VirtError::NoVmx) => Err(VirtError::NoHardware),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The format of the nested page tables whose root goes into `VcpuBackend::set_nested_root`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NestedFormat {
+    /// AMD's, as the host's own tables.
+    Npt,
+    /// Intel's.
+    Ept,
+}
+
 /// What all CPUs of the machine have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform {
-    pub svm: SvmCaps,
+    pub hardware: Hardware,
     pub fpu: FpuLayout,
     pub quirks: Quirks,
     to_maddr: ToMaddr,
@@ -77,8 +132,9 @@ impl Platform {
     pub fn detect(to_maddr: ToMaddr) -> Result<Self, VirtError> {
         crate::emul::build_tables();
         let cpuid = HostCpuid;
+        let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
         Ok(Self {
-            svm: SvmCaps::detect(&cpuid)?,
+            hardware: Hardware::detect(&cpuid, &mut rdmsr)?,
             fpu: FpuLayout::detect(&cpuid),
             quirks: Quirks::detect(&cpuid),
             to_maddr,
@@ -90,15 +146,30 @@ impl Platform {
     pub(crate) fn for_tests(to_maddr: ToMaddr) -> Self {
         use crate::svm::SvmFeatures;
         Self {
-            svm: SvmCaps {
+            hardware: Hardware::Svm(SvmCaps {
                 features: SvmFeatures::NESTED_PAGING,
                 asids: 16,
                 tsc_aux: true,
                 invlpgb: false,
-            },
+            }),
             fpu: FpuLayout::none(),
             quirks: Quirks::default(),
             to_maddr,
+        }
+    }
+
+    pub fn nested_format(&self) -> NestedFormat {
+        match self.hardware {
+            Hardware::Svm(_) => NestedFormat::Npt,
+            Hardware::Vmx(_) => NestedFormat::Ept,
+        }
+    }
+
+    /// RDTSCP or RDPID work in guests, with a TSC_AUX of their own.
+    pub fn tsc_aux(&self) -> bool {
+        match self.hardware {
+            Hardware::Svm(caps) => caps.tsc_aux,
+            Hardware::Vmx(caps) => caps.tsc_aux,
         }
     }
 
@@ -106,7 +177,10 @@ impl Platform {
     /// MSRs must be final.
     pub fn enable_cpu(&self, cpu: CpuId) -> Result<PhysCpu, VirtError> {
         fpu::enable_cpu(&self.fpu);
-        Ok(PhysCpu::Svm(SvmCpu::enable(cpu, &self.svm, self.to_maddr)?))
+        Ok(match &self.hardware {
+            Hardware::Svm(caps) => PhysCpu::Svm(SvmCpu::enable(cpu, caps, self.to_maddr)?),
+            Hardware::Vmx(caps) => PhysCpu::Vmx(VmxCpu::enable(cpu, caps, self.to_maddr)?),
+        })
     }
 
     #[cfg(feature = "selftest")]
@@ -115,16 +189,28 @@ impl Platform {
     }
 
     pub fn new_domain(&self) -> Result<DomainControls, VirtError> {
-        Ok(DomainControls::Svm(Arc::new(SvmDomain::new(
-            self.to_maddr,
-        )?)))
+        Ok(match self.hardware {
+            Hardware::Svm(_) => DomainControls::Svm(Arc::new(SvmDomain::new(self.to_maddr)?)),
+            Hardware::Vmx(_) => DomainControls::Vmx(Arc::new(VmxDomain::new(self.to_maddr)?)),
+        })
     }
 
     pub fn new_vcpu(&self, domain: &DomainControls) -> Result<BoxedVcpu, VirtError> {
-        match domain {
-            DomainControls::Svm(domain) => {
-                Ok(Box::new(SvmVcpu::new(self, domain.clone(), self.to_maddr)?))
-            }
+        let to_maddr = self.to_maddr;
+        match (domain, self.hardware) {
+            (DomainControls::Svm(domain), Hardware::Svm(caps)) => Ok(Box::new(SvmVcpu::new(
+                self,
+                caps,
+                domain.clone(),
+                to_maddr,
+            )?)),
+            (DomainControls::Vmx(domain), Hardware::Vmx(caps)) => Ok(Box::new(VmxVcpu::new(
+                self,
+                caps,
+                domain.clone(),
+                to_maddr,
+            )?)),
+            _ => Err(VirtError::NoHardware),
         }
     }
 }
@@ -132,6 +218,7 @@ impl Platform {
 /// What a physical CPU owns; kept by the kernel in its per-CPU data.
 pub enum PhysCpu {
     Svm(SvmCpu),
+    Vmx(VmxCpu),
 }
 
 /// Port and MSR permissions that the hardware checks, shared by the vcpus of a domain. Everything
@@ -139,18 +226,21 @@ pub enum PhysCpu {
 #[derive(Clone)]
 pub enum DomainControls {
     Svm(Arc<SvmDomain>),
+    Vmx(Arc<VmxDomain>),
 }
 
 impl DomainControls {
     pub fn set_ports_direct(&self, first: u16, last: u16, direct: bool) {
         match self {
             Self::Svm(d) => d.set_ports_direct(first, last, direct),
+            Self::Vmx(d) => d.set_ports_direct(first, last, direct),
         }
     }
 
     pub fn set_msr_direct(&self, msr: u32, read: bool, write: bool) {
         match self {
             Self::Svm(d) => d.set_msr_direct(msr, read, write),
+            Self::Vmx(d) => d.set_msr_direct(msr, read, write),
         }
     }
 }

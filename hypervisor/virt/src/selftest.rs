@@ -5,6 +5,7 @@
 //! It builds its own nested page tables: 64 KiB of RAM, nothing else.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 
 use oxen_types::{CpuId, Gaddr};
@@ -12,7 +13,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::backend::{BoxedVcpu, Event, Exit, Reg, SegReg, Segment};
 use crate::emul::{self, GuestSpace, Outcome};
-use crate::platform::{PhysCpu, Platform, ToMaddr, VirtError};
+use crate::platform::{Hardware, NestedFormat, PhysCpu, Platform, ToMaddr, VirtError};
 use crate::policy::hypervisor::MSR_HYPERCALL_PAGE;
 use crate::start;
 use crate::walk::PhysRead;
@@ -264,14 +265,15 @@ impl<'a> Bench<'a> {
                 *slot = *byte;
             }
         };
-        put(CODE, code);
-        put(HANDLER, GUEST_HANDLER);
+        let vmx = matches!(platform.hardware, Hardware::Vmx(_));
+        put(CODE, &for_vendor(code, vmx));
+        put(HANDLER, &for_vendor(GUEST_HANDLER, vmx));
         put(GDT + 8, &0x00cf_9b00_0000_ffffu64.to_le_bytes());
         let gate = HANDLER as u64 | 8 << 16 | 0x8e00 << 32;
         put(IDT + usize::from(VECTOR) * 8, &gate.to_le_bytes());
         let mut tables = Tables::new_box_zeroed().map_err(no_memory)?;
         let to_maddr = platform.translator();
-        fill(&mut tables, &ram, to_maddr);
+        fill(&mut tables, &ram, to_maddr, platform.nested_format());
         let domain = platform.new_domain().map_err(Failure::Setup)?;
         let mut vcpu = platform.new_vcpu(&domain).map_err(Failure::Setup)?;
         start::pvh(&mut *vcpu, CODE as u32, 0);
@@ -342,8 +344,13 @@ impl<'a> Bench<'a> {
 }
 
 /// Four levels of nested tables that map the guest's RAM from 0 on.
-fn fill(tables: &mut Tables, ram: &Ram, to_maddr: ToMaddr) {
+fn fill(tables: &mut Tables, ram: &Ram, to_maddr: ToMaddr, format: NestedFormat) {
+    // Present, writable, user; or read, write, execute.
     const RIGHTS: u64 = 7;
+    let leaf = match format {
+        NestedFormat::Npt => RIGHTS,
+        NestedFormat::Ept => RIGHTS | 6 << 3,
+    };
     let base = to_maddr(tables.0.as_ptr().expose_provenance()).raw();
     let ram = to_maddr(ram.0.as_ptr().expose_provenance()).raw();
     let [root, third, second, first] = &mut tables.0;
@@ -351,8 +358,21 @@ fn fill(tables: &mut Tables, ram: &Ram, to_maddr: ToMaddr) {
         level[0] = (base + next * 4096) | RIGHTS;
     }
     for (entry, page) in first.iter_mut().zip(0..RAM as u64 / 4096) {
-        *entry = (ram + page * 4096) | RIGHTS;
+        *entry = (ram + page * 4096) | leaf;
     }
+}
+
+/// The guests are written with VMMCALL: VMCALL where the CPU is Intel's.
+fn for_vendor(code: &[u8], vmx: bool) -> Vec<u8> {
+    let mut code = code.to_vec();
+    let mut at = 0;
+    while let Some(call) = code.get_mut(at..at + 3) {
+        if vmx && call == [0x0f, 0x01, 0xd9] {
+            call[2] = 0xc1;
+        }
+        at += 1;
+    }
+    code
 }
 
 fn let_interrupts_in() {

@@ -6,18 +6,18 @@ use alloc::boxed::Box;
 use oxen_types::{CpuId, Maddr};
 use zerocopy::FromZeros;
 
-use super::asid::AsidPool;
 use super::caps::SvmCaps;
 use super::insn;
 use super::vmcb::Vmcb;
 use crate::platform::{ToMaddr, VirtError};
+use crate::tags::TagPool;
 use crate::x86::{EFER_SVME, MSR_EFER, MSR_VM_CR, MSR_VM_HSAVE_PA};
 
 const VM_CR_SVMDIS: u64 = 1 << 4;
 
 /// The pages belong to the hardware as long as SVM is on, so this is never dropped.
 pub struct SvmCpu {
-    pub(super) asids: AsidPool,
+    pub(super) asids: TagPool,
     /// Our FS, GS, TR, LDTR and system call MSRs, for VMLOAD after each exit.
     pub(super) host: Maddr,
 }
@@ -39,7 +39,7 @@ impl SvmCpu {
             insn::vmsave(host);
         }
         Ok(Self {
-            asids: AsidPool::new(cpu.0, caps.asids),
+            asids: TagPool::new(cpu.0, caps.asids),
             host,
         })
     }

@@ -1,10 +1,9 @@
 //! AMD-V: AMD64 Architecture Programmer's Manual, volume 2, chapter 15 and appendix B and C.
 //!
 //! Layers, from below: `insn` (the instructions), `vmcb` (the layout), `switch` (the entry in
-//! assembly), `caps`, `asid`, `bitmap` (what a CPU and a domain own), `vcpu` (the back end),
+//! assembly), `caps`, `bitmap` (what a CPU and a domain own), `vcpu` (the back end),
 //! `exit` (exit codes to `Exit`).
 
-mod asid;
 mod bitmap;
 mod caps;
 mod cpu;

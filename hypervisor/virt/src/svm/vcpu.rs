@@ -8,7 +8,6 @@ use core::fmt;
 use oxen_types::Maddr;
 use zerocopy::FromZeros;
 
-use super::asid::AsidTag;
 use super::bitmap::SvmDomain;
 use super::caps::{SvmCaps, SvmFeatures};
 use super::event::{decode_event, encode_event, interrupted_event};
@@ -18,6 +17,7 @@ use super::{SvmCpu, exit, insn, switch};
 use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
 use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, Quirks, ToMaddr, VirtError};
+use crate::tags::Tag;
 use crate::x86::{CR0_ET, EFER_SVME, MSR_TSC_AUX, PAT_RESET, RFLAGS_FIXED, RFLAGS_IF};
 
 /// PAUSEs closer together than the threshold (in cycles) count; this many exit.
@@ -38,7 +38,7 @@ pub struct SvmVcpu {
     quirks: Quirks,
     /// Parts of the VMCB unchanged since the last exit on this CPU.
     pub(super) clean: Clean,
-    tag: AsidTag,
+    tag: Tag,
     flush_asid: bool,
     fpu: Fpu,
     /// DR0-3, while the CPU does not hold them.
@@ -55,13 +55,13 @@ pub struct SvmVcpu {
 impl SvmVcpu {
     pub fn new(
         platform: &Platform,
+        caps: SvmCaps,
         domain: Arc<SvmDomain>,
         to_maddr: ToMaddr,
     ) -> Result<Self, VirtError> {
         let mut vmcb = Vmcb::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
         // The CPU reads and writes it behind the compiler's back, during `enter`.
         let vmcb_maddr = to_maddr(core::ptr::from_mut::<Vmcb>(&mut vmcb).expose_provenance());
-        let caps = platform.svm;
         let c = &mut vmcb.control;
         c.exceptions = intercept::EXCEPTIONS;
         c.general1 = g1::ALWAYS;
@@ -91,7 +91,7 @@ impl SvmVcpu {
             caps,
             quirks: platform.quirks,
             clean: Clean::empty(),
-            tag: AsidTag::NONE,
+            tag: Tag::NONE,
             flush_asid: false,
             fpu: Fpu::new(platform.fpu)?,
             dr: [0; 4],
@@ -108,7 +108,7 @@ impl SvmVcpu {
     fn enter(&mut self, cpu: &mut SvmCpu) {
         if !cpu.asids.is_current(self.tag) {
             self.tag = cpu.asids.allocate();
-            self.vmcb.control.asid = self.tag.asid();
+            self.vmcb.control.asid = self.tag.number();
             self.clean.remove(Clean::ASID);
             self.flush_asid = false;
         }
@@ -335,7 +335,9 @@ impl VcpuBackend for SvmVcpu {
     }
 
     fn run(&mut self, cpu: &mut PhysCpu) -> Exit {
-        let PhysCpu::Svm(cpu) = cpu;
+        let PhysCpu::Svm(cpu) = cpu else {
+            return Exit::InvalidState;
+        };
         // Ends: a pending host interrupt turns any entry into an exit.
         loop {
             self.enter(cpu);
@@ -449,7 +451,7 @@ impl VcpuBackend for SvmVcpu {
         if self.caps.has(SvmFeatures::FLUSH_BY_ASID) {
             self.flush_asid = true;
         } else {
-            self.tag = AsidTag::NONE;
+            self.tag = Tag::NONE;
         }
     }
 

@@ -1,0 +1,334 @@
+//! Which parts of VT-x this machine has, and the controls that follow: the capability MSRs (SDM volume
+//! 3, appendix A). Each control MSR tells in its low half which bits must be 1, in its high half which
+//! may be 1.
+
+use crate::platform::VirtError;
+use crate::x86::{CR0_PE, CR0_PG, CpuidSource};
+
+pub(super) mod pin {
+    pub const EXTERNAL_INTERRUPT: u32 = 1;
+    pub const NMI: u32 = 1 << 3;
+    pub const VIRTUAL_NMI: u32 = 1 << 5;
+}
+
+pub(super) mod proc {
+    pub const INTERRUPT_WINDOW: u32 = 1 << 2;
+    pub const TSC_OFFSET: u32 = 1 << 3;
+    pub const HLT: u32 = 1 << 7;
+    pub const MWAIT: u32 = 1 << 10;
+    pub const RDPMC: u32 = 1 << 11;
+    pub const CR3_LOAD: u32 = 1 << 15;
+    pub const CR3_STORE: u32 = 1 << 16;
+    pub const TPR_SHADOW: u32 = 1 << 21;
+    pub const NMI_WINDOW: u32 = 1 << 22;
+    pub const MOV_DR: u32 = 1 << 23;
+    pub const IO_MAPS: u32 = 1 << 25;
+    pub const MSR_MAP: u32 = 1 << 28;
+    pub const MONITOR: u32 = 1 << 29;
+    pub const SECONDARY: u32 = 1 << 31;
+}
+
+pub(super) mod second {
+    pub const EPT: u32 = 1 << 1;
+    pub const RDTSCP: u32 = 1 << 3;
+    pub const VPID: u32 = 1 << 5;
+    pub const WBINVD: u32 = 1 << 6;
+    pub const UNRESTRICTED: u32 = 1 << 7;
+    pub const PAUSE_LOOP: u32 = 1 << 10;
+    pub const INVPCID: u32 = 1 << 12;
+}
+
+pub(super) mod leave {
+    pub const SAVE_DEBUG: u32 = 1 << 2;
+    pub const HOST_64: u32 = 1 << 9;
+    pub const SAVE_PAT: u32 = 1 << 18;
+    pub const LOAD_PAT: u32 = 1 << 19;
+    pub const SAVE_EFER: u32 = 1 << 20;
+    pub const LOAD_EFER: u32 = 1 << 21;
+}
+
+pub(super) mod enter {
+    pub const LOAD_DEBUG: u32 = 1 << 2;
+    pub const GUEST_64: u32 = 1 << 9;
+    pub const LOAD_PAT: u32 = 1 << 14;
+    pub const LOAD_EFER: u32 = 1 << 15;
+}
+
+const BASIC: u32 = 0x480;
+const PROC: u32 = 0x482;
+const CR0_FIXED0: u32 = 0x486;
+const CR0_FIXED1: u32 = 0x487;
+const CR4_FIXED0: u32 = 0x488;
+const CR4_FIXED1: u32 = 0x489;
+const SECOND: u32 = 0x48b;
+const EPT_VPID: u32 = 0x48c;
+/// The true pin-based, processor-based, exit and entry controls.
+const TRUE_PIN: u32 = 0x48d;
+const TRUE_PROC: u32 = 0x48e;
+const TRUE_EXIT: u32 = 0x48f;
+const TRUE_ENTRY: u32 = 0x490;
+
+/// Bits of the EPT and VPID capabilities.
+mod ept {
+    pub const FOUR_LEVELS: u64 = 1 << 6;
+    pub const WRITE_BACK: u64 = 1 << 14;
+    pub const PAGES_2M: u64 = 1 << 16;
+    pub const PAGES_1G: u64 = 1 << 17;
+    pub const INVEPT: u64 = 1 << 20;
+    pub const INVEPT_ONE: u64 = 1 << 25;
+    pub const INVEPT_ALL: u64 = 1 << 26;
+    pub const INVVPID: u64 = 1 << 32;
+    pub const INVVPID_ALL: u64 = 1 << 42;
+}
+
+/// What all vcpus have in common: the values of the controls, and of the bits that CR0 and CR4 need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmxCaps {
+    /// Goes into the first word of each VMCS and VMXON region.
+    pub(super) revision: u32,
+    pub(super) pin: u32,
+    pub(super) proc: u32,
+    pub(super) second: u32,
+    pub(super) exit: u32,
+    pub(super) entry: u32,
+    /// Bits that CR0 must and may have in a guest (PE and PG are free: unrestricted guest).
+    pub(super) cr0_fixed: u64,
+    pub(super) cr0_allowed: u64,
+    pub(super) cr4_fixed: u64,
+    pub(super) cr4_allowed: u64,
+    pub(super) invept_one: bool,
+    pub pages_1g: bool,
+    pub tsc_aux: bool,
+}
+
+impl VmxCaps {
+    /// `rdmsr` is called for capability MSRs that the CPU has.
+    pub fn detect(
+        cpuid: &impl CpuidSource,
+        rdmsr: &mut dyn FnMut(u32) -> u64,
+    ) -> Result<Self, VirtError> {
+        if cpuid.cpuid(1, 0).ecx & (1 << 5) == 0 {
+            return Err(VirtError::NoVmx);
+        }
+        let basic = rdmsr(BASIC);
+        // Without the true controls CR3 accesses always exit, and there is no EPT either.
+        if basic & 1 << 55 == 0 || rdmsr(PROC) & 1 << 63 == 0 {
+            return Err(VirtError::NoEpt);
+        }
+        let seconds = rdmsr(SECOND);
+        let has = |bit: u32| seconds >> 32 & u64::from(bit) != 0;
+        if !has(second::EPT) {
+            return Err(VirtError::NoEpt);
+        }
+        if !has(second::UNRESTRICTED) {
+            return Err(VirtError::NoUnrestrictedGuest);
+        }
+        let extended = rdmsr(EPT_VPID);
+        let needed =
+            ept::FOUR_LEVELS | ept::WRITE_BACK | ept::PAGES_2M | ept::INVEPT | ept::INVEPT_ALL;
+        if extended & needed != needed {
+            return Err(VirtError::NoEpt);
+        }
+        let rdtscp = cpuid.cpuid(0x8000_0001, 0).edx & (1 << 27) != 0;
+        let mut wished = second::RDTSCP | second::WBINVD | second::PAUSE_LOOP | second::INVPCID;
+        if extended & ept::INVVPID != 0 && extended & ept::INVVPID_ALL != 0 {
+            wished |= second::VPID;
+        }
+        let proc = {
+            use proc::*;
+            let needed = TSC_OFFSET
+                | HLT
+                | MWAIT
+                | RDPMC
+                | TPR_SHADOW
+                | MOV_DR
+                | IO_MAPS
+                | MSR_MAP
+                | MONITOR
+                | SECONDARY;
+            // The windows are opened later.
+            let limits = rdmsr(TRUE_PROC);
+            controls(
+                "interrupt windows",
+                limits,
+                needed | INTERRUPT_WINDOW | NMI_WINDOW,
+                0,
+            )?;
+            let value = controls("processor-based controls", limits, needed, 0)?;
+            if value & (CR3_LOAD | CR3_STORE) != 0 {
+                return Err(VirtError::NoControl("free access to CR3", value));
+            }
+            value
+        };
+        let second = controls(
+            "secondary controls",
+            seconds,
+            second::EPT | second::UNRESTRICTED,
+            wished,
+        )?;
+        let free = CR0_PE | CR0_PG;
+        Ok(Self {
+            revision: basic as u32 & 0x7fff_ffff,
+            pin: controls(
+                "pin-based controls",
+                rdmsr(TRUE_PIN),
+                pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMI,
+                0,
+            )?,
+            proc,
+            second,
+            exit: {
+                use leave::*;
+                let needed = SAVE_DEBUG | HOST_64 | SAVE_PAT | LOAD_PAT | SAVE_EFER | LOAD_EFER;
+                controls("exit controls", rdmsr(TRUE_EXIT), needed, 0)?
+            },
+            entry: {
+                use enter::*;
+                let needed = LOAD_DEBUG | LOAD_PAT | LOAD_EFER;
+                let limits = rdmsr(TRUE_ENTRY);
+                controls("64-bit guests", limits, needed | GUEST_64, 0)?;
+                controls("entry controls", limits, needed, 0)? & !GUEST_64
+            },
+            cr0_fixed: rdmsr(CR0_FIXED0) & !free,
+            cr0_allowed: rdmsr(CR0_FIXED1),
+            cr4_fixed: rdmsr(CR4_FIXED0),
+            cr4_allowed: rdmsr(CR4_FIXED1),
+            invept_one: extended & ept::INVEPT_ONE != 0,
+            pages_1g: extended & ept::PAGES_1G != 0,
+            tsc_aux: rdtscp && second & second::RDTSCP != 0,
+        })
+    }
+
+    pub(super) fn has_second(&self, bit: u32) -> bool {
+        self.second & bit != 0
+    }
+}
+
+/// The value of a set of controls: all that is needed, what is wished where it exists, and what the
+/// CPU insists on.
+fn controls(name: &'static str, limits: u64, needed: u32, wished: u32) -> Result<u32, VirtError> {
+    let (must, may) = (limits as u32, (limits >> 32) as u32);
+    if needed & !may != 0 {
+        return Err(VirtError::NoControl(name, needed & !may));
+    }
+    Ok((needed | wished & may) | must)
+}
+
+/// What to do about IA32_FEATURE_CONTROL: nothing, or write a value that switches VT-x on and locks
+/// it (SDM volume 3, 24.7).
+pub(super) fn feature_control(value: u64) -> Result<Option<u64>, VirtError> {
+    const LOCKED: u64 = 1;
+    const OUTSIDE_SMX: u64 = 1 << 2;
+    match (value & LOCKED != 0, value & OUTSIDE_SMX != 0) {
+        (true, true) => Ok(None),
+        (true, false) => Err(VirtError::VmxDisabledByFirmware),
+        (false, _) => Ok(Some(value | LOCKED | OUTSIDE_SMX)),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::x86::CpuidRegs;
+
+    struct Intel;
+    impl CpuidSource for Intel {
+        fn cpuid(&self, leaf: u32, _: u32) -> CpuidRegs {
+            match leaf {
+                1 => CpuidRegs {
+                    ecx: 1 << 5,
+                    ..CpuidRegs::default()
+                },
+                0x8000_0001 => CpuidRegs {
+                    edx: 1 << 27,
+                    ..CpuidRegs::default()
+                },
+                _ => CpuidRegs::default(),
+            }
+        }
+    }
+
+    /// A Haswell's values, as an emulator shows them.
+    fn haswell(msr: u32) -> u64 {
+        match msr {
+            0x480 => 0x00da_0400_0000_0012,
+            0x482 => 0xfff9_fffe_0401_e172,
+            0x486 => 0x8000_0021,
+            0x487 => 0xffff_ffff,
+            0x488 => 0x2000,
+            0x489 => 0x1767ff,
+            0x48b => 0x0005_7fff_0000_0000,
+            0x48c => 0x0000_0f01_0633_4141,
+            0x48d => 0x0000_007f_0000_0016,
+            0x48e => 0xfff9_fffe_0400_6172,
+            0x48f => 0x007f_ffff_0003_6dfb,
+            0x490 => 0x0000_ffff_0000_11fb,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn caps() -> VmxCaps {
+        VmxCaps::detect(&Intel, &mut haswell).unwrap()
+    }
+
+    fn with(msr: u32, value: u64) -> Result<VmxCaps, VirtError> {
+        VmxCaps::detect(&Intel, &mut |asked| {
+            if asked == msr { value } else { haswell(asked) }
+        })
+    }
+
+    #[test]
+    fn a_haswell_will_do() {
+        let caps = caps();
+        assert_eq!(caps.revision, 0x12);
+        assert_eq!(caps.pin, 0x3f & (0x16 | 0x29));
+        assert_eq!(
+            caps.proc & (proc::CR3_LOAD | proc::CR3_STORE | proc::INTERRUPT_WINDOW),
+            0
+        );
+        assert_eq!(caps.proc & 0x0400_6172, 0x0400_6172);
+        assert_eq!(caps.second, 0x14ea);
+        assert_eq!(caps.entry & enter::GUEST_64, 0);
+        assert_eq!(caps.cr0_fixed, 0x20);
+        assert!(caps.invept_one && caps.tsc_aux);
+    }
+
+    #[test]
+    fn what_is_lacking_is_named() {
+        struct Other;
+        impl CpuidSource for Other {
+            fn cpuid(&self, _: u32, _: u32) -> CpuidRegs {
+                CpuidRegs::default()
+            }
+        }
+        assert_eq!(VmxCaps::detect(&Other, &mut haswell), Err(VirtError::NoVmx));
+        assert_eq!(with(0x48b, 0x0000_007d_0000_0000), Err(VirtError::NoEpt));
+        assert_eq!(
+            with(0x48b, 0x0000_007f_0000_0000),
+            Err(VirtError::NoUnrestrictedGuest)
+        );
+        assert_eq!(with(0x480, 0x005a_0400_0000_0012), Err(VirtError::NoEpt));
+        let no_nmi = VirtError::NoControl("pin-based controls", pin::VIRTUAL_NMI);
+        assert_eq!(with(0x48d, 0x0000_001f_0000_0016), Err(no_nmi));
+        let cr3 = with(0x48e, 0xfff9_fffe_0401_e172);
+        assert!(matches!(
+            cr3,
+            Err(VirtError::NoControl("free access to CR3", _))
+        ));
+    }
+
+    #[test]
+    fn without_all_of_invvpid_there_is_no_vpid() {
+        assert_eq!(caps().second & second::VPID, second::VPID);
+        assert_eq!(with(0x48c, 0x0633_4141).unwrap().second & second::VPID, 0);
+    }
+
+    #[test]
+    fn feature_control_in_all_its_states() {
+        assert_eq!(feature_control(5), Ok(None));
+        assert_eq!(feature_control(0), Ok(Some(5)));
+        assert_eq!(feature_control(0x10_0000), Ok(Some(0x10_0005)));
+        assert_eq!(feature_control(1), Err(VirtError::VmxDisabledByFirmware));
+        assert_eq!(feature_control(3), Err(VirtError::VmxDisabledByFirmware));
+    }
+}

@@ -1,0 +1,64 @@
+//! What one physical CPU owns for VT-x.
+#![allow(
+    unsafe_code,
+    reason = "VMX is switched on by control registers and VMXON"
+)]
+
+use alloc::boxed::Box;
+
+use oxen_arch::cpu::regs;
+use oxen_types::{CpuId, Maddr};
+use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use super::caps::{self, VmxCaps};
+use super::insn;
+use crate::platform::{ToMaddr, VirtError};
+use crate::tags::TagPool;
+
+const FEATURE_CONTROL: u32 = 0x3a;
+/// VPIDs have 16 bits, and 0 is the host's.
+const VPIDS: u32 = 1 << 16;
+
+/// A VMXON region or a VMCS: the revision, and then what is the CPU's alone (SDM volume 3, 25.2).
+#[derive(FromZeros, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(4096))]
+pub(super) struct Page([u32; 1024]);
+
+impl Page {
+    pub(super) fn new(revision: u32, to_maddr: ToMaddr) -> Result<(Box<Self>, Maddr), VirtError> {
+        let mut page = Self::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+        page.0[0] = revision;
+        // The CPU writes it from now on.
+        let at = to_maddr(core::ptr::from_mut::<Self>(&mut page).expose_provenance());
+        Ok((page, at))
+    }
+}
+
+/// VMX stays on, and the region is the CPU's, so this is never dropped.
+pub struct VmxCpu {
+    pub(super) vpids: TagPool,
+}
+
+impl VmxCpu {
+    /// Switches VMX on for the CPU that we run on.
+    pub fn enable(cpu: CpuId, caps: &VmxCaps, to_maddr: ToMaddr) -> Result<Self, VirtError> {
+        // SAFETY: the CPU has VMX (`caps`), hence this register.
+        if let Some(value) = caps::feature_control(unsafe { insn::rdmsr(FEATURE_CONTROL) })? {
+            // SAFETY: it is not locked, and the value only allows VMX.
+            unsafe { insn::wrmsr(FEATURE_CONTROL, value) };
+        }
+        let (region, at) = Page::new(caps.revision, to_maddr)?;
+        Box::leak(region);
+        // SAFETY: only bits that VMX needs, and none that takes something away; the region is ours and
+        // leaked.
+        let on = unsafe {
+            regs::set_cr0(regs::cr0() | caps.cr0_fixed);
+            regs::set_cr4(regs::cr4() | caps.cr4_fixed);
+            insn::vmxon(at)
+        };
+        on.map_err(|_| VirtError::VmxOnFailed)?;
+        Ok(Self {
+            vpids: TagPool::new(cpu.0, VPIDS),
+        })
+    }
+}

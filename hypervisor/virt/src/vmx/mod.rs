@@ -1,0 +1,32 @@
+//! VT-x: Intel SDM volume 3, chapters 24 to 31 (edition of 2023) and appendices A to C.
+//!
+//! Layers, from below: `insn` (the instructions), `field` (the encodings), `state` (the guest's part
+//! of a VMCS, cached), `switch` (the entry in assembly), `caps` (what the CPU can do, and the
+//! controls that follow from it), `bitmap`, `cpu` and `host` (what a CPU and a domain own), `vcpu`
+//! (the back end), `control` (control registers), `exit` (exit reasons to `Exit`), `refused` (why an
+//! entry failed).
+//!
+//! A VMCS is active on a CPU only between `load` and `unload`: the latter reads everything into the
+//! cache and clears the VMCS, so that a vcpu can go on anywhere, and be looked at from anywhere.
+
+mod bitmap;
+mod caps;
+mod control;
+mod cpu;
+mod debug;
+mod dump;
+mod event;
+mod exit;
+mod field;
+mod host;
+mod insn;
+mod refused;
+mod segment;
+mod state;
+mod switch;
+mod vcpu;
+
+pub use bitmap::VmxDomain;
+pub use caps::VmxCaps;
+pub use cpu::VmxCpu;
+pub use vcpu::VmxVcpu;

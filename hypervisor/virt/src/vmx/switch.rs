@@ -1,0 +1,118 @@
+//! The world switch (SDM volume 3, 27 and 28).
+//!
+//! VM entry and exit switch RIP, RSP, RFLAGS, the control registers, EFER, PAT, the descriptor
+//! tables and all segments. The general registers are ours to switch, here.
+#![allow(unsafe_code, reason = "the entry to a guest")]
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+use super::field;
+use crate::backend::Gprs;
+
+/// Enters the guest of the current VMCS until its next exit: with VMRESUME if `resume` is not 0, else
+/// with VMLAUNCH. All of `regs` but RSP, which the VMCS holds, is loaded and stored. Interrupts are off
+/// on return. Returns 0, or 1 if the CPU refused the instruction (`field::INSN_ERROR` tells why).
+///
+/// # Safety
+/// The current VMCS is complete, its host state is this CPU's with `exit_point` as RIP, its nested
+/// tables map only what the guest may reach, and the guest's FPU state is loaded.
+#[unsafe(naked)]
+pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64) -> u64 {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "mov eax, {host_rsp}",
+        "vmwrite rax, rsp",
+        // Kept through the moves below, which leave the flags alone.
+        "test rsi, rsi",
+        "mov rax, [rdi + {rax}]",
+        "mov rcx, [rdi + {rcx}]",
+        "mov rdx, [rdi + {rdx}]",
+        "mov rbx, [rdi + {rbx}]",
+        "mov rbp, [rdi + {rbp}]",
+        "mov rsi, [rdi + {rsi}]",
+        "mov r8,  [rdi + {r8}]",
+        "mov r9,  [rdi + {r8} + 8]",
+        "mov r10, [rdi + {r8} + 16]",
+        "mov r11, [rdi + {r8} + 24]",
+        "mov r12, [rdi + {r8} + 32]",
+        "mov r13, [rdi + {r8} + 40]",
+        "mov r14, [rdi + {r8} + 48]",
+        "mov r15, [rdi + {r8} + 56]",
+        "mov rdi, [rdi + {rdi}]",
+        "jz 2f",
+        "vmresume",
+        "jmp 3f",
+        "2:",
+        "vmlaunch",
+        "3:",
+        // Refused: the guest's registers are where they were.
+        "pop rdi",
+        "mov eax, 1",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        host_rsp = const field::HOST_RSP,
+        rax = const offset_of!(Gprs, rax),
+        rcx = const offset_of!(Gprs, rcx),
+        rdx = const offset_of!(Gprs, rdx),
+        rbx = const offset_of!(Gprs, rbx),
+        rbp = const offset_of!(Gprs, rbp),
+        rsi = const offset_of!(Gprs, rsi),
+        rdi = const offset_of!(Gprs, rdi),
+        r8 = const offset_of!(Gprs, r8),
+    )
+}
+
+/// Where exits arrive, with the stack as `enter` left it: the host's RIP in the VMCS. Not to be called.
+#[unsafe(naked)]
+pub(super) unsafe extern "sysv64" fn exit_point() {
+    naked_asm!(
+        // RDI is the guest's; the top of the stack is `regs`.
+        "xchg rdi, [rsp]",
+        "mov [rdi + {rax}], rax",
+        "mov [rdi + {rcx}], rcx",
+        "mov [rdi + {rdx}], rdx",
+        "mov [rdi + {rbx}], rbx",
+        "mov [rdi + {rbp}], rbp",
+        "mov [rdi + {rsi}], rsi",
+        "mov [rdi + {r8}], r8",
+        "mov [rdi + {r8} + 8], r9",
+        "mov [rdi + {r8} + 16], r10",
+        "mov [rdi + {r8} + 24], r11",
+        "mov [rdi + {r8} + 32], r12",
+        "mov [rdi + {r8} + 40], r13",
+        "mov [rdi + {r8} + 48], r14",
+        "mov [rdi + {r8} + 56], r15",
+        "pop rcx",
+        "mov [rdi + {rdi}], rcx",
+        "xor eax, eax",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        rax = const offset_of!(Gprs, rax),
+        rcx = const offset_of!(Gprs, rcx),
+        rdx = const offset_of!(Gprs, rdx),
+        rbx = const offset_of!(Gprs, rbx),
+        rbp = const offset_of!(Gprs, rbp),
+        rsi = const offset_of!(Gprs, rsi),
+        rdi = const offset_of!(Gprs, rdi),
+        r8 = const offset_of!(Gprs, r8),
+    )
+}
+
+const _: () = assert!(offset_of!(Gprs, r15) == offset_of!(Gprs, r8) + 56);
