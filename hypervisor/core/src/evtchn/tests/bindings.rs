@@ -149,3 +149,19 @@ fn ports_have_limits() {
         assert_eq!(b.unmask(port), INVAL);
     }
 }
+
+#[test]
+fn a_reset_closes_all_in_parts() {
+    let (world, _dom0) = World::new();
+    let a = world.guest(1, 1);
+    for _ in 0..1500 {
+        assert!(a.ipi(0).is_ok());
+    }
+    let ask = abi::EvtchnReset {
+        dom: DomainId::SELF.0,
+    };
+    a.write(crate::testing::PAGE, &ask);
+    let args = [abi::EVTCHNOP_RESET.into(), crate::testing::PAGE];
+    assert_eq!(a.call_on(0, super::NUMBER, &args), (0, 3));
+    assert_eq!(a.domain.events.usage().0, 0);
+}
