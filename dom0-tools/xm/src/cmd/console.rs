@@ -42,7 +42,7 @@ pub(super) fn attach(domain: DomId) -> Result<ExitCode> {
     result.map_err(|error| {
         Error::new("the console was lost", error).remedy("is xenconsoled running? try again")
     })?;
-    println!();
+    crate::output::write("\n");
     Ok(ExitCode::SUCCESS)
 }
 

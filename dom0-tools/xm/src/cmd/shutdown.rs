@@ -1,14 +1,13 @@
 //! `xm shutdown` and `xm reboot`: ask, and wait if wished.
 
 use super::control;
-use super::list::name;
 use crate::cli::Shutdown;
 use crate::machine::{Machine, failed};
-use crate::output::Output;
+use crate::output::{Output, write};
 use oxen_domain::end::reason_word;
 use oxen_domain::lifecycle::Request;
 use oxen_domain::ports::Hypervisor;
-use oxen_domain::{Error, Result};
+use oxen_domain::{Error, Result, nodes};
 use oxen_sys::Errno;
 use std::time::{Duration, Instant};
 use xmd::api::{Op, Subject};
@@ -17,6 +16,9 @@ use xmd::client::Client;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a dead domain may take to go away before we stop waiting for it.
 const DYING: Duration = Duration::from_secs(10);
+/// A guest that has taken the request and still runs after this is asked again: one that is just
+/// booting takes it before there is anybody who could follow it.
+const AGAIN: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &Shutdown, request: Request, out: &Output) -> Result<()> {
     let mut machine = Machine::open()?;
@@ -44,7 +46,18 @@ pub(super) fn run(args: &Shutdown, request: Request, out: &Output) -> Result<()>
     if args.wait {
         let limit = (args.timeout > 0).then(|| Instant::now() + Duration::from_secs(args.timeout));
         for subject in &asked {
-            ends.push(wait(&mut machine, subject, limit, out)?);
+            let domain = subject.domain.to_string();
+            let mut again = || {
+                // If it has ended meanwhile, that is what we wait for.
+                let _ = client.call(
+                    Op::Shutdown {
+                        domain: domain.clone(),
+                        request,
+                    },
+                    &mut |_| {},
+                );
+            };
+            ends.push(wait(&mut machine, subject, limit, out, &mut again)?);
         }
         out.print(&ends, "");
     } else {
@@ -59,12 +72,14 @@ fn wait(
     subject: &Subject,
     limit: Option<Instant>,
     out: &Output,
+    again: &mut dyn FnMut(),
 ) -> Result<serde_json::Value> {
     let mut dying = None;
     let mut ended = None;
+    let mut asked = Instant::now();
     let result = |how: &str| {
         if !out.json {
-            println!("{}: {how}", subject.name);
+            write(&format!("{}: {how}", subject.name));
         }
         Ok(serde_json::json!({ "name": subject.name, "domain": subject.domain, "end": how }))
     };
@@ -87,17 +102,28 @@ fn wait(
                     if since.elapsed() > DYING {
                         return result(&format!("has ended ({}) and is kept", reason_word(reason)));
                     }
+                } else if asked.elapsed() > AGAIN {
+                    asked = Instant::now();
+                    if is_taken(machine, subject)? {
+                        again();
+                    }
                 }
             }
         }
         if limit.is_some_and(|limit| Instant::now() >= limit) {
-            let listed = machine.find(&subject.domain.to_string())?;
-            return Err(Error::new(
-                format!("{} has not ended in time", name(&listed)),
-                "the guest does not follow the request",
-            )
-            .remedy("wait longer, look at its console, or end it with xm destroy"));
+            let what = format!("{} has not ended in time", subject.name);
+            return Err(Error::new(what, "the guest does not follow the request")
+                .remedy("wait longer, look at its console, or end it with xm destroy"));
         }
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Whether the guest's kernel has taken the request: it empties the node then.
+fn is_taken(machine: &mut Machine, subject: &Subject) -> Result<bool> {
+    let path = format!("{}/control/shutdown", nodes::home(subject.domain));
+    Ok(machine
+        .store
+        .read(&path)?
+        .is_some_and(|request| request.is_empty()))
 }
