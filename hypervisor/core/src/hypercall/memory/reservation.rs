@@ -7,8 +7,8 @@ use super::{Answer, Call, progress, set_progress};
 use crate::hypercall::{Handle, Stop};
 use crate::ports::GuestMemory;
 
-/// The largest extent that a toolstack may ask for (1 GiB), and a guest (2 MiB).
-const MOST_ORDER_PRIVILEGED: u32 = 18;
+/// The largest extent is 2 MiB, for a toolstack too: clearing one of 1 GiB would take too long in one
+/// go. Toolstacks ask for smaller ones then.
 const MOST_ORDER: u32 = 9;
 /// 4 KiB pages worth of work in one go; one extent is always done.
 const BUDGET: u64 = 512;
@@ -26,14 +26,9 @@ fn decode(call: &Call<'_>) -> Result<Extents, Stop> {
     if domain.is_dying() {
         return Err(Errno::Inval.into());
     }
-    let most = if call.is_privileged() {
-        MOST_ORDER_PRIVILEGED
-    } else {
-        MOST_ORDER
-    };
     // A list too long or an extent too large: nothing is done, and the count says so.
     let fits =
-        ask.extent_order <= most && ask.nr_extents <= u64::MAX >> (super::PROGRESS_SHIFT + 1);
+        ask.extent_order <= MOST_ORDER && ask.nr_extents <= u64::MAX >> (super::PROGRESS_SHIFT + 1);
     let count = if fits { ask.nr_extents } else { progress(call) };
     Ok(Extents {
         domain,
