@@ -17,6 +17,8 @@ pub(crate) struct Choice {
     pub(crate) timeout: u32,
     pub(crate) xen: String,
     pub(crate) dom0: String,
+    /// Instead of Debian's kernel as it is packed.
+    pub(crate) kernel: Option<PathBuf>,
 }
 
 impl Default for Choice {
@@ -26,6 +28,7 @@ impl Default for Choice {
             timeout: 0,
             xen: images::XEN_ARGS.to_owned(),
             dom0: images::DOM0_ARGS.to_owned(),
+            kernel: None,
         }
     }
 }
@@ -62,7 +65,7 @@ fn make(choice: &Choice, initrd: &Path, disc: &Path) -> Result<()> {
     for (file, name) in [
         (images.hypervisor.as_path(), "oxen"),
         (&images.hypervisor_gz, "oxen.gz"),
-        (&images.kernel, "vmlinuz"),
+        (choice.kernel.as_ref().unwrap_or(&images.kernel), "vmlinuz"),
         (initrd, "dom0.cpio"),
     ] {
         make_parent(&boot.join(name))?;

@@ -1,6 +1,7 @@
 //! The task runner behind `./x`: builds, packs, runs and tests.
 
 mod bench;
+mod bochs;
 mod check;
 mod compile;
 mod debian;

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use oxen_harness::{Disk, DiskBus, Firmware, Images, Machine, Nic, NicModel, images};
 
+use crate::bochs::{self, Bochs};
 use crate::iso::{self, Choice};
 
 #[derive(Args, Clone, Debug)]
@@ -31,6 +32,12 @@ pub(crate) struct MachineOptions {
     /// Start from UEFI firmware (OVMF) instead of a BIOS
     #[arg(long)]
     uefi: bool,
+    /// Use Bochs instead of QEMU: an Intel machine with VT-x (one CPU and 1 GiB unless told otherwise)
+    #[arg(long, conflicts_with_all = ["uefi", "qemu", "cpu", "disk", "nic", "trace"])]
+    pub(crate) bochs: bool,
+    /// Bochs' CPU model
+    #[arg(long, default_value = bochs::MODEL)]
+    bochs_cpu: String,
     /// The QEMU to use
     #[arg(long, default_value = "qemu-system-x86_64")]
     qemu: PathBuf,
@@ -78,6 +85,38 @@ impl MachineOptions {
         } else {
             crate::image(quiet)
         }
+    }
+
+    /// The machine for Bochs, which boots the disc only.
+    pub(crate) fn bochs(&self, initrd: Option<&Path>, name: &str) -> Result<Bochs> {
+        if self.boot != Way::Disc {
+            bail!("Bochs boots the disc only: leave out --boot, or --bochs");
+        }
+        Images::built()?;
+        // The defaults are for QEMU.
+        let (cpus, memory_mib, dom0_mem) = match (self.cpus, self.mem, self.dom0_mem) {
+            (2, 4096, 1024) => (1, 1024, 384),
+            given => given,
+        };
+        let mut xen = format!("dom0_mem={dom0_mem}M");
+        if let Some(cpus) = self.dom0_cpus {
+            xen += &format!(" dom0_max_vcpus={cpus}");
+        }
+        let dom0 = images::join(images::DOM0_ARGS, bochs::DOM0_ARGS);
+        let choice = Choice {
+            entry: self.entry.clone(),
+            xen: images::join(images::XEN_ARGS, &images::join(&xen, &self.append_xen)),
+            dom0: images::join(&dom0, &self.append_dom0),
+            kernel: Some(bochs::kernel()?),
+            ..Choice::default()
+        };
+        Ok(Bochs {
+            model: self.bochs_cpu.clone(),
+            cpus,
+            memory_mib,
+            disc: iso::variant(&choice, initrd, name)?,
+            limit: None,
+        })
     }
 
     /// The machine; `initrd` replaces dom0's initramfs, `name` distinguishes concurrent runs' files.

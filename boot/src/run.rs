@@ -1,5 +1,6 @@
 //! `./x run`: a machine on the terminal, or one command in dom0.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn interactive(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.machine.bochs {
+        return arguments.machine.bochs(None, "run-bochs")?.interactive();
+    }
     let mut machine = arguments.machine.machine(None, "run")?;
     machine.serial = Serial::Terminal;
     machine.no_reboot = false;
@@ -64,9 +68,24 @@ fn one_command(arguments: &Arguments) -> Result<ExitCode> {
     // The kernel unpacks archives that follow one another.
     archive.extend(initramfs::with_command(&arguments.command.join(" "))?);
     write_whole(&initrd, &archive)?;
-    let result = arguments
+    let result = if arguments.machine.bochs {
+        let machine = arguments.machine.bochs(Some(&initrd), &name);
+        machine.and_then(|mut machine| {
+            machine.limit = Some(Duration::from_secs(arguments.timeout));
+            machine.one_command()
+        })
+    } else {
+        in_qemu(arguments, &initrd, &name)
+    };
+    let _ = std::fs::remove_file(&initrd);
+    let _ = std::fs::remove_file(initrd.with_extension("iso"));
+    result
+}
+
+fn in_qemu(arguments: &Arguments, initrd: &Path, name: &str) -> Result<ExitCode> {
+    arguments
         .machine
-        .machine(Some(&initrd), &name)
+        .machine(Some(initrd), name)
         .and_then(|mut machine| {
             machine.gdb = arguments.gdb;
             let mut vm = Vm::start(
@@ -75,10 +94,7 @@ fn one_command(arguments: &Arguments) -> Result<ExitCode> {
                 Duration::from_secs(arguments.timeout),
             )?;
             follow(&mut vm, Duration::from_secs(arguments.timeout))
-        });
-    let _ = std::fs::remove_file(&initrd);
-    let _ = std::fs::remove_file(initrd.with_extension("iso"));
-    result
+        })
 }
 
 /// Prints the command's output as it comes, until its status.
