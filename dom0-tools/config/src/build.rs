@@ -1,13 +1,11 @@
 //! From settings to a [`DomainConfig`]: every key is checked against the table, every value against
 //! its type and range, and the values against each other.
 
-use crate::domain::{self, Action, Actions, DomainConfig, MAX_VCPUS, Parsed, TscMode};
+use crate::domain::{self, Action, Actions, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode};
 use crate::read::Reader;
 use crate::spec::{disk, vif};
 use crate::{Affinity, CpuSet, Diagnostic, keys, syntax};
 
-/// Largest `memory`: 16 TiB, what four-level tables can sensibly be asked for.
-const MAX_MIB: u32 = 1 << 24;
 const MAX_NAME: usize = 128;
 
 pub(crate) fn build(file: &syntax::File) -> Result<Parsed, Vec<Diagnostic>> {

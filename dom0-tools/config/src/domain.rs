@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Most virtual CPUs the public ABI allows a hardware-virtualized guest (`HVM_MAX_VCPUS`).
 pub const MAX_VCPUS: u32 = 128;
 
+/// Largest memory: 16 TiB, what four-level tables can sensibly be asked for.
+pub(crate) const MAX_MIB: u32 = 1 << 24;
+
 /// A configuration that can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
@@ -149,4 +152,35 @@ pub(crate) fn default_grant_version() -> u32 {
 }
 pub(crate) fn default_event_channels() -> u32 {
     1023
+}
+
+impl DomainConfig {
+    /// Checks what parsing a file guarantees, for a configuration that came another way.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        crate::check_name(&self.name)?;
+        let checks = [
+            (
+                self.vcpus >= 1 && self.vcpus <= self.max_vcpus,
+                "vcpus must be from 1 to max_vcpus",
+            ),
+            (self.max_vcpus <= MAX_VCPUS, "max_vcpus must be 128 at most"),
+            (
+                self.memory_mib >= 1 && self.memory_mib <= self.maxmem_mib,
+                "memory_mib must be from 1 to maxmem_mib",
+            ),
+            (self.maxmem_mib <= MAX_MIB, "maxmem_mib is too much"),
+            (
+                self.kernel.starts_with('/'),
+                "kernel must be an absolute path",
+            ),
+            (!self.cmdline.contains('\0'), "cmdline contains a NUL"),
+        ];
+        match checks.into_iter().find(|(good, _)| !good) {
+            Some((_, wrong)) => Err(wrong.to_owned()),
+            None => Ok(()),
+        }
+    }
 }

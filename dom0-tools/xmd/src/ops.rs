@@ -92,6 +92,9 @@ impl Context<'_> {
         paused: bool,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Subject> {
+        config
+            .check()
+            .map_err(|cause| Error::new(format!("cannot create {}", config.name), cause))?;
         for text in unsupported(&config) {
             tell(Event::Warning { text });
         }

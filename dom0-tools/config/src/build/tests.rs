@@ -170,3 +170,51 @@ fn the_examples_are_good() {
     }
     assert!(seen > 0);
 }
+
+#[test]
+fn what_did_not_come_from_a_file_is_checked_too() {
+    let config = good(LEAST).config;
+    assert_eq!(config.check(), Ok(()));
+    for spoilt in [
+        DomainConfig {
+            name: "a b".into(),
+            ..config.clone()
+        },
+        DomainConfig {
+            vcpus: 0,
+            ..config.clone()
+        },
+        DomainConfig {
+            vcpus: 2,
+            ..config.clone()
+        },
+        DomainConfig {
+            vcpus: 200,
+            max_vcpus: 200,
+            ..config.clone()
+        },
+        DomainConfig {
+            memory_mib: 0,
+            ..config.clone()
+        },
+        DomainConfig {
+            maxmem_mib: 1,
+            ..config.clone()
+        },
+        DomainConfig {
+            memory_mib: u32::MAX,
+            maxmem_mib: u32::MAX,
+            ..config.clone()
+        },
+        DomainConfig {
+            kernel: "vmlinuz".into(),
+            ..config.clone()
+        },
+        DomainConfig {
+            cmdline: "a\0b".into(),
+            ..config
+        },
+    ] {
+        assert!(spoilt.check().is_err(), "{spoilt:?}");
+    }
+}
