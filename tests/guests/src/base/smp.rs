@@ -127,9 +127,10 @@ fn load_tables(number: usize) {
         limit: 31,
         base: tables.gdt.as_ptr() as u64,
     };
-    // SAFETY: the tables stay where they are; the code segment is the one in use.
+    // The code segment's selector too: CPUs that were started by hypercall have none to return to.
+    // SAFETY: the tables stay where they are; the code segment is like the one in use.
     unsafe {
-        asm!("lgdt [{0}]", "mov {1:e}, 16", "ltr {1:x}", "xor {1:e}, {1:e}", "mov ds, {1:e}", "mov es, {1:e}", "mov ss, {1:e}",
+        asm!("lgdt [{0}]", "push 8", "lea {1}, [rip + 2f]", "push {1}", "retfq", "2:", "mov {1:e}, 16", "ltr {1:x}", "xor {1:e}, {1:e}", "mov ds, {1:e}", "mov es, {1:e}", "mov ss, {1:e}",
              in(reg) &raw const pointer, out(reg) _);
     }
     trap::load_table();

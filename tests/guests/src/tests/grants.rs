@@ -200,7 +200,11 @@ fn flip_once(random: &mut Random) {
     let at = TABLE + random.below(64) * 8;
     let flags = random.pick(&[1, 1, 1, 5, 0, 2, 3, 9, 25, 0xffff]);
     let frame = match random.below(8) {
-        0 => random.nasty() as u32,
+        // Anything but the kernel's own frames, into which copies would go.
+        0 => match random.nasty() as u32 {
+            frame if (0x100..0x400).contains(&frame) => 0,
+            frame => frame,
+        },
         1 => (TABLE >> 12) as u32,
         2 => 0xfee00,
         _ => (TARGET >> 12) as u32 + random.below(TARGETS) as u32,

@@ -73,6 +73,7 @@ pub fn ipis(cx: &mut Setting) {
         }
     }
     STOP.store(true, Ordering::SeqCst);
+    println!("sent={sent}");
     // Who sleeps is woken once more.
     cpu::apic_write(0x300, 0xc4044);
     smp::join();

@@ -159,7 +159,6 @@ fn bad_frame(random: &mut Random) -> u64 {
         0xfee00,
         0xfec00,
         0xfeff8,
-        0xfefff,
         1 << 20,
         1 << 28,
         1 << 40,
