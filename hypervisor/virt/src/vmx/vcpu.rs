@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use oxen_arch::cpu::msr::wrmsr_safe;
 use oxen_arch::cpu::regs;
 use oxen_types::Maddr;
 use zerocopy::{FromZeros, KnownLayout};
@@ -345,8 +346,10 @@ impl VmxVcpu {
 
     fn write_msr(&self, index: usize) {
         if let (Some(msr), Some(value)) = (LOADED_MSRS.get(index), self.msrs.get(index)) {
-            // SAFETY: the hypervisor does not use them; pointers are canonical (policy).
-            unsafe { insn::wrmsr(*msr, *value) };
+            // What a toolstack sets may be refused (an address that is not canonical): then the
+            // register must not keep another guest's value.
+            // SAFETY: the hypervisor does not use these registers.
+            let _ = unsafe { wrmsr_safe(*msr, *value) || wrmsr_safe(*msr, 0) };
         }
     }
 
@@ -469,7 +472,7 @@ impl VcpuBackend for VmxVcpu {
             }
             insn::vmptrld(self.vmcs_maddr)
         };
-        debug_assert!(current.is_ok(), "VMPTRLD");
+        assert!(current.is_ok(), "VMPTRLD of a page that was made for it");
         if !self.prepared {
             self.prepare();
         }
@@ -496,7 +499,7 @@ impl VcpuBackend for VmxVcpu {
         self.state.fetch_all();
         // SAFETY: the VMCS is ours and current here; cleared, it can be loaded anywhere.
         let cleared = unsafe { insn::vmclear(self.vmcs_maddr) };
-        debug_assert!(cleared.is_ok(), "VMCLEAR");
+        assert!(cleared.is_ok(), "VMCLEAR of a page that was made for it");
     }
 
     fn run(&mut self, cpu: &mut PhysCpu) -> Exit {
