@@ -5,18 +5,20 @@
 //! not served any more.
 
 use core::fmt;
+use core::mem::offset_of;
 
+use guest_pv_abi::console::XenconsInterface as Page;
 use oxen_sys::mapping::barrier;
 use oxen_sys::{Errno, SharedMemory};
 
-const IN: usize = 0;
+const IN: usize = offset_of!(Page, input);
 const IN_SIZE: u32 = 1024;
-const OUT: usize = 1024;
+const OUT: usize = offset_of!(Page, output);
 const OUT_SIZE: u32 = 2048;
-const IN_CONS: usize = 3072;
-const IN_PROD: usize = 3076;
-const OUT_CONS: usize = 3080;
-const OUT_PROD: usize = 3084;
+const IN_CONS: usize = offset_of!(Page, in_cons);
+const IN_PROD: usize = offset_of!(Page, in_prod);
+const OUT_CONS: usize = offset_of!(Page, out_cons);
+const OUT_PROD: usize = offset_of!(Page, out_prod);
 
 /// What the guest did wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

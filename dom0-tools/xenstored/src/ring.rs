@@ -9,26 +9,33 @@
 //! barrier between: else both sides may believe that the other one has seen what it has not.
 
 use core::fmt;
+use core::mem::offset_of;
 
+use guest_pv_abi::xs_wire::{
+    XENSTORE_CONNECTED, XENSTORE_ERROR_COMM, XENSTORE_ERROR_PROTO, XENSTORE_ERROR_RINGIDX,
+    XENSTORE_RING_SIZE, XENSTORE_SERVER_FEATURE_ERROR, XENSTORE_SERVER_FEATURE_RECONNECTION,
+    XenstoreDomainInterface as Page,
+};
 use oxen_sys::mapping::barrier;
 use oxen_sys::{Errno, SharedMemory};
 
 use crate::wire::{HEADER, Header};
 
-const SIZE: u32 = 1024;
-const REQUESTS: usize = 0;
-const ANSWERS: usize = 1024;
-const REQ_CONS: usize = 2048;
-const REQ_PROD: usize = 2052;
-const RSP_CONS: usize = 2056;
-const RSP_PROD: usize = 2060;
-const FEATURES: usize = 2064;
-const CONNECTION: usize = 2068;
-const ERROR: usize = 2072;
+const SIZE: u32 = XENSTORE_RING_SIZE;
+const REQUESTS: usize = offset_of!(Page, req);
+const ANSWERS: usize = offset_of!(Page, rsp);
+const REQ_CONS: usize = offset_of!(Page, req_cons);
+const REQ_PROD: usize = offset_of!(Page, req_prod);
+const RSP_CONS: usize = offset_of!(Page, rsp_cons);
+const RSP_PROD: usize = offset_of!(Page, rsp_prod);
+const FEATURES: usize = offset_of!(Page, server_features);
+const CONNECTION: usize = offset_of!(Page, connection);
+const ERROR: usize = offset_of!(Page, error);
 
-/// Reconnection, the error field, depth of watches.
-const SERVER_FEATURES: u32 = 1 | 2 | 4;
-const CONNECTED: u32 = 0;
+/// Watches may have a depth (later than 4.17).
+const FEATURE_WATCH_DEPTH: u32 = 4;
+const SERVER_FEATURES: u32 =
+    XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR | FEATURE_WATCH_DEPTH;
 
 /// What a guest did wrong; its ring is not used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +52,9 @@ impl Fault {
     /// As the page's error field has it.
     const fn code(self) -> u32 {
         match self {
-            Self::Memory(_) => 1,
-            Self::Index => 2,
-            Self::TooLong => 3,
+            Self::Memory(_) => XENSTORE_ERROR_COMM,
+            Self::Index => XENSTORE_ERROR_RINGIDX,
+            Self::TooLong => XENSTORE_ERROR_PROTO,
         }
     }
 }
@@ -72,8 +79,8 @@ impl From<Errno> for Fault {
 pub fn open(page: &SharedMemory) -> Result<bool, Fault> {
     page.store(FEATURES, SERVER_FEATURES)?;
     page.store(ERROR, 0)?;
-    let waiting = page.load(CONNECTION)? != CONNECTED;
-    page.store(CONNECTION, CONNECTED)?;
+    let waiting = page.load(CONNECTION)? != XENSTORE_CONNECTED;
+    page.store(CONNECTION, XENSTORE_CONNECTED)?;
     Ok(waiting)
 }
 

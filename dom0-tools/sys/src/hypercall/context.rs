@@ -1,39 +1,40 @@
 //! The state of a domain beside its memory: register contexts, and which pages were written.
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Errno, Privcmd, Result};
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct HvmContext {
-    size: u32,
-    pad: u32,
-    address: u64,
+pub(super) struct HvmContext {
+    pub(super) size: u32,
+    pub(super) pad: u32,
+    pub(super) address: u64,
 }
 
 /// `xen_domctl_hvmcontext_partial`.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Partial {
-    kind: u32,
-    instance: u32,
-    size: u64,
-    address: u64,
+pub(super) struct Partial {
+    pub(super) kind: u32,
+    pub(super) instance: u32,
+    pub(super) size: u64,
+    pub(super) address: u64,
 }
 
 /// `xen_domctl_shadow_op`.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct ShadowOp {
-    op: u32,
-    mode: u32,
-    mib: u32,
-    pad: u32,
-    address: u64,
-    pages: u64,
-    faults: u32,
-    dirty: u32,
+pub(super) struct ShadowOp {
+    pub(super) op: u32,
+    pub(super) mode: u32,
+    pub(super) mib: u32,
+    pub(super) pad: u32,
+    pub(super) address: u64,
+    pub(super) pages: u64,
+    pub(super) faults: u32,
+    pub(super) dirty: u32,
 }
 
 const OFF: u32 = 0;
@@ -57,7 +58,7 @@ impl Privcmd {
     /// All records of the domain's context (xen/arch-x86/hvm/save.h).
     pub fn hvm_context(&self, domain: u16) -> Result<Vec<u8>> {
         let (_, need) = self.domctl(
-            33,
+            abi::XEN_DOMCTL_GETHVMCONTEXT,
             domain,
             &HvmContext {
                 size: 0,
@@ -71,7 +72,7 @@ impl Privcmd {
             pad: 0,
             address: buffer.addr(),
         };
-        let (_, got) = self.domctl(33, domain, &arg)?;
+        let (_, got) = self.domctl(abi::XEN_DOMCTL_GETHVMCONTEXT, domain, &arg)?;
         let mut bytes = vec![0; got.size.min(need.size) as usize];
         buffer.read(0, &mut bytes)?;
         Ok(bytes)
@@ -81,7 +82,7 @@ impl Privcmd {
         let size = u32::try_from(records.len()).map_err(|_| Errno::TOOBIG)?;
         let buffer = self.buffer_of(records)?;
         self.domctl(
-            34,
+            abi::XEN_DOMCTL_SETHVMCONTEXT,
             domain,
             &HvmContext {
                 size,
@@ -107,7 +108,7 @@ impl Privcmd {
             size: max as u64,
             address: buffer.addr(),
         };
-        let (_, got) = self.domctl(55, domain, &arg)?;
+        let (_, got) = self.domctl(abi::XEN_DOMCTL_GETHVMCONTEXT_PARTIAL, domain, &arg)?;
         let mut bytes = vec![0; (got.size as usize).min(max)];
         buffer.read(0, &mut bytes)?;
         Ok(bytes)
@@ -162,6 +163,7 @@ impl Privcmd {
             faults: 0,
             dirty: 0,
         };
-        self.domctl(10, domain, &arg).map(|(_, answer)| answer)
+        self.domctl(abi::XEN_DOMCTL_SHADOW_OP, domain, &arg)
+            .map(|(_, answer)| answer)
     }
 }

@@ -1,5 +1,6 @@
 //! Domains as such: create, destroy, pause, limits, information (xen/domctl.h).
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::nr;
@@ -164,29 +165,30 @@ impl DomainInfo {
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct RemoteShutdown {
-    domain: u16,
-    pad: u16,
-    reason: u32,
+pub(super) struct RemoteShutdown {
+    pub(super) domain: u16,
+    pub(super) pad: u16,
+    pub(super) reason: u32,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Trigger {
-    trigger: u32,
-    vcpu: u32,
+pub(super) struct Trigger {
+    pub(super) trigger: u32,
+    pub(super) vcpu: u32,
 }
 
 impl Privcmd {
     /// Creates a domain, paused; `domain` 0 lets the hypervisor choose its number.
     pub fn create_domain(&self, domain: u16, want: &CreateDomain) -> Result<u16> {
-        self.domctl(1, domain, want).map(|(domain, _)| domain)
+        self.domctl(abi::XEN_DOMCTL_CREATEDOMAIN, domain, want)
+            .map(|(domain, _)| domain)
     }
 
     /// Destroys a domain. Returns when its memory is given up, which takes several calls.
     pub fn destroy_domain(&self, domain: u16) -> Result<()> {
         loop {
-            match self.domctl(2, domain, &0u64) {
+            match self.domctl(abi::XEN_DOMCTL_DESTROYDOMAIN, domain, &0u64) {
                 Err(Errno::AGAIN | Errno::INTR) => rustix::thread::sched_yield(),
                 other => return other.map(drop),
             }
@@ -194,17 +196,23 @@ impl Privcmd {
     }
 
     pub fn pause_domain(&self, domain: u16) -> Result<()> {
-        self.domctl(3, domain, &0u64).map(drop)
+        self.domctl(abi::XEN_DOMCTL_PAUSEDOMAIN, domain, &0u64)
+            .map(drop)
     }
 
     pub fn unpause_domain(&self, domain: u16) -> Result<()> {
-        self.domctl(4, domain, &0u64).map(drop)
+        self.domctl(abi::XEN_DOMCTL_UNPAUSEDOMAIN, domain, &0u64)
+            .map(drop)
     }
 
     /// What the hypervisor knows of exactly this domain; ESRCH if there is none.
     pub fn domain_info(&self, domain: u16) -> Result<DomainInfo> {
         // The hypervisor answers with the next higher domain when this one is not there.
-        let (_, info): (_, DomainInfo) = self.domctl(5, domain, &DomainInfo::new_zeroed())?;
+        let (_, info): (_, DomainInfo) = self.domctl(
+            abi::XEN_DOMCTL_GETDOMAININFO,
+            domain,
+            &DomainInfo::new_zeroed(),
+        )?;
         if info.domain == domain {
             Ok(info)
         } else {
@@ -214,43 +222,52 @@ impl Privcmd {
 
     /// Limits the domain's memory.
     pub fn set_max_mem(&self, domain: u16, kib: u64) -> Result<()> {
-        self.domctl(11, domain, &kib).map(drop)
+        self.domctl(abi::XEN_DOMCTL_MAX_MEM, domain, &kib).map(drop)
     }
 
     /// Changes the domain's UUID.
     pub fn set_handle(&self, domain: u16, handle: [u8; 16]) -> Result<()> {
-        self.domctl(17, domain, &handle).map(drop)
+        self.domctl(abi::XEN_DOMCTL_SETDOMAINHANDLE, domain, &handle)
+            .map(drop)
     }
 
     /// The guest's wall clock less UTC.
     pub fn set_time_offset(&self, domain: u16, seconds: i64) -> Result<()> {
-        self.domctl(24, domain, &seconds).map(drop)
+        self.domctl(abi::XEN_DOMCTL_SETTIMEOFFSET, domain, &seconds)
+            .map(drop)
     }
 
     /// Lets a domain that shut down for suspend go on.
     pub fn resume_domain(&self, domain: u16) -> Result<()> {
-        self.domctl(27, domain, &0u64).map(drop)
+        self.domctl(abi::XEN_DOMCTL_RESUMEDOMAIN, domain, &0u64)
+            .map(drop)
     }
 
     /// Sends a trigger (`XEN_DOMCTL_SENDTRIGGER_*`: 0 NMI, 1 reset, 2 INIT, 3 power, 4 sleep).
     pub fn send_trigger(&self, domain: u16, trigger: u32, vcpu: u32) -> Result<()> {
-        self.domctl(28, domain, &Trigger { trigger, vcpu })
-            .map(drop)
+        self.domctl(
+            abi::XEN_DOMCTL_SENDTRIGGER,
+            domain,
+            &Trigger { trigger, vcpu },
+        )
+        .map(drop)
     }
 
     /// Domain `domain` may act for `target`.
     pub fn set_target(&self, domain: u16, target: u16) -> Result<()> {
-        self.domctl(46, domain, &target).map(drop)
+        self.domctl(abi::XEN_DOMCTL_SET_TARGET, domain, &target)
+            .map(drop)
     }
 
     /// Bytes of memory for the domain's second-level page tables.
     pub fn paging_mempool_size(&self, domain: u16) -> Result<u64> {
-        self.domctl(85, domain, &0u64).map(|(_, bytes)| bytes)
+        self.domctl(abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, domain, &0u64)
+            .map(|(_, bytes)| bytes)
     }
 
     pub fn set_paging_mempool_size(&self, domain: u16, bytes: u64) -> Result<()> {
         loop {
-            match self.domctl(86, domain, &bytes) {
+            match self.domctl(abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, domain, &bytes) {
                 Err(Errno::AGAIN | Errno::INTR) => rustix::thread::sched_yield(),
                 other => return other.map(drop),
             }
@@ -264,7 +281,8 @@ impl Privcmd {
             pad: 0,
             reason: reason.code().into(),
         };
-        self.structured(nr::SCHED_OP, 4, &arg).map(drop)
+        self.structured(nr::SCHED_OP, abi::SCHEDOP_REMOTE_SHUTDOWN.into(), &arg)
+            .map(drop)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Event channels of other domains (xen/event_channel.h). Our own are in [`crate::evtchn`].
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::nr;
@@ -7,10 +8,10 @@ use crate::{Privcmd, Result};
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct AllocUnbound {
-    domain: u16,
-    remote: u16,
-    port: u32,
+pub(super) struct AllocUnbound {
+    pub(super) domain: u16,
+    pub(super) remote: u16,
+    pub(super) port: u32,
 }
 
 impl Privcmd {
@@ -21,12 +22,17 @@ impl Privcmd {
             remote,
             port: 0,
         };
-        self.structured(nr::EVENT_CHANNEL_OP, 6, &arg)
-            .map(|(_, answer)| answer.port)
+        self.structured(
+            nr::EVENT_CHANNEL_OP,
+            abi::EVTCHNOP_ALLOC_UNBOUND.into(),
+            &arg,
+        )
+        .map(|(_, answer)| answer.port)
     }
 
     /// Closes all ports of a domain.
     pub fn reset_event_channels(&self, domain: u16) -> Result<()> {
-        self.structured(nr::EVENT_CHANNEL_OP, 10, &domain).map(drop)
+        self.structured(nr::EVENT_CHANNEL_OP, abi::EVTCHNOP_RESET.into(), &domain)
+            .map(drop)
     }
 }

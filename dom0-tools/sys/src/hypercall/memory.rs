@@ -1,5 +1,6 @@
 //! Guests' memory as the toolset arranges it (xen/memory.h, xen/hvm/params.h).
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::nr;
@@ -29,55 +30,53 @@ pub struct Extents<'a> {
 /// `xen_memory_reservation`.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Reservation {
-    address: u64,
-    count: u64,
-    order: u32,
-    flags: u32,
-    domain: u16,
-    pad: [u16; 3],
+pub(super) struct Reservation {
+    pub(super) address: u64,
+    pub(super) count: u64,
+    pub(super) order: u32,
+    pub(super) flags: u32,
+    pub(super) domain: u16,
+    pub(super) pad: [u16; 3],
 }
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct AddToPhysmap {
-    domain: u16,
-    size: u16,
-    space: u32,
-    index: u64,
-    gfn: u64,
+pub(super) struct AddToPhysmap {
+    pub(super) domain: u16,
+    pub(super) size: u16,
+    pub(super) space: u32,
+    pub(super) index: u64,
+    pub(super) gfn: u64,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct RemoveFromPhysmap {
-    domain: u16,
-    pad: [u16; 3],
-    gfn: u64,
+pub(super) struct RemoveFromPhysmap {
+    pub(super) domain: u16,
+    pub(super) pad: [u16; 3],
+    pub(super) gfn: u64,
 }
 
 /// `xen_foreign_memory_map`.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct ForeignMemoryMap {
-    domain: u16,
-    pad: [u16; 3],
-    entries: u32,
-    pad2: u32,
-    address: u64,
+pub(super) struct ForeignMemoryMap {
+    pub(super) domain: u16,
+    pub(super) pad: [u16; 3],
+    pub(super) entries: u32,
+    pub(super) pad2: u32,
+    pub(super) address: u64,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct HvmParam {
-    domain: u16,
-    pad: u16,
-    index: u32,
-    value: u64,
+pub(super) struct HvmParam {
+    pub(super) domain: u16,
+    pub(super) pad: u16,
+    pub(super) index: u32,
+    pub(super) value: u64,
 }
 
-const DECREASE: u64 = 1;
-const POPULATE: u64 = 6;
 /// `XENMEM_resource_grant_table`, and the ids of its two tables.
 const GRANT_TABLE: u32 = 1;
 const GRANT_SHARED: u32 = 0;
@@ -85,7 +84,7 @@ const GRANT_SHARED: u32 = 0;
 impl Privcmd {
     /// Gives the domain memory at those frames; says how many extents were done, which may be fewer.
     pub fn populate_physmap(&self, domain: u16, extents: Extents<'_>) -> Result<usize> {
-        self.reservation(POPULATE, domain, extents)
+        self.reservation(abi::XENMEM_POPULATE_PHYSMAP.into(), domain, extents)
     }
 
     /// The same, where fewer than all is an error (ENOMEM).
@@ -100,7 +99,7 @@ impl Privcmd {
 
     /// Takes memory from the domain.
     pub fn decrease_reservation(&self, domain: u16, extents: Extents<'_>) -> Result<usize> {
-        self.reservation(DECREASE, domain, extents)
+        self.reservation(abi::XENMEM_DECREASE_RESERVATION.into(), domain, extents)
     }
 
     fn reservation(&self, cmd: u64, domain: u16, extents: Extents<'_>) -> Result<usize> {
@@ -127,14 +126,15 @@ impl Privcmd {
             domain,
             pad: [0; 3],
         };
-        self.structured(nr::MEMORY_OP, 24, &arg).map(drop)
+        self.structured(nr::MEMORY_OP, abi::XENMEM_CLAIM_PAGES.into(), &arg)
+            .map(drop)
     }
 
     /// Puts a page of one of the hypervisor's spaces (`XENMAPSPACE_*`) at `gfn`.
     pub fn add_to_physmap(&self, domain: u16, space: u32, index: u64, gfn: u64) -> Result<()> {
         self.structured(
             nr::MEMORY_OP,
-            7,
+            abi::XENMEM_SHARING_OP_AUDIT.into(),
             &AddToPhysmap {
                 domain,
                 size: 0,
@@ -149,7 +149,7 @@ impl Privcmd {
     pub fn remove_from_physmap(&self, domain: u16, gfn: u64) -> Result<()> {
         self.structured(
             nr::MEMORY_OP,
-            15,
+            abi::XENMEM_REMOVE_FROM_PHYSMAP.into(),
             &RemoveFromPhysmap {
                 domain,
                 pad: [0; 3],
@@ -170,22 +170,23 @@ impl Privcmd {
             pad2: 0,
             address: buffer.addr(),
         };
-        self.structured(nr::MEMORY_OP, 13, &arg).map(drop)
+        self.structured(nr::MEMORY_OP, abi::XENMEM_SET_MEMORY_MAP.into(), &arg)
+            .map(drop)
     }
 
     /// The highest guest frame that was ever populated.
     pub fn maximum_gfn(&self, domain: u16) -> Result<u64> {
-        self.of_domain(14, domain)
+        self.of_domain(abi::XENMEM_MAXIMUM_GPFN.into(), domain)
     }
 
     /// Pages that the domain has.
     pub fn current_reservation(&self, domain: u16) -> Result<u64> {
-        self.of_domain(3, domain)
+        self.of_domain(abi::XENMEM_SHARING_OP_DEBUG_GFN.into(), domain)
     }
 
     /// Pages that the domain may have.
     pub fn maximum_reservation(&self, domain: u16) -> Result<u64> {
-        self.of_domain(4, domain)
+        self.of_domain(abi::XENMEM_SHARING_OP_DEBUG_MFN.into(), domain)
     }
 
     fn of_domain(&self, cmd: u64, domain: u16) -> Result<u64> {
@@ -219,14 +220,14 @@ impl Privcmd {
             index,
             value: 0,
         };
-        self.structured(nr::HVM_OP, 1, &arg)
+        self.structured(nr::HVM_OP, abi::HVMOP_GET_PARAM.into(), &arg)
             .map(|(_, answer)| answer.value)
     }
 
     pub fn set_hvm_param(&self, domain: u16, index: u32, value: u64) -> Result<()> {
         self.structured(
             nr::HVM_OP,
-            0,
+            abi::HVMOP_SET_PARAM.into(),
             &HvmParam {
                 domain,
                 pad: 0,

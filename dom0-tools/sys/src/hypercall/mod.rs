@@ -8,6 +8,8 @@
 mod context;
 mod domain;
 mod events;
+#[cfg(test)]
+mod layout;
 mod memory;
 mod policy;
 mod sysctl;
@@ -22,23 +24,24 @@ pub use sysctl::{CpuTopology, PhysInfo};
 pub use vcpu::{SchedParams, VcpuInfo};
 pub use version::CompileInfo;
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Arg, HypercallBuffer, Privcmd, Result};
 
-/// Hypercall numbers (`__HYPERVISOR_*`).
+/// Hypercall numbers as they go into the register.
 mod nr {
-    pub(super) const MEMORY_OP: u64 = 12;
-    pub(super) const XEN_VERSION: u64 = 17;
-    pub(super) const SCHED_OP: u64 = 29;
-    pub(super) const EVENT_CHANNEL_OP: u64 = 32;
-    pub(super) const HVM_OP: u64 = 34;
-    pub(super) const SYSCTL: u64 = 35;
-    pub(super) const DOMCTL: u64 = 36;
+    use guest_pv_abi as abi;
+
+    pub(super) const MEMORY_OP: u64 = abi::HYPERVISOR_MEMORY_OP as u64;
+    pub(super) const XEN_VERSION: u64 = abi::HYPERVISOR_XEN_VERSION as u64;
+    pub(super) const SCHED_OP: u64 = abi::HYPERVISOR_SCHED_OP as u64;
+    pub(super) const EVENT_CHANNEL_OP: u64 = abi::HYPERVISOR_EVENT_CHANNEL_OP as u64;
+    pub(super) const HVM_OP: u64 = abi::HYPERVISOR_HVM_OP as u64;
+    pub(super) const SYSCTL: u64 = abi::HYPERVISOR_SYSCTL as u64;
+    pub(super) const DOMCTL: u64 = abi::HYPERVISOR_DOMCTL as u64;
 }
 
-/// The interface version of both domctl and sysctl in 4.17.
-const INTERFACE_VERSION: u32 = 0x15;
 /// Both calls end in a union of this size.
 const UNION: usize = 128;
 
@@ -102,7 +105,7 @@ impl Privcmd {
             0,
             &DomctlHeader {
                 cmd,
-                version: INTERFACE_VERSION,
+                version: abi::DOMCTL_INTERFACE_VERSION,
                 domain,
                 pad: [0; 3],
             },
@@ -119,7 +122,7 @@ impl Privcmd {
             0,
             &SysctlHeader {
                 cmd,
-                version: INTERFACE_VERSION,
+                version: abi::SYSCTL_INTERFACE_VERSION,
             },
         )?;
         buffer.put(HEADER, arg)?;

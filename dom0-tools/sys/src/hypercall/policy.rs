@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::{Errno, Privcmd, Result};
@@ -44,15 +45,15 @@ pub struct TscInfo {
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Policy {
-    leaves: u32,
-    msrs: u32,
-    leaves_address: u64,
-    msrs_address: u64,
-    err_leaf: u32,
-    err_subleaf: u32,
-    err_msr: u32,
-    pad: u32,
+pub(super) struct Policy {
+    pub(super) leaves: u32,
+    pub(super) msrs: u32,
+    pub(super) leaves_address: u64,
+    pub(super) msrs_address: u64,
+    pub(super) err_leaf: u32,
+    pub(super) err_subleaf: u32,
+    pub(super) err_msr: u32,
+    pub(super) pad: u32,
 }
 
 /// Why a policy was refused, and the entry that was at fault where the hypervisor says it.
@@ -96,7 +97,7 @@ impl Privcmd {
             err_msr: NONE,
             pad: 0,
         };
-        let (_, got) = self.domctl(82, domain, &arg)?;
+        let (_, got) = self.domctl(abi::XEN_DOMCTL_GET_CPU_POLICY, domain, &arg)?;
         let count = |n: u32| (n as usize).min(MOST);
         Ok((
             super::items(&leaves, count(got.leaves))?,
@@ -131,7 +132,9 @@ impl Privcmd {
             err_msr: NONE,
             pad: 0,
         };
-        let (result, answer) = self.domctl_always(83, domain, &arg).map_err(plain)?;
+        let (result, answer) = self
+            .domctl_always(abi::XEN_DOMCTL_SET_CPU_POLICY, domain, &arg)
+            .map_err(plain)?;
         let Err(errno) = result else { return Ok(()) };
         let leaf = (answer.err_leaf != NONE).then_some((answer.err_leaf, answer.err_subleaf));
         Err(PolicyError {
@@ -142,11 +145,12 @@ impl Privcmd {
     }
 
     pub fn tsc_info(&self, domain: u16) -> Result<TscInfo> {
-        self.domctl(59, domain, &TscInfo::new_zeroed())
+        self.domctl(abi::XEN_DOMCTL_GETTSCINFO, domain, &TscInfo::new_zeroed())
             .map(|(_, info)| info)
     }
 
     pub fn set_tsc_info(&self, domain: u16, info: TscInfo) -> Result<()> {
-        self.domctl(60, domain, &info).map(drop)
+        self.domctl(abi::XEN_DOMCTL_SETTSCINFO, domain, &info)
+            .map(drop)
     }
 }

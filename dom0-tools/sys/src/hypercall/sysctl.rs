@@ -1,5 +1,6 @@
 //! The machine as a whole (xen/sysctl.h).
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::{DomainInfo, items};
@@ -39,55 +40,55 @@ pub struct CpuTopology {
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct ReadConsole {
-    clear: u8,
-    incremental: u8,
-    pad: [u8; 2],
-    index: u32,
-    address: u64,
-    count: u32,
-    pad2: u32,
+pub(super) struct ReadConsole {
+    pub(super) clear: u8,
+    pub(super) incremental: u8,
+    pub(super) pad: [u8; 2],
+    pub(super) index: u32,
+    pub(super) address: u64,
+    pub(super) count: u32,
+    pub(super) pad2: u32,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct DomainList {
-    first: u16,
-    pad: u16,
-    max: u32,
-    address: u64,
-    count: u32,
-    pad2: u32,
+pub(super) struct DomainList {
+    pub(super) first: u16,
+    pub(super) pad: u16,
+    pub(super) max: u32,
+    pub(super) address: u64,
+    pub(super) count: u32,
+    pub(super) pad2: u32,
 }
 
 /// The shape of debug_keys.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct AddressCount {
-    address: u64,
-    count: u32,
-    pad: u32,
+pub(super) struct AddressCount {
+    pub(super) address: u64,
+    pub(super) count: u32,
+    pub(super) pad: u32,
 }
 
 /// The shape of getcpuinfo and cputopoinfo.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct CountAddress {
-    count: u32,
-    pad: u32,
-    address: u64,
-    answered: u32,
-    pad2: u32,
+pub(super) struct CountAddress {
+    pub(super) count: u32,
+    pub(super) pad: u32,
+    pub(super) address: u64,
+    pub(super) answered: u32,
+    pub(super) pad2: u32,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct AvailHeap {
-    min_bits: u32,
-    max_bits: u32,
-    node: i32,
-    pad: u32,
-    bytes: u64,
+pub(super) struct AvailHeap {
+    pub(super) min_bits: u32,
+    pub(super) max_bits: u32,
+    pub(super) node: i32,
+    pub(super) pad: u32,
+    pub(super) bytes: u64,
 }
 
 /// Domains asked for in one call.
@@ -109,19 +110,19 @@ impl Privcmd {
             count: LOG as u32,
             pad2: 0,
         };
-        let answer = self.sysctl(1, &arg)?;
+        let answer = self.sysctl(abi::XEN_SYSCTL_READCONSOLE, &arg)?;
         let mut log = vec![0; (answer.count as usize).min(LOG)];
         buffer.read(0, &mut log)?;
         Ok((log, answer.index))
     }
 
     pub fn physinfo(&self) -> Result<PhysInfo> {
-        self.sysctl(3, &PhysInfo::new_zeroed())
+        self.sysctl(abi::XEN_SYSCTL_PHYSINFO, &PhysInfo::new_zeroed())
     }
 
     /// The scheduler in use (`XEN_SCHEDULER_*`: 5 credit, 6 credit2, 9 null).
     pub fn scheduler(&self) -> Result<u32> {
-        self.sysctl(4, &0u32)
+        self.sysctl(abi::XEN_SYSCTL_SCHED_ID, &0u32)
     }
 
     /// All domains, in order of their numbers.
@@ -139,7 +140,8 @@ impl Privcmd {
                 count: 0,
                 pad2: 0,
             };
-            let count = (self.sysctl(6, &arg)?.count as usize).min(LIST);
+            let count =
+                (self.sysctl(abi::XEN_SYSCTL_GETDOMAININFOLIST, &arg)?.count as usize).min(LIST);
             let some: Vec<DomainInfo> = items(&buffer, count)?;
             all.extend(&some);
             match some.last().and_then(|last| last.domain.checked_add(1)) {
@@ -154,7 +156,7 @@ impl Privcmd {
         let count = u32::try_from(keys.len()).map_err(|_| Errno::TOOBIG)?;
         let buffer = self.buffer_of(keys)?;
         self.sysctl(
-            7,
+            abi::XEN_SYSCTL_DEBUG_KEYS,
             &AddressCount {
                 address: buffer.addr(),
                 count,
@@ -174,7 +176,7 @@ impl Privcmd {
             answered: 0,
             pad2: 0,
         };
-        let answer = self.sysctl(8, &arg)?;
+        let answer = self.sysctl(abi::XEN_SYSCTL_GETCPUINFO, &arg)?;
         items(&buffer, (answer.answered as usize).min(CPUS))
     }
 
@@ -187,7 +189,8 @@ impl Privcmd {
             pad: 0,
             bytes: 0,
         };
-        self.sysctl(9, &arg).map(|answer| answer.bytes)
+        self.sysctl(abi::XEN_SYSCTL_AVAILHEAP, &arg)
+            .map(|answer| answer.bytes)
     }
 
     pub fn cpu_topology(&self) -> Result<Vec<CpuTopology>> {
@@ -199,7 +202,7 @@ impl Privcmd {
             answered: 0,
             pad2: 0,
         };
-        let answer = self.sysctl(16, &arg)?;
+        let answer = self.sysctl(abi::XEN_SYSCTL_CPUTOPOINFO, &arg)?;
         items(&buffer, (answer.count as usize).min(CPUS))
     }
 }

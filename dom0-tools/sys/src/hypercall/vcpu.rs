@@ -1,5 +1,6 @@
 //! Vcpus: how many, what they do, where they may run, how much they get (xen/domctl.h).
 
+use guest_pv_abi as abi;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::{HypercallBuffer, Privcmd, Result};
@@ -31,29 +32,29 @@ pub struct SchedParams {
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct SchedulerOp {
-    scheduler: u32,
-    cmd: u32,
-    params: SchedParams,
-    rest: [u32; 3],
+pub(super) struct SchedulerOp {
+    pub(super) scheduler: u32,
+    pub(super) cmd: u32,
+    pub(super) params: SchedParams,
+    pub(super) rest: [u32; 3],
 }
 
 /// `xen_domctl_vcpuaffinity` with its two `xenctl_bitmap`s.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Affinity {
-    vcpu: u32,
-    flags: u32,
-    hard: Bitmap,
-    soft: Bitmap,
+pub(super) struct Affinity {
+    pub(super) vcpu: u32,
+    pub(super) flags: u32,
+    pub(super) hard: Bitmap,
+    pub(super) soft: Bitmap,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, Default)]
 #[repr(C)]
-struct Bitmap {
-    address: u64,
-    bits: u32,
-    pad: u32,
+pub(super) struct Bitmap {
+    pub(super) address: u64,
+    pub(super) bits: u32,
+    pub(super) pad: u32,
 }
 
 impl Bitmap {
@@ -67,31 +68,45 @@ impl Bitmap {
     }
 }
 
-const HARD: u32 = 1;
+const HARD: u32 = abi::XEN_VCPUAFFINITY_HARD;
 
 impl Privcmd {
     /// Gives the domain `count` vcpus, all down.
     pub fn set_max_vcpus(&self, domain: u16, count: u32) -> Result<()> {
-        self.domctl(15, domain, &count).map(drop)
+        self.domctl(abi::XEN_DOMCTL_MAX_VCPUS, domain, &count)
+            .map(drop)
     }
 
     pub fn vcpu_info(&self, domain: u16, vcpu: u32) -> Result<VcpuInfo> {
         let mut arg = VcpuInfo::new_zeroed();
         arg.vcpu = vcpu;
-        self.domctl(14, domain, &arg).map(|(_, info)| info)
+        self.domctl(abi::XEN_DOMCTL_GETVCPUINFO, domain, &arg)
+            .map(|(_, info)| info)
     }
 
     /// The CPUs that a vcpu may run on, one bit each, as the hypervisor stored them.
     pub fn set_vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: &[u8]) -> Result<Vec<u8>> {
         let buffer = self.buffer_of(cpus)?;
-        self.affinity(9, domain, vcpu, cpus.len(), &buffer)
+        self.affinity(
+            abi::XEN_DOMCTL_SETVCPUAFFINITY,
+            domain,
+            vcpu,
+            cpus.len(),
+            &buffer,
+        )
     }
 
     /// The CPUs that a vcpu may run on, one bit each, `cpus` at most.
     pub fn vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: usize) -> Result<Vec<u8>> {
         let bytes = cpus.div_ceil(8);
         let buffer = self.buffer(bytes)?;
-        self.affinity(25, domain, vcpu, bytes, &buffer)
+        self.affinity(
+            abi::XEN_DOMCTL_GETVCPUAFFINITY,
+            domain,
+            vcpu,
+            bytes,
+            &buffer,
+        )
     }
 
     fn affinity(
@@ -136,7 +151,7 @@ impl Privcmd {
             params,
             rest: [0; 3],
         };
-        self.domctl(16, domain, &arg)
+        self.domctl(abi::XEN_DOMCTL_SCHEDULER_OP, domain, &arg)
             .map(|(_, answer)| answer.params)
     }
 }
