@@ -75,14 +75,12 @@ fn extended_state_survives_preemption() -> Result<()> {
         "for i in 1 2 3; do head -c 3000000 /dev/urandom | sha256sum; done",
         60,
     )?;
+    let pattern = Regex::new(r"gaps=(\d+)")?;
     for name in names {
         lab.end_of(name, 90)?;
         let log = lab.guest_log(name)?;
         ensure!(log.contains("PASS fpu"), "{name} printed:\n{log}");
-        let gaps = Regex::new(r"gaps=(\d+)")?
-            .captures(&log)
-            .context("no gaps")?[1]
-            .parse::<u64>()?;
+        let gaps = pattern.captures(&log).context("no gaps")?[1].parse::<u64>()?;
         ensure!(gaps > 10, "nothing else ran: {log}");
         lab.destroy(name)?;
     }

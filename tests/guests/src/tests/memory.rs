@@ -146,7 +146,7 @@ fn other(random: &mut Random) -> i64 {
 /// Pages that are gone, or came back, or are not RAM at all.
 fn touch(random: &mut Random) {
     for _ in 0..16 {
-        let at = (FIRST + random.below(COUNT)) << 12 | random.below(512) * 8;
+        let at = ((FIRST + random.below(COUNT)) << 12) + random.below(512) * 8;
         let _ = guard(|| {
             // SAFETY: no Rust object is there; a fault is caught.
             unsafe { (at as *mut u64).write_volatile(at) };
