@@ -56,10 +56,11 @@ fn progress_is_in_proportion_to_weights() -> Result<()> {
         2 * SECONDS
     );
     // What they say themselves agrees: all counted, and more with more weight.
+    let pattern = Regex::new(r"SHARE \d+ (\d+)")?;
     let mut counts = Vec::new();
     for number in 0..weights.len() {
         let log = lab.guest_log(&format!("share{number}"))?;
-        let last = Regex::new(r"SHARE \d+ (\d+)")?
+        let last = pattern
             .captures_iter(&log)
             .last()
             .with_context(|| format!("share{number} printed {log}"))?[1]
