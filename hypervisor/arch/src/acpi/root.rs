@@ -4,7 +4,7 @@
 use super::checks::{Root, from_copy};
 use super::platform::{McfgRegion, Platform, PmTimer, Table};
 use super::{fadt, madt};
-use crate::boot::BootInfo;
+use crate::boot::{BootInfo, MemoryKind, MemoryRange};
 use crate::layout;
 use ::acpi::mcfg::Mcfg;
 use ::acpi::rsdp::Rsdp;
@@ -107,6 +107,9 @@ fn find_root(info: &BootInfo) -> Result<Root, AcpiError> {
     {
         return Ok(root);
     }
+    if let Some(root) = in_firmware_memory(info) {
+        return Ok(root);
+    }
     // SAFETY: reads the BIOS areas below 1 MiB, which are mapped, and harmless elsewhere.
     let rsdp = unsafe { Rsdp::search_for_on_bios(DirectMap) }?;
     let wide = rsdp.revision() != 0;
@@ -118,6 +121,28 @@ fn find_root(info: &BootInfo) -> Result<Root, AcpiError> {
         } else {
             rsdp.rsdt_address().into()
         },
+    })
+}
+
+/// UEFI keeps the RSDP in ACPI memory, and multiboot 1 has no word for where: look through it.
+fn in_firmware_memory(info: &BootInfo) -> Option<Root> {
+    const STEP: usize = 16;
+    const RSDP_LEN: usize = 36;
+    let acpi =
+        |range: &&MemoryRange| matches!(range.kind, MemoryKind::AcpiReclaim | MemoryKind::AcpiNvs);
+    info.memory.iter().filter(acpi).find_map(|range| {
+        let start = range.start.raw();
+        let length = usize::try_from(range.end.raw().checked_sub(start)?).ok()?;
+        (0..length.checked_sub(RSDP_LEN)?)
+            .step_by(STEP)
+            .find_map(|offset| {
+                let at = start + offset as u64;
+                let root = from_copy(physical(at, RSDP_LEN)?)?;
+                Some(Root {
+                    rsdp: Some(Maddr::new(at)),
+                    ..root
+                })
+            })
     })
 }
 

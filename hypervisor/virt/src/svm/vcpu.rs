@@ -48,6 +48,8 @@ pub struct SvmVcpu {
     loaded: bool,
     /// Between the delivery of an NMI and the guest's IRET.
     nmi_blocked: bool,
+    /// The IRET that will end the blocking, once it has run.
+    nmi_iret_at: Option<u64>,
     /// Keeps the maps alive that the VMCB points to.
     _domain: Arc<SvmDomain>,
 }
@@ -99,6 +101,7 @@ impl SvmVcpu {
             tsc_aux: 0,
             loaded: false,
             nmi_blocked: false,
+            nmi_iret_at: None,
             _domain: domain,
         };
         vcpu.reset(true);
@@ -342,6 +345,10 @@ impl VcpuBackend for SvmVcpu {
         loop {
             self.enter(cpu);
             self.requeue_interrupted_event();
+            if self.nmi_iret_at.is_some_and(|at| at != self.vmcb.save.rip) {
+                self.nmi_iret_at = None;
+                self.nmi_blocked = false;
+            }
             match self.vmcb.control.exit_code {
                 code if exit::is_debug_register(code) => self.load_debug_registers(),
                 exit::EXCEPTION_DB => self.inject(Event::DB),
@@ -356,10 +363,10 @@ impl VcpuBackend for SvmVcpu {
                     return Exit::InterruptWindow;
                 }
                 exit::IRET => {
-                    // The IRET has not run yet: hold the next NMI back for one instruction.
+                    // The IRET has not run yet: NMIs stay blocked until an exit elsewhere shows that
+                    // it has.
                     self.intercept(g1::IRET, false);
-                    self.nmi_blocked = false;
-                    self.vmcb.control.int_state |= SHADOW;
+                    self.nmi_iret_at = Some(self.vmcb.save.rip);
                     return Exit::NmiWindow;
                 }
                 _ => return exit::decode(&self.vmcb.control),
@@ -460,6 +467,7 @@ impl VcpuBackend for SvmVcpu {
         self.request_interrupt_window(false);
         self.intercept(g1::IRET, false);
         self.nmi_blocked = false;
+        self.nmi_iret_at = None;
         self.vmcb.control.event_inj = 0;
         self.vmcb.control.int_state = 0;
         let data = Segment::new(0, 0x93, 0xffff, 0);
