@@ -93,7 +93,9 @@ fn system_tests(filter: &[String]) -> Command {
             "--",
             "--test-threads=1",
         ])
-        .args(filter);
+        .args(filter)
+        // The console's tail tells more than where a test gave up.
+        .env("RUST_BACKTRACE", "0");
     tests
 }
 

@@ -14,6 +14,9 @@ use crate::symbols;
 const BARE: &str = "x86_64-unknown-none";
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
+/// The store's command, a second program of the package xenstored.
+const STORE_CLIENT: &str = "xenstore";
+
 /// The programs of dom0. A package that has no such program yet is left out.
 pub(crate) const DOM0_PROGRAMS: [&str; 4] = ["xenstored", "xenconsoled", "xmd", "xm"];
 
@@ -75,6 +78,7 @@ pub(crate) fn dom0_programs() -> Result<Vec<PathBuf>> {
     let directory = images::target_dir().join(HOST).join("dom0");
     Ok(DOM0_PROGRAMS
         .iter()
+        .chain(&[STORE_CLIENT])
         .map(|name| directory.join(name))
         .filter(|file| file.exists())
         .collect())

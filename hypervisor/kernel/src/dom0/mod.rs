@@ -34,6 +34,9 @@ const GIB: u64 = 1 << 30;
 const EARLY_LIMIT: u64 = GIB;
 /// dom0's share unless `dom0_mem` says otherwise: 1 GiB, but no more than half of the machine.
 const DEFAULT_MEMORY: u64 = GIB;
+/// Memory below 4 GiB that the hypervisor keeps for what must lie there.
+const OWN_LOW_MEMORY: u64 = 32 * MIB;
+const BELOW: u64 = 4 * GIB;
 const MAX_PORTS: u32 = (1 << 17) - 1;
 const GRANT_FRAMES: u32 = 64;
 const MAPTRACK_FRAMES: u32 = 1024;
@@ -107,12 +110,22 @@ pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>) -
         / MIB
         * (MIB / PAGE);
     let mut taken = 0;
-    for range in info
-        .memory
-        .iter()
-        .filter(|r| r.kind == oxen_arch::boot::MemoryKind::Ram)
-    {
-        let (mut at, end) = (range.start.raw().div_ceil(PAGE), range.end.raw() / PAGE);
+    let ram = || {
+        info.memory
+            .iter()
+            .filter(|r| r.kind == oxen_arch::boot::MemoryKind::Ram)
+    };
+    let low_end = ram()
+        .map(|r| r.end.raw())
+        .filter(|end| *end <= BELOW)
+        .max()
+        .unwrap_or(0);
+    let low_limit = low_end.saturating_sub(OWN_LOW_MEMORY) / PAGE;
+    for range in ram() {
+        let (mut at, mut end) = (range.start.raw().div_ceil(PAGE), range.end.raw() / PAGE);
+        if range.end.raw() <= BELOW {
+            end = end.min(low_limit);
+        }
         // What is in use already (our image) is not taken, so a range may need more than one go.
         while at < end && taken < wish {
             let count = (end - at).min(wish - taken);
