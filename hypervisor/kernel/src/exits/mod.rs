@@ -106,7 +106,11 @@ impl Cx<'_> {
         match len {
             Some(len) => self.context.backend.advance_rip(len),
             // The guest changed the instruction under our hands: it runs what is there now.
-            None => log::debug!("{}: no instruction at the exit {exit:?}", self.name()),
+            None => oxen_arch::guest_log!(
+                log::Level::Debug,
+                "{}: no instruction at the exit {exit:?}",
+                self.name()
+            ),
         }
     }
 

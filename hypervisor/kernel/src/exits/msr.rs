@@ -83,27 +83,9 @@ fn with_policy<R>(cx: &mut Cx<'_>, act: impl FnOnce(&mut MsrAccess<'_>) -> R) ->
     answer
 }
 
-/// 32 bytes a stub: mov eax, number; vmmcall or vmcall; ret (public/arch-x86/cpuid.h, leaf 2). iret's
-/// has no meaning here.
 fn fill_hypercall_page(cx: &Cx<'_>, at: Gaddr) -> bool {
-    const STUB: usize = 32;
-    const IRET: usize = 23;
-    let call = if crate::globals::get().is_amd {
-        [0x0f, 0x01, 0xd9]
-    } else {
-        [0x0f, 0x01, 0xc1]
-    };
-    let mut page = [0xcc; PAGE_SIZE];
-    for (number, stub) in page.chunks_exact_mut(STUB).enumerate() {
-        if number == IRET {
-            stub[..2].copy_from_slice(&[0x0f, 0x0b]);
-            continue;
-        }
-        stub[0] = 0xb8;
-        stub[1..5].copy_from_slice(&(number as u32).to_le_bytes());
-        stub[5..8].copy_from_slice(&call);
-        stub[8] = 0xc3;
-    }
+    let mut page = [0; PAGE_SIZE];
+    policy::hypervisor::fill_hypercall_page(&mut page, crate::globals::get().is_amd);
     cx.vcpu.domain.memory.write(at, &page).is_ok()
 }
 
