@@ -22,6 +22,8 @@ const XEN: [&str; 8] = [
     "loop",
 ];
 const NETWORK: [&str; 6] = ["bridge", "8021q", "tun", "virtio_net", "e1000e", "veth"];
+/// What the NAT network's rules need; the kernel loads them itself.
+const FILTER: [&str; 4] = ["nf_tables", "nft_chain_nat", "nft_masq", "nft_ct"];
 const STORAGE: [&str; 8] = [
     "virtio_blk",
     "virtio_scsi",
@@ -48,7 +50,7 @@ pub(super) fn archive(
     programs: &[PathBuf],
     guests: &GuestKernels<'_>,
 ) -> Result<Vec<u8>> {
-    let modules: Vec<_> = [&XEN[..], &NETWORK, &STORAGE, &OTHER].concat();
+    let modules: Vec<_> = [&XEN[..], &NETWORK, &FILTER, &STORAGE, &OTHER].concat();
     let mut archive = base(kernel, busybox, &modules, "dom0-init")?;
     for name in ["oxen-supervise", "oxen-ready"] {
         archive.file(&format!("bin/{name}"), true, &script(name)?)?;

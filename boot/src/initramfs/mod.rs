@@ -64,6 +64,7 @@ fn base(kernel: &Kernel, busybox: &Path, modules: &[&str], init: &str) -> Result
         archive.symlink(alias, "/bin")?;
     }
     archive.file("init", true, &script(init)?)?;
+    archive.file("etc/udhcpc/default.script", true, &script("udhcpc-script")?)?;
     archive.file("etc/passwd", false, b"root:x:0:0:root:/root:/bin/sh\n")?;
     archive.file("etc/group", false, b"root:x:0:\n")?;
     Modules::new(&kernel.version, &kernel.modules)?.add(modules, &mut archive)?;

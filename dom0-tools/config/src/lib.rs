@@ -25,7 +25,8 @@ pub use cpus::{Affinity, CpuSet};
 pub use diag::{Diagnostic, Place};
 pub use domain::{Action, Actions, DomainConfig, MAX_VCPUS, Parsed, TscMode};
 pub use spec::disk::{DiskAccess, DiskFormat, DiskSpec};
-pub use spec::vif::{Rate, VifSpec};
+pub use spec::vif::{AntiSpoof, Rate, VifNetwork, VifSpec};
+pub use spec::vlan::Vlans;
 pub use uuid::Uuid;
 
 /// Parses a configuration file's text plus `key=value` words from a command line, which win.

@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod vif;
+pub mod vlan;
 
 /// Splits `key=value` at the first `=`; a word alone has no value.
 pub(crate) fn pair(word: &str) -> (&str, Option<&str>) {

@@ -1,7 +1,9 @@
 //! Network interfaces, as in xl-network-configuration(5): `mac=...,bridge=...`, and what xm's files
-//! say besides (`type=ioemu`, `accel=`), which is taken and has no effect.
+//! say besides (`type=ioemu`, `accel=`), which is taken and has no effect. `network=` and `antispoof=`
+//! are Oxen's own.
 
 use super::pair;
+use super::vlan::Vlans;
 use serde::{Deserialize, Serialize};
 
 /// One virtual interface.
@@ -11,6 +13,10 @@ pub struct VifSpec {
     /// Chosen by the daemon when absent.
     pub mac: Option<[u8; 6]>,
     pub bridge: Option<String>,
+    /// Instead of a bridge: a network that the toolset makes.
+    pub network: Option<VifNetwork>,
+    pub vlan: Option<Vlans>,
+    pub antispoof: Option<AntiSpoof>,
     pub gatewaydev: Option<String>,
     /// The interface's name in the backend.
     pub vifname: Option<String>,
@@ -23,6 +29,27 @@ pub struct VifSpec {
     pub devid: Option<u32>,
     /// Whether the guest may trust its backend.
     pub trusted: Option<bool>,
+}
+
+/// A network that the toolset makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VifNetwork {
+    /// With DHCP, and a way out under the host's address.
+    Nat,
+    /// Of guests only, by name.
+    Private(String),
+}
+
+/// Which of its own addresses a guest cannot forge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AntiSpoof {
+    #[default]
+    No,
+    Mac,
+    /// Its Ethernet address and its IP addresses.
+    Ip,
 }
 
 /// A limit on what the guest sends: so many bytes in each interval.
@@ -51,10 +78,18 @@ pub fn parse(text: &str) -> Result<VifSpec, String> {
         match key {
             "mac" => vif.mac = Some(parse_mac(value)?),
             "bridge" => vif.bridge = text,
+            "network" => vif.network = Some(parse_network(value)?),
+            "vlan" => vif.vlan = Some(value.parse()?),
+            "antispoof" => vif.antispoof = Some(parse_antispoof(value)?),
             "gatewaydev" => vif.gatewaydev = text,
             "vifname" => vif.vifname = Some(check_ifname(value)?),
             "script" => vif.script = text,
-            "ip" => vif.ip = value.split_whitespace().map(str::to_owned).collect(),
+            "ip" => {
+                vif.ip = value
+                    .split_whitespace()
+                    .map(check_ip)
+                    .collect::<Result<_, _>>()?
+            }
             "backend" => vif.backend = text,
             "model" => vif.model = text,
             "rate" => vif.rate = Some(parse_rate(value)?),
@@ -68,7 +103,47 @@ pub fn parse(text: &str) -> Result<VifSpec, String> {
             _ => return Err(format!("unknown vif option {key:?}")),
         }
     }
+    if vif.bridge.is_some() && vif.network.is_some() {
+        return Err("bridge= and network= exclude each other".to_owned());
+    }
     Ok(vif)
+}
+
+fn parse_network(text: &str) -> Result<VifNetwork, String> {
+    /// The bridge's name is a little longer, and an interface's has 15 characters at most.
+    const LONGEST: usize = 11;
+    match text.split_once(':') {
+        None if text == "nat" => Ok(VifNetwork::Nat),
+        Some(("private", name))
+            if (1..=LONGEST).contains(&name.len())
+                && name
+                    .bytes()
+                    .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_') =>
+        {
+            Ok(VifNetwork::Private(name.to_owned()))
+        }
+        _ => Err(format!(
+            "network={text} is neither nat nor private:NAME (1 to {LONGEST} letters and digits)"
+        )),
+    }
+}
+
+fn parse_antispoof(text: &str) -> Result<AntiSpoof, String> {
+    match text {
+        "no" | "0" => Ok(AntiSpoof::No),
+        "mac" => Ok(AntiSpoof::Mac),
+        "ip" | "yes" | "1" => Ok(AntiSpoof::Ip),
+        _ => Err(format!("antispoof={text} is none of no, mac and ip")),
+    }
+}
+
+/// An address, perhaps with the length of its network.
+fn check_ip(text: &str) -> Result<String, String> {
+    let address = text.split('/').next().unwrap_or_default();
+    match address.parse::<core::net::IpAddr>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("ip={text} is no address")),
+    }
 }
 
 fn number(key: &str, value: &str, least: u32, most: u32) -> Result<u32, String> {
@@ -187,6 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn networks_of_our_own() {
+        let vif = parse("network=private:blue,vlan=10p/20,antispoof=mac").expect("a vif");
+        assert_eq!(vif.network, Some(VifNetwork::Private("blue".into())));
+        assert_eq!(vif.vlan.map(|it| it.to_string()).as_deref(), Some("10p/20"));
+        assert_eq!(vif.antispoof, Some(AntiSpoof::Mac));
+        let nat = parse("network=nat").expect("a vif");
+        assert_eq!(nat.network, Some(VifNetwork::Nat));
+    }
+
+    #[test]
     fn rates() {
         let rate = |text| parse(text).map(|vif| vif.rate.map(|r| (r.bytes, r.interval_us)));
         assert_eq!(rate("rate=10Mb/s"), Ok(Some((62_500, 50_000))));
@@ -214,6 +299,13 @@ mod tests {
             "vifname=a/b",
             "type=x",
             "mtu=1",
+            "network=foo",
+            "network=private:",
+            "network=private:much-too-long",
+            "network=nat,bridge=br0",
+            "antispoof=maybe",
+            "vlan=5000",
+            "ip=10.0.0",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

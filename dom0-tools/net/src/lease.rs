@@ -1,0 +1,233 @@
+//! Who has which address on the NAT network: a file for each address, named after it, with the
+//! Ethernet address in it. A file is made whole or not at all, and only by who got the name first, so
+//! any number of processes may look and add at any time, and die at any time.
+
+use crate::network::Subnet;
+use crate::{Error, Mac, Result};
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::{fs, process};
+
+/// Where they are.
+pub const DIRECTORY: &str = "/run/xen/net/nat";
+
+/// The addresses given away.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    directory: PathBuf,
+}
+
+impl Leases {
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// The address of that card, if it has one.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn find(&self, mac: Mac) -> Result<Option<Ipv4Addr>> {
+        let all = self.all()?;
+        Ok(all
+            .into_iter()
+            .find(|(_, owner)| *owner == mac.to_string())
+            .map(|(address, _)| address))
+    }
+
+    /// Gives a card the address it wants, or else the one it had, or else a free one.
+    ///
+    /// # Errors
+    /// The wanted one belongs to another or not to the network, or none is free, or the file system
+    /// refuses.
+    pub fn assign(&self, mac: Mac, wanted: Option<Ipv4Addr>, subnet: Subnet) -> Result<Ipv4Addr> {
+        let what = || format!("cannot give {mac} an address on the NAT network");
+        let fail = |error: io::Error| Error::new(what(), error);
+        fs::create_dir_all(&self.directory).map_err(fail)?;
+        if let Some(address) = wanted {
+            if !subnet.has(address) {
+                return Err(Error::new(what(), format!("{address} is none of {subnet}"))
+                    .remedy("choose another ip=, or leave it out"));
+            }
+            if !self.take(address, mac).map_err(fail)?
+                && self.owner(address) != Some(mac.to_string())
+            {
+                return Err(
+                    Error::new(what(), format!("{address} belongs to another guest"))
+                        .remedy("choose another ip=, or leave it out"),
+                );
+            }
+            self.drop_all(mac, Some(address))?;
+            return Ok(address);
+        }
+        let had = self.find(mac)?;
+        if let Some(address) = had.filter(|address| subnet.has(*address)) {
+            return Ok(address);
+        }
+        for address in subnet.guests() {
+            if self.take(address, mac).map_err(fail)? {
+                return Ok(address);
+            }
+        }
+        Err(
+            Error::new(what(), format!("all addresses of {subnet} are given away"))
+                .remedy("set a larger network by vif.default.nat in /etc/xen/xl.conf"),
+        )
+    }
+
+    /// The card is gone.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn release(&self, mac: Mac) -> Result<()> {
+        self.drop_all(mac, None)
+    }
+
+    fn drop_all(&self, mac: Mac, but: Option<Ipv4Addr>) -> Result<()> {
+        for (address, owner) in self.all()? {
+            if owner == mac.to_string() && Some(address) != but {
+                let path = self.directory.join(address.to_string());
+                fs::remove_file(&path).map_err(|error| {
+                    Error::new(format!("cannot remove {}", path.display()), error)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> Result<Vec<(Ipv4Addr, String)>> {
+        let fail = |error| Error::new(format!("cannot read {}", self.directory.display()), error);
+        let files = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(fail)?,
+        };
+        let mut all = Vec::new();
+        for file in files {
+            let name = file.map_err(fail)?.file_name();
+            let address = name.to_str().and_then(|name| name.parse().ok());
+            // It may have been given back since it was listed.
+            if let Some(address) = address
+                && let Some(owner) = self.owner(address)
+            {
+                all.push((address, owner));
+            }
+        }
+        Ok(all)
+    }
+
+    fn owner(&self, address: Ipv4Addr) -> Option<String> {
+        let text = fs::read_to_string(self.directory.join(address.to_string())).ok()?;
+        Some(text.trim_end().to_owned())
+    }
+
+    /// False if somebody has it.
+    fn take(&self, address: Ipv4Addr, mac: Mac) -> io::Result<bool> {
+        let path = self.directory.join(address.to_string());
+        if path.exists() {
+            return Ok(false);
+        }
+        let new = self
+            .directory
+            .join(format!(".{address}.{}.{mac}", process::id()));
+        fs::File::create(&new)?.write_all(format!("{mac}\n").as_bytes())?;
+        let linked = fs::hard_link(&new, &path);
+        fs::remove_file(&new)?;
+        match linked {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leases() -> (tempfile::TempDir, Leases, Subnet) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let leases = Leases::new(&directory.path().join("nat"));
+        (directory, leases, "10.87.0.1/29".parse().expect("a subnet"))
+    }
+
+    #[test]
+    fn each_has_its_own_and_keeps_it() {
+        let (_directory, leases, subnet) = leases();
+        assert_eq!(leases.find(Mac([2; 6])).expect("no directory yet"), None);
+        let mut seen = Vec::new();
+        for n in 0..5 {
+            seen.push(
+                leases
+                    .assign(Mac([n; 6]), None, subnet)
+                    .expect("a free one"),
+            );
+        }
+        for (n, address) in (0..5).zip(&seen) {
+            assert_eq!(
+                leases.assign(Mac([n; 6]), None, subnet).expect("the same"),
+                *address
+            );
+            assert_eq!(leases.find(Mac([n; 6])).expect("a lease"), Some(*address));
+        }
+        let error = leases
+            .assign(Mac([9; 6]), None, subnet)
+            .expect_err("full")
+            .to_string();
+        assert!(error.contains("given away"), "{error}");
+        leases.release(Mac([3; 6])).expect("it had one");
+        assert_eq!(
+            leases.assign(Mac([9; 6]), None, subnet).expect("free now"),
+            seen[3]
+        );
+    }
+
+    #[test]
+    fn wanted_ones() {
+        let (_directory, leases, subnet) = leases();
+        let want = Ipv4Addr::new(10, 87, 0, 6);
+        let (one, other) = (Mac([1; 6]), Mac([2; 6]));
+        leases.assign(one, None, subnet).expect("any");
+        assert_eq!(leases.assign(one, Some(want), subnet).expect("free"), want);
+        assert_eq!(leases.all().expect("the directory").len(), 1);
+        assert!(leases.assign(other, Some(want), subnet).is_err());
+        assert!(
+            leases
+                .assign(other, Some(Ipv4Addr::new(10, 87, 0, 1)), subnet)
+                .is_err()
+        );
+        assert_eq!(leases.find(other).expect("the directory"), None);
+        assert_eq!(
+            leases.assign(one, Some(want), subnet).expect("its own"),
+            want
+        );
+    }
+
+    #[test]
+    fn many_at_once() {
+        let (_directory, leases, _) = leases();
+        let subnet: Subnet = "10.87.0.1/24".parse().expect("a subnet");
+        let threads: Vec<_> = (0..4u8)
+            .map(|thread| {
+                let leases = leases.clone();
+                std::thread::spawn(move || {
+                    (0..20u8)
+                        .map(|n| {
+                            leases
+                                .assign(Mac([0, 0, 0, 0, thread, n]), None, subnet)
+                                .expect("free")
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let mut all: Vec<_> = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
+            .collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 80);
+    }
+}

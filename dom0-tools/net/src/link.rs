@@ -1,0 +1,349 @@
+//! Network devices and bridges, by rtnetlink(7).
+
+use crate::Mac;
+use crate::netlink::Netlink;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+/// The kernel's group that tells of devices that come, change and go.
+const GROUP_LINK: u32 = 1;
+/// The VLAN that a bridge puts every new port into.
+const DEFAULT_VLAN: u16 = 1;
+
+/// What is known of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub mtu: u32,
+    /// The bridge that it is a port of.
+    pub bridge: Option<u32>,
+    /// For a bridge: does it tell VLANs apart?
+    pub vlan_filtering: Option<bool>,
+}
+
+impl Link {
+    #[must_use]
+    pub fn is_bridge(&self) -> bool {
+        self.vlan_filtering.is_some()
+    }
+}
+
+/// A change of a device. What is None stays.
+#[derive(Debug, Clone, Default)]
+pub struct Change<'a> {
+    /// A new name; the device must be down.
+    pub name: Option<&'a str>,
+    pub mtu: Option<u32>,
+    pub mac: Option<Mac>,
+    /// The index of the bridge that it becomes a port of.
+    pub bridge: Option<u32>,
+    pub up: Option<bool>,
+}
+
+/// The kernel's devices.
+pub struct Links {
+    netlink: Netlink,
+}
+
+impl Links {
+    /// # Errors
+    /// The kernel refuses the socket.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            netlink: Netlink::open(NETLINK_ROUTE)?,
+        })
+    }
+
+    /// # Errors
+    /// The kernel refuses; that there is no such device is no error.
+    pub fn find(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        match self
+            .netlink
+            .ask_for(RouteNetlinkMessage::GetLink(message), 0)
+        {
+            Ok(Some(RouteNetlinkMessage::NewLink(answer))) => Ok(Some(read(&answer))),
+            Ok(_) => Err(io::Error::other("the kernel's answer is of another kind")),
+            Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until there is such a device.
+    ///
+    /// # Errors
+    /// It did not come in time, or the kernel refuses.
+    pub fn wait_for(&mut self, name: &str, limit: Duration) -> io::Result<Link> {
+        let news = News::listen()?;
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(link) = self.find(name)? {
+                return Ok(link);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            news.wait(left)?;
+        }
+    }
+
+    /// Makes a bridge; one that is there already is as good.
+    ///
+    /// # Errors
+    /// The kernel refuses, or something else has that name.
+    pub fn make_bridge(&mut self, name: &str, mac: Mac) -> io::Result<Link> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            // Given here it stays; else it would be that of some port.
+            LinkAttribute::Address(mac.0.to_vec()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ];
+        let made = self.netlink.ask(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        );
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        match self.find(name)? {
+            Some(link) if link.is_bridge() => Ok(link),
+            Some(_) => Err(io::Error::other(
+                "there is a device of that name that is no bridge",
+            )),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// # Errors
+    /// The kernel refuses; that there is no such device is no error.
+    pub fn remove(&mut self, name: &str) -> io::Result<()> {
+        let Some(link) = self.find(name)? else {
+            return Ok(());
+        };
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        self.netlink.ask(RouteNetlinkMessage::DelLink(message), 0)
+    }
+
+    /// # Errors
+    /// The kernel refuses.
+    pub fn change(&mut self, index: u32, change: &Change<'_>) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let name = change
+            .name
+            .map(|name| LinkAttribute::IfName(name.to_owned()));
+        let mac = change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
+        message.attributes = [
+            name,
+            change.mtu.map(LinkAttribute::Mtu),
+            mac,
+            change.bridge.map(LinkAttribute::Controller),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if let Some(up) = change.up {
+            message.header.change_mask = LinkFlags::Up;
+            message.header.flags = if up {
+                LinkFlags::Up
+            } else {
+                LinkFlags::empty()
+            };
+        }
+        self.netlink.ask(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
+    /// Lets a bridge tell VLANs apart.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn filter_vlans(&mut self, bridge: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = bridge;
+        message.attributes = vec![LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)])),
+        ])];
+        self.netlink.ask(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
+    /// Puts a bridge port into these VLANs, and takes it out of the default one.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_vlans(
+        &mut self,
+        port: u32,
+        untagged: Option<u16>,
+        tagged: &[u16],
+    ) -> io::Result<()> {
+        let both = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
+        let all = untagged
+            .map(|id| (id, both))
+            .into_iter()
+            .chain(tagged.iter().map(|id| (*id, BridgeVlanInfoFlags::empty())));
+        if untagged != Some(DEFAULT_VLAN) && !tagged.contains(&DEFAULT_VLAN) {
+            let none = BridgeVlanInfoFlags::empty();
+            let message = vlan_message(port, DEFAULT_VLAN, none);
+            self.netlink.ask(RouteNetlinkMessage::DelLink(message), 0)?;
+        }
+        for (id, flags) in all {
+            let message = vlan_message(port, id, flags);
+            self.netlink.ask(RouteNetlinkMessage::SetLink(message), 0)?;
+        }
+        Ok(())
+    }
+
+    /// The names of a bridge's ports.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn ports(&mut self, bridge: u32) -> io::Result<Vec<String>> {
+        let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let mut names = Vec::new();
+        for answer in self.netlink.list(all)? {
+            if let RouteNetlinkMessage::NewLink(link) = answer
+                && link.attributes.contains(&LinkAttribute::Controller(bridge))
+            {
+                names.extend(
+                    link.attributes
+                        .iter()
+                        .find_map(|attribute| match attribute {
+                            LinkAttribute::IfName(name) => Some(name.clone()),
+                            _ => None,
+                        }),
+                );
+            }
+        }
+        Ok(names)
+    }
+
+    /// Gives a device an address; one that it has already is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = prefix;
+        message.header.index = index;
+        message.attributes = vec![
+            AddressAttribute::Local(IpAddr::V4(address)),
+            AddressAttribute::Address(IpAddr::V4(address)),
+        ];
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        match self
+            .netlink
+            .ask(RouteNetlinkMessage::NewAddress(message), flags)
+        {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn vlan_message(port: u32, vid: u16, flags: BridgeVlanInfoFlags) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = port;
+    let vlan = AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid });
+    message
+        .attributes
+        .push(LinkAttribute::AfSpecBridge(vec![vlan]));
+    message
+}
+
+fn read(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        mtu: 0,
+        bridge: None,
+        vlan_filtering: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.bridge = Some(*index),
+            LinkAttribute::LinkInfo(infos) => link.vlan_filtering = filtering(infos),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn filtering(infos: &[LinkInfo]) -> Option<bool> {
+    if !infos.contains(&LinkInfo::Kind(InfoKind::Bridge)) {
+        return None;
+    }
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Bridge(data)) => Some(data),
+        _ => None,
+    });
+    let on = data
+        .into_iter()
+        .flatten()
+        .any(|info| *info == InfoBridge::VlanFiltering(true));
+    Some(on)
+}
+
+/// Tells when devices come, change or go.
+pub struct News {
+    socket: Socket,
+}
+
+impl News {
+    /// # Errors
+    /// The kernel refuses the socket.
+    pub fn listen() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.add_membership(GROUP_LINK)?;
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket })
+    }
+
+    /// Comes back at the next piece of news, or after that time.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn wait(&self, limit: Duration) -> io::Result<()> {
+        let timeout = Timespec::try_from(limit).ok();
+        let mut set = [PollFd::new(&self.socket, PollFlags::IN)];
+        match poll(&mut set, timeout.as_ref()) {
+            Err(Errno::INTR) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // What it was does not matter: whoever waits looks for itself. Lost news are news too.
+        let mut buffer = Vec::with_capacity(4096);
+        loop {
+            buffer.clear();
+            match self.socket.recv(&mut buffer, 0).map_err(errno) {
+                Ok(_) | Err(Errno::NOBUFS) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
