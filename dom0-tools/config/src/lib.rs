@@ -24,7 +24,7 @@ pub use build::check_name;
 pub use cpus::{Affinity, CpuSet};
 pub use diag::{Diagnostic, Place};
 pub use domain::{Action, Actions, DomainConfig, MAX_VCPUS, Parsed, TscMode};
-pub use spec::disk::{DiskAccess, DiskFormat, DiskSpec};
+pub use spec::disk::{DiskAccess, DiskFormat, DiskSpec, parse as parse_disk};
 pub use spec::vif::{AntiSpoof, Rate, VifNetwork, VifSpec};
 pub use spec::vlan::Vlans;
 pub use uuid::Uuid;

@@ -28,13 +28,21 @@ pub enum Erased {
 /// # Errors
 /// The hypervisor or the store refused; as much as possible has been done nevertheless.
 pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<Erased> {
+    take_down(world, domain, uuid)?;
+    wait_until_gone(world, domain)
+}
+
+/// The same without waiting for those who still map pages of it.
+///
+/// # Errors
+/// As above.
+pub fn take_down(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<()> {
     let destroyed = destroy(world, domain);
     // The store learns of the end by itself too; then this is news of yesterday, and no error.
     let _ = world.store.release(domain);
     let forgotten = world.store.apply(&nodes::remove(domain, uuid));
     destroyed?;
-    forgotten?;
-    wait_until_gone(world, domain)
+    forgotten
 }
 
 fn destroy(world: &World<'_>, domain: DomId) -> Result<()> {
@@ -51,7 +59,11 @@ fn destroy(world: &World<'_>, domain: DomId) -> Result<()> {
     }
 }
 
-fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<Erased> {
+/// Waits until a domain that was taken down is no more.
+///
+/// # Errors
+/// The hypervisor cannot be asked.
+pub fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<Erased> {
     for _ in 0..TRIES {
         match world.hypervisor.info(domain) {
             Err(Errno::SRCH) => return Ok(Erased::Gone),

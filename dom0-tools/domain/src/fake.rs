@@ -55,7 +55,12 @@ pub struct Fake {
     pub small_pages_only: Rc<Cell<bool>>,
     /// Destroyed domains stay, dying, as if someone held pages of them.
     pub linger: Rc<Cell<bool>>,
+    /// What the drivers of both sides do when somebody waits for them.
+    pub drivers: Drivers,
 }
+
+/// Changes the store as drivers would.
+pub type Drivers = Rc<RefCell<Option<Box<dyn FnMut(&mut State)>>>>;
 
 impl Fake {
     /// With so many MiB of free memory.
@@ -470,4 +475,25 @@ impl Store for Fake {
     fn resume(&mut self, _: DomId) -> ToolResult<()> {
         self.ask()
     }
+
+    fn wait(
+        &mut self,
+        _: &[String],
+        _: Duration,
+        done: &mut dyn FnMut(&mut dyn Store) -> ToolResult<bool>,
+    ) -> ToolResult<bool> {
+        for _ in 0..WAIT_STEPS {
+            if done(self)? {
+                return Ok(true);
+            }
+            let drivers = Rc::clone(&self.drivers);
+            if let Some(drivers) = drivers.borrow_mut().as_mut() {
+                drivers(&mut self.state.borrow_mut());
+            }
+        }
+        Ok(false)
+    }
 }
+
+/// So often the drivers get their turn before a wait's time is over.
+const WAIT_STEPS: u32 = 20;

@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result as ToolResult};
 use crate::ports::{Access, Change, DomId, Hypervisor, Store};
+use core::time::Duration;
 use oxen_sys::hypercall::{
     CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason, TscInfo,
 };
 use oxen_sys::{Errno, PAGE_SIZE, Privcmd, Result};
+use std::time::Instant;
 use xenstored::client::{self, Client, Perm, Perms, Store as _, StoreError};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -297,9 +299,9 @@ impl XenStore {
 }
 
 /// By the socket alone: where it is missing the kernel's own way leads nowhere, and would not return.
-const OPEN: core::time::Duration = core::time::Duration::from_millis(300);
+const OPEN: Duration = Duration::from_millis(300);
 /// How long a restart of xenstored may take.
-const RECONNECT: core::time::Duration = core::time::Duration::from_secs(5);
+const RECONNECT: Duration = Duration::from_secs(5);
 
 fn explain_store(what: &str, error: &client::Error) -> Error {
     if error.is_disconnect() {
@@ -350,6 +352,59 @@ impl Store for XenStore {
         let what = format!("cannot resume domain {domain} in the store");
         self.with(&what, |client| client.resume(domain))
     }
+
+    fn wait(
+        &mut self,
+        paths: &[String],
+        limit: Duration,
+        done: &mut dyn FnMut(&mut dyn Store) -> ToolResult<bool>,
+    ) -> ToolResult<bool> {
+        let deadline = Instant::now() + limit;
+        // A connection of its own, so that no event of these watches meets another request.
+        let mut watcher = None;
+        let mut pause = LOOK_FIRST;
+        loop {
+            if watcher.is_none() && !paths.is_empty() {
+                watcher = watch(paths).ok();
+            }
+            if done(self)? {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let time = left.min(pause);
+            pause = (pause * 2).min(LOOK_AT_LEAST);
+            match watcher.as_mut().map(|client| next(client, time)) {
+                Some(Ok(())) => {}
+                // It was restarted, or there is nothing to watch.
+                Some(Err(_)) => watcher = None,
+                None => std::thread::sleep(time),
+            }
+        }
+    }
+}
+
+/// How soon and how seldom we look by ourselves while waiting.
+const LOOK_FIRST: Duration = Duration::from_millis(2);
+const LOOK_AT_LEAST: Duration = Duration::from_millis(250);
+
+fn watch(paths: &[String]) -> client::Result<Client> {
+    let mut client = Client::connect_within(Duration::ZERO)?;
+    for path in paths {
+        client.watch(path, "wait")?;
+    }
+    Ok(client)
+}
+
+/// The next event and all that have come with it; or nothing, when the time is over.
+fn next(client: &mut Client, time: Duration) -> client::Result<()> {
+    if client.next_event(Some(time))?.is_some() {
+        client.drain()?;
+        while client.queued_event().is_some() {}
+    }
+    Ok(())
 }
 
 fn apply_one(transaction: &mut client::Transaction<'_>, change: &Change) -> client::Result<()> {

@@ -142,6 +142,7 @@ pub fn remove(domain: DomId, uuid: Option<Uuid>) -> Vec<Change> {
     list.remove(&home(domain));
     for kind in ["console", "vbd", "vif"] {
         list.remove(&format!("/local/domain/0/backend/{kind}/{domain}"));
+        list.remove(&format!("/local/domain/0/error/backend/{kind}/{domain}"));
     }
     if let Some(uuid) = uuid {
         list.remove(&vm(uuid));

@@ -106,6 +106,14 @@ pub trait Store {
     fn release(&mut self, domain: DomId) -> ToolResult<()>;
     /// The domain goes on after a suspend; its next end shall be told again.
     fn resume(&mut self, domain: DomId) -> ToolResult<()>;
+    /// Asks `done` now, whenever something at or below `paths` has changed, and every now and then for
+    /// what the store does not tell, until it says yes; false when the time is over first.
+    fn wait(
+        &mut self,
+        paths: &[String],
+        limit: Duration,
+        done: &mut dyn FnMut(&mut dyn Store) -> ToolResult<bool>,
+    ) -> ToolResult<bool>;
 }
 
 /// Waiting, so that tests need not.

@@ -3,7 +3,7 @@
 //!
 //! Three layers, each its own set of modules:
 //! - devices: [`privcmd`] (hypercalls and foreign memory), [`evtchn`], [`gntdev`], [`xenbus`]
-//!   (the store's side of dom0's own ring). They hold the only unsafe code: ioctls and mmap.
+//!   (the store's side of dom0's own ring), [`loopdev`]. They hold the only unsafe code: ioctls and mmap.
 //! - [`mapping`]: memory shared with someone who may be hostile. It is never lent out as a Rust
 //!   slice, only copied, because the other side may write it at any time.
 //! - [`hypercall`]: one typed function a hypercall, safe code over the layers below.
@@ -14,6 +14,7 @@ pub mod evtchn;
 pub mod gntdev;
 pub mod hypercall;
 mod ioctl;
+pub mod loopdev;
 pub mod mapping;
 pub mod privcmd;
 pub mod xenbus;

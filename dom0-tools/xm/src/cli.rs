@@ -73,6 +73,12 @@ pub(crate) enum Command {
         /// Names or numbers; all without any
         domains: Vec<String>,
     },
+    /// Give a guest that runs a disk
+    BlockAttach(BlockAttach),
+    /// Take a disk from a guest that runs
+    BlockDetach(Detach),
+    /// List guests' disks
+    BlockList(DeviceList),
     /// Send a magic SysRq key to a guest
     Sysrq {
         /// Name or number
@@ -165,6 +171,40 @@ pub(crate) struct Console {
 pub(crate) struct Domains {
     /// Names or numbers
     #[arg(required = true)]
+    pub(crate) domains: Vec<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+The words are joined by commas and read like an element of disk=[...] in a configuration file:
+
+  xm block-attach demo /srv/data.img,raw,xvdb,rw
+  xm block-attach demo phy:/dev/vg/data xvdb r
+  xm block-attach demo format=qcow2 vdev=xvdc access=rw target=/srv/a.qcow2
+
+The guest has the disk again when it restarts.")]
+pub(crate) struct BlockAttach {
+    /// Name or number of the guest
+    pub(crate) domain: String,
+    /// The disk
+    #[arg(required = true, value_name = "DISK")]
+    pub(crate) disk: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Detach {
+    /// Name or number of the guest
+    pub(crate) domain: String,
+    /// The device, by its name in the guest or its number
+    pub(crate) device: String,
+    /// Take it away even if the guest uses it or does not let it go
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DeviceList {
+    /// Names or numbers of guests; all without any
     pub(crate) domains: Vec<String>,
 }
 

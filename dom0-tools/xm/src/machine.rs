@@ -52,7 +52,7 @@ struct NoStore;
 
 impl NoStore {
     fn refuse() -> Error {
-        Error::new("cannot change the store", "xenstored is not running")
+        Error::new("cannot use the store", "xenstored is not running")
     }
 }
 
@@ -78,6 +78,15 @@ impl Store for NoStore {
     }
 
     fn resume(&mut self, _: DomId) -> Result<()> {
+        Err(Self::refuse())
+    }
+
+    fn wait(
+        &mut self,
+        _: &[String],
+        _: core::time::Duration,
+        _: &mut dyn FnMut(&mut dyn Store) -> Result<bool>,
+    ) -> Result<bool> {
         Err(Self::refuse())
     }
 }

@@ -29,6 +29,8 @@
 //! | `rename` | `domain`, `name` | `{"domain", "name", "uuid"}` |
 //! | `sysrq` | `domain`, `key` | `{"domain", "name", "uuid"}` |
 //! | `trigger` | `domain`, `trigger` (number of `XEN_DOMCTL_SENDTRIGGER_*`), `vcpu` | `{"domain", "name", "uuid"}` |
+//! | `attach` | `domain`, `device`: `{"vbd": ...}` as in the configuration's `disks` | `{"domain", "name", "uuid"}` |
+//! | `detach` | `domain`, `kind`: `vbd`, `device`: its name or number, `force` | `{"domain", "name", "uuid"}` |
 //! | `log` | `lines` | `{"text"}` |
 //! | `events` | | none: events follow until the client closes |
 //!
@@ -36,6 +38,7 @@
 //! `started`, `ended` (with `reason`) and `gone`, with `domain` and `name`.
 
 use oxen_config::{DomainConfig, Uuid};
+use oxen_devices::{Kind, Spec};
 use oxen_domain::Error;
 use oxen_domain::build::Step;
 use oxen_domain::lifecycle;
@@ -93,6 +96,17 @@ pub enum Op {
         domain: String,
         trigger: u32,
         vcpu: u32,
+    },
+    Attach {
+        domain: String,
+        device: Box<Spec>,
+    },
+    Detach {
+        domain: String,
+        kind: Kind,
+        device: String,
+        #[serde(default)]
+        force: bool,
     },
     Log {
         lines: usize,

@@ -2,6 +2,7 @@
 //! moment leaves the old or the new one.
 
 use oxen_config::{DomainConfig, Uuid};
+use oxen_devices::{Kind, Spec};
 use oxen_domain::ports::DomId;
 use oxen_domain::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,28 @@ pub struct Entry {
     pub state: State,
     /// Unknown for a moment while it is created.
     pub domain: Option<DomId>,
+    /// What is being done to its devices while it runs. The configuration changes when it is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<Pending>,
+}
+
+/// Something that is being done to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pending {
+    Attach(Spec),
+    Detach { kind: Kind, id: u32 },
+}
+
+impl Pending {
+    /// Which device; none if the description names none.
+    #[must_use]
+    pub fn place(&self) -> Option<(Kind, u32)> {
+        match self {
+            Self::Attach(spec) => spec.id().map(|id| (spec.kind(), id)),
+            Self::Detach { kind, id } => Some((*kind, *id)),
+        }
+    }
 }
 
 /// The directory of those files.

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod client;
+mod devices;
 pub mod journal;
 pub mod log;
 pub mod manager;

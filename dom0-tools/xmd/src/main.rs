@@ -79,6 +79,7 @@ fn run(args: &Args) -> Result<Never> {
     let daemon = Arc::new(Daemon {
         xen,
         manager: Mutex::new(manager),
+        devices: Mutex::new(()),
         log,
         cache: oxen_domain::image::Cache::default(),
         listeners: Mutex::new(Vec::new()),

@@ -4,7 +4,7 @@
 //! The manager is locked for moments only; building and taking down go on outside of it, while the
 //! state ([`State::Building`], [`State::Ending`], ...) keeps others away from the domain.
 
-use crate::journal::{Entry, Journal, State};
+use crate::journal::{Entry, Journal, Pending, State};
 use oxen_config::{DomainConfig, Uuid};
 use oxen_domain::end::{Verdict, verdict};
 use oxen_domain::ports::DomId;
@@ -82,6 +82,7 @@ impl Manager {
             config,
             state: State::Building,
             domain: None,
+            pending: Vec::new(),
         })
     }
 
@@ -217,6 +218,58 @@ impl Manager {
         self.change(uuid, |entry| {
             entry.state = State::Building;
             entry.domain = None;
+            entry.pending.clear();
+        })
+    }
+
+    /// Notes what is about to be done to a device of a domain that runs.
+    ///
+    /// # Errors
+    /// It does not run, something is being done to that device already, or the journal cannot be
+    /// written.
+    pub fn begin(&mut self, uuid: Uuid, what: Pending) -> Result<()> {
+        let Some(entry) = self.entries.get(&uuid) else {
+            return Err(Error::new(
+                "cannot change its devices",
+                "xmd did not create it",
+            ));
+        };
+        let refuse = |cause: &str| {
+            let name = &entry.config.name;
+            Err(
+                Error::new(format!("cannot change the devices of {name}"), cause)
+                    .remedy("try again in a moment"),
+            )
+        };
+        if entry.state != State::Running {
+            return refuse("it is just being built or taken down");
+        }
+        if entry
+            .pending
+            .iter()
+            .any(|other| other.place() == what.place())
+        {
+            return refuse("that device is just being attached or detached");
+        }
+        self.change(uuid, |entry| entry.pending.push(what))
+    }
+
+    /// It was done, or else undone; the configuration follows.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn settle(&mut self, uuid: Uuid, what: &Pending, done: bool) -> Result<()> {
+        // If the domain has ended meanwhile, there is nothing to settle.
+        if !self.entries.contains_key(&uuid) {
+            return Ok(());
+        }
+        self.change(uuid, |entry| {
+            entry.pending.retain(|other| other != what);
+            match what {
+                Pending::Attach(spec) if done => spec.enter(&mut entry.config),
+                Pending::Detach { kind, id } if done => kind.leave(&mut entry.config, *id),
+                _ => {}
+            }
         })
     }
 

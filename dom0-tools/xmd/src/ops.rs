@@ -5,6 +5,7 @@ use crate::journal::State;
 use crate::log::Log;
 use crate::manager::{End, Manager};
 use oxen_config::{DomainConfig, Uuid};
+use oxen_devices::{bus, held};
 use oxen_domain::build::{self, Order, World};
 use oxen_domain::end::{self, Erased, Verdict, reason_word};
 use oxen_domain::lifecycle::{self, Listed};
@@ -16,6 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Context<'a> {
     pub world: World<'a>,
     pub manager: &'a Mutex<Manager>,
+    /// Held while devices are made and while those of a domain that ends are removed, so that none
+    /// is made for a domain that is no more, and one image is not given out twice.
+    pub devices: &'a Mutex<()>,
     pub log: &'a Log,
     pub cache: &'a oxen_domain::image::Cache,
     /// What the machine provides: random bytes and the time.
@@ -26,7 +30,7 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn manager(&self) -> MutexGuard<'_, Manager> {
+    pub(crate) fn manager(&self) -> MutexGuard<'_, Manager> {
         // A panic elsewhere cannot have left an entry half changed: they are replaced whole.
         self.manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,6 +80,13 @@ impl Context<'_> {
             } => self.simple(&domain, "send a trigger to", |world, id| {
                 world.hypervisor.trigger(id, trigger, vcpu)
             })?,
+            Op::Attach { domain, device } => json(self.attach(&domain, &device, tell)?),
+            Op::Detach {
+                domain,
+                kind,
+                device,
+                force,
+            } => json(self.detach(&domain, kind, &device, force)?),
             Op::Log { lines } => serde_json::json!({ "text": self.log.tail(lines) }),
             Op::Events => return Err(Error::new("events", "this is not a single operation")),
         };
@@ -183,7 +194,9 @@ impl Context<'_> {
             &mut progress,
             &mut |domain| lock().born(uuid, domain),
         )?;
-        let started = self.start(uuid, domain, paused);
+        let started = self
+            .attach_all(uuid, config, domain)
+            .and_then(|()| self.start(uuid, domain, paused));
         if let Err(error) = started {
             self.erase(domain, uuid)?;
             return Err(error);
@@ -226,7 +239,18 @@ impl Context<'_> {
 
     /// Takes a domain down. What is said is for a user: it is dead, and cannot go away yet.
     fn erase(&mut self, domain: DomId, uuid: Uuid) -> Result<Option<String>> {
-        if end::erase(&mut self.world, domain, Some(uuid))? == Erased::Gone {
+        let held = {
+            let devices = self.devices;
+            let _alone = devices.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = held::of_domain(self.world.store, domain)?;
+            end::take_down(&mut self.world, domain, Some(uuid))?;
+            held
+        };
+        // What cannot be given back is no reason to keep the domain.
+        if let Err(error) = bus::release(self.world.store, &held) {
+            self.log.line(&error.to_string());
+        }
+        if end::wait_until_gone(&self.world, domain)? == Erased::Gone {
             return Ok(None);
         }
         let text = format!(
@@ -316,7 +340,7 @@ impl Context<'_> {
         }
     }
 
-    fn find(&mut self, wanted: &str) -> Result<Listed> {
+    pub(crate) fn find(&mut self, wanted: &str) -> Result<Listed> {
         lifecycle::find(self.world.hypervisor, self.world.store, wanted)
     }
 
@@ -376,6 +400,8 @@ impl Context<'_> {
         });
         let kept_name = kept_name
             .ok_or_else(|| Error::new(format!("cannot keep {}", config.name), "no name is free"))?;
+        // Its successor wants its disks and addresses; what is kept is there to be looked at.
+        self.detach_all(domain)?;
         let renamed = self.world.hypervisor.set_handle(domain, kept_uuid.0);
         renamed.map_err(|errno| Error::new(format!("cannot keep {}", config.name), errno))?;
         self.manager().preserve(uuid, kept_uuid, &kept_name)?;
@@ -399,11 +425,6 @@ impl Context<'_> {
 /// What the configuration asks for and a guest will not get.
 fn unsupported(config: &DomainConfig) -> Vec<String> {
     let mut texts = Vec::new();
-    if !config.disks.is_empty() {
-        texts.push(
-            "disk: block devices are not attached yet; the guest starts without them".to_owned(),
-        );
-    }
     if !config.vifs.is_empty() {
         texts.push(
             "vif: network interfaces are not attached yet; the guest starts without them"
@@ -413,7 +434,7 @@ fn unsupported(config: &DomainConfig) -> Vec<String> {
     texts
 }
 
-fn subject(found: &Listed) -> Subject {
+pub(crate) fn subject(found: &Listed) -> Subject {
     let name = found.name.clone().unwrap_or_else(|| "(null)".to_owned());
     Subject {
         domain: found.info.domain,

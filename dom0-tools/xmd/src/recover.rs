@@ -1,10 +1,12 @@
 //! After a restart: what the journal meant to do is compared with what the hypervisor has, and
 //! finished or undone. Guests that run are adopted as they are.
 
+use crate::devices;
 use crate::journal::{Entry, Journal, State};
 use crate::log::Log;
 use crate::manager::Manager;
 use oxen_config::Uuid;
+use oxen_devices::{bus, held};
 use oxen_domain::build::World;
 use oxen_domain::end;
 use oxen_domain::ports::DomId;
@@ -41,7 +43,10 @@ pub fn recover(world: &mut World<'_>, journal: Journal, log: &Log) -> Result<(Ma
             exists(domain)
         ));
         match (entry.state, domain) {
-            (State::Running | State::Kept, Some(domain)) => manager.born(entry.uuid, domain)?,
+            (State::Running | State::Kept, Some(domain)) => {
+                manager.born(entry.uuid, domain)?;
+                devices::recover(world.store, &mut manager, &entry, domain, log)?;
+            }
             (State::Starting, Some(domain)) => {
                 let started = world.hypervisor.unpause(domain);
                 started
@@ -64,9 +69,11 @@ pub fn recover(world: &mut World<'_>, journal: Journal, log: &Log) -> Result<(Ma
             "domain {domain} is gone and its nodes are not: they are removed"
         ));
         let ours = uuid.filter(|uuid| manager.entries().all(|entry| entry.uuid != *uuid));
+        let held = held::of_domain(world.store, domain)?;
         world
             .store
             .apply(&oxen_domain::nodes::remove(domain, ours))?;
+        bus::release(world.store, &held)?;
     }
     Ok((manager, restart))
 }
@@ -81,16 +88,22 @@ fn exists(domain: Option<DomId>) -> String {
 /// Takes down what there is: by the number it has, else by the number it had.
 fn erase(world: &mut World<'_>, entry: &Entry, domain: Option<DomId>) -> Result<()> {
     match (domain, entry.domain) {
-        (Some(domain), _) => end::erase(world, domain, Some(entry.uuid)).map(drop),
+        (Some(domain), _) => {
+            let held = held::of_domain(world.store, domain)?;
+            end::erase(world, domain, Some(entry.uuid))?;
+            bus::release(world.store, &held)
+        }
         // The number may belong to another domain by now: only nodes that name this one are removed.
         (None, Some(domain)) => {
             let vm = world
                 .store
                 .read(&format!("{}/vm", oxen_domain::nodes::home(domain)))?;
             if vm.is_some_and(|vm| vm == oxen_domain::nodes::vm(entry.uuid)) {
-                return world
+                let held = held::of_domain(world.store, domain)?;
+                world
                     .store
-                    .apply(&oxen_domain::nodes::remove(domain, Some(entry.uuid)));
+                    .apply(&oxen_domain::nodes::remove(domain, Some(entry.uuid)))?;
+                return bus::release(world.store, &held);
             }
             Ok(())
         }

@@ -24,6 +24,7 @@ const MAX_CLIENTS: usize = 64;
 pub struct Daemon {
     pub xen: Xen,
     pub manager: Mutex<Manager>,
+    pub devices: Mutex<()>,
     pub log: Log,
     pub cache: oxen_domain::image::Cache,
     pub listeners: Mutex<Vec<Sender<Event>>>,
@@ -45,6 +46,7 @@ impl Daemon {
                 clock: &WallClock,
             },
             manager: &self.manager,
+            devices: &self.devices,
             log: &self.log,
             cache: &self.cache,
             random,

@@ -14,6 +14,8 @@ pub struct DiskSpec {
     /// The name in the guest: `xvda`, `xvdb3`, ...
     pub vdev: String,
     pub access: DiskAccess,
+    /// Written by several guests at once, as the administrator asked for (`w!`).
+    pub shared: bool,
     pub cdrom: bool,
     /// The domain that serves the disk; domain 0 if absent.
     pub backend: Option<String>,
@@ -33,7 +35,23 @@ pub enum DiskFormat {
     Qcow,
     Qcow2,
     Vhd,
+    Vmdk,
     Qed,
+}
+
+impl DiskFormat {
+    /// The word in a configuration file.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow => "qcow",
+            Self::Qcow2 => "qcow2",
+            Self::Vhd => "vhd",
+            Self::Vmdk => "vmdk",
+            Self::Qed => "qed",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,17 +69,17 @@ pub enum DiskAccess {
 pub fn parse(text: &str) -> Result<DiskSpec, String> {
     let mut disk = DiskSpec::default();
     let mut rest = text;
-    if let Some(after) = legacy_prefix(&mut disk, text) {
+    if let Some((after, in_dev)) = legacy_prefix(&mut disk, text) {
         // The old form has target, vdev and access by position.
         let mut words = after.splitn(3, ',').map(str::trim);
-        disk.target = words.next().unwrap_or_default().to_owned();
+        let target = words.next().unwrap_or_default();
+        disk.target = match in_dev && !target.is_empty() && !target.starts_with('/') {
+            true => format!("/dev/{target}"),
+            false => target.to_owned(),
+        };
         words.next().unwrap_or_default().clone_into(&mut disk.vdev);
         if let Some(access) = words.next() {
-            disk.access = parse_access(access)?;
-        }
-        if let Some(name) = disk.vdev.strip_suffix(":cdrom").map(str::to_owned) {
-            disk.vdev = name;
-            disk.cdrom = true;
+            parse_access(&mut disk, access)?;
         }
         return finish(disk, text);
     }
@@ -89,6 +107,15 @@ fn finish(mut disk: DiskSpec, text: &str) -> Result<DiskSpec, String> {
             "{text:?} does not say which device the guest gets (vdev=xvda)"
         ));
     }
+    // Old files name the emulation and the kind of drive here.
+    let vdev = disk.vdev.strip_prefix("ioemu:").unwrap_or(&disk.vdev);
+    let (vdev, kind) = vdev.split_once(':').unwrap_or((vdev, ""));
+    match kind {
+        "" | "disk" => {}
+        "cdrom" => disk.cdrom = true,
+        _ => return Err(format!("{kind:?} is neither disk nor cdrom")),
+    }
+    disk.vdev = vdev.to_owned();
     check_vdev(&disk.vdev)?;
     if disk.cdrom {
         disk.access = DiskAccess::Ro;
@@ -102,9 +129,9 @@ fn finish(mut disk: DiskSpec, text: &str) -> Result<DiskSpec, String> {
 
 fn keyword(disk: &mut DiskSpec, word: &str) -> Result<bool, String> {
     match pair(word) {
-        ("format", Some(value)) => disk.format = parse_format(value)?,
+        ("format", Some(value)) => parse_format(disk, value)?,
         ("vdev", Some(value)) => value.clone_into(&mut disk.vdev),
-        ("access", Some(value)) => disk.access = parse_access(value)?,
+        ("access", Some(value)) => parse_access(disk, value)?,
         ("devtype", Some("cdrom")) | ("cdrom", None) => disk.cdrom = true,
         ("devtype", Some("disk")) => disk.cdrom = false,
         ("devtype", Some(value)) => {
@@ -131,10 +158,10 @@ fn positional(disk: &mut DiskSpec, position: u32, word: &str) -> Result<(), Stri
     match position {
         0 => word.clone_into(&mut disk.target),
         1 if word.is_empty() => {}
-        1 => disk.format = parse_format(word)?,
+        1 => parse_format(disk, word)?,
         2 => word.clone_into(&mut disk.vdev),
         3 if word.is_empty() => {}
-        3 => disk.access = parse_access(word)?,
+        3 => parse_access(disk, word)?,
         _ => {
             return Err(format!(
                 "{word:?} is one word too many (target, format, vdev, access)"
@@ -144,50 +171,69 @@ fn positional(disk: &mut DiskSpec, position: u32, word: &str) -> Result<(), Stri
     Ok(())
 }
 
-/// Strips `phy:`, `file:`, `tap:aio:` and their like; None if there is none of them.
-fn legacy_prefix<'a>(disk: &mut DiskSpec, text: &'a str) -> Option<&'a str> {
-    const PREFIXES: [(&str, DiskFormat); 11] = [
-        ("phy:", DiskFormat::Raw),
-        ("file:", DiskFormat::Raw),
-        ("tap2:aio:", DiskFormat::Raw),
-        ("tap:aio:", DiskFormat::Raw),
-        ("tap2:qcow2:", DiskFormat::Qcow2),
-        ("tap:qcow2:", DiskFormat::Qcow2),
-        ("tap:qcow:", DiskFormat::Qcow),
-        ("tap2:vhd:", DiskFormat::Vhd),
-        ("tap:vhd:", DiskFormat::Vhd),
+/// Strips `phy:`, `file:`, `tap:aio:` and their like; None if there is none of them. True if a relative
+/// target is one in /dev.
+fn legacy_prefix<'a>(disk: &mut DiskSpec, text: &'a str) -> Option<(&'a str, bool)> {
+    const DRIVERS: [(&str, DiskFormat); 7] = [
         ("aio:", DiskFormat::Raw),
         ("raw:", DiskFormat::Raw),
+        ("qcow:", DiskFormat::Qcow),
+        ("qcow2:", DiskFormat::Qcow2),
+        ("vhd:", DiskFormat::Vhd),
+        ("vmdk:", DiskFormat::Vmdk),
+        ("qed:", DiskFormat::Qed),
     ];
-    let (prefix, format) = PREFIXES
+    for (prefix, device) in [("phy:", true), ("file:", false)] {
+        if let Some(rest) = text.strip_prefix(prefix) {
+            return Some((rest, device));
+        }
+    }
+    // blktap's driver comes after its own prefix, or alone.
+    let rest = ["tap2:tapdisk:", "tap:tapdisk:", "tap2:", "tap:"]
         .into_iter()
-        .find(|(prefix, _)| text.starts_with(prefix))?;
+        .find_map(|prefix| text.strip_prefix(prefix))
+        .unwrap_or(text);
+    let (prefix, format) = DRIVERS
+        .into_iter()
+        .find(|(prefix, _)| rest.starts_with(prefix))?;
     disk.format = format;
-    let rest = text.strip_prefix(prefix)?;
-    Some(rest)
+    rest.strip_prefix(prefix).map(|rest| (rest, false))
 }
 
-fn parse_format(word: &str) -> Result<DiskFormat, String> {
-    Ok(match word {
-        "raw" => DiskFormat::Raw,
+fn parse_format(disk: &mut DiskSpec, word: &str) -> Result<(), String> {
+    disk.format = match word {
+        "raw" | "aio" => DiskFormat::Raw,
         "qcow" => DiskFormat::Qcow,
         "qcow2" => DiskFormat::Qcow2,
         "vhd" => DiskFormat::Vhd,
+        "vmdk" => DiskFormat::Vmdk,
         "qed" => DiskFormat::Qed,
+        // xl's word for a drive without a disc.
+        "empty" => {
+            disk.cdrom = true;
+            DiskFormat::Raw
+        }
         _ => {
             return Err(format!(
-                "{word:?} is no disk format (raw, qcow, qcow2, vhd, qed)"
+                "{word:?} is no disk format (raw, qcow, qcow2, vhd, vmdk, qed)"
             ));
         }
-    })
+    };
+    Ok(())
 }
 
-fn parse_access(word: &str) -> Result<DiskAccess, String> {
-    Ok(match word {
-        "r" | "ro" => DiskAccess::Ro,
-        "w" | "rw" | "w!" => DiskAccess::Rw,
-        _ => return Err(format!("{word:?} is neither ro nor rw")),
-    })
+fn parse_access(disk: &mut DiskSpec, word: &str) -> Result<(), String> {
+    (disk.access, disk.shared) = match word {
+        "r" | "ro" => (DiskAccess::Ro, false),
+        "w" | "rw" => (DiskAccess::Rw, false),
+        "w!" | "rw!" => (DiskAccess::Rw, true),
+        _ => {
+            return Err(format!(
+                "{word:?} is neither ro nor rw (nor w! for a disk that several guests write)"
+            ));
+        }
+    };
+    Ok(())
 }
 
 /// A device's name: letters of a known kind, then perhaps a partition's number.
@@ -232,7 +278,14 @@ mod tests {
             "/dev/vg/guest,,xvda",
             "format=raw, vdev=xvda, access=rw, target=/dev/vg/guest",
             "phy:/dev/vg/guest,xvda,w",
+            "phy:vg/guest,xvda,w",
+            "phy:/dev/vg/guest,ioemu:xvda:disk,rw",
+            "file:/dev/vg/guest,xvda",
+            "tap:aio:/dev/vg/guest,xvda,w",
+            "tap2:tapdisk:aio:/dev/vg/guest,xvda,w",
+            "aio:/dev/vg/guest,xvda,w",
             "vdev=xvda,access=w,/dev/vg/guest",
+            "format=aio,vdev=xvda,access=w,target=/dev/vg/guest",
         ] {
             assert_eq!(parse(text), Ok(wanted.clone()), "{text}");
         }
@@ -258,6 +311,23 @@ mod tests {
             Ok("/a,b=c".into())
         );
         assert_eq!(parse("file:/x.iso,hdc:cdrom,r").map(|d| d.cdrom), Ok(true));
+        assert_eq!(parse(",empty,hdc").map(|d| d.cdrom), Ok(true));
+        for text in [
+            "phy:/dev/a,xvda,w!",
+            "/dev/a,,xvda,rw!",
+            "access=w!,vdev=xvda,target=/dev/a",
+        ] {
+            assert_eq!(parse(text).map(|d| d.shared), Ok(true), "{text}");
+        }
+        for (text, format) in [
+            ("tap:qcow2:/a,xvda,w", DiskFormat::Qcow2),
+            ("tap2:vhd:/a,xvda,w", DiskFormat::Vhd),
+            ("tap2:tapdisk:vmdk:/a,xvda,w", DiskFormat::Vmdk),
+            ("/a,vmdk,xvda", DiskFormat::Vmdk),
+            ("qcow2:/a,xvda", DiskFormat::Qcow2),
+        ] {
+            assert_eq!(parse(text).map(|d| d.format), Ok(format), "{text}");
+        }
     }
 
     #[test]

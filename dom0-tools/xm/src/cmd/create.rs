@@ -91,6 +91,9 @@ fn read(args: &Create, out: &Output) -> Result<Option<DomainConfig>> {
             if let Some(ramdisk) = &mut config.ramdisk {
                 make_absolute(ramdisk)?;
             }
+            for disk in config.disks.iter_mut().filter(|it| !it.target.is_empty()) {
+                make_absolute(&mut disk.target)?;
+            }
             Ok(Some(config))
         }
         Err(errors) => {
@@ -105,7 +108,7 @@ fn read(args: &Create, out: &Output) -> Result<Option<DomainConfig>> {
     }
 }
 
-fn make_absolute(path: &mut String) -> Result<()> {
+pub(super) fn make_absolute(path: &mut String) -> Result<()> {
     let absolute = std::path::absolute(Path::new(path))
         .map_err(|error| Error::new(format!("cannot use {path}"), error))?;
     *path = absolute.display().to_string();

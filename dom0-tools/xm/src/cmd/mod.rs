@@ -1,8 +1,10 @@
 //! One module a command, or a family of them.
 
+mod block;
 mod console;
 mod control;
 mod create;
+mod devices;
 mod info;
 mod list;
 mod plain;
@@ -15,6 +17,7 @@ use crate::cli::Command;
 use crate::machine::{Machine, failed};
 use crate::output::{Output, write};
 use clap::ArgMatches;
+use oxen_devices::Kind;
 use oxen_domain::lifecycle::Request;
 use oxen_domain::{Error, Result};
 use std::process::ExitCode;
@@ -38,6 +41,9 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
         Command::Shutdown(args) => shutdown::run(&args, Request::Poweroff, out)?,
         Command::Reboot(args) => shutdown::run(&args, Request::Reboot, out)?,
         Command::Rename { domain, name } => control::one(Op::Rename { domain, name }, out)?,
+        Command::BlockAttach(args) => block::attach(&args, out)?,
+        Command::BlockDetach(args) => devices::detach(Kind::Vbd, &args, out)?,
+        Command::BlockList(args) => block::list(&args, out)?,
         Command::Sysrq { domain, key } => control::one(Op::Sysrq { domain, key }, out)?,
         Command::Trigger { domain, kind, vcpu } => {
             control::one(

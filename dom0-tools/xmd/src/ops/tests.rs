@@ -56,6 +56,7 @@ fn config(scratch: &Scratch, more: &str) -> DomainConfig {
 struct Rig {
     fake: Fake,
     manager: Mutex<Manager>,
+    devices: Mutex<()>,
     log: Log,
     cache: oxen_domain::image::Cache,
     events: RefCell<Vec<Event>>,
@@ -74,6 +75,7 @@ impl Rig {
         let rig = Self {
             fake: fake.clone(),
             manager: Mutex::new(manager),
+            devices: Mutex::new(()),
             log,
             cache: oxen_domain::image::Cache::default(),
             events: RefCell::new(Vec::new()),
@@ -91,6 +93,7 @@ impl Rig {
                 clock: &self.fake,
             },
             manager: &self.manager,
+            devices: &self.devices,
             log: &self.log,
             cache: &self.cache,
             random,
@@ -405,7 +408,7 @@ fn a_restart_removes_nodes_of_the_dead() {
 fn devices_that_are_not_there_yet_are_warned_about() {
     let (scratch, fake) = (Scratch::new(), Fake::new(256));
     let (rig, _) = Rig::start(&scratch, &fake);
-    let config = config(&scratch, "vif=['']\ndisk=['/dev/x,raw,xvda']");
+    let config = config(&scratch, "vif=['']");
     let mut warnings = 0;
     rig.run(|context| {
         context.create(config, true, &mut |event| {
@@ -413,8 +416,18 @@ fn devices_that_are_not_there_yet_are_warned_about() {
         })
     })
     .expect("it is created");
-    assert_eq!(warnings, 2);
+    assert_eq!(warnings, 1);
     assert!(fake.domains().expect("the fake")[0].paused());
+}
+
+#[test]
+fn a_guest_whose_disk_cannot_be_had_is_not_made() {
+    let (scratch, fake) = (Scratch::new(), Fake::new(256));
+    let (rig, _) = Rig::start(&scratch, &fake);
+    let config = config(&scratch, "disk=['/no/such/image,raw,xvda']");
+    let error = rig.create(config).expect_err("no image").to_string();
+    assert!(error.contains("/no/such/image"), "{error}");
+    nothing_left(&fake, &scratch, "after a missing image");
 }
 
 #[test]

@@ -1,0 +1,216 @@
+//! Attaching and detaching, for all kinds alike.
+
+use crate::held::{self, Held};
+use crate::kind::{Device, Kind};
+use crate::state::State;
+use crate::{nodes, problem};
+use core::time::Duration;
+use oxen_config::Uuid;
+use oxen_domain::ports::{DomId, Store};
+use oxen_domain::{Error, Result};
+
+/// dom0's driver may take so long to notice a device, to take what it is given, to let go.
+const DRIVER: Duration = Duration::from_secs(20);
+/// The guest may take so long to connect, or to let go.
+const GUEST: Duration = Duration::from_secs(30);
+
+/// Whose devices.
+#[derive(Debug, Clone, Copy)]
+pub struct Guest<'a> {
+    pub domain: DomId,
+    pub uuid: Uuid,
+    pub name: &'a str,
+}
+
+/// Attaches a device, as far as dom0 is concerned: its driver has all that it needs, and the guest may
+/// connect to it now or later.
+///
+/// # Errors
+/// What is wrong; nothing is left of the device.
+pub fn attach(store: &mut dyn Store, guest: &Guest<'_>, device: &mut dyn Device) -> Result<()> {
+    let (kind, id) = (device.kind(), device.id());
+    let what = format!("cannot give {} {} to {}", kind, kind.title(id), guest.name);
+    if held::find(store, guest.domain, kind, id)?.is_some() {
+        return Err(Error::new(what, "the guest has one of that name already")
+            .remedy("choose another name, or detach that one"));
+    }
+    let nodes = device.claim(guest, store)?;
+    let done = store
+        .apply(&nodes::attach(guest, kind, id, &nodes))
+        .and_then(|()| offer(store, guest, device, &what));
+    if done.is_err() {
+        // The first error tells more than one of the cleaning.
+        let _ = remove(store, guest.domain, kind, id);
+    }
+    done
+}
+
+fn offer(
+    store: &mut dyn Store,
+    guest: &Guest<'_>,
+    device: &mut dyn Device,
+    what: &str,
+) -> Result<()> {
+    let (kind, id) = (device.kind(), device.id());
+    let place = Place::new(guest, kind, id, what);
+    if !place.wait(store, DRIVER, |back, _| back >= State::InitWait)? {
+        let cause = format!("dom0's driver {} does not answer", kind.module());
+        return Err(Error::new(what, cause)
+            .remedy(format!("modprobe {}; see dmesg in dom0", kind.module())));
+    }
+    let more = device.plug(guest)?;
+    let mut changes = Vec::new();
+    nodes::write_all(&mut changes, &nodes::back(guest.domain, kind, id), &more);
+    store.apply(&changes)?;
+    if place.wait(store, DRIVER, |_, _| device.is_plugged(guest))? {
+        return Ok(());
+    }
+    let cause = "dom0's driver does not take what it is given";
+    Err(Error::new(what, cause).remedy("see dmesg in dom0"))
+}
+
+/// Waits until the guest uses a device. False if it does not within the time; it may later.
+///
+/// # Errors
+/// A driver has given up, or the device was taken away meanwhile.
+pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) -> Result<bool> {
+    let what = format!("{} does not use {} {}", guest.name, kind, kind.title(id));
+    Place::new(guest, kind, id, &what).wait(store, GUEST, |back, front| {
+        back == State::Connected && front == State::Connected
+    })
+}
+
+/// Detaches a device. Without `force` it is refused if the guest uses it, as far as can be known, and
+/// the guest must let go.
+///
+/// # Errors
+/// The reason of the refusal: then the device is as it was, or the guest is still about to let it go.
+pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool) -> Result<()> {
+    let (kind, id) = (held.kind, held.id);
+    let what = format!("cannot take {} {} from {}", kind, held.name, guest.name);
+    if !force {
+        if let Some(reason) = kind.busy(held) {
+            let remedy = "unmount it in the guest, or take it away in spite of that with --force";
+            return Err(Error::new(what, reason).remedy(remedy));
+        }
+        if held.back_state == State::Connected {
+            close(store, guest, held, &what)?;
+        }
+    }
+    remove(store, guest.domain, kind, id)
+}
+
+/// Both sides come to an end in an orderly way.
+fn close(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, what: &str) -> Result<()> {
+    let (domain, kind, id) = (guest.domain, held.kind, held.id);
+    let mut changes = nodes::forget_errors(domain, kind, id);
+    changes.extend(nodes::close(domain, kind, id));
+    store.apply(&changes)?;
+    let place = Place::new(guest, kind, id, what);
+    let closed =
+        |back, front| matches!(back, State::Closed | State::Unknown) || front == State::Unknown;
+    if place.wait(store, GUEST, closed)? {
+        return Ok(());
+    }
+    Err(Error::new(what, "the guest does not let go of it in time")
+        .remedy("it goes away when the guest lets go; --force takes it away at once"))
+}
+
+/// Removes the nodes, waits until dom0's driver has let go, and gives back what it used.
+///
+/// # Errors
+/// The store refused, the driver does not let go, or what it used cannot be given back.
+pub fn remove(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<()> {
+    let all = held::of_kind(store, domain, kind)?;
+    let last = all.iter().all(|held| held.id == id);
+    store.apply(&nodes::remove(domain, kind, id, last))?;
+    match all.iter().find(|held| held.id == id) {
+        Some(held) => released(store, held),
+        None => Ok(()),
+    }
+}
+
+/// Gives back what the devices of a guest used whose nodes have been removed.
+///
+/// # Errors
+/// The first failure; the others have been tried too.
+pub fn release(store: &mut dyn Store, devices: &[Held]) -> Result<()> {
+    let mut result = Ok(());
+    for held in devices {
+        result = result.and(released(store, held));
+    }
+    result
+}
+
+fn released(store: &mut dyn Store, held: &Held) -> Result<()> {
+    let gone = store.wait(&[], DRIVER, &mut |_| Ok(!held.sysfs().exists()))?;
+    // What the driver reported while it ended is of no use to anybody.
+    store.apply(&nodes::forget_errors(held.domain, held.kind, held.id)[..1])?;
+    if !gone {
+        let what = format!(
+            "cannot free {} {} of domain {}",
+            held.kind, held.name, held.domain
+        );
+        return Err(Error::new(what, "dom0's driver does not let go of it")
+            .remedy("see dmesg in dom0; xm log"));
+    }
+    held.kind.release(held)
+}
+
+/// A device in the making or in the ending.
+struct Place<'a> {
+    domain: DomId,
+    kind: Kind,
+    id: u32,
+    what: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn new(guest: &Guest<'_>, kind: Kind, id: u32, what: &'a str) -> Self {
+        Self {
+            domain: guest.domain,
+            kind,
+            id,
+            what,
+        }
+    }
+
+    /// Waits until the two states are as wished. A driver's report, or the guest's end, is an error.
+    fn wait(
+        &self,
+        store: &mut dyn Store,
+        limit: Duration,
+        mut good: impl FnMut(State, State) -> bool,
+    ) -> Result<bool> {
+        let front = nodes::front(self.domain, self.kind, self.id);
+        let back = nodes::back(self.domain, self.kind, self.id);
+        let [back_errors, front_errors] = nodes::errors(self.domain, self.kind, self.id);
+        let paths = [
+            format!("{front}/state"),
+            format!("{back}/state"),
+            back_errors,
+            front_errors,
+        ];
+        store.wait(&paths, limit, &mut |store| {
+            let mut state = |directory: &str| -> Result<State> {
+                let value = store.read(&format!("{directory}/state"))?;
+                Ok(State::parse(value.as_deref()))
+            };
+            let states = (state(&back)?, state(&front)?);
+            if good(states.0, states.1) {
+                return Ok(true);
+            }
+            match problem::reported(store, self.domain, self.kind, self.id)? {
+                Some(cause) => Err(Error::new(self.what, cause)),
+                None if states.0 == State::Unknown => {
+                    Err(Error::new(self.what, "it was taken away meanwhile"))
+                }
+                None => Ok(false),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "bus_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! Devices on a store in memory, with drivers that do what theirs would.
+
+use super::*;
+use crate::kind::Nodes;
+use oxen_domain::fake::{Fake, State as World};
+use oxen_domain::ports::{Access, Change, Hypervisor};
+use std::cell::Cell;
+use std::rc::Rc;
+
+const BACK: &str = "/local/domain/0/backend/vbd/7/51712";
+const FRONT: &str = "/local/domain/7/device/vbd/51712";
+
+fn guest() -> Guest<'static> {
+    Guest {
+        domain: 7,
+        uuid: Uuid::default(),
+        name: "demo",
+    }
+}
+
+/// Holds one thing, and counts how often it let go.
+struct Dummy(Rc<Cell<u32>>);
+
+impl Drop for Dummy {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+impl Device for Dummy {
+    fn kind(&self) -> Kind {
+        Kind::Vbd
+    }
+    fn id(&self) -> u32 {
+        51712
+    }
+    fn claim(&mut self, _: &Guest<'_>, _: &mut dyn Store) -> Result<Nodes> {
+        Ok(Nodes {
+            front: vec![("virtual-device", "51712".into())],
+            back: vec![("mode", "r".into())],
+        })
+    }
+    fn plug(&mut self, _: &Guest<'_>) -> Result<Vec<(&'static str, String)>> {
+        Ok(vec![("hotplug-status", "connected".into())])
+    }
+    fn is_plugged(&mut self, _: &Guest<'_>) -> bool {
+        true
+    }
+}
+
+fn set(world: &mut World, path: &str, value: &str) {
+    world
+        .nodes
+        .insert(path.to_owned(), (value.to_owned(), Access::Private));
+}
+
+fn state(world: &World, path: &str) -> State {
+    let node = world.nodes.get(&format!("{path}/state"));
+    State::parse(node.map(|(value, _)| value.as_str()))
+}
+
+/// One step of each driver. A guest that does not want to let go stays connected.
+fn drivers(world: &mut World, stubborn: bool) {
+    let (back, front) = (state(world, BACK), state(world, FRONT));
+    let next = match (back, front) {
+        (State::Initialising, _) => (BACK, "2"),
+        (State::InitWait, State::Initialising) => (FRONT, "4"),
+        (State::InitWait, State::Connected) => (BACK, "4"),
+        (State::Closing, State::Connected) if !stubborn => (FRONT, "6"),
+        (State::Closing, State::Closed) => (BACK, "6"),
+        _ => return,
+    };
+    set(world, &format!("{}/state", next.0), next.1);
+}
+
+fn with_drivers(stubborn: bool) -> Fake {
+    let fake = Fake::new(64);
+    *fake.drivers.borrow_mut() = Some(Box::new(move |world| drivers(world, stubborn)));
+    fake
+}
+
+fn attached(fake: &Fake) -> Held {
+    let mut store = fake.clone();
+    let let_go = Rc::default();
+    attach(&mut store, &guest(), &mut Dummy(let_go)).expect("it is attached");
+    assert!(connected(&mut store, &guest(), Kind::Vbd, 51712).expect("no error"));
+    let held = held::of_domain(&mut store, 7).expect("the store");
+    held.into_iter().next().expect("a device")
+}
+
+#[test]
+fn a_device_comes_and_goes() {
+    let fake = with_drivers(false);
+    let held = attached(&fake);
+    assert_eq!(held.back_state, State::Connected);
+    assert_eq!(held.node("hotplug-status"), "connected");
+    {
+        let nodes = &fake.state.borrow().nodes;
+        assert_eq!(nodes[FRONT].1, Access::Owned(7));
+        assert_eq!(nodes[BACK].1, Access::Readable(7));
+        assert_eq!(nodes[&format!("{FRONT}/backend")].0, BACK);
+        assert_eq!(nodes[&format!("{BACK}/frontend")].0, FRONT);
+    }
+    let mut store = fake.clone();
+    let again = attach(&mut store, &guest(), &mut Dummy(Rc::default()));
+    assert!(again.expect_err("taken").to_string().contains("already"));
+    detach(&mut store, &guest(), &held, false).expect("it lets go");
+    assert!(fake.state.borrow().nodes.is_empty());
+}
+
+#[test]
+fn a_guest_that_does_not_let_go_needs_force() {
+    let fake = with_drivers(true);
+    let held = attached(&fake);
+    let mut store = fake.clone();
+    let error = detach(&mut store, &guest(), &held, false).expect_err("stubborn");
+    assert!(error.to_string().contains("--force"), "{error}");
+    assert!(!fake.state.borrow().nodes.is_empty());
+    detach(&mut store, &guest(), &held, true).expect("by force");
+    assert!(fake.state.borrow().nodes.is_empty());
+}
+
+#[test]
+fn what_a_driver_reports_is_told_and_nothing_is_left() {
+    let fake = Fake::new(64);
+    *fake.drivers.borrow_mut() = Some(Box::new(|world| {
+        let path = "/local/domain/0/error/backend/vbd/7/51712/error";
+        set(world, path, "2 creating vbd structure");
+    }));
+    let (mut store, let_go) = (fake.clone(), Rc::new(Cell::new(0)));
+    let error = attach(&mut store, &guest(), &mut Dummy(Rc::clone(&let_go))).expect_err("a report");
+    assert!(error.to_string().contains("creating vbd"), "{error}");
+    assert_eq!(let_go.get(), 1);
+    assert!(fake.state.borrow().nodes.is_empty());
+}
+
+#[test]
+fn a_missing_driver_is_told_and_nothing_is_left() {
+    let fake = Fake::new(64);
+    let error = attach(&mut fake.clone(), &guest(), &mut Dummy(Rc::default()));
+    let error = error.expect_err("no driver").to_string();
+    assert!(error.contains("modprobe xen-blkback"), "{error}");
+    assert!(fake.state.borrow().nodes.is_empty());
+}
+
+#[test]
+fn a_failure_of_the_store_at_any_point_leaves_nothing() {
+    for call in 0.. {
+        let fake = with_drivers(false);
+        fake.fail_at(call);
+        let result = attach(&mut fake.clone(), &guest(), &mut Dummy(Rc::default()));
+        if !fake.has_failed() {
+            result.expect("nothing failed");
+            return;
+        }
+        // The cleaning itself is the one thing that may have failed.
+        if result.is_err() {
+            assert!(fake.state.borrow().nodes.is_empty(), "at call {call}");
+        }
+    }
+}
+
+#[test]
+fn other_devices_of_the_guest_stay() {
+    let fake = with_drivers(false);
+    let held = attached(&fake);
+    let mut store = fake.clone();
+    store
+        .apply(&[Change::Write {
+            path: "/local/domain/0/backend/vbd/7/51728/frontend-id".into(),
+            value: "7".into(),
+        }])
+        .expect("the store");
+    detach(&mut store, &guest(), &held, true).expect("by force");
+    assert_eq!(held::of_domain(&mut store, 7).expect("the store").len(), 1);
+    assert!(fake.domains().expect("the hypervisor").is_empty());
+}

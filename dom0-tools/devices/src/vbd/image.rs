@@ -1,0 +1,191 @@
+//! An image or block device of dom0: opened, and checked for what would only be noticed later.
+
+use super::content;
+use oxen_config::{DiskAccess, DiskFormat, DiskSpec};
+use oxen_domain::{Error, Result};
+use rustix::fs::{FileType, FlockOperation, OFlags, Stat, flock};
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What two names of the same image have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {
+    Device(u64),
+    File { device: u64, inode: u64 },
+}
+
+impl Identity {
+    pub(super) fn of(path: &Path) -> rustix::io::Result<Self> {
+        rustix::fs::stat(path).map(|stat| Self::from(&stat))
+    }
+
+    fn from(stat: &Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::BlockDevice => Self::Device(stat.st_rdev),
+            _ => Self::File {
+                device: stat.st_dev,
+                inode: stat.st_ino,
+            },
+        }
+    }
+}
+
+/// An open image.
+#[derive(Debug)]
+pub(super) struct Image {
+    path: PathBuf,
+    file: File,
+    identity: Identity,
+}
+
+impl Image {
+    /// # Errors
+    /// It is missing, in use, cut off, or of another format than said.
+    pub(super) fn open(spec: &DiskSpec) -> Result<Self> {
+        let path = PathBuf::from(&spec.target);
+        let what = format!("cannot use {}", spec.target);
+        let fail = |cause: &dyn core::fmt::Display| Error::new(&what, cause);
+        if !path.is_absolute() {
+            return Err(fail(&"the path is not absolute").remedy("say target=/..."));
+        }
+        let stat = rustix::fs::stat(&path).map_err(|errno| fail(&errno_text(errno)))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
+            return Err(fail(&"it is neither a file nor a block device"));
+        }
+        let write = spec.access == DiskAccess::Rw;
+        let block = kind == FileType::BlockDevice;
+        // Opening a block device exclusively fails if dom0 has it mounted or built something upon it.
+        let exclusive = if block && write && !spec.shared {
+            OFlags::EXCL
+        } else {
+            OFlags::empty()
+        };
+        let file = File::options()
+            .read(true)
+            .write(write)
+            .custom_flags(exclusive.bits().cast_signed())
+            .open(&path)
+            .map_err(|error| {
+                match error
+                    .raw_os_error()
+                    .map(rustix::io::Errno::from_raw_os_error)
+                {
+                    Some(rustix::io::Errno::BUSY) => fail(&"dom0 itself uses it")
+                        .remedy("unmount it (lsblk shows what is upon it), or give it with w!"),
+                    Some(errno) => fail(&errno_text(errno)),
+                    None => fail(&error),
+                }
+            })?;
+        let image = Self {
+            path,
+            file,
+            identity: Identity::from(&stat),
+        };
+        if !block {
+            image.lock(spec, write).map_err(|()| {
+                fail(&"another program has locked it").remedy("lslocks shows which")
+            })?;
+        }
+        content::check(&image.file, spec).map_err(|cause| fail(&cause))?;
+        Ok(image)
+    }
+
+    /// The lock is the open file's: a loop device that is made of it keeps it.
+    fn lock(&self, spec: &DiskSpec, write: bool) -> core::result::Result<(), ()> {
+        // qemu locks what it opens in its own way.
+        if spec.shared || spec.format != DiskFormat::Raw {
+            return Ok(());
+        }
+        let kind = match write {
+            true => FlockOperation::NonBlockingLockExclusive,
+            false => FlockOperation::NonBlockingLockShared,
+        };
+        flock(&self.file, kind).map_err(drop)
+    }
+
+    pub(super) fn is_block(&self) -> bool {
+        matches!(self.identity, Identity::Device(_))
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+fn errno_text(errno: rustix::io::Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(path: &Path, access: DiskAccess) -> DiskSpec {
+        DiskSpec {
+            target: path.display().to_string(),
+            vdev: "xvda".into(),
+            access,
+            ..DiskSpec::default()
+        }
+    }
+
+    #[test]
+    fn bad_images_are_told_in_a_line() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.img");
+        let error = |spec: &DiskSpec| Image::open(spec).expect_err("bad").to_string();
+        let wanted = spec(&path, DiskAccess::Rw);
+        assert!(
+            error(&wanted).contains("no such file"),
+            "{}",
+            error(&wanted)
+        );
+        std::fs::write(&path, b"").expect("a file");
+        assert!(error(&wanted).contains("empty"));
+        std::fs::write(&path, vec![0; 1000]).expect("a file");
+        assert!(error(&wanted).contains("cut off"));
+        std::fs::write(&path, [&b"QFI\xfb\0\0\0\x03"[..], &[0; 1016]].concat()).expect("a file");
+        assert!(error(&wanted).contains("qcow2"), "{}", error(&wanted));
+        assert!(error(&spec(directory.path(), DiskAccess::Rw)).contains("neither"));
+        let relative = DiskSpec {
+            target: "a.img".into(),
+            ..wanted
+        };
+        assert!(error(&relative).contains("absolute"));
+    }
+
+    #[test]
+    fn one_writer_or_many_readers() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.img");
+        std::fs::write(&path, vec![0; 4096]).expect("a file");
+        let (ro, rw) = (spec(&path, DiskAccess::Ro), spec(&path, DiskAccess::Rw));
+        let shared = DiskSpec {
+            shared: true,
+            ..rw.clone()
+        };
+        let first = Image::open(&ro).expect("a reader");
+        let second = Image::open(&ro).expect("another");
+        let error = Image::open(&rw).expect_err("no writer").to_string();
+        assert!(error.contains("locked"), "{error}");
+        assert_eq!(first.identity(), second.identity());
+        Image::open(&shared).expect("asked for");
+        drop((first, second));
+        let _writer = Image::open(&rw).expect("a writer");
+        assert!(Image::open(&ro).is_err() && Image::open(&rw).is_err());
+    }
+}

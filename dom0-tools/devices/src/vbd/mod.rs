@@ -1,0 +1,199 @@
+//! Virtual disks, served by dom0's xen-blkback (xen/io/blkif.h).
+//!
+//! The driver wants a block device by its number (`physical-device`). A block device is given as it is;
+//! a raw file becomes one by a loop device that clears itself when the driver closes it; other formats
+//! by qemu-nbd, which has to be told ([`nbd`]).
+
+mod content;
+mod image;
+mod nbd;
+mod sharing;
+pub mod vdev;
+
+use crate::bus::Guest;
+use crate::held::{self, Held};
+use crate::kind::{Device, Kind, Nodes};
+use image::Image;
+use oxen_config::{DiskAccess, DiskFormat, DiskSpec};
+use oxen_domain::ports::Store;
+use oxen_domain::{Error, Result};
+use oxen_sys::loopdev::LoopDevice;
+use std::path::{Path, PathBuf};
+
+/// Most disks of a guest.
+pub const MAX: usize = 16;
+
+/// A disk to be attached.
+pub struct Disk {
+    spec: DiskSpec,
+    id: u32,
+    /// What we hold until the driver does.
+    source: Option<Source>,
+}
+
+/// The block device behind a disk.
+#[derive(Debug)]
+enum Source {
+    /// A block device of dom0, open.
+    Device(Image),
+    Loop(LoopDevice),
+    Nbd(nbd::Server),
+}
+
+impl Disk {
+    /// # Errors
+    /// The name has no number, or something is asked for that we do not do.
+    pub fn new(spec: &DiskSpec) -> Result<Self> {
+        let fail = |cause: String| {
+            Err(Error::new(
+                format!("cannot attach disk {}", spec.vdev),
+                cause,
+            ))
+        };
+        let Some(id) = vdev::number(&spec.vdev) else {
+            return fail("that name has no number in the ABI".to_owned());
+        };
+        if let Some(backend) = spec.backend.as_ref().filter(|name| !is_dom0(name)) {
+            return fail(format!("backend={backend}: only dom0 can serve disks yet"));
+        }
+        if let Some(script) = &spec.script {
+            return fail(format!(
+                "script={script}: scripts are not run, name the block device itself"
+            ));
+        }
+        Ok(Self {
+            spec: spec.clone(),
+            id,
+            source: None,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.spec.target.is_empty()
+    }
+
+    fn source(&self, guest: &Guest<'_>, store: &mut dyn Store) -> Result<Source> {
+        let image = Image::open(&self.spec)?;
+        let others = held::everywhere(store, Kind::Vbd)?;
+        sharing::check(&self.spec, &image, &others, store)?;
+        if image.is_block() && self.spec.format == DiskFormat::Raw {
+            return Ok(Source::Device(image));
+        }
+        if self.spec.format == DiskFormat::Raw {
+            let label = format!("xen:{}:{}", guest.uuid, self.spec.vdev);
+            let read_only = self.spec.access == DiskAccess::Ro;
+            let made = LoopDevice::new(image.file(), read_only, &label);
+            return made.map(Source::Loop).map_err(|errno| {
+                Error::new(
+                    format!("cannot make a loop device of {}", self.spec.target),
+                    errno,
+                )
+                .remedy("modprobe loop; losetup -a shows what is in use")
+            });
+        }
+        // qemu has its own locks on the image.
+        drop(image);
+        nbd::Server::start(&self.spec, guest).map(Source::Nbd)
+    }
+}
+
+fn is_dom0(name: &str) -> bool {
+    matches!(name, "0" | "Domain-0")
+}
+
+impl Device for Disk {
+    fn kind(&self) -> Kind {
+        Kind::Vbd
+    }
+
+    fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn claim(&mut self, guest: &Guest<'_>, store: &mut dyn Store) -> Result<Nodes> {
+        let spec = &self.spec;
+        let flag = |set: bool| if set { "1" } else { "0" }.to_owned();
+        let mut back = vec![
+            ("dev", spec.vdev.clone()),
+            ("type", "phy".to_owned()),
+            ("mode", sharing::mode(spec).to_owned()),
+            ("params", spec.target.clone()),
+            ("format", spec.format.word().to_owned()),
+            ("removable", flag(spec.cdrom)),
+            ("cdrom", flag(spec.cdrom)),
+            ("bootable", "1".to_owned()),
+            ("discard-enable", flag(self.spec.discard.unwrap_or(true))),
+        ];
+        if !self.is_empty() {
+            let source = self.source(guest, store)?;
+            back.extend(source.nodes()?);
+            self.source = Some(source);
+        }
+        // Linux has no paravirtual CD drive in guests like ours (it leaves those to an emulated one,
+        // blkfront_probe): so it is a removable read-only disk for the guest.
+        let front = vec![
+            ("virtual-device", self.id.to_string()),
+            ("device-type", "disk".to_owned()),
+        ];
+        Ok(Nodes { front, back })
+    }
+
+    fn plug(&mut self, _: &Guest<'_>) -> Result<Vec<(&'static str, String)>> {
+        Ok(match self.is_empty() {
+            true => Vec::new(),
+            false => vec![("hotplug-status", "connected".to_owned())],
+        })
+    }
+
+    fn is_plugged(&mut self, guest: &Guest<'_>) -> bool {
+        let sysfs = held::sysfs(guest.domain, Kind::Vbd, self.id);
+        let plugged = self.is_empty() || has_opened(&sysfs);
+        if let (true, Some(Source::Nbd(server))) = (plugged, &mut self.source) {
+            server.keep();
+        }
+        plugged
+    }
+}
+
+impl Source {
+    /// What tells the driver, and us when it is to be given back.
+    fn nodes(&self) -> Result<Vec<(&'static str, String)>> {
+        let path: PathBuf = match self {
+            Self::Device(image) => image.path().to_owned(),
+            Self::Loop(device) => device.path(),
+            Self::Nbd(server) => server.device(),
+        };
+        let stat = rustix::fs::stat(&path)
+            .map_err(|errno| Error::new(format!("cannot use {}", path.display()), errno))?;
+        let (major, minor) = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
+        Ok(vec![
+            ("physical-device-path", path.display().to_string()),
+            ("physical-device", format!("{major:x}:{minor:x}")),
+        ])
+    }
+}
+
+/// The driver makes these files once it has opened the device.
+fn has_opened(sysfs: &Path) -> bool {
+    sysfs.join("statistics").exists()
+}
+
+pub(crate) fn is_plugged(held: &Held) -> bool {
+    held.node("physical-device").is_empty() || has_opened(&held.sysfs())
+}
+
+/// Loop devices clear themselves, block devices are nothing to give back.
+pub(crate) fn release(held: &Held) -> Result<()> {
+    nbd::release(held.node("physical-device-path"))
+}
+
+/// A guest's kernel lets a disk go without asking whether it is mounted. So we look at what is on it.
+pub(crate) fn busy(held: &Held) -> Option<String> {
+    if held.node("mode").starts_with('r') {
+        return None;
+    }
+    content::mounted(held.node("physical-device-path").as_ref())
+}

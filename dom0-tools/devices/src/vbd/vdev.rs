@@ -1,0 +1,115 @@
+//! Names of virtual disks and their numbers (docs/man/xen-vbd-interface.7): `xvda1` is 51713.
+
+/// The number of a name; None if it is none, or has no number.
+#[must_use]
+pub fn number(name: &str) -> Option<u32> {
+    let (kind, rest) = name.split_at_checked(name.len().min(3))?;
+    if kind == "xvd" {
+        let (disk, partition) = split(rest)?;
+        return match (disk, partition) {
+            (0..16, 0..16) => Some(202 << 8 | disk << 4 | partition),
+            (0..0x10_0000, 0..256) => Some(1 << 28 | disk << 8 | partition),
+            _ => None,
+        };
+    }
+    let (disk, partition) = split(name.get(2..)?)?;
+    match (name.get(..2)?, disk, partition) {
+        ("hd", 0..4, 0..64) => {
+            let major = if disk < 2 { 3 } else { 22 };
+            Some(major << 8 | (disk & 1) << 6 | partition)
+        }
+        ("sd", 0..16, 0..16) => Some(8 << 8 | disk << 4 | partition),
+        _ => None,
+    }
+}
+
+/// The name of a number, or the number as text if it is of no known kind.
+#[must_use]
+pub fn name(number: u32) -> String {
+    let (kind, disk, partition) = match (number >> 28, number >> 8) {
+        (1, _) => ("xvd", number >> 8 & 0xf_ffff, number & 0xff),
+        (0, 202) => ("xvd", number >> 4 & 15, number & 15),
+        (0, 8) => ("sd", number >> 4 & 15, number & 15),
+        (0, 3) => ("hd", number >> 6 & 1, number & 63),
+        (0, 22) => ("hd", 2 + (number >> 6 & 1), number & 63),
+        _ => return number.to_string(),
+    };
+    let mut letters = Vec::new();
+    let mut rest = disk + 1;
+    while rest > 0 {
+        rest -= 1;
+        letters.push(b"abcdefghijklmnopqrstuvwxyz"[(rest % 26) as usize] as char);
+        rest /= 26;
+    }
+    let letters: String = letters.into_iter().rev().collect();
+    if partition == 0 {
+        format!("{kind}{letters}")
+    } else {
+        format!("{kind}{letters}{partition}")
+    }
+}
+
+/// `b3` is disk 1, partition 3; `aa` is disk 26.
+fn split(text: &str) -> Option<(u32, u32)> {
+    let letters = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    if letters.is_empty() || letters.len() > 4 || !letters.bytes().all(|c| c.is_ascii_lowercase()) {
+        return None;
+    }
+    let disk = letters
+        .bytes()
+        .fold(0, |disk, c| disk * 26 + u32::from(c - b'a') + 1);
+    let digits = &text[letters.len()..];
+    let partition = match digits {
+        "" => 0,
+        _ if digits.starts_with('0') => return None,
+        _ => digits.parse().ok()?,
+    };
+    Some((disk - 1, partition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_numbers_of_the_manual() {
+        for (text, value) in [
+            ("xvda", 51712),
+            ("xvda1", 51713),
+            ("xvdb", 51728),
+            ("xvdp15", 51967),
+            ("xvdq", 1 << 28 | 16 << 8),
+            ("xvda16", 1 << 28 | 16),
+            ("xvdaa", 1 << 28 | 26 << 8),
+            ("hda", 768),
+            ("hdb1", 833),
+            ("hdc", 5632),
+            ("sda", 2048),
+            ("sdb2", 2066),
+        ] {
+            assert_eq!(number(text), Some(value), "{text}");
+            assert_eq!(name(value), text);
+        }
+        for text in [
+            "", "x", "xvd", "xvd1", "xvda0", "hde", "sdq", "xvdA", "xvda256", "äöü", "vda",
+        ] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,9}") {
+            let _ = number(&text);
+        }
+
+        #[test]
+        fn names_come_back(id in any::<u32>()) {
+            let text = name(id);
+            if let Some(again) = number(&text) {
+                prop_assert_eq!(name(again), text);
+            }
+        }
+    }
+}

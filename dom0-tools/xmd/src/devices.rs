@@ -1,0 +1,162 @@
+//! Devices of guests: all of a configuration's at the start, single ones while the guest runs.
+//!
+//! What is done to a guest that runs is noted in the journal before. So after a kill at any moment the
+//! next daemon finds the device whole and keeps it, or takes away what there is of it ([`recover`]).
+
+use crate::api::{Event, Subject};
+use crate::journal::{Entry, Pending};
+use crate::log::Log;
+use crate::manager::Manager;
+use crate::ops::{Context, subject};
+use oxen_config::{DomainConfig, Uuid};
+use oxen_devices::{Device, Guest, Kind, Spec, State, bus, held};
+use oxen_domain::ports::{DomId, Store};
+use oxen_domain::{Error, Result};
+use std::sync::PoisonError;
+
+impl Context<'_> {
+    /// Gives a domain that does not run yet all devices of its configuration.
+    ///
+    /// # Errors
+    /// One of them cannot be had; the caller takes the domain down with those it has.
+    pub(crate) fn attach_all(
+        &mut self,
+        uuid: Uuid,
+        config: &DomainConfig,
+        domain: DomId,
+    ) -> Result<()> {
+        let guest = Guest {
+            domain,
+            uuid,
+            name: &config.name,
+        };
+        for spec in Spec::all(config) {
+            let mut device = spec.device()?;
+            self.offer(&guest, device.as_mut())?;
+        }
+        Ok(())
+    }
+
+    /// Takes all devices from a domain that has ended and is kept.
+    pub(crate) fn detach_all(&mut self, domain: DomId) -> Result<()> {
+        for held in held::of_domain(self.world.store, domain)? {
+            bus::remove(self.world.store, domain, held.kind, held.id)?;
+        }
+        Ok(())
+    }
+
+    fn offer(&mut self, guest: &Guest<'_>, device: &mut dyn Device) -> Result<()> {
+        let devices = self.devices;
+        let _alone = devices.lock().unwrap_or_else(PoisonError::into_inner);
+        bus::attach(self.world.store, guest, device)
+    }
+
+    /// Attaches a device to a guest that runs, and waits for the guest to use it.
+    pub(crate) fn attach(
+        &mut self,
+        wanted: &str,
+        spec: &Spec,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Subject> {
+        let found = subject(&self.find(wanted)?);
+        let mut device = spec.device()?;
+        let (kind, id) = (device.kind(), device.id());
+        let guest = guest_of(&found);
+        let pending = Pending::Attach(spec.clone());
+        self.manager().begin(found.uuid, pending.clone())?;
+        let attached = self.offer(&guest, device.as_mut());
+        // From here on it is the driver's, and whole.
+        drop(device);
+        self.manager()
+            .settle(found.uuid, &pending, attached.is_ok())?;
+        attached?;
+        let title = format!("{kind} {}", kind.title(id));
+        self.log.line(&format!("{}: {title} attached", found.name));
+        if !bus::connected(self.world.store, &guest, kind, id)? {
+            let text = format!(
+                "{} has not connected to {title} yet: is it stopped, or without a driver?",
+                found.name
+            );
+            tell(Event::Warning { text });
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn detach(
+        &mut self,
+        wanted: &str,
+        kind: Kind,
+        named: &str,
+        force: bool,
+    ) -> Result<Subject> {
+        let found = subject(&self.find(wanted)?);
+        let id = kind.id(named)?;
+        let Some(held) = held::find(self.world.store, found.domain, kind, id)? else {
+            let what = format!("cannot take {kind} {named} from {}", found.name);
+            return Err(
+                Error::new(what, "the guest has no such device").remedy(format!(
+                    "see xm {}-list {}",
+                    kind.command(),
+                    found.name
+                )),
+            );
+        };
+        let pending = Pending::Detach { kind, id };
+        self.manager().begin(found.uuid, pending.clone())?;
+        let detached = bus::detach(self.world.store, &guest_of(&found), &held, force);
+        self.manager()
+            .settle(found.uuid, &pending, detached.is_ok())?;
+        detached?;
+        let title = format!("{kind} {}", held.name);
+        self.log.line(&format!("{}: {title} detached", found.name));
+        Ok(found)
+    }
+}
+
+fn guest_of(subject: &Subject) -> Guest<'_> {
+    Guest {
+        domain: subject.domain,
+        uuid: subject.uuid,
+        name: &subject.name,
+    }
+}
+
+/// Settles what was being done to the devices of a domain that runs, when the last daemon was killed.
+///
+/// # Errors
+/// The store or the journal refused.
+pub(crate) fn recover(
+    store: &mut dyn Store,
+    manager: &mut Manager,
+    entry: &Entry,
+    domain: DomId,
+    log: &Log,
+) -> Result<()> {
+    for pending in &entry.pending {
+        let Some((kind, id)) = pending.place() else {
+            continue;
+        };
+        let found = held::find(store, domain, kind, id)?;
+        // An attach is whole when the driver has what it needs; a detach is begun when it was told
+        // to close.
+        let whole = found.is_some_and(|held| {
+            held.node("online") == "1" && held.back_state >= State::InitWait && held.is_plugged()
+        });
+        if !whole {
+            bus::remove(store, domain, kind, id)?;
+        }
+        let done = matches!(pending, Pending::Attach(_)) == whole;
+        manager.settle(entry.uuid, pending, done)?;
+        let fate = if whole {
+            "is whole and kept"
+        } else {
+            "was half done and is gone"
+        };
+        log.line(&format!(
+            "{}: {kind} {} {fate}",
+            entry.config.name,
+            kind.title(id)
+        ));
+    }
+    Ok(())
+}
