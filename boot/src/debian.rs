@@ -133,7 +133,7 @@ fn show(package: &str) -> Option<String> {
 }
 
 /// The package, downloaded and unpacked in the cache.
-fn unpacked(package: &str) -> Result<PathBuf> {
+pub(crate) fn unpacked(package: &str) -> Result<PathBuf> {
     let root = cache().join(package);
     if root.join("complete").exists() {
         return Ok(root);

@@ -44,7 +44,7 @@ enum Task {
     Gdb(gdb::Arguments),
     /// The lints alone.
     Clippy,
-    /// Measure how long the way to dom0's prompt is.
+    /// Oxen and Debian's Xen on the same machine, measured: docs/performance.md.
     Bench(bench::Arguments),
 }
 

@@ -14,9 +14,11 @@ pub struct Ram<'a>(pub &'a dyn GuestMemory);
 
 impl PhysRead for Ram<'_> {
     fn read_u64(&self, at: Gaddr) -> Option<u64> {
-        let mut bytes = [0; 8];
-        self.0.read(at, &mut bytes).ok()?;
-        Some(u64::from_le_bytes(bytes))
+        self.0.read_word(at).ok()
+    }
+
+    fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
+        self.0.read(at, into).is_ok()
     }
 }
 
@@ -94,6 +96,10 @@ pub struct Devices<'a> {
 impl PhysRead for Devices<'_> {
     fn read_u64(&self, at: Gaddr) -> Option<u64> {
         Ram(&*self.domain.memory).read_u64(at)
+    }
+
+    fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
+        Ram(&*self.domain.memory).read_bytes(at, into)
     }
 }
 

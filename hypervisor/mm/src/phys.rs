@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use oxen_core::ports::PageWords;
 use oxen_types::{Maddr, Mfn, PAGE_SIZE};
@@ -120,6 +120,11 @@ impl Phys {
         // SAFETY: `len` bytes from `offset` lie in the frame, and `into` is memory of ours, which is not a
         // guest's frame.
         unsafe { ptr::copy_nonoverlapping(self.at(mfn).add(offset), into.as_mut_ptr(), len) }
+    }
+
+    /// The aligned 64-bit word that holds a byte of a frame.
+    pub(crate) fn word(self, mfn: Mfn, offset: usize) -> u64 {
+        self.table(mfn)[offset / 8 % 512].load(Ordering::Relaxed)
     }
 
     /// Copies into one frame; what lies past its end is dropped.

@@ -17,6 +17,14 @@ use crate::x86::{
 /// Guest physical memory, of which only RAM can hold page tables.
 pub trait PhysRead {
     fn read_u64(&self, at: Gaddr) -> Option<u64>;
+    /// Bytes within one page; false if it is no RAM.
+    fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
+        (at.raw()..).zip(into).all(|(at, byte)| {
+            let quad = self.read_u64(Gaddr::new(at & !7));
+            quad.map(|quad| *byte = (quad >> (8 * (at & 7))) as u8)
+                .is_some()
+        })
+    }
     fn read_u32(&self, at: Gaddr) -> Option<u32> {
         let quad = self.read_u64(Gaddr::new(at.raw() & !7))?;
         Some((quad >> ((at.raw() & 4) * 8)) as u32)

@@ -25,6 +25,10 @@ pub struct Machine {
     pub trace: Option<PathBuf>,
     /// A socket for QEMU's machine protocol (screendump, quit, ...).
     pub qmp: Option<PathBuf>,
+    /// The machine's clock counts executed instructions, one nanosecond each, whatever the host's load
+    /// (QEMU's `-icount`): two equal runs take equally long on it. Time in which all CPUs halt is skipped
+    /// to the next timer.
+    pub counted: bool,
     /// More arguments, at the end of the line.
     pub extra: Vec<OsString>,
 }
@@ -115,6 +119,7 @@ impl Machine {
             gdb: None,
             trace: None,
             qmp: None,
+            counted: false,
             extra: Vec::new(),
         }
     }
@@ -124,7 +129,11 @@ impl Machine {
         let mut command = Command::new(&self.qemu);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.args(["-machine", "q35", "-cpu", &self.cpu]);
-        let accelerator = if host_has_svm() {
+        let accelerator = if self.counted {
+            command.args(["-icount", "shift=0,sleep=off"]);
+            command.args(["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
+            "tcg"
+        } else if host_has_svm() {
             "kvm"
         } else {
             "tcg,thread=multi"

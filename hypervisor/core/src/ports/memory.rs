@@ -152,6 +152,12 @@ pub trait GuestMemory: Send + Sync {
     /// Copies out of guest-physical memory: RAM, grants and shared frames, across pages. -EFAULT if a page
     /// is absent or not memory.
     fn read(&self, from: Gaddr, into: &mut [u8]) -> Result<()>;
+    /// The aligned 64-bit word that holds `at`, read at once: an entry of a guest's page tables.
+    fn read_word(&self, at: Gaddr) -> Result<u64> {
+        let mut bytes = [0; 8];
+        self.read(Gaddr::new(at.raw() & !7), &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
     /// Copies into guest-physical memory; -EFAULT also for pages that the domain may not write.
     fn write(&self, to: Gaddr, from: &[u8]) -> Result<()>;
 

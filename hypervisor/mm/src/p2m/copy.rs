@@ -23,6 +23,14 @@ impl<F: Format> GuestSpace<F> {
         Ok(())
     }
 
+    pub(super) fn word(&self, at: Gaddr) -> Result<u64> {
+        let gfn = at.frame();
+        if gfn.raw() >= self.gfn_end {
+            return Err(Errno::Fault);
+        }
+        self.with_frame(gfn, false, |phys, mfn| phys.word(mfn, at.page_offset()))
+    }
+
     pub(super) fn copy_in(&self, to: Gaddr, from: &[u8]) -> Result<()> {
         self.check_bytes(to, from.len())?;
         let mut at = to;
@@ -46,14 +54,13 @@ impl<F: Format> GuestSpace<F> {
     }
 
     /// Uses the frame at `gfn` while the read lock keeps it there.
-    fn with_frame(&self, gfn: Gfn, write: bool, copy: impl FnOnce(Phys, Mfn)) -> Result<()> {
+    fn with_frame<T>(&self, gfn: Gfn, write: bool, copy: impl FnOnce(Phys, Mfn) -> T) -> Result<T> {
         self.look(|inner| {
             let leaf = self.leaf_in(inner, gfn).ok_or(Errno::Fault)?;
             if kind_of(leaf.attrs) == MapKind::Mmio || (write && !leaf.attrs.write) {
                 return Err(Errno::Fault);
             }
-            copy(self.frames.phys(), leaf.mfn);
-            Ok(())
+            Ok(copy(self.frames.phys(), leaf.mfn))
         })
     }
 }

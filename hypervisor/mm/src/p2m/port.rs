@@ -22,6 +22,10 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         self.copy_out(from, into)
     }
 
+    fn read_word(&self, at: Gaddr) -> Result<u64> {
+        self.word(at)
+    }
+
     fn write(&self, to: Gaddr, from: &[u8]) -> Result<()> {
         self.copy_in(to, from)
     }

@@ -83,6 +83,7 @@ fn long_table(mfn: Mfn, user: u64) -> u64 {
     (mfn.base().raw() & ADDRESS) | long::PRESENT | long::WRITE | long::ACCESSED | user
 }
 
+#[inline]
 fn long_decode(entry: u64, level: u32) -> Decoded {
     if entry & long::PRESENT == 0 {
         return Decoded::Absent;
@@ -109,6 +110,7 @@ impl Format for Host {
     fn table(mfn: Mfn) -> u64 {
         long_table(mfn, 0)
     }
+    #[inline]
     fn decode(entry: u64, level: u32) -> Decoded {
         long_decode(entry, level)
     }
@@ -125,6 +127,7 @@ impl Format for Npt {
     fn table(mfn: Mfn) -> u64 {
         long_table(mfn, long::USER)
     }
+    #[inline]
     fn decode(entry: u64, level: u32) -> Decoded {
         long_decode(entry, level)
     }
@@ -157,6 +160,7 @@ impl Format for Ept {
     fn table(mfn: Mfn) -> u64 {
         (mfn.base().raw() & ADDRESS) | Self::READ | Self::WRITE | Self::EXEC
     }
+    #[inline]
     fn decode(entry: u64, level: u32) -> Decoded {
         if entry & (Self::READ | Self::WRITE | Self::EXEC) == 0 {
             return Decoded::Absent;

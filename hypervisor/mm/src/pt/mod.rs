@@ -97,6 +97,8 @@ impl<F: Format> PageTable<F> {
         self.root.base()
     }
 
+    /// Inlined where it is used: each exit that reads a guest's tables comes here several times.
+    #[inline]
     pub fn walk(&self, mem: &impl TableAccess, page: u64) -> Walk {
         let mut table = self.root;
         let mut level = TOP;

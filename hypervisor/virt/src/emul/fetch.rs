@@ -34,7 +34,7 @@ pub(super) fn fetch(
         return Ok(bytes);
     }
     let start = vcpu.linear_rip();
-    let mut memory = Memory::new(vcpu, space);
+    let memory = Memory::new(vcpu, space);
     while usize::from(bytes.len) < bytes.raw.len() {
         let at = Vaddr::new(start.wrapping_add(u64::from(bytes.len)));
         let page = match memory.walk(at, Access::FETCH) {
@@ -42,20 +42,19 @@ pub(super) fn fetch(
             Err(fault) if bytes.len == 0 => return Err(fault),
             Err(_) => return Ok(bytes),
         };
-        let wanted = (bytes.raw.len() as u64 - u64::from(bytes.len)).min(page.left_in_page);
-        for i in 0..wanted {
-            let Some(byte) = page.gpa.checked_add(i).and_then(|at| memory.fetch_byte(at)) else {
-                return if bytes.len == 0 {
-                    Err(Fault::NoMemory(page.gpa))
-                } else {
-                    Ok(bytes)
-                };
+        let rest = bytes
+            .raw
+            .get_mut(usize::from(bytes.len)..)
+            .unwrap_or(&mut []);
+        let wanted = rest.len().min(page.left_in_page as usize);
+        let (part, _) = rest.split_at_mut(wanted);
+        if !memory.fetch(page.gpa, part) {
+            return match bytes.len {
+                0 => Err(Fault::NoMemory(page.gpa)),
+                _ => Ok(bytes),
             };
-            if let Some(slot) = bytes.raw.get_mut(usize::from(bytes.len)) {
-                *slot = byte;
-            }
-            bytes.len += 1;
         }
+        bytes.len += wanted as u8;
     }
     Ok(bytes)
 }

@@ -142,8 +142,7 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    pub(super) fn fetch_byte(&mut self, at: Gaddr) -> Option<u8> {
-        let quad = self.space.read_u64(Gaddr::new(at.raw() & !7))?;
-        Some((quad >> (8 * (at.raw() & 7))) as u8)
+    pub(super) fn fetch(&self, at: Gaddr, into: &mut [u8]) -> bool {
+        self.space.read_bytes(at, into)
     }
 }

@@ -7,7 +7,7 @@
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::entry;
 
@@ -63,6 +63,13 @@ impl fmt::Display for Trap {
 
 /// How often each vector's interrupt (or NMI, at 2) came.
 pub static COUNTS: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
+
+/// The vector for event channels' upcalls. It is no interrupt of the local APIC's: its handler does not
+/// acknowledge it there, but clears the flag that keeps it coming.
+pub const CALLBACK: u32 = 0xf3;
+
+/// Where that flag is (`evtchn_upcall_pending` of the vcpu), once upcalls are in use; else 0.
+pub static UPCALL: AtomicU64 = AtomicU64::new(0);
 
 pub fn interrupts() -> u64 {
     COUNTS
@@ -193,11 +200,18 @@ trap_common:
     lock inc dword ptr [{counts} + rax * 4]
     cmp eax, 2
     je 4f
-    mov eax, 0xfee000b0
+    cmp eax, {callback}
+    je 5f
+6:  mov eax, 0xfee000b0
     mov dword ptr [rax], 0
 4:  pop rax
     add rsp, 16
     iretq
+5:  mov rax, [{upcall}]
+    test rax, rax
+    jz 6b
+    mov byte ptr [rax], 0
+    jmp 4b
 
     # rdi = recovery, rsi = call, rdx = its argument
     .global guard_enter
@@ -231,4 +245,6 @@ guard_enter:
 "#,
     stack = const STACK,
     counts = sym COUNTS,
+    callback = const CALLBACK,
+    upcall = sym UPCALL,
 );

@@ -16,6 +16,7 @@ mod timers;
 
 use crate::base::arguments::Arguments;
 use crate::base::random::Random;
+use crate::bench;
 
 /// What a test gets.
 pub struct Setting {
@@ -23,6 +24,8 @@ pub struct Setting {
     pub random: Random,
     /// How long tests that could go on for ever do.
     pub seconds: u64,
+    /// One part of what a test does; all of it without.
+    pub only: Option<&'static str>,
 }
 
 type Test = fn(&mut Setting);
@@ -57,6 +60,9 @@ const TESTS: &[(&str, Test)] = &[
     ("clock", time::clock),
     ("share", time::share),
     ("fpu", fpu::patterns),
+    ("bench", bench::alone),
+    ("bench-ping", bench::ping),
+    ("bench-pong", bench::pong),
 ];
 
 /// Runs the test of the command line.
@@ -71,6 +77,7 @@ pub fn run(arguments: &Arguments) {
         name,
         random: Random::new(seed),
         seconds: arguments.number("seconds", 5),
+        only: arguments.text("only"),
     };
     println!("TEST {name} seed={seed}");
     test(&mut setting);

@@ -1,0 +1,196 @@
+//! The figures: what each means, what is aimed at, and what was measured.
+
+use serde::{Deserialize, Serialize};
+
+/// A figure's definition.
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    /// The highest ratio, Oxen over Xen, that is aimed at.
+    pub(crate) aim: Option<f64>,
+    /// What is done, and which path of the hypervisor it takes.
+    pub(crate) means: &'static str,
+}
+
+const fn count(name: &'static str, aim: f64, means: &'static str) -> Figure {
+    Figure {
+        name,
+        unit: "instructions",
+        aim: Some(aim),
+        means,
+    }
+}
+
+/// Counted by our guest (tests/guests/src/bench).
+pub(crate) const MICRO: &[Figure] = &[
+    count("hypercall", 0.5, "xen_version: exit, dispatcher, entry"),
+    count(
+        "multicall-entry",
+        0.5,
+        "one xen_version among 64 of a multicall: dispatcher, copies of the entry",
+    ),
+    count(
+        "event-send",
+        0.5,
+        "EVTCHNOP_send to oneself, nobody woken: the event path",
+    ),
+    count("cpuid", 0.5, "CPUID: exit, policy"),
+    count("msr-read", 0.5, "RDMSR of APIC_BASE: exit, MSR policy"),
+    count(
+        "port-io",
+        0.5,
+        "IN from a port without a device: exit, port dispatch",
+    ),
+    count(
+        "npt-hole",
+        0.7,
+        "load from a hole: nested fault, p2m, instruction emulator",
+    ),
+    count(
+        "page-fault",
+        1.0,
+        "a page fault of the guest's own: the hypervisor must not see it",
+    ),
+    count(
+        "set-timer",
+        0.6,
+        "VCPUOP_set_singleshot_timer: timer queue, deadline",
+    ),
+    count(
+        "singleshot-timer",
+        0.6,
+        "the same, with its expiry and the event's upcall",
+    ),
+    count(
+        "lapic-timer",
+        0.6,
+        "the virtual APIC's timer set, fired, acknowledged: three emulated accesses",
+    ),
+    count(
+        "self-ipi",
+        0.6,
+        "an IPI by the APIC to oneself, acknowledged: two emulated accesses",
+    ),
+    count(
+        "event-upcall",
+        0.6,
+        "an event to oneself, delivered by the callback vector",
+    ),
+    count("yield", 0.6, "SCHEDOP_yield: the scheduler's way around"),
+    count(
+        "event-ping-pong",
+        0.6,
+        "event to another guest on the same CPU and back: two sends, two blocks, two switches",
+    ),
+    count(
+        "grant-map-unmap",
+        0.7,
+        "another guest's page mapped and unmapped: grants, p2m, flush",
+    ),
+    count(
+        "grant-copy",
+        0.7,
+        "4 KiB of another guest's page copied by grant",
+    ),
+    count(
+        "decrease-populate",
+        0.7,
+        "a page given back and another populated: allocator, p2m, flush",
+    ),
+];
+
+/// Of the hypervisors' files.
+pub(crate) const SIZE: &[Figure] = &[
+    Figure {
+        name: "image-loaded",
+        unit: "bytes",
+        aim: None,
+        means: "the hypervisor as it lies in memory, without what it allocates",
+    },
+    Figure {
+        name: "image-gzip",
+        unit: "bytes",
+        aim: None,
+        means: "the same as GRUB reads it from the disc",
+    },
+];
+
+pub(crate) fn all() -> impl Iterator<Item = &'static Figure> {
+    MICRO.iter().chain(SIZE)
+}
+
+/// A figure, measured.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) unit: String,
+    pub(crate) oxen: Option<f64>,
+    pub(crate) xen: Option<f64>,
+    pub(crate) ratio: Option<f64>,
+    pub(crate) aim: Option<f64>,
+    pub(crate) met: Option<bool>,
+    /// How far the samples lie apart: largest over smallest, the wider of both systems'.
+    pub(crate) spread: Option<f64>,
+}
+
+impl Measured {
+    pub(crate) fn new(figure: &Figure, oxen: Option<Samples>, xen: Option<Samples>) -> Self {
+        let value = |samples: &Option<Samples>| samples.as_ref().map(|samples| samples.median);
+        let spread = |samples: &Samples| samples.max / samples.min;
+        let (o, x) = (value(&oxen), value(&xen));
+        let ratio = o.zip(x).map(|(oxen, xen)| oxen / xen);
+        Self {
+            name: figure.name.to_owned(),
+            unit: figure.unit.to_owned(),
+            oxen: o,
+            xen: x,
+            ratio,
+            aim: figure.aim,
+            met: ratio.zip(figure.aim).map(|(ratio, aim)| ratio <= aim),
+            spread: oxen.iter().chain(&xen).map(spread).reduce(f64::max),
+        }
+    }
+}
+
+/// Several measurements of one thing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Samples {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
+}
+
+impl From<f64> for Samples {
+    fn from(only: f64) -> Self {
+        Self {
+            min: only,
+            median: only,
+            max: only,
+        }
+    }
+}
+
+/// The table for people.
+pub(crate) fn print(measured: &[Measured]) {
+    println!(
+        "{:<26} {:>12} {:>14} {:>14} {:>7} {:>5}  {:<6} {:>6}",
+        "figure", "unit", "oxen", "xen", "ratio", "aim", "met", "spread"
+    );
+    for one in measured {
+        println!(
+            "{:<26} {:>12} {:>14} {:>14} {:>7} {:>5}  {:<6} {:>6}",
+            one.name,
+            one.unit,
+            shown(one.oxen, 1),
+            shown(one.xen, 1),
+            shown(one.ratio, 2),
+            shown(one.aim, 2),
+            one.met.map_or("", |met| if met { "yes" } else { "NO" }),
+            shown(one.spread, 2),
+        );
+    }
+}
+
+fn shown(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}

@@ -1,0 +1,105 @@
+//! `./x bench`: Oxen against Debian's Xen 4.17, on the same emulated machine with the same guests
+//! (docs/performance.md).
+
+mod figures;
+mod micro;
+mod size;
+mod system;
+mod xen;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use oxen_harness::images;
+
+use crate::compile::write_whole;
+use figures::{Figure, Measured};
+use system::{Bench, System};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Only this figure
+    name: Option<String>,
+    /// Say what each figure means, and measure nothing
+    #[arg(long)]
+    list: bool,
+    /// Leave Xen out
+    #[arg(long)]
+    oxen_only: bool,
+    /// Show what changed since the results in this file (a copy of target/bench/latest.json)
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Measure what was built before
+    #[arg(long)]
+    no_build: bool,
+}
+
+pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
+    if arguments.list {
+        for figure in figures::all() {
+            println!("{:<26} {}", figure.name, figure.means);
+        }
+        return Ok(());
+    }
+    let name = arguments.name.as_deref();
+    if let Some(name) = name
+        && !figures::all().any(|figure| figure.name == name)
+    {
+        bail!("no figure is called {name:?}; ./x bench --list names them");
+    }
+    let before = arguments.compare.as_deref().map(read).transpose()?;
+    if !arguments.no_build {
+        crate::image(false)?;
+    }
+    let systems: &[System] = if arguments.oxen_only {
+        &[System::Oxen]
+    } else {
+        &System::BOTH
+    };
+    let bench = Bench::new(!arguments.oxen_only)?;
+    let mut measured = Vec::new();
+    if wanted(figures::MICRO, name) {
+        measured.extend(micro::measure(&bench, systems, name)?);
+    }
+    if wanted(figures::SIZE, name) {
+        measured.extend(size::measure(&bench)?);
+    }
+    figures::print(&measured);
+    if let Some(before) = before {
+        compare(&before, &measured);
+    }
+    let file = images::target_dir().join("bench/latest.json");
+    write_whole(&file, serde_json::to_string_pretty(&measured)?.as_bytes())?;
+    println!("{}", file.display());
+    Ok(())
+}
+
+/// Is one of these figures asked for?
+fn wanted(figures: &[Figure], name: Option<&str>) -> bool {
+    name.is_none_or(|name| figures.iter().any(|figure| figure.name == name))
+}
+
+fn read(file: &Path) -> Result<Vec<Measured>> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} holds no benchmark results", file.display()))
+}
+
+/// Prints how Oxen's figures changed.
+fn compare(before: &[Measured], now: &[Measured]) {
+    println!(
+        "\n{:<26} {:>14} {:>14} {:>9}",
+        "figure", "before", "now", "change"
+    );
+    for one in now {
+        let old = before.iter().find(|old| old.name == one.name);
+        let (Some(old), Some(new)) = (old.and_then(|old| old.oxen), one.oxen) else {
+            continue;
+        };
+        let percent = (new / old - 1.0) * 100.0;
+        println!("{:<26} {old:>14.1} {new:>14.1} {percent:>+8.1}%", one.name);
+    }
+}

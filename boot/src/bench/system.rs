@@ -1,0 +1,132 @@
+//! The two systems that are compared: the same machine, kernel and initramfs; only the hypervisor differs,
+//! and with it the toolset that the initramfs starts.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use oxen_harness::{Boot, Images, Machine, Module, Vm, images};
+
+use super::xen;
+use crate::compile::write_whole;
+use crate::initramfs::{self, cpio::Archive};
+
+/// What stock Xen 4.17 cannot bear of QEMU 7.2's processor is masked for both (docs/performance.md).
+const CPU: &str = "max,-smap,-rdtscp,-xsave,-xsaveopt,-avx,-avx2,-fma,-f16c,-vaes,-vpclmulqdq,-pku";
+const XEN_ARGS: &str = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=error noreboot \
+                        dom0_mem=1024M,max:1024M";
+const LIMIT: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    Oxen,
+    Xen,
+}
+
+impl System {
+    pub(crate) const BOTH: [Self; 2] = [Self::Oxen, Self::Xen];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Oxen => "oxen",
+            Self::Xen => "xen",
+        }
+    }
+}
+
+/// Both systems' files.
+pub(crate) struct Bench {
+    oxen: PathBuf,
+    pub(super) xen: Option<xen::Hypervisor>,
+    kernel: PathBuf,
+    /// dom0's initramfs with both toolsets and the benchmarks' scripts.
+    initrd: Vec<u8>,
+}
+
+impl Bench {
+    /// Collects what was built; fetches Xen unless only Oxen is looked at.
+    pub(crate) fn new(with_xen: bool) -> Result<Self> {
+        let images = Images::built()?;
+        let mut archive = Archive::default();
+        let scripts = images::root().join("boot/bench");
+        for script in ["lib.sh", "micro.sh"] {
+            archive.copy(&format!("bench/{script}"), &scripts.join(script))?;
+        }
+        let toolset = "toolset-xl";
+        archive.copy(&format!("etc/oxen/{toolset}"), &scripts.join(toolset))?;
+        let xen = if with_xen {
+            xen::tools(&mut archive)?;
+            Some(xen::hypervisor()?)
+        } else {
+            None
+        };
+        let mut initrd = fs::read(&images.initrd).context("cannot read dom0's initramfs")?;
+        initrd.extend(archive.finish()?);
+        Ok(Self {
+            oxen: images.hypervisor,
+            xen,
+            kernel: images.kernel,
+            initrd,
+        })
+    }
+
+    /// Starts a system, runs a command in its dom0, and powers it off.
+    pub(crate) fn run(&self, system: System, counted: bool, command: &str) -> Result<Vec<String>> {
+        let name = format!("bench-{}-{}", system.name(), std::process::id());
+        let file = images::target_dir()
+            .join("run")
+            .join(format!("{name}.cpio"));
+        let mut initrd = self.initrd.clone();
+        initrd.extend(initramfs::with_command(command)?);
+        write_whole(&file, &initrd)?;
+        let lines = self.start(system, counted, file.clone(), &name);
+        let _ = fs::remove_file(&file);
+        lines.with_context(|| format!("{command} on {}", system.name()))
+    }
+
+    fn start(
+        &self,
+        system: System,
+        counted: bool,
+        initrd: PathBuf,
+        name: &str,
+    ) -> Result<Vec<String>> {
+        let (hypervisor, dom0) = match system {
+            System::Oxen => (&self.oxen, images::DOM0_ARGS.to_owned()),
+            System::Xen => (
+                &self.xen.as_ref().context("Xen was not fetched")?.elf,
+                "console=hvc0 toolset=xl".to_owned(),
+            ),
+        };
+        let module = |file, command_line| Module { file, command_line };
+        let mut machine = Machine::new(Boot::Multiboot {
+            kernel: hypervisor.clone(),
+            command_line: XEN_ARGS.to_owned(),
+            modules: vec![
+                module(self.kernel.clone(), dom0),
+                module(initrd, String::new()),
+            ],
+        });
+        CPU.clone_into(&mut machine.cpu);
+        machine.counted = counted;
+        output(&mut Vm::start(&machine, name, LIMIT)?)
+    }
+}
+
+/// The lines of the command, which the initramfs marks.
+fn output(vm: &mut Vm) -> Result<Vec<String>> {
+    vm.expect("<oxen-begin>\r?\n", LIMIT)?;
+    let mut lines = Vec::new();
+    loop {
+        let seen = vm.expect(r"oxen\| [^\n]*\n|<oxen-status \d*>", LIMIT)?;
+        if let Some((_, line)) = seen.rsplit_once("oxen| ") {
+            lines.push(line.trim_end().to_owned());
+            continue;
+        }
+        if !seen.ends_with("<oxen-status 0>") {
+            return Err(vm.failure("the command failed"));
+        }
+        return Ok(lines);
+    }
+}
