@@ -33,6 +33,7 @@ static INPUT: Mutex<Input> = Mutex::new(Input {
 
 /// Sorts what was typed. From each CPU's loop, with no lock held.
 pub fn work(cpu: CpuId) {
+    console::release_lines();
     // The UART interrupts the boot CPU.
     if cpu != CpuId(0) {
         return;

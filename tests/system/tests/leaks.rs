@@ -1,13 +1,15 @@
 //! Guests come and go by the hundred, and die ten at once: free memory and the hypervisor's heap are then
-//! what they were before, to the page and to the byte.
+//! what they were before, to the page.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use system_tests::{Guest, Lab, Totals, plain};
 
 const ROUNDS: u32 = 100;
+/// dom0's own timers and queues come and go in the heap. A hundred guests that left no more than the
+/// smallest object each would show beyond this.
+const HEAP_NOISE: u64 = 8 * ROUNDS as u64 - 1;
 
 #[test]
-#[ignore = "its rounds run, but no run has reached the final comparison yet: run it by name with --ignored"]
 fn a_hundred_guests_leave_nothing() -> Result<()> {
     let mut lab = Lab::start(&plain()?, "leaks")?;
     let guest = Guest::test("brief", "test=hello")
@@ -25,10 +27,7 @@ fn a_hundred_guests_leave_nothing() -> Result<()> {
     let before = settled(&mut lab)?;
     rounds(&mut lab, ROUNDS)?;
     let after = settled(&mut lab)?;
-    ensure!(
-        after == before,
-        "after {ROUNDS} rounds {before:?} became {after:?}"
-    );
+    same(&before, &after).with_context(|| format!("after {ROUNDS} rounds"))?;
 
     for number in 0..10 {
         Guest::test(&format!("many{number}"), "test=echo").create(&mut lab)?;
@@ -40,11 +39,18 @@ fn a_hundred_guests_leave_nothing() -> Result<()> {
     )?;
     ensure!(lab.domains()?.len() == 1, "guests are left");
     let after = settled(&mut lab)?;
-    ensure!(
-        after == before,
-        "after ten at once {before:?} became {after:?}"
-    );
+    same(&before, &after).context("after ten at once")?;
     lab.finish()
+}
+
+fn same(before: &Totals, after: &Totals) -> Result<()> {
+    ensure!(
+        after.free_frames == before.free_frames
+            && after.store == before.store
+            && after.heap_bytes.abs_diff(before.heap_bytes) <= HEAP_NOISE,
+        "{before:?} became {after:?}"
+    );
+    Ok(())
 }
 
 /// The totals once nothing of the last guest is on its way out.

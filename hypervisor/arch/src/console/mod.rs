@@ -9,6 +9,9 @@ mod ratelimit;
 mod ring;
 mod serial_config;
 
+#[cfg(any(target_os = "none", test))]
+mod hold;
+
 #[cfg(target_os = "none")]
 mod serial;
 #[cfg(target_os = "none")]
@@ -24,7 +27,7 @@ pub use logger::log_limited;
 #[cfg(target_os = "none")]
 pub use state::{
     clear, configure, emergency, enable_input_interrupt, init_early, poll_input, read_byte,
-    read_log, serial_ports, set_input_hook, set_output_hook, write_raw,
+    read_log, release_lines, serial_ports, set_input_hook, set_output_hook, write_raw,
 };
 #[cfg(target_os = "none")]
 pub(crate) use state::{poll_from_now_on, write_line};

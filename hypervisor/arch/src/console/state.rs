@@ -1,6 +1,7 @@
 //! The console's one state: port, ring, input. Callers run with interrupts off.
 #![allow(unsafe_code)] // breaks the lock in an emergency; function pointers through atomics
 
+use super::hold::Hold;
 use super::logger;
 use super::ring::Ring;
 use super::serial::Serial;
@@ -31,6 +32,8 @@ static STATE: Mutex<State> = Mutex::new(State {
 });
 /// Apart from the rest, so that it is all zeros in the image. Taken inside STATE's lock only.
 static RING: Mutex<Ring> = Mutex::new(Ring::new());
+/// Likewise.
+static HOLD: Mutex<Hold> = Mutex::new(Hold::new());
 
 static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 static OUTPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
@@ -69,18 +72,29 @@ pub fn serial_ports() -> Option<(u16, u16)> {
         .map(|port| (port, 8))
 }
 
-/// Output as it is, for dom0's console. Lines of others do not cut it.
+/// dom0's console: to the port as it is, and not to the log, as Xen has it unless told otherwise.
 pub fn write_raw(bytes: &[u8]) {
-    STATE.lock().put(bytes);
-    run_hook(&OUTPUT_HOOK);
+    let mut state = STATE.lock();
+    state.send(bytes);
+    HOLD.lock().dom0_wrote(bytes, crate::time::now_ns());
+    state.release(false);
 }
 
 pub(crate) fn write_line(args: fmt::Arguments<'_>) {
     {
         let mut state = STATE.lock();
+        state.release(false);
         let _ = Prefixed::new(&mut state).write_fmt(format_args!("{args}\n"));
     }
     run_hook(&OUTPUT_HOOK);
+}
+
+/// Lets lines go that waited for dom0's line to end and have waited long enough. From each CPU's loop.
+pub fn release_lines() {
+    if HOLD.lock().is_empty() {
+        return;
+    }
+    STATE.lock().release(false);
 }
 
 /// Writes whatever happens: if the lock does not come free in a bounded time, its holder is dead.
@@ -98,6 +112,7 @@ pub fn emergency(write: impl FnOnce(&mut dyn Write)) {
         }
         core::hint::spin_loop();
     };
+    guard.release(true);
     write(&mut Prefixed::new(&mut guard));
 }
 
@@ -191,8 +206,32 @@ impl State {
         if let Some(mut ring) = RING.try_lock() {
             ring.write(bytes);
         }
+        let now = crate::time::now_ns();
+        // Also taken only in an emergency.
+        if let Some(mut hold) = HOLD.try_lock()
+            && (hold.must_wait(now) || !hold.is_empty())
+        {
+            if hold.keep(bytes, now) {
+                return;
+            }
+            self.send(hold.take());
+        }
+        self.send(bytes);
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
         if let Some(serial) = &mut self.serial {
             serial.send(bytes);
+        }
+    }
+
+    /// Sends what waits, if its time has come or there is no time to wait.
+    fn release(&mut self, at_once: bool) {
+        let now = crate::time::now_ns();
+        if let Some(mut hold) = HOLD.try_lock()
+            && (at_once || !hold.must_wait(now))
+        {
+            self.send(hold.take());
         }
     }
 }
