@@ -17,9 +17,21 @@ pub(crate) struct Arguments {
     /// Only the tests in virtual machines
     #[arg(long, conflicts_with = "host_only")]
     system_only: bool,
+    /// Also the tests on Intel's VT-x, in Bochs: slow
+    #[arg(long, conflicts_with = "host_only")]
+    bochs: bool,
     /// Arguments for the test programs in virtual machines, such as a part of a test's name
     #[arg(last = true)]
     filter: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct SoakArguments {
+    /// Only those with this in their name, such as attacks
+    name: Option<String>,
+    /// Where random tests begin, to repeat a failure
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
 }
 
 /// Crates with code for the bare target that the host's lints do not see.
@@ -43,13 +55,30 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
             });
         }
         stage("system tests", &mut failed, || {
-            run(&mut system_tests(&arguments.filter))
+            run(system_tests().args(&arguments.filter))
         });
+        if arguments.bochs {
+            stage("tests in Bochs", &mut failed, || {
+                run(system_tests().args(["--ignored", "bochs_"]))
+            });
+        }
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// The long tests, which are named `soak_*` and left out of `./x test`.
+pub(crate) fn soak(arguments: &SoakArguments) -> Result<()> {
+    crate::image(false)?;
+    let name = arguments.name.as_deref().unwrap_or_default();
+    let mut tests = system_tests();
+    tests.args(["--ignored", "--nocapture", &format!("soak_{name}")]);
+    if let Some(seed) = arguments.seed {
+        tests.env("OXEN_SEED", seed.to_string());
+    }
+    run(&mut tests)
 }
 
 /// Lints of the host's crates, then of the hypervisor as it is built.
@@ -81,7 +110,8 @@ fn dom0_system_tests() -> Command {
     tests
 }
 
-fn system_tests(filter: &[String]) -> Command {
+/// Up to where arguments of the test programs follow.
+fn system_tests() -> Command {
     let mut tests = cargo();
     // One machine at a time: each has as many CPUs as two-core hosts can give.
     tests
@@ -93,7 +123,6 @@ fn system_tests(filter: &[String]) -> Command {
             "--",
             "--test-threads=1",
         ])
-        .args(filter)
         // The console's tail tells more than where a test gave up.
         .env("RUST_BACKTRACE", "0");
     tests

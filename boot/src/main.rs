@@ -36,6 +36,8 @@ enum Task {
     Run(run::Arguments),
     /// Format check, lints, host tests, the image, and the tests in virtual machines: what CI runs.
     Test(check::Arguments),
+    /// The long tests that `./x test` leaves out: all, or those with a name (`./x soak attacks`).
+    Soak(check::SoakArguments),
     /// Compile the hypervisor and dom0's programs.
     Build,
     /// Compile, and make the GRUB disc with Debian's kernel and dom0's initramfs.
@@ -62,6 +64,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Run(arguments) => return run::run(&arguments),
         Task::Test(arguments) => check::test(&arguments)?,
+        Task::Soak(arguments) => check::soak(&arguments)?,
         Task::Build => build(false).map(drop)?,
         Task::Image => image(false)?,
         Task::Gdb(arguments) => gdb::gdb(&arguments)?,

@@ -61,6 +61,11 @@ const KEYS: &[Key] = &[
         run: clocks,
     },
     Key {
+        key: b'C',
+        help: "crash: panic, to see what it tells",
+        run: || panic!("asked for by debug key"),
+    },
+    Key {
         key: b'R',
         help: "reboot the machine",
         run: || crate::platform::reboot(),

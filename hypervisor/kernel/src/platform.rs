@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use oxen_arch::cpu::{cpu_id, features, regs};
+use oxen_arch::cpu::{apic_id_of, cpu_id, features, regs};
 use oxen_arch::{console, ipi, power, smp, time};
 use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::ports::{
@@ -172,6 +172,13 @@ impl Platform for Machine {
 
     fn guest_address_bits(&self) -> u8 {
         features::physical_bits()
+    }
+
+    fn firmware_cpu(&self, cpu: CpuId) -> Option<(u32, u32)> {
+        let apic_id = apic_id_of(cpu)?;
+        let platform = oxen_arch::acpi::platform();
+        let found = platform.cpus.iter().find(|it| it.apic_id == apic_id)?;
+        Some((found.apic_id, found.uid))
     }
 
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {

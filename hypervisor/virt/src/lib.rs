@@ -18,8 +18,6 @@ pub mod fpu;
 pub mod hvmctx;
 pub mod platform;
 pub mod policy;
-#[cfg(feature = "selftest")]
-pub mod selftest;
 pub mod start;
 pub mod svm;
 mod tags;

@@ -183,11 +183,6 @@ impl Platform {
         })
     }
 
-    #[cfg(feature = "selftest")]
-    pub(crate) fn translator(&self) -> ToMaddr {
-        self.to_maddr
-    }
-
     pub fn new_domain(&self) -> Result<DomainControls, VirtError> {
         Ok(match self.hardware {
             Hardware::Svm(_) => DomainControls::Svm(Arc::new(SvmDomain::new(self.to_maddr)?)),

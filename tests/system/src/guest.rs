@@ -39,8 +39,14 @@ impl Guest {
         }
     }
 
-    /// One more line; the value as it stands in the file.
+    /// One line, instead of one with the same key; the value as it stands in the file.
     pub fn set(mut self, key: &str, value: &str) -> Self {
+        let same = format!("{key} = ");
+        self.text = self
+            .text
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with(&same))
+            .collect();
         let _ = writeln!(self.text, "{key} = {value}");
         self
     }

@@ -1,4 +1,4 @@
-//! Intel: the disc in Bochs, whose CPUs have VT-x. Minutes long, so only by `cargo test -- --ignored`.
+//! Intel: the disc in Bochs, whose CPUs have VT-x. Minutes long, so only by `./x test --bochs`.
 
 use anyhow::{Result, ensure};
 use system_tests::runner;
@@ -6,7 +6,7 @@ use system_tests::runner;
 /// dom0 comes up on VT-x, its daemons run, and a guest of our own kernel comes and goes.
 #[test]
 #[ignore = "takes minutes: an emulator without translation"]
-fn vtx_carries_dom0_and_a_guest() -> Result<()> {
+fn bochs_vtx_carries_dom0_and_a_guest() -> Result<()> {
     let config = r#"name = "g"\ntype = "pvh"\nkernel = "/boot/test-guest"\nmemory = 32\ncmdline = "test=hello"\non_poweroff = "preserve"\n"#;
     let script = format!(
         "printf '%b' '{config}' > /tmp/g.cfg && xm create -q /tmp/g.cfg && \

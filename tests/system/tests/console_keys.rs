@@ -43,3 +43,22 @@ fn keys_answer_and_input_goes_back_to_dom0() -> Result<()> {
     ensure!(lab.vm.wait(SHORT)?.success());
     Ok(())
 }
+
+#[test]
+fn a_panic_tells_where_and_starts_the_machine_again() -> Result<()> {
+    let mut lab = Lab::start(&plain()?, "panic")?;
+    lab.sh("echo before")?;
+    lab.vm.switch_input()?;
+    lab.vm.expect(r"\(OXEN\).*input", SHORT)?;
+    lab.vm.send("C")?;
+    lab.vm
+        .expect(r"PANIC on CPU\d+: asked for by debug key", SHORT)?;
+    lab.vm
+        .expect(r"at hypervisor/kernel/src/keys.rs:\d+", SHORT)?;
+    // By name out of the table in the image: the key's place, and what called it.
+    lab.vm.expect(r"keys::[^\n]*\+0x", SHORT)?;
+    lab.vm.expect(r"run::cpu_loop[^\n]*\+0x", SHORT)?;
+    lab.vm.expect("reboot in five seconds", SHORT)?;
+    ensure!(lab.vm.wait(Duration::from_secs(30))?.success());
+    Ok(())
+}

@@ -11,9 +11,13 @@ use crate::base::trap::guard;
 
 /// Lists of frames, in RAM that is not given away.
 const LIST: u64 = 0x0030_0000;
+/// Where answers go: numbers there must never be read as frames to give away.
+const ANSWERS: u64 = 0x0040_0000;
 /// What is: 16 MiB to 32 MiB.
 const FIRST: u64 = 0x1000;
 const COUNT: u64 = 0x1000;
+/// No guest of these tests has more.
+const RAM_END: u64 = 0x0400_0000;
 
 pub fn abuse(cx: &mut Setting) {
     let deadline = Deadline::after_seconds(cx.seconds);
@@ -47,11 +51,12 @@ fn reserve(random: &mut Random, command: u32) -> i64 {
         1 => random.below(10) as u32,
         _ => 0,
     };
-    let extents = match random.below(16) {
-        // What all of the RAM behind the list would hold is done, one by one: that takes its time.
-        0 if random.one_in(16) => random.nasty(),
-        0 => random.below(0x1000),
-        _ => random.below(64),
+    let (extents, list) = match random.below(16) {
+        // A list in RAM would be worked through to RAM's end, one by one: that takes its time.
+        0 => (random.nasty(), bad_list(random)),
+        1 => (random.below(64), bad_list(random)),
+        2 => (random.below(0x1000), LIST),
+        _ => (random.below(64), LIST),
     };
     for index in 0..64 {
         let frame = if random.one_in(32) {
@@ -69,11 +74,7 @@ fn reserve(random: &mut Random, command: u32) -> i64 {
     }
     // A longer list than was written goes on with zeros: frame 0 is given up, nobody needs it.
     let mut reservation = abi::MemoryReservation {
-        extent_start: if random.one_in(16) {
-            bad_list(random)
-        } else {
-            LIST
-        },
+        extent_start: list,
         nr_extents: extents,
         extent_order: order,
         mem_flags: if random.one_in(8) {
@@ -131,12 +132,12 @@ fn other(random: &mut Random) -> i64 {
     }
     let mut words: [u64; 12] = core::array::from_fn(|_| match random.below(3) {
         0 => u64::from(abi::DOMID_SELF),
-        1 => LIST + 0x800,
+        1 => ANSWERS,
         _ => random.nasty(),
     });
     for word in &mut words {
         // Answers must not be asked for into the kernel.
-        if (0x1000..LIST).contains(word) {
+        if (0x1000..ANSWERS).contains(word) {
             *word = 0;
         }
     }
@@ -169,7 +170,7 @@ fn bad_frame(random: &mut Random) -> u64 {
 
 fn bad_list(random: &mut Random) -> u64 {
     match random.address() {
-        at if (0x1000..LIST).contains(&at) => 0,
+        at if (0x1000..RAM_END).contains(&at) => RAM_END - at % 64,
         at => at,
     }
 }
