@@ -42,6 +42,7 @@ pub fn set_reboot_way(text: &str) -> bool {
 
 /// Resets the machine.
 pub fn reboot() -> ! {
+    crate::console::flush();
     let first = usize::from(FIRST.load(Ordering::Relaxed));
     for way in WAYS.get(first..).unwrap_or(&[]).iter().chain(&WAYS) {
         // SAFETY: these registers reset the machine or do nothing.
@@ -71,6 +72,7 @@ pub fn reboot() -> ! {
 
 /// Turns the machine off (ACPI S5). If it stays on, says so and halts.
 pub fn power_off() -> ! {
+    crate::console::flush();
     if let Some(fadt) = fadt()
         && let (Some((a, b)), Some(pm1a)) = (fadt.s5, fadt.pm1a_control)
     {

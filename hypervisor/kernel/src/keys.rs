@@ -63,7 +63,7 @@ const KEYS: &[Key] = &[
     Key {
         key: b'C',
         help: "crash: panic, to see what it tells",
-        run: || panic!("asked for by debug key"),
+        run: crash,
     },
     Key {
         key: b'R',
@@ -82,6 +82,10 @@ pub fn run(key: u8) {
         Some(entry) => (entry.run)(),
         None => log::info!("no debug key '{}': h lists them", key.escape_ascii()),
     }
+}
+
+fn crash() {
+    panic!("asked for by debug key")
 }
 
 fn help() {

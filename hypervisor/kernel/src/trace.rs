@@ -38,7 +38,7 @@ pub fn cycle() {
 
 pub fn exit(vcpu: &Vcpu, backend: &dyn VcpuBackend, exit: &Exit) {
     if EXITS.load(Ordering::Relaxed) {
-        log::debug!(
+        log::info!(
             "d{}v{} rip {:#x} {exit:?}",
             vcpu.domain.id,
             vcpu.id,
@@ -53,7 +53,7 @@ pub fn hypercall(vcpu: &Vcpu, regs: &Gprs, outcome: &Outcome) {
             .iter()
             .find(|entry| u64::from(entry.number) == regs.rax);
         let name = entry.map_or("?", |entry| entry.name);
-        log::debug!(
+        log::info!(
             "d{}v{} {name}({}) {:#x}, {:#x}, {:#x} -> {outcome:x?}",
             vcpu.domain.id,
             vcpu.id,

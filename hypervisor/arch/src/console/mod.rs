@@ -30,4 +30,4 @@ pub use state::{
     read_log, release_lines, serial_ports, set_input_hook, set_output_hook, write_raw,
 };
 #[cfg(target_os = "none")]
-pub(crate) use state::{poll_from_now_on, write_line};
+pub(crate) use state::{flush, poll_from_now_on, write_line};

@@ -46,17 +46,19 @@ pub fn abuse(cx: &mut Setting) {
 }
 
 fn reserve(random: &mut Random, command: u32) -> i64 {
-    let order = match random.below(8) {
-        0 => random.nasty() as u32,
-        1 => random.below(10) as u32,
-        _ => 0,
-    };
     let (extents, list) = match random.below(16) {
         // A list in RAM would be worked through to RAM's end, one by one: that takes its time.
         0 => (random.nasty(), bad_list(random)),
         1 => (random.below(64), bad_list(random)),
         2 => (random.below(0x1000), LIST),
         _ => (random.below(64), LIST),
+    };
+    let order = match random.below(8) {
+        // What is not written below is zeros: frame 0 can be given up, but not the many behind it.
+        _ if extents > 64 || list != LIST => 0,
+        0 => random.nasty() as u32,
+        1 => random.below(10) as u32,
+        _ => 0,
     };
     for index in 0..64 {
         let frame = if random.one_in(32) {
@@ -72,7 +74,6 @@ fn reserve(random: &mut Random, command: u32) -> i64 {
         // SAFETY: RAM that belongs to no Rust object.
         unsafe { ((LIST + index * 8) as *mut u64).write_volatile(frame) };
     }
-    // A longer list than was written goes on with zeros: frame 0 is given up, nobody needs it.
     let mut reservation = abi::MemoryReservation {
         extent_start: list,
         nr_extents: extents,
