@@ -7,13 +7,12 @@
 #![allow(unsafe_code)] // a function pointer through an atomic
 
 use crate::apic::{self, Delivery};
-use crate::cpu::{MAX_CPUS, cpu_id};
-pub use crate::cpu_mask::CpuMask;
+use crate::cpu::cpu_id;
 use crate::{smp, time, vectors};
 use core::mem;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use oxen_types::CpuId;
+use oxen_types::{CpuId, CpuMask, MAX_CPUS};
 
 const WARN_AFTER_NS: u64 = 1_000_000_000;
 const GIVE_UP_AFTER_NS: u64 = 10_000_000_000;

@@ -29,16 +29,12 @@ pub mod boot;
 pub mod cmdline;
 pub mod console;
 pub mod cpu;
-mod cpu_count;
-mod cpu_mask;
 pub mod layout;
 pub mod mmio;
 pub mod symbols;
 pub mod sync;
 pub mod time;
 pub mod vectors;
-
-pub use cpu_mask::CpuMask;
 
 #[cfg(target_os = "none")]
 mod init;

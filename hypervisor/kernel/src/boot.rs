@@ -5,12 +5,12 @@ use alloc::boxed::Box;
 
 use oxen_arch::boot::BootInfo;
 use oxen_arch::cmdline::CommandLine;
-use oxen_arch::cpu::{self, IstStacks, MAX_CPUS};
+use oxen_arch::cpu::{self, IstStacks};
 use oxen_arch::{console, irq, layout, smp, trap, vectors};
 use oxen_core::machine::Machine;
 use oxen_core::ports::FrameSource;
 use oxen_mm::HostSpace;
-use oxen_types::{CpuId, Maddr, Vaddr};
+use oxen_types::{CpuId, MAX_CPUS, Maddr, Vaddr};
 use oxen_virt::{PhysCpu, Platform};
 use spin::Once;
 

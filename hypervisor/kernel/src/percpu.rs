@@ -3,10 +3,9 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::sync::Arc;
-use oxen_arch::cpu::MAX_CPUS;
 use oxen_arch::{ipi, time};
 use oxen_core::vcpu::Vcpu;
-use oxen_types::{CpuId, DomainId};
+use oxen_types::{CpuId, DomainId, MAX_CPUS};
 
 /// Flags and counters of one CPU that any CPU may touch.
 pub struct Shared {

@@ -31,6 +31,9 @@ pub fn cpu_loop(machine: &'static Machine, mut phys: PhysCpu) -> ! {
         crate::console::work(cpu);
         shared.take_reschedule();
         let decision = machine.sched.pick(cpu, machine.now());
+        if let Some(other) = decision.tell {
+            machine.platform.reschedule_on(other);
+        }
         match decision.next {
             None => idle(machine, cpu, decision.until),
             Some(vcpu) => run(machine, &mut phys, &vcpu, decision.until),

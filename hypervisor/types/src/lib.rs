@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod cpu_mask;
 mod errno;
 mod ids;
 
 pub use addr::{Gaddr, Gfn, Maddr, Mfn, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Vaddr};
+pub use cpu_mask::{CpuMask, MAX_CPUS};
 pub use errno::{Errno, Result};
 pub use ids::{CpuId, DomainId, GrantRef, Port, VcpuId};

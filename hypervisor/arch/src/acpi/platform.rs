@@ -1,8 +1,7 @@
 //! The machine as its tables describe it.
 
-use crate::cpu_count::MAX_CPUS;
 use arrayvec::ArrayVec;
-use oxen_types::Maddr;
+use oxen_types::{MAX_CPUS, Maddr};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cpu {

@@ -21,8 +21,6 @@ pub use tables::{
 #[cfg(target_os = "none")]
 pub(crate) use percpu::set_apic_id;
 
-pub use crate::cpu_count::MAX_CPUS;
-
 /// First thing on the boot CPU: GS, GDT, TSS and IDT, so that a fault has a reporter.
 #[cfg(target_os = "none")]
 pub(crate) fn init_boot_cpu() {

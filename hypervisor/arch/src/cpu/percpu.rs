@@ -2,13 +2,13 @@
 //! runs: guests' GS bases are switched with VMLOAD/VMSAVE or by the VMCS, never seen by our code.
 #![allow(unsafe_code)] // GS-relative loads, and one static area for each CPU
 
-use super::{MAX_CPUS, msr};
+use super::msr;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use oxen_types::CpuId;
+use oxen_types::{CpuId, MAX_CPUS};
 use x86_64::structures::gdt::GlobalDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 

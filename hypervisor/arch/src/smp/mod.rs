@@ -13,11 +13,10 @@ mod tsc_sync;
 use crate::acpi::Platform;
 use crate::apic::{self, Delivery};
 use crate::boot::{BootInfo, MemoryKind};
-use crate::cpu::{self, IstStacks, MAX_CPUS, regs};
-use crate::ipi::CpuMask;
+use crate::cpu::{self, IstStacks, regs};
 use crate::time;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use oxen_types::{CpuId, Maddr, PAGE_SIZE, Vaddr};
+use oxen_types::{CpuId, CpuMask, MAX_CPUS, Maddr, PAGE_SIZE, Vaddr};
 
 /// From the first SIPI to the CPU's first words. Generous: an emulator shares its host.
 const START_TIMEOUT_NS: u64 = 5_000_000_000;

@@ -6,9 +6,9 @@
 
 use alloc::vec::Vec;
 
-use oxen_types::CpuId;
+use oxen_types::{CpuId, CpuMask};
 
-use super::{Decision, Scheduler, Share, UnitId};
+use super::{Affinity, Decision, Scheduler, Share, UnitId};
 
 /// XEN_SCHEDULER_CREDIT2: toolstacks show it by that name.
 const ABI_ID: u32 = 6;
@@ -33,7 +33,7 @@ enum Place {
 struct Unit<T> {
     payload: T,
     share: Share,
-    affinity: u64,
+    affinity: Affinity,
     credit: i64,
     place: Place,
     /// It may go on running after its CPU asks again.
@@ -50,11 +50,7 @@ pub struct Credit<T> {
     queue: Vec<usize>,
     cpus: Vec<Option<usize>>,
     /// CPUs that were told to look and have not yet.
-    told: u64,
-}
-
-fn bit(cpu: usize) -> u64 {
-    1u64.checked_shl(cpu as u32).unwrap_or(0)
+    told: CpuMask,
 }
 
 impl<T: Clone> Unit<T> {
@@ -100,7 +96,7 @@ impl<T: Clone> Credit<T> {
             units: Vec::new(),
             queue: Vec::new(),
             cpus: (0..cpus.max(1)).map(|_| None).collect(),
-            told: 0,
+            told: CpuMask::EMPTY,
         }
     }
 
@@ -116,11 +112,49 @@ impl<T: Clone> Credit<T> {
         self.queue.retain(|&queued| queued != index);
     }
 
+    /// CPUs that run nothing and have not been told to look.
+    fn idle(&self) -> CpuMask {
+        let mut idle = CpuMask::EMPTY;
+        for (cpu, running) in self.cpus.iter().enumerate() {
+            if running.is_none() {
+                idle.add(CpuId(cpu as u32));
+            }
+        }
+        idle.without(self.told)
+    }
+
+    /// An idle CPU for a unit: one where it had better run, or any that it may run on.
+    fn place(affinity: Affinity, idle: CpuMask) -> Option<CpuId> {
+        let may = affinity.hard.and(idle);
+        may.and(affinity.soft).first().or(may.first())
+    }
+
+    /// Tells an idle CPU about something that waits and may run there.
+    fn tell(&mut self, now: u64) -> Option<CpuId> {
+        let idle = self.idle();
+        let waiting = self.queue.iter().filter_map(|index| self.unit(*index));
+        let cpu = waiting
+            .filter(|unit| unit.left(now) > 0)
+            .find_map(|unit| Self::place(unit.affinity, idle))?;
+        self.told.add(cpu);
+        Some(cpu)
+    }
+
+    /// Had it better wait for another CPU, which is idle, than run here?
+    fn better_elsewhere(unit: &Unit<T>, cpu: CpuId, idle: CpuMask) -> bool {
+        let preferred = unit.affinity.hard.and(unit.affinity.soft);
+        !preferred.contains(cpu) && !preferred.and(idle).is_empty()
+    }
+
     /// The queued unit with most credit that may run on `cpu` now.
-    fn best(&self, cpu: usize, now: u64) -> Option<usize> {
+    fn best(&self, cpu: CpuId, now: u64) -> Option<usize> {
+        let idle = self.idle();
         let may_run = |&index: &usize| {
-            self.unit(index)
-                .is_some_and(|unit| unit.affinity & bit(cpu) != 0 && unit.left(now) > 0)
+            self.unit(index).is_some_and(|unit| {
+                unit.affinity.hard.contains(cpu)
+                    && unit.left(now) > 0
+                    && !Self::better_elsewhere(unit, cpu, idle)
+            })
         };
         let credit = |&index: &usize| self.unit(index).map_or(i64::MIN, |unit| unit.credit);
         // Among equals the one that waits longest comes first.
@@ -133,6 +167,23 @@ impl<T: Clone> Credit<T> {
         best
     }
 
+    /// The CPU that runs the unit with least credit, if one with `credit` may interrupt that.
+    fn weakest(&self, may: CpuMask, credit: i64, now: u64) -> Option<CpuId> {
+        let left = |cpu: CpuId| {
+            let unit = self.unit(*self.cpus.get(cpu.index())?.as_ref()?)?;
+            let weight = i64::from(unit.share.weight.max(1));
+            let ran = i64::try_from(now.saturating_sub(unit.since)).unwrap_or(i64::MAX);
+            let burned = ran.saturating_mul(DEFAULT_WEIGHT) / weight;
+            Some((unit.credit.saturating_sub(burned), cpu))
+        };
+        let cpus = (0..self.cpus.len() as u32).map(CpuId);
+        let (running, cpu) = cpus
+            .filter(|cpu| may.contains(*cpu))
+            .filter_map(left)
+            .min()?;
+        (credit > running.saturating_add(PREEMPT_MARGIN)).then_some(cpu)
+    }
+
     fn new_helping(&mut self) {
         for unit in self.units.iter_mut().flatten() {
             unit.credit = unit.credit.clamp(-HELPING, 0).saturating_add(HELPING);
@@ -140,8 +191,8 @@ impl<T: Clone> Credit<T> {
     }
 
     /// Takes what runs on `cpu` off it; it queues if it is still runnable.
-    fn put_back(&mut self, cpu: usize, now: u64) {
-        let Some(index) = self.cpus.get_mut(cpu).and_then(Option::take) else {
+    fn put_back(&mut self, cpu: CpuId, now: u64) {
+        let Some(index) = self.cpus.get_mut(cpu.index()).and_then(Option::take) else {
             return;
         };
         let Some(unit) = self.unit_mut(index) else {
@@ -170,7 +221,7 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         let unit = Unit {
             payload,
             share,
-            affinity: u64::MAX,
+            affinity: Affinity::ANY,
             credit: HELPING,
             place: Place::Asleep,
             runnable: false,
@@ -200,7 +251,6 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
     }
 
     fn wake(&mut self, UnitId(index): UnitId, now: u64) -> Option<CpuId> {
-        let told = self.told;
         let unit = self.unit_mut(index)?;
         unit.runnable = true;
         if unit.place != Place::Asleep {
@@ -209,29 +259,12 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         unit.place = Place::Queued;
         let (credit, affinity) = (unit.credit, unit.affinity);
         self.queue.push(index);
-        let may = |cpu: &usize| affinity & bit(*cpu) != 0;
-        let idle = |cpu: &usize| {
-            self.cpus.get(*cpu).is_some_and(|running| running.is_none()) && told & bit(*cpu) == 0
+        let cpu = match Self::place(affinity, self.idle()) {
+            Some(cpu) => cpu,
+            None => self.weakest(affinity.hard, credit, now)?,
         };
-        let cpu = if let Some(cpu) = (0..self.cpus.len()).filter(may).find(idle) {
-            cpu
-        } else {
-            let least = |cpu: usize| {
-                let unit = self.unit(*self.cpus.get(cpu)?.as_ref()?)?;
-                let mut credit = unit.credit;
-                let weight = i64::from(unit.share.weight.max(1));
-                let ran = i64::try_from(now.saturating_sub(unit.since)).unwrap_or(i64::MAX);
-                credit = credit.saturating_sub(ran.saturating_mul(DEFAULT_WEIGHT) / weight);
-                Some((credit, cpu))
-            };
-            let (running, cpu) = (0..self.cpus.len()).filter(may).filter_map(least).min()?;
-            if credit <= running.saturating_add(PREEMPT_MARGIN) {
-                return None;
-            }
-            cpu
-        };
-        self.told |= bit(cpu);
-        Some(CpuId(cpu as u32))
+        self.told.add(cpu);
+        Some(cpu)
     }
 
     fn sleep(&mut self, UnitId(index): UnitId, _now: u64) {
@@ -248,7 +281,7 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
     fn give_way(&mut self, cpu: CpuId, now: u64) {
         // It goes just behind the best of those that wait.
         let Some(best) = self
-            .best(cpu.index(), now)
+            .best(cpu, now)
             .and_then(|index| self.unit(index))
             .map(|unit| unit.credit)
         else {
@@ -263,8 +296,7 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
     }
 
     fn pick(&mut self, cpu: CpuId, now: u64) -> Decision<T> {
-        let cpu = cpu.index();
-        self.told &= !bit(cpu);
+        self.told.remove(cpu);
         self.put_back(cpu, now);
         let Some(mut index) = self.best(cpu, now) else {
             // A capped unit gets its next allowance with the next period.
@@ -273,7 +305,12 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             } else {
                 (now / CAP_PERIOD + 1) * CAP_PERIOD
             };
-            return Decision { next: None, until };
+            let tell = self.tell(now);
+            return Decision {
+                next: None,
+                until,
+                tell,
+            };
         };
         if self.unit(index).is_some_and(|unit| unit.credit <= 0) {
             self.new_helping();
@@ -284,16 +321,18 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             .best(cpu, now)
             .and_then(|index| self.unit(index))
             .map(|unit| unit.credit);
-        if let Some(running) = self.cpus.get_mut(cpu) {
+        if let Some(running) = self.cpus.get_mut(cpu.index()) {
             *running = Some(index);
         }
+        let tell = self.tell(now);
         let Some(unit) = self.unit_mut(index) else {
             return Decision {
                 next: None,
                 until: u64::MAX,
+                tell,
             };
         };
-        unit.place = Place::Running(CpuId(cpu as u32));
+        unit.place = Place::Running(cpu);
         unit.since = now;
         // Alone, it runs as long as it likes; else until it has burned what it is ahead by.
         let slice = match rival {
@@ -309,6 +348,7 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         Decision {
             next: Some(unit.payload.clone()),
             until: now.saturating_add(slice),
+            tell,
         }
     }
 
@@ -323,14 +363,29 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             .map_or(Share::default(), |unit| unit.share)
     }
 
-    fn set_affinity(&mut self, unit: UnitId, hard: u64) {
-        if let Some(unit) = self.unit_mut(unit.0) {
-            unit.affinity = hard;
+    fn set_affinity(
+        &mut self,
+        UnitId(index): UnitId,
+        affinity: Affinity,
+        now: u64,
+    ) -> Option<CpuId> {
+        let unit = self.unit_mut(index)?;
+        unit.affinity = affinity;
+        match unit.place {
+            Place::Asleep => None,
+            Place::Queued => self.tell(now),
+            Place::Running(cpu) => {
+                let unit = self.unit(index)?;
+                let leaves =
+                    !affinity.hard.contains(cpu) || Self::better_elsewhere(unit, cpu, self.idle());
+                leaves.then_some(cpu)
+            }
         }
     }
 
-    fn affinity(&self, unit: UnitId) -> u64 {
-        self.unit(unit.0).map_or(u64::MAX, |unit| unit.affinity)
+    fn affinity(&self, unit: UnitId) -> Affinity {
+        self.unit(unit.0)
+            .map_or(Affinity::ANY, |unit| unit.affinity)
     }
 
     fn dump(&self, out: &mut dyn core::fmt::Write) {
@@ -349,99 +404,4 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::vec;
-
-    /// Runs busy units on some CPUs for a while; what each got, in ns.
-    fn simulate(cpus: usize, shares: &[Share], duration: u64) -> Vec<u64> {
-        let mut credit = Credit::new(cpus);
-        let ids: Vec<UnitId> = shares
-            .iter()
-            .enumerate()
-            .map(|(i, &share)| credit.add(i, share))
-            .collect();
-        for &id in &ids {
-            credit.wake(id, 0);
-        }
-        let mut ran = vec![0; shares.len()];
-        let mut next = vec![(0u64, None::<usize>, 0u64); cpus];
-        loop {
-            let (cpu, &(now, was, since)) =
-                next.iter().enumerate().min_by_key(|(_, n)| n.0).unwrap();
-            if let Some(unit) = was {
-                ran[unit] += now - since;
-            }
-            if now >= duration {
-                return ran;
-            }
-            let decision = credit.pick(CpuId(cpu as u32), now);
-            let until = decision.until.min(now + LONGEST_SLICE);
-            assert!(until > now);
-            next[cpu] = (until, decision.next, now);
-        }
-    }
-
-    fn weight(weight: u16) -> Share {
-        Share { weight, cap: 0 }
-    }
-
-    #[test]
-    fn equal_weights_share_equally() {
-        let ran = simulate(2, &[weight(256); 16], 4_000_000_000);
-        let fair = 2 * 4_000_000_000 / 16;
-        for time in ran {
-            assert!(time.abs_diff(fair) < fair / 20, "{time} of {fair}");
-        }
-    }
-
-    #[test]
-    fn time_follows_weight() {
-        let ran = simulate(1, &[weight(128), weight(256), weight(512)], 7_000_000_000);
-        for (time, fair) in ran
-            .iter()
-            .zip([1_000_000_000u64, 2_000_000_000, 4_000_000_000])
-        {
-            assert!(time.abs_diff(fair) < fair / 20, "{time} of {fair}");
-        }
-    }
-
-    #[test]
-    fn a_cap_holds_on_an_idle_machine() {
-        let ran = simulate(
-            2,
-            &[Share {
-                weight: 256,
-                cap: 25,
-            }],
-            2_000_000_000,
-        );
-        assert!(ran[0].abs_diff(500_000_000) < 25_000_000, "{}", ran[0]);
-    }
-
-    #[test]
-    fn waking_prefers_an_idle_cpu_then_the_one_that_burned_most() {
-        let mut credit = Credit::new(2);
-        let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
-        assert_eq!(credit.wake(units[0], 0), Some(CpuId(0)));
-        assert_eq!(credit.pick(CpuId(0), 0).next, Some(0));
-        assert_eq!(credit.wake(units[1], 1_000_000), Some(CpuId(1)));
-        assert_eq!(credit.pick(CpuId(1), 1_000_000).next, Some(1));
-        assert_eq!(credit.wake(units[2], 5_000_000), Some(CpuId(0)));
-        assert_eq!(credit.pick(CpuId(0), 5_000_000).next, Some(2));
-    }
-
-    #[test]
-    fn what_sleeps_is_not_picked_and_never_runs_twice() {
-        let mut credit = Credit::new(2);
-        let unit = credit.add((), Share::default());
-        credit.wake(unit, 0);
-        assert!(credit.pick(CpuId(0), 0).next.is_some());
-        credit.wake(unit, 10);
-        assert!(credit.pick(CpuId(1), 10).next.is_none());
-        credit.sleep(unit, 20);
-        assert!(credit.pick(CpuId(0), 20).next.is_none());
-        credit.wake(unit, 30);
-        assert!(credit.pick(CpuId(1), 30).next.is_some());
-    }
-}
+mod tests;

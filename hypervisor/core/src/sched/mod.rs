@@ -8,7 +8,7 @@ mod credit;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use oxen_types::CpuId;
+use oxen_types::{CpuId, CpuMask};
 use spin::Mutex;
 
 use crate::vcpu::Vcpu;
@@ -35,12 +35,30 @@ impl Default for Share {
     }
 }
 
+/// Where a unit runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Affinity {
+    /// The CPUs that it may run on.
+    pub hard: CpuMask,
+    /// Those among them that it had better run on.
+    pub soft: CpuMask,
+}
+
+impl Affinity {
+    pub const ANY: Self = Self {
+        hard: CpuMask::ALL,
+        soft: CpuMask::ALL,
+    };
+}
+
 /// What a CPU does next.
 pub struct Decision<T> {
     /// None: nothing is runnable, it idles.
     pub next: Option<T>,
     /// When it must ask again at the latest, in ns.
     pub until: u64,
+    /// Another CPU that should look: it idles, and something that waits may run there.
+    pub tell: Option<CpuId>,
 }
 
 /// A scheduling policy over units that carry a `T`. Times are ns since boot. All calls are made
@@ -61,9 +79,10 @@ pub trait Scheduler<T: Clone>: Send {
     fn pick(&mut self, cpu: CpuId, now: u64) -> Decision<T>;
     fn set_share(&mut self, unit: UnitId, share: Share);
     fn share(&self, unit: UnitId) -> Share;
-    /// CPUs it may run on, as bits.
-    fn set_affinity(&mut self, unit: UnitId, hard: u64);
-    fn affinity(&self, unit: UnitId) -> u64;
+    /// From now on it runs on `affinity.hard` only. The CPU that should look, if one should: it runs the
+    /// unit and may not, or it idles and the unit waits.
+    fn set_affinity(&mut self, unit: UnitId, affinity: Affinity, now: u64) -> Option<CpuId>;
+    fn affinity(&self, unit: UnitId) -> Affinity;
     /// For the `r` debug key.
     fn dump(&self, out: &mut dyn core::fmt::Write);
 }

@@ -104,7 +104,7 @@ pub fn vcpu(domain: &Domain, op: &mut abi::Domctl) -> Answer {
         _pad0: 0,
         cpu_time: times[State::Running as usize],
         // No CPU is set aside for one that does not run: the first that it may run on stands for it.
-        cpu: vcpu.cpu().map_or(allowed.trailing_zeros(), |cpu| cpu.0),
+        cpu: vcpu.cpu().or(allowed.hard.first()).map_or(0, |cpu| cpu.0),
         _pad1: 0,
     });
     Ok(0)

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
-use oxen_types::{CpuId, Errno};
+use oxen_types::{CpuId, CpuMask, Errno};
 
 use crate::control::map;
 use crate::domain::Domain;
@@ -25,52 +25,54 @@ fn find(domain: &Domain, vcpu: u32) -> Result<Arc<Vcpu>, Errno> {
     domain.vcpu(vcpu).ok_or(Errno::Srch)
 }
 
-fn cpus(call: &Call<'_>) -> u64 {
-    map::below(call.machine().platform.info().cpus.min(map::BITS))
+fn online(call: &Call<'_>) -> CpuMask {
+    CpuMask::below(call.machine().platform.info().cpus)
 }
 
-/// The hard affinity is kept to; the soft one is accepted and has no effect, as any CPU is as good
-/// as another here. Both are answered as far as they count.
+/// The hard affinity is kept to; the soft one is kept to while one of its CPUs is free. The caller's
+/// sets become what counts of them.
 pub fn set_affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
     let ask: abi::DomctlVcpuAffinity = op.u.view();
     if ask.flags & BOTH == 0 {
         return Err(Errno::Inval.into());
     }
     let vcpu = find(domain, ask.vcpu)?;
-    let online = cpus(call);
+    let online = online(call);
     let sched = &call.machine().sched;
+    let mut wish = sched.with(|policy| policy.affinity(vcpu.unit()));
     if ask.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        let wish = map::read(call, &ask.cpumap_hard)? & online;
-        if wish == 0 {
+        wish.hard = map::read(call, &ask.cpumap_hard)?.and(online);
+        if wish.hard.is_empty() {
             return Err(Errno::Inval.into());
         }
-        map::write(call, &ask.cpumap_hard, wish)?;
-        sched.with(|policy| policy.set_affinity(vcpu.unit(), wish));
-        move_away(call, &vcpu, wish)?;
     }
     if ask.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        let hard = sched.with(|policy| policy.affinity(vcpu.unit())) & online;
-        let wish = map::read(call, &ask.cpumap_soft)?;
-        map::write(call, &ask.cpumap_soft, wish & hard)?;
-    }
-    Ok(0)
-}
-
-/// Where it may no longer run it stops at once, and the others look whether it waits for them. The
-/// call comes again until it is off that CPU: setting the same affinity twice does no harm.
-fn move_away(call: &Call<'_>, vcpu: &Arc<Vcpu>, allowed: u64) -> Result<(), Stop> {
-    let platform = call.machine().platform;
-    let on = vcpu.cpu().filter(|cpu| allowed >> (cpu.0 % 64) & 1 == 0);
-    if let Some(cpu) = on {
-        platform.reschedule_on(cpu);
-        if !Arc::ptr_eq(vcpu, call.vcpu) {
-            return Err(Stop::Again);
+        wish.soft = map::read(call, &ask.cpumap_soft)?.and(online);
+        if wish.soft.is_empty() {
+            return Err(Errno::Inval.into());
         }
     }
-    for cpu in (0..map::BITS).filter(|cpu| allowed >> cpu & 1 != 0) {
-        platform.reschedule_on(CpuId(cpu));
+    if ask.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
+        map::write(call, &ask.cpumap_hard, wish.hard)?;
     }
-    Ok(())
+    if ask.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
+        map::write(call, &ask.cpumap_soft, wish.soft.and(wish.hard))?;
+    }
+    let now = call.machine().now();
+    let looks = sched.with(|policy| policy.set_affinity(vcpu.unit(), wish, now));
+    if let Some(cpu) = looks {
+        call.machine().platform.reschedule_on(cpu);
+    }
+    moved_away(call, &vcpu, wish.hard)
+}
+
+/// Where it may no longer run it stops at once: the call comes again until it is off that CPU. Setting
+/// the same affinity twice does no harm.
+fn moved_away(call: &Call<'_>, vcpu: &Arc<Vcpu>, allowed: CpuMask) -> Answer {
+    match vcpu.cpu() {
+        Some(cpu) if !allowed.contains(cpu) && !Arc::ptr_eq(vcpu, call.vcpu) => Err(Stop::Again),
+        _ => Ok(0),
+    }
 }
 
 pub fn affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
@@ -79,16 +81,16 @@ pub fn affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
         return Err(Errno::Inval.into());
     }
     let vcpu = find(domain, ask.vcpu)?;
-    let online = cpus(call);
+    let online = online(call);
+    let now = call
+        .machine()
+        .sched
+        .with(|policy| policy.affinity(vcpu.unit()));
     if ask.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        let hard = call
-            .machine()
-            .sched
-            .with(|policy| policy.affinity(vcpu.unit()));
-        map::write(call, &ask.cpumap_hard, hard & online)?;
+        map::write(call, &ask.cpumap_hard, now.hard.and(online))?;
     }
     if ask.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        map::write(call, &ask.cpumap_soft, online)?;
+        map::write(call, &ask.cpumap_soft, now.soft.and(online))?;
     }
     Ok(0)
 }
@@ -96,7 +98,7 @@ pub fn affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
 /// All memory is one node.
 pub fn set_node_affinity(call: &Call<'_>, op: &abi::Domctl) -> Answer {
     let ask: abi::DomctlNodeAffinity = op.u.view();
-    if map::read(call, &ask.nodemap)? & 1 == 0 {
+    if !map::read(call, &ask.nodemap)?.contains(CpuId(0)) {
         return Err(Errno::Inval.into());
     }
     Ok(0)
@@ -104,7 +106,7 @@ pub fn set_node_affinity(call: &Call<'_>, op: &abi::Domctl) -> Answer {
 
 pub fn node_affinity(call: &Call<'_>, op: &abi::Domctl) -> Answer {
     let ask: abi::DomctlNodeAffinity = op.u.view();
-    map::write(call, &ask.nodemap, 1)?;
+    map::write(call, &ask.nodemap, CpuMask::one(CpuId(0)))?;
     Ok(0)
 }
 

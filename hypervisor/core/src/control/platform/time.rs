@@ -2,7 +2,7 @@
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
-use oxen_types::{CpuId, DomainId, Errno};
+use oxen_types::{CpuMask, DomainId, Errno};
 
 use crate::control::map;
 use crate::hypercall::{Answer, Call, Handle};
@@ -57,11 +57,11 @@ pub fn idle(call: &Call<'_>, op: &mut abi::PlatformOp) -> Answer {
         nr_bits: ask.cpumap_nr_cpus,
         _pad: 0,
     };
-    let cpus = map::read(call, &set)? & map::below(platform.info().cpus);
+    let cpus = map::read(call, &set)?.and(CpuMask::below(platform.info().cpus));
     let times: Handle<u64> = Handle::new(ask.idletime);
     ask.now = call.machine().now();
-    for cpu in (0..map::BITS).filter(|cpu| cpus >> cpu & 1 != 0) {
-        call.write(times.nth(cpu.into())?, &platform.idle_ns(CpuId(cpu)))?;
+    for cpu in cpus.iter() {
+        call.write(times.nth(cpu.0.into())?, &platform.idle_ns(cpu))?;
     }
     map::write(call, &set, cpus)?;
     op.u.store(&ask);

@@ -2,7 +2,7 @@
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
-use oxen_types::{DomainId, Errno};
+use oxen_types::{CpuMask, DomainId, Errno};
 
 use crate::control::map;
 use crate::hypercall::{Answer, Call};
@@ -52,12 +52,12 @@ pub fn pools(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
             }
             let machine = call.machine();
             let cpus = machine.platform.info().cpus;
-            map::write(call, &ask.cpumap, map::below(cpus))?;
+            map::write(call, &ask.cpumap, CpuMask::below(cpus))?;
             ask.cpupool_id = POOL;
             ask.sched_id = scheduler(call);
             ask.n_dom = machine.domain_count() as u32;
         }
-        abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => map::write(call, &ask.cpumap, 0)?,
+        abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => map::write(call, &ask.cpumap, CpuMask::EMPTY)?,
         abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => {
             let id = u16::try_from(ask.domid).map_err(|_| Errno::Srch)?;
             call.machine().domain(DomainId(id)).ok_or(Errno::Srch)?;

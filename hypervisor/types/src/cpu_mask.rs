@@ -1,7 +1,9 @@
 //! Sets of CPUs.
 
-use crate::cpu_count::MAX_CPUS;
-use oxen_types::CpuId;
+use crate::CpuId;
+
+/// The number of CPUs that tables are made for: those beyond it are left asleep.
+pub const MAX_CPUS: usize = 256;
 
 /// A set of CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -9,6 +11,7 @@ pub struct CpuMask([u64; MAX_CPUS / 64]);
 
 impl CpuMask {
     pub const EMPTY: Self = Self([0; MAX_CPUS / 64]);
+    pub const ALL: Self = Self([u64::MAX; MAX_CPUS / 64]);
 
     pub const fn from_words(words: [u64; MAX_CPUS / 64]) -> Self {
         Self(words)
@@ -21,6 +24,13 @@ impl CpuMask {
     pub fn one(cpu: CpuId) -> Self {
         let mut mask = Self::EMPTY;
         mask.add(cpu);
+        mask
+    }
+
+    /// The CPUs with the lowest `count` numbers.
+    pub fn below(count: u32) -> Self {
+        let mut mask = Self::EMPTY;
+        (0..count.min(MAX_CPUS as u32)).for_each(|cpu| mask.add(CpuId(cpu)));
         mask
     }
 
@@ -46,6 +56,24 @@ impl CpuMask {
         self.0 == [0; MAX_CPUS / 64]
     }
 
+    /// The CPUs in both sets.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(core::array::from_fn(|i| self.0[i] & other.0[i]))
+    }
+
+    /// The CPUs that are not in the other set.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(core::array::from_fn(|i| self.0[i] & !other.0[i]))
+    }
+
+    /// The member with the lowest number.
+    pub fn first(self) -> Option<CpuId> {
+        let (i, word) = self.0.iter().enumerate().find(|(_, word)| **word != 0)?;
+        Some(CpuId(i as u32 * 64 + word.trailing_zeros()))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = CpuId> {
         let mask = *self;
         (0..MAX_CPUS as u32)
@@ -57,6 +85,19 @@ impl CpuMask {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use alloc::vec::Vec;
+    extern crate alloc;
+
+    #[test]
+    fn sets_are_cut_and_joined() {
+        let low = CpuMask::below(65);
+        assert_eq!(low.iter().count(), 65);
+        assert_eq!(low.without(CpuMask::below(64)).first(), Some(CpuId(64)));
+        assert_eq!(low.and(CpuMask::one(CpuId(70))), CpuMask::EMPTY);
+        assert_eq!(CpuMask::EMPTY.first(), None);
+        assert_eq!(CpuMask::below(1000), CpuMask::ALL);
+    }
 
     #[test]
     fn members() {

@@ -1,0 +1,169 @@
+use super::*;
+use std::vec;
+
+/// Runs busy units on some CPUs for a while; what each got, in ns.
+fn simulate(cpus: usize, shares: &[Share], duration: u64) -> Vec<u64> {
+    let mut credit = Credit::new(cpus);
+    let ids: Vec<UnitId> = shares
+        .iter()
+        .enumerate()
+        .map(|(i, &share)| credit.add(i, share))
+        .collect();
+    for &id in &ids {
+        credit.wake(id, 0);
+    }
+    let mut ran = vec![0; shares.len()];
+    let mut next = vec![(0u64, None::<usize>, 0u64); cpus];
+    loop {
+        let (cpu, &(now, was, since)) = next.iter().enumerate().min_by_key(|(_, n)| n.0).unwrap();
+        if let Some(unit) = was {
+            ran[unit] += now - since;
+        }
+        if now >= duration {
+            return ran;
+        }
+        let decision = credit.pick(CpuId(cpu as u32), now);
+        let until = decision.until.min(now + LONGEST_SLICE);
+        assert!(until > now);
+        next[cpu] = (until, decision.next, now);
+    }
+}
+
+fn weight(weight: u16) -> Share {
+    Share { weight, cap: 0 }
+}
+
+#[test]
+fn equal_weights_share_equally() {
+    let ran = simulate(2, &[weight(256); 16], 4_000_000_000);
+    let fair = 2 * 4_000_000_000 / 16;
+    for time in ran {
+        assert!(time.abs_diff(fair) < fair / 20, "{time} of {fair}");
+    }
+}
+
+#[test]
+fn time_follows_weight() {
+    let ran = simulate(1, &[weight(128), weight(256), weight(512)], 7_000_000_000);
+    for (time, fair) in ran
+        .iter()
+        .zip([1_000_000_000u64, 2_000_000_000, 4_000_000_000])
+    {
+        assert!(time.abs_diff(fair) < fair / 20, "{time} of {fair}");
+    }
+}
+
+#[test]
+fn a_cap_holds_on_an_idle_machine() {
+    let ran = simulate(
+        2,
+        &[Share {
+            weight: 256,
+            cap: 25,
+        }],
+        2_000_000_000,
+    );
+    assert!(ran[0].abs_diff(500_000_000) < 25_000_000, "{}", ran[0]);
+}
+
+#[test]
+fn waking_prefers_an_idle_cpu_then_the_one_that_burned_most() {
+    let mut credit = Credit::new(2);
+    let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
+    assert_eq!(credit.wake(units[0], 0), Some(CpuId(0)));
+    assert_eq!(credit.pick(CpuId(0), 0).next, Some(0));
+    assert_eq!(credit.wake(units[1], 1_000_000), Some(CpuId(1)));
+    assert_eq!(credit.pick(CpuId(1), 1_000_000).next, Some(1));
+    assert_eq!(credit.wake(units[2], 5_000_000), Some(CpuId(0)));
+    assert_eq!(credit.pick(CpuId(0), 5_000_000).next, Some(2));
+}
+
+#[test]
+fn what_sleeps_is_not_picked_and_never_runs_twice() {
+    let mut credit = Credit::new(2);
+    let unit = credit.add((), Share::default());
+    credit.wake(unit, 0);
+    assert!(credit.pick(CpuId(0), 0).next.is_some());
+    credit.wake(unit, 10);
+    assert!(credit.pick(CpuId(1), 10).next.is_none());
+    credit.sleep(unit, 20);
+    assert!(credit.pick(CpuId(0), 20).next.is_none());
+    credit.wake(unit, 30);
+    assert!(credit.pick(CpuId(1), 30).next.is_some());
+}
+
+fn only(cpus: &[u32]) -> CpuMask {
+    let mut mask = CpuMask::EMPTY;
+    cpus.iter().for_each(|cpu| mask.add(CpuId(*cpu)));
+    mask
+}
+
+fn hard(cpus: &[u32]) -> Affinity {
+    Affinity {
+        hard: only(cpus),
+        ..Affinity::ANY
+    }
+}
+
+#[test]
+fn a_unit_that_must_move_finds_an_idle_cpu_beyond_the_64th() {
+    let mut credit = Credit::new(100);
+    let unit = credit.add((), Share::default());
+    assert_eq!(credit.wake(unit, 0), Some(CpuId(0)));
+    assert!(credit.pick(CpuId(0), 0).next.is_some());
+    assert_eq!(
+        credit.set_affinity(unit, hard(&[99]), 1),
+        Some(CpuId(0)),
+        "the CPU that runs it must look"
+    );
+    let decision = credit.pick(CpuId(0), 2);
+    assert!(decision.next.is_none());
+    assert_eq!(decision.tell, Some(CpuId(99)), "the idle CPU is told");
+    assert!(credit.pick(CpuId(99), 3).next.is_some());
+    // While it waits, too.
+    credit.sleep(unit, 4);
+    assert!(credit.pick(CpuId(99), 4).next.is_none());
+    assert_eq!(credit.wake(unit, 5), Some(CpuId(99)));
+    assert_eq!(credit.set_affinity(unit, hard(&[70]), 6), Some(CpuId(70)));
+    assert!(credit.pick(CpuId(99), 7).next.is_none());
+    assert!(credit.pick(CpuId(70), 7).next.is_some());
+}
+
+#[test]
+fn what_is_pushed_off_its_cpu_goes_to_an_idle_one() {
+    let mut credit = Credit::new(2);
+    let (free, pinned) = (
+        credit.add(0, Share::default()),
+        credit.add(1, Share::default()),
+    );
+    credit.wake(free, 0);
+    assert_eq!(credit.pick(CpuId(0), 0).next, Some(0));
+    credit.set_affinity(pinned, hard(&[0]), 0);
+    assert_eq!(credit.wake(pinned, 5_000_000), Some(CpuId(0)));
+    let decision = credit.pick(CpuId(0), 5_000_000);
+    assert_eq!((decision.next, decision.tell), (Some(1), Some(CpuId(1))));
+    assert_eq!(credit.pick(CpuId(1), 5_000_000).next, Some(0));
+}
+
+#[test]
+fn a_soft_affinity_is_a_wish() {
+    let mut credit = Credit::new(3);
+    let soft = Affinity {
+        soft: only(&[2]),
+        ..Affinity::ANY
+    };
+    let units: Vec<UnitId> = (0..2).map(|i| credit.add(i, Share::default())).collect();
+    for unit in &units {
+        credit.set_affinity(*unit, soft, 0);
+    }
+    assert_eq!(credit.wake(units[0], 0), Some(CpuId(2)));
+    assert_eq!(credit.pick(CpuId(2), 0).next, Some(0));
+    assert_eq!(credit.wake(units[1], 1), Some(CpuId(0)), "it need not wait");
+    assert_eq!(credit.pick(CpuId(0), 1).next, Some(1));
+    // The CPU that it would rather have is free again: it goes there.
+    credit.sleep(units[0], 2);
+    assert!(credit.pick(CpuId(2), 2).next.is_none());
+    let decision = credit.pick(CpuId(0), 3);
+    assert_eq!((decision.next, decision.tell), (None, Some(CpuId(2))));
+    assert_eq!(credit.pick(CpuId(2), 4).next, Some(1));
+}
