@@ -99,7 +99,8 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
         maxmem_mib: maxmem.or(memory).unwrap_or_default(),
         vcpus: vcpus_online,
         max_vcpus,
-        affinity: affinity(r),
+        affinity: affinity(r, "cpus"),
+        soft_affinity: affinity(r, "cpus_soft"),
         cpu_weight: r.count("cpu_weight", 1..=65535),
         cap: r.count("cap", 0..=cap_limit),
         kernel: kernel.unwrap_or_default(),
@@ -284,12 +285,12 @@ fn tsc_mode(word: &str) -> Result<TscMode, String> {
     })
 }
 
-fn affinity(r: &mut Reader<'_>) -> Option<Affinity> {
-    let setting = r.file.get("cpus")?;
+fn affinity(r: &mut Reader<'_>, key: &str) -> Option<Affinity> {
+    let setting = r.file.get(key)?;
     if matches!(setting.item.value, syntax::Value::List(_)) {
-        return Some(Affinity::Each(r.list("cpus", CpuSet::parse)));
+        return Some(Affinity::Each(r.list(key, CpuSet::parse)));
     }
-    r.parsed("cpus", CpuSet::parse).map(Affinity::Together)
+    r.parsed(key, CpuSet::parse).map(Affinity::Together)
 }
 
 fn offset(r: &mut Reader<'_>) -> i32 {

@@ -65,6 +65,16 @@ impl CpuSet {
     }
 }
 
+impl CpuSet {
+    #[must_use]
+    pub fn contains(&self, cpu: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(set) => set.contains(&cpu),
+        }
+    }
+}
+
 fn range(word: &str) -> Result<(u32, u32), String> {
     let (first, last) = word.split_once('-').unwrap_or((word, word));
     let cpu = |text: &str| {

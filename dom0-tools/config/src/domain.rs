@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_VCPUS: u32 = 128;
 
 /// Largest memory: 16 TiB, what four-level tables can sensibly be asked for.
-pub(crate) const MAX_MIB: u32 = 1 << 24;
+pub const MAX_MIB: u32 = 1 << 24;
 
 /// A configuration that can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +106,9 @@ pub struct DomainConfig {
     pub max_vcpus: u32,
     #[serde(default)]
     pub affinity: Option<Affinity>,
+    /// Where they had better run.
+    #[serde(default)]
+    pub soft_affinity: Option<Affinity>,
     #[serde(default)]
     pub cpu_weight: Option<u32>,
     #[serde(default)]

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::image::{self, Kernel};
 use crate::layout::{self, PAGE, Placement, Ram};
 use crate::ports::{DomId, Hypervisor, Store, explain};
-use crate::{acpi, context, end, nodes, start_info};
-use oxen_config::{Affinity, CpuSet, DomainConfig, TscMode, Uuid};
+use crate::{acpi, affinity, context, end, nodes, resize, start_info};
+use oxen_config::{DomainConfig, TscMode, Uuid};
 use oxen_sys::hypercall::{CreateDomain, Extents};
 use oxen_sys::{Errno, Result as SysResult};
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,6 @@ const CONSOLE_DOMAIN: DomId = 0;
 const STORE_DOMAIN: DomId = 0;
 const GRANT_CONSOLE: u32 = 0;
 const GRANT_STORE: u32 = 1;
-/// Memory beyond the guest's own: special pages and tables.
-const EXTRA_KIB: u64 = 1024;
 const SUPERPAGE: u64 = 512;
 /// Superpages and pages in one call.
 const BATCH: usize = 512;
@@ -125,7 +123,7 @@ struct Plan {
 impl Plan {
     fn new(config: &DomainConfig, images: &Images) -> Result<Self> {
         let ram = Ram::new(config.memory_mib);
-        let acpi = acpi::build(layout::ACPI_BASE, config.vcpus, config.max_vcpus);
+        let acpi = acpi::build(layout::ACPI_BASE, config.max_vcpus);
         let info = start_info::size(&config.cmdline);
         let place = layout::place(ram, &images.kernel, info, images.ramdisk.len() as u64)?;
         Ok(Self { ram, place, acpi })
@@ -191,6 +189,7 @@ fn assemble(
     let doing = |what: &str| format!("cannot create {}: {what}", config.name);
     let failed = |what: &'static str| move |errno| explain(doing(what), errno);
     set_limits(hypervisor, config, domain).map_err(failed("setting its vcpus and limits"))?;
+    affinity::apply(hypervisor, config, domain)?;
     let ports = ports(hypervisor, domain).map_err(failed("making its event channels"))?;
     progress(Step::GivingMemory);
     give_memory(hypervisor, domain, plan).map_err(failed("giving it memory"))?;
@@ -215,12 +214,11 @@ fn assemble(
 
 fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId) -> SysResult<()> {
     hypervisor.set_max_vcpus(domain, config.max_vcpus)?;
-    set_affinity(hypervisor, config, domain)?;
     if config.cpu_weight.is_some() || config.cap.is_some() {
         let narrow = |n: Option<u32>| n.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
         hypervisor.set_sched(domain, narrow(config.cpu_weight), narrow(config.cap))?;
     }
-    hypervisor.set_max_mem(domain, u64::from(config.maxmem_mib) * 1024 + EXTRA_KIB)?;
+    hypervisor.set_max_mem(domain, resize::limit_kib(config.memory_mib))?;
     // A hypervisor that has no such pool takes the page tables from elsewhere.
     let pages = 256 * u64::from(config.max_vcpus) + 2 * u64::from(config.maxmem_mib);
     optional(hypervisor.set_paging_pool(domain, (pages * PAGE).next_multiple_of(layout::MIB)))?;
@@ -247,33 +245,6 @@ fn optional(result: SysResult<()>) -> SysResult<()> {
         Err(Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         other => other,
     }
-}
-
-fn set_affinity(
-    hypervisor: &dyn Hypervisor,
-    config: &DomainConfig,
-    domain: DomId,
-) -> SysResult<()> {
-    let Some(affinity) = &config.affinity else {
-        return Ok(());
-    };
-    for vcpu in 0..config.max_vcpus {
-        let set = match affinity {
-            Affinity::Together(set) => Some(set),
-            Affinity::Each(sets) => sets.get(vcpu as usize),
-        };
-        if let Some(CpuSet::Some(cpus)) = set {
-            let last = cpus.last().copied().unwrap_or_default() as usize;
-            let mut bitmap = vec![0u8; last / 8 + 1];
-            for cpu in cpus {
-                if let Some(byte) = bitmap.get_mut(*cpu as usize / 8) {
-                    *byte |= 1 << (cpu % 8);
-                }
-            }
-            hypervisor.set_affinity(domain, vcpu, &bitmap)?;
-        }
-    }
-    Ok(())
 }
 
 fn ports(hypervisor: &dyn Hypervisor, domain: DomId) -> SysResult<nodes::Ports> {

@@ -6,7 +6,7 @@ use crate::ports::{Access, Change, Clock, DomId, Hypervisor, Store};
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use oxen_sys::hypercall::{
-    CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
+    AffinityKind, CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
 };
 use oxen_sys::{Errno, Result};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct FakeDomain {
     pub ports: Vec<DomId>,
     pub grants: BTreeMap<u32, (DomId, u64)>,
     pub contexts: Vec<Vec<u8>>,
-    pub affinity: BTreeMap<u32, Vec<u8>>,
+    pub affinity: BTreeMap<(u32, AffinityKind), Vec<u8>>,
     pub sched: (u16, u16),
 }
 
@@ -226,6 +226,8 @@ impl Hypervisor for Fake {
         info.domain = domain;
         info.handle = found.created.handle;
         info.tot_pages = found.frames.len() as u64;
+        info.max_pages = found.max_kib / 4;
+        info.max_vcpu_id = found.max_vcpus.saturating_sub(1);
         info.flags = u32::from(found.dying) | u32::from(found.paused) << 3;
         if let Some(reason) = found.shutdown {
             info.flags |= 1 << 2 | u32::from(reason.code()) << 16;
@@ -248,9 +250,20 @@ impl Hypervisor for Fake {
         })
     }
 
-    fn set_affinity(&self, domain: DomId, vcpu: u32, cpus: &[u8]) -> Result<()> {
+    fn cpus(&self) -> Result<u32> {
+        self.call()?;
+        Ok(4)
+    }
+
+    fn set_affinity(
+        &self,
+        domain: DomId,
+        vcpu: u32,
+        kind: AffinityKind,
+        cpus: &[u8],
+    ) -> Result<()> {
         self.with(domain, |domain| {
-            domain.affinity.insert(vcpu, cpus.to_vec());
+            domain.affinity.insert((vcpu, kind), cpus.to_vec());
             Ok(())
         })
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acpi;
+pub mod affinity;
 pub mod build;
 mod context;
 pub mod end;
@@ -18,6 +19,7 @@ pub mod lifecycle;
 pub mod live;
 pub mod nodes;
 pub mod ports;
+pub mod resize;
 pub mod start_info;
 
 pub use error::{Error, Result};

@@ -4,7 +4,8 @@ use crate::error::{Error, Result as ToolResult};
 use crate::ports::{Access, Change, DomId, Hypervisor, Store};
 use core::time::Duration;
 use oxen_sys::hypercall::{
-    CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason, TscInfo,
+    AffinityKind, CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
+    TscInfo,
 };
 use oxen_sys::{Errno, PAGE_SIZE, Privcmd, Result};
 use std::time::Instant;
@@ -138,8 +139,19 @@ impl Hypervisor for Xen {
         self.privcmd.set_max_vcpus(domain, count)
     }
 
-    fn set_affinity(&self, domain: DomId, vcpu: u32, cpus: &[u8]) -> Result<()> {
-        self.privcmd.set_vcpu_affinity(domain, vcpu, cpus).map(drop)
+    fn cpus(&self) -> Result<u32> {
+        Ok(self.privcmd.physinfo()?.max_cpu_id.saturating_add(1))
+    }
+
+    fn set_affinity(
+        &self,
+        domain: DomId,
+        vcpu: u32,
+        kind: AffinityKind,
+        cpus: &[u8],
+    ) -> Result<()> {
+        let set = self.privcmd.set_vcpu_affinity(domain, vcpu, kind, cpus);
+        set.map(drop)
     }
 
     fn set_sched(&self, domain: DomId, weight: Option<u16>, cap: Option<u16>) -> Result<()> {

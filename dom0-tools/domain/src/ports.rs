@@ -4,7 +4,7 @@
 use crate::error::Result as ToolResult;
 use core::time::Duration;
 use oxen_sys::hypercall::{
-    CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
+    AffinityKind, CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
 };
 use oxen_sys::{Errno, Result};
 
@@ -26,7 +26,11 @@ pub trait Hypervisor {
     fn domains(&self) -> Result<Vec<DomainInfo>>;
 
     fn set_max_vcpus(&self, domain: DomId, count: u32) -> Result<()>;
-    fn set_affinity(&self, domain: DomId, vcpu: u32, cpus: &[u8]) -> Result<()>;
+    /// How many CPUs the machine has.
+    fn cpus(&self) -> Result<u32>;
+    /// Where a vcpu may run, or had better run: one bit for each CPU.
+    fn set_affinity(&self, domain: DomId, vcpu: u32, kind: AffinityKind, cpus: &[u8])
+    -> Result<()>;
     /// Weight and cap; None leaves that one as it is.
     fn set_sched(&self, domain: DomId, weight: Option<u16>, cap: Option<u16>) -> Result<()>;
     fn sched(&self, domain: DomId) -> Result<SchedParams>;

@@ -1,7 +1,7 @@
 //! Calls, in dom0, everything of this crate that changes nothing or undoes itself, and prints the answers:
 //! shows whether the wrappers and a hypervisor understand each other.
 
-use oxen_sys::hypercall::{CreateDomain, Extents};
+use oxen_sys::hypercall::{AffinityKind, CreateDomain, Extents};
 use oxen_sys::{Errno, EventChannels, PAGE_SIZE, Privcmd, Result};
 
 fn main() -> Result<()> {
@@ -35,7 +35,10 @@ fn machine(xen: &Privcmd) {
     show("domains", xen.domains());
     show("dom0", xen.domain_info(0));
     show("dom0's vcpu 0", xen.vcpu_info(0, 0));
-    show("its affinity", xen.vcpu_affinity(0, 0, 64));
+    show(
+        "its affinity",
+        xen.vcpu_affinity(0, 0, AffinityKind::Hard, 64),
+    );
     show(
         "its scheduling",
         xen.scheduler().and_then(|s| xen.sched_params(0, s)),

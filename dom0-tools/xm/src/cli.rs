@@ -1,5 +1,6 @@
 //! The commands and their options.
 
+use crate::cmd::resize::{Cpus, Mib, Which};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -79,6 +80,42 @@ pub(crate) enum Command {
     BlockDetach(Detach),
     /// List guests' disks
     BlockList(DeviceList),
+    /// Give a running guest more or less memory
+    MemSet {
+        /// Name or number
+        domain: String,
+        /// In MiB, or with a unit, as 512m or 1g
+        memory: Mib,
+    },
+    /// Limit the memory that a running guest can be given
+    MemMax {
+        /// Name or number
+        domain: String,
+        /// In MiB, or with a unit, as 512m or 1g
+        memory: Mib,
+    },
+    /// Have a running guest use more or fewer of its virtual CPUs
+    VcpuSet {
+        /// Name or number
+        domain: String,
+        /// How many, maxvcpus at most
+        count: u32,
+    },
+    /// Choose the CPUs that virtual CPUs run on
+    #[command(after_help = "\
+CPUs are written as all, 3, 0-3,5 or 0-7,^2. The hard affinity is kept to always, the soft one \
+while one of its CPUs is free.")]
+    VcpuPin {
+        /// Name or number
+        domain: String,
+        /// The virtual CPU's number, or all
+        vcpu: Which,
+        /// Where it may run; - leaves that as it is
+        hard: Cpus,
+        /// Where it had better run; - leaves that as it is
+        #[arg(default_value = "-")]
+        soft: Cpus,
+    },
     /// Send a magic SysRq key to a guest
     Sysrq {
         /// Name or number

@@ -31,13 +31,16 @@
 //! | `trigger` | `domain`, `trigger` (number of `XEN_DOMCTL_SENDTRIGGER_*`), `vcpu` | `{"domain", "name", "uuid"}` |
 //! | `attach` | `domain`, `device`: `{"vbd": ...}` as in the configuration's `disks` | `{"domain", "name", "uuid"}` |
 //! | `detach` | `domain`, `kind`: `vbd`, `device`: its name or number, `force` | `{"domain", "name", "uuid"}` |
+//! | `set-memory` `set-max-memory` | `domain`, `mib` | the same |
+//! | `set-vcpus` | `domain`, `count` | the same |
+//! | `pin` | `domain`, `vcpu` (none for all), `hard`, `soft` (CPUs; none for no change) | the same |
 //! | `log` | `lines` | `{"text"}` |
 //! | `events` | | none: events follow until the client closes |
 //!
 //! An event is `progress` (with `step`), `warning` (with `text`) or, after `events`, one of
 //! `started`, `ended` (with `reason`) and `gone`, with `domain` and `name`.
 
-use oxen_config::{DomainConfig, Uuid};
+use oxen_config::{CpuSet, DomainConfig, Uuid};
 use oxen_devices::{Kind, Spec};
 use oxen_domain::Error;
 use oxen_domain::build::Step;
@@ -107,6 +110,28 @@ pub enum Op {
         device: String,
         #[serde(default)]
         force: bool,
+    },
+    SetMemory {
+        domain: String,
+        mib: u32,
+    },
+    SetMaxMemory {
+        domain: String,
+        mib: u32,
+    },
+    SetVcpus {
+        domain: String,
+        count: u32,
+    },
+    Pin {
+        domain: String,
+        /// All of them, if none is named.
+        #[serde(default)]
+        vcpu: Option<u32>,
+        #[serde(default)]
+        hard: Option<CpuSet>,
+        #[serde(default)]
+        soft: Option<CpuSet>,
     },
     Log {
         lines: usize,

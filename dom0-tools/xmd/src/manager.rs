@@ -136,6 +136,14 @@ impl Manager {
         )
     }
 
+    /// The domain is to be as `edit` makes it, from its next start on.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn reconfigure(&mut self, uuid: Uuid, edit: impl FnOnce(&mut DomainConfig)) -> Result<()> {
+        self.change(uuid, |entry| edit(&mut entry.config))
+    }
+
     /// What is left of a domain lives on under another name and UUID.
     ///
     /// # Errors

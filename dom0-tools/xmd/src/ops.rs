@@ -1,5 +1,7 @@
 //! What the daemon does with domains, for clients and by itself. Independent of threads and sockets.
 
+mod resize;
+
 use crate::api::{Event, Op, Subject};
 use crate::journal::State;
 use crate::log::Log;
@@ -87,6 +89,15 @@ impl Context<'_> {
                 device,
                 force,
             } => json(self.detach(&domain, kind, &device, force)?),
+            Op::SetMemory { domain, mib } => self.set_memory(&domain, mib)?,
+            Op::SetMaxMemory { domain, mib } => self.set_max_memory(&domain, mib)?,
+            Op::SetVcpus { domain, count } => self.set_vcpus(&domain, count)?,
+            Op::Pin {
+                domain,
+                vcpu,
+                hard,
+                soft,
+            } => self.pin(&domain, vcpu, hard.as_ref(), soft.as_ref())?,
             Op::Log { lines } => serde_json::json!({ "text": self.log.tail(lines) }),
             Op::Events => return Err(Error::new("events", "this is not a single operation")),
         };

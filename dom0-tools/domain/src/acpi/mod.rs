@@ -19,16 +19,20 @@ pub struct Tables {
     pub rsdp: u64,
 }
 
-/// Makes the tables for `max_vcpus` processors of which the first `online` are there at boot.
+/// Makes the tables for a number of processors.
+///
+/// All of them are there for ACPI, also those that the guest shall not use at first: Linux can bring up
+/// later only what its boot-time tables call enabled. It takes the others out of use when it reads
+/// `cpu/N/availability` in the store.
 #[must_use]
-pub fn build(base: u64, online: u32, max_vcpus: u32) -> Tables {
+pub fn build(base: u64, vcpus: u32) -> Tables {
     let mut area = Area {
         base,
         bytes: vec![0; RSDP_SIZE],
     };
-    let dsdt = area.add(dsdt(online));
+    let dsdt = area.add(dsdt(vcpus));
     let fadt = area.add(fadt(dsdt));
-    let madt = area.add(madt(online, max_vcpus));
+    let madt = area.add(madt(vcpus));
     let xsdt = area.add(xsdt(&[fadt, madt]));
     let rsdp = rsdp(xsdt);
     let mut bytes = area.bytes;
@@ -98,26 +102,24 @@ fn fadt(dsdt: u64) -> Table {
     fadt
 }
 
-fn madt(online: u32, max_vcpus: u32) -> Table {
+fn madt(vcpus: u32) -> Table {
     let mut madt = Table::new(b"APIC", 4);
     madt.u32(LAPIC);
     madt.u32(0); // no pair of 8259s
-    for vcpu in 0..max_vcpus {
+    for vcpu in 0..vcpus {
         // The guest takes the processor's UID for the hypervisor's vcpu number.
         madt.u8(0);
         madt.u8(8);
         madt.u8(vcpu as u8);
         madt.u8((vcpu * 2) as u8);
-        madt.u32(u32::from(vcpu < online));
+        madt.u32(1); // enabled
     }
     madt
 }
 
-/// Processors that are not there at boot must not be here: Linux would take them for added while it
-/// runs, and hang. They are announced by the store when they come.
-fn dsdt(online: u32) -> Table {
+fn dsdt(vcpus: u32) -> Table {
     let mut dsdt = Table::new(b"DSDT", 2);
-    dsdt.bytes(&aml::processors(online));
+    dsdt.bytes(&aml::processors(vcpus));
     dsdt
 }
 

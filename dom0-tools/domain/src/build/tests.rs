@@ -4,6 +4,7 @@ use super::*;
 use crate::fake::Fake;
 use crate::ports::Access;
 use oxen_config::Actions;
+use oxen_sys::hypercall::AffinityKind;
 
 fn config() -> DomainConfig {
     let text = "type='pvh'\nname='demo'\nkernel='/k'\nmemory=64\nvcpus=2\nmaxvcpus=3\ncmdline='console=hvc0'\ncpus='1'\ncpu_weight=512";
@@ -58,7 +59,7 @@ fn the_guest_finds_its_memory_kernel_and_information() {
     );
     assert_eq!(found.sched, (512, 0));
     assert_eq!(found.affinity.len(), 3);
-    assert_eq!(found.affinity[&2], [2]);
+    assert_eq!(found.affinity[&(2, AffinityKind::Hard)], [2]);
     assert!(found.frames.len() > 64 * 256 + 8);
     assert_eq!(found.map[0], (0, 64 << 20, layout::RAM));
     // The kernel with its zero tail.

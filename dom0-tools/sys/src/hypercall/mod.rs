@@ -21,7 +21,7 @@ pub use domain::{CreateDomain, DomainInfo, ShutdownReason, cdf};
 pub use memory::{E820Entry, Extents};
 pub use policy::{CpuidLeaf, MsrEntry, PolicyError, TscInfo};
 pub use sysctl::{CpuTopology, PhysInfo};
-pub use vcpu::{SchedParams, VcpuInfo};
+pub use vcpu::{AffinityKind, SchedParams, VcpuInfo};
 pub use version::CompileInfo;
 
 use guest_pv_abi as abi;

@@ -49,6 +49,22 @@ pub(super) struct Affinity {
     pub(super) soft: Bitmap,
 }
 
+impl Affinity {
+    fn of(vcpu: u32, kind: AffinityKind, buffer: &HypercallBuffer, bytes: usize) -> Self {
+        let map = Bitmap::of(buffer, buffer.len().min(bytes) * 8);
+        let (flags, hard, soft) = match kind {
+            AffinityKind::Hard => (abi::XEN_VCPUAFFINITY_HARD, map, Bitmap::default()),
+            AffinityKind::Soft => (abi::XEN_VCPUAFFINITY_SOFT, Bitmap::default(), map),
+        };
+        Self {
+            vcpu,
+            flags,
+            hard,
+            soft,
+        }
+    }
+}
+
 #[derive(FromBytes, IntoBytes, Immutable, Default)]
 #[repr(C)]
 pub(super) struct Bitmap {
@@ -68,7 +84,14 @@ impl Bitmap {
     }
 }
 
-const HARD: u32 = abi::XEN_VCPUAFFINITY_HARD;
+/// The two affinities of a vcpu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AffinityKind {
+    /// Where it may run.
+    Hard,
+    /// Where it had better run.
+    Soft,
+}
 
 impl Privcmd {
     /// Gives the domain `count` vcpus, all down.
@@ -84,48 +107,33 @@ impl Privcmd {
             .map(|(_, info)| info)
     }
 
-    /// The CPUs that a vcpu may run on, one bit each, as the hypervisor stored them.
-    pub fn set_vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: &[u8]) -> Result<Vec<u8>> {
-        let buffer = self.buffer_of(cpus)?;
-        self.affinity(
-            abi::XEN_DOMCTL_SETVCPUAFFINITY,
-            domain,
-            vcpu,
-            cpus.len(),
-            &buffer,
-        )
-    }
-
-    /// The CPUs that a vcpu may run on, one bit each, `cpus` at most.
-    pub fn vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: usize) -> Result<Vec<u8>> {
-        let bytes = cpus.div_ceil(8);
-        let buffer = self.buffer(bytes)?;
-        self.affinity(
-            abi::XEN_DOMCTL_GETVCPUAFFINITY,
-            domain,
-            vcpu,
-            bytes,
-            &buffer,
-        )
-    }
-
-    fn affinity(
+    /// The CPUs of an affinity of a vcpu, one bit each, as the hypervisor stored them.
+    pub fn set_vcpu_affinity(
         &self,
-        cmd: u32,
         domain: u16,
         vcpu: u32,
-        bytes: usize,
-        buffer: &HypercallBuffer,
+        kind: AffinityKind,
+        cpus: &[u8],
     ) -> Result<Vec<u8>> {
-        let bits = buffer.len().min(bytes) * 8;
-        let arg = Affinity {
-            vcpu,
-            flags: HARD,
-            hard: Bitmap::of(buffer, bits),
-            soft: Bitmap::default(),
-        };
-        self.domctl(cmd, domain, &arg)?;
-        super::items(buffer, bytes)
+        let buffer = self.buffer_of(cpus)?;
+        let arg = Affinity::of(vcpu, kind, &buffer, cpus.len());
+        self.domctl(abi::XEN_DOMCTL_SETVCPUAFFINITY, domain, &arg)?;
+        super::items(&buffer, cpus.len())
+    }
+
+    /// The CPUs of an affinity of a vcpu, one bit each, `cpus` at most.
+    pub fn vcpu_affinity(
+        &self,
+        domain: u16,
+        vcpu: u32,
+        kind: AffinityKind,
+        cpus: usize,
+    ) -> Result<Vec<u8>> {
+        let bytes = cpus.div_ceil(8);
+        let buffer = self.buffer(bytes)?;
+        let arg = Affinity::of(vcpu, kind, &buffer, bytes);
+        self.domctl(abi::XEN_DOMCTL_GETVCPUAFFINITY, domain, &arg)?;
+        super::items(&buffer, bytes)
     }
 
     /// A domain's weight and cap under scheduler `scheduler` (see [`Privcmd::scheduler`]).

@@ -8,6 +8,7 @@ mod devices;
 mod info;
 mod list;
 mod plain;
+pub(crate) mod resize;
 mod script;
 mod shutdown;
 mod top;
@@ -44,6 +45,35 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
         Command::BlockAttach(args) => block::attach(&args, out)?,
         Command::BlockDetach(args) => devices::detach(Kind::Vbd, &args, out)?,
         Command::BlockList(args) => block::list(&args, out)?,
+        Command::MemSet { domain, memory } => control::one(
+            Op::SetMemory {
+                domain,
+                mib: memory.0,
+            },
+            out,
+        )?,
+        Command::MemMax { domain, memory } => control::one(
+            Op::SetMaxMemory {
+                domain,
+                mib: memory.0,
+            },
+            out,
+        )?,
+        Command::VcpuSet { domain, count } => control::one(Op::SetVcpus { domain, count }, out)?,
+        Command::VcpuPin {
+            domain,
+            vcpu,
+            hard,
+            soft,
+        } => control::one(
+            Op::Pin {
+                domain,
+                vcpu: vcpu.0,
+                hard: hard.0,
+                soft: soft.0,
+            },
+            out,
+        )?,
         Command::Sysrq { domain, key } => control::one(Op::Sysrq { domain, key }, out)?,
         Command::Trigger { domain, kind, vcpu } => {
             control::one(

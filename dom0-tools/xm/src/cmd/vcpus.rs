@@ -4,6 +4,7 @@ use super::list::{name, seconds};
 use crate::machine::{Machine, failed};
 use crate::output::Output;
 use oxen_domain::Result;
+use oxen_sys::hypercall::AffinityKind;
 use std::fmt::Write;
 
 pub(super) fn run(wanted: &[String], out: &Output) -> Result<()> {
@@ -14,7 +15,7 @@ pub(super) fn run(wanted: &[String], out: &Output) -> Result<()> {
         .physinfo()
         .map_or(64, |info| info.max_cpu_id as usize + 1);
     let mut text = String::from(
-        "Name                                ID  VCPU   CPU State   Time(s) Affinity\n",
+        "Name                                ID  VCPU   CPU State   Time(s) Affinity (hard / soft)\n",
     );
     let mut values = Vec::new();
     for domain in domains {
@@ -23,10 +24,12 @@ pub(super) fn run(wanted: &[String], out: &Output) -> Result<()> {
             let Ok(info) = calls.vcpu_info(id, vcpu) else {
                 continue;
             };
-            let allowed = calls
-                .vcpu_affinity(id, vcpu, cpus)
-                .map_err(failed("cannot ask after a vcpu's affinity"))?;
-            let affinity = ranges(&allowed, cpus);
+            let affinity = |kind| {
+                let set = calls.vcpu_affinity(id, vcpu, kind, cpus);
+                let set = set.map_err(failed("cannot ask after a vcpu's affinity"))?;
+                Ok(ranges(&set, cpus))
+            };
+            let (hard, soft) = (affinity(AffinityKind::Hard)?, affinity(AffinityKind::Soft)?);
             let online = info.online != 0;
             let cpu = if online {
                 info.cpu.to_string()
@@ -42,12 +45,13 @@ pub(super) fn run(wanted: &[String], out: &Output) -> Result<()> {
             let time = seconds(info.cpu_time);
             let _ = writeln!(
                 text,
-                "{:<32} {id:>5} {vcpu:>5} {cpu:>5}   {state} {time:>9.1} {affinity}",
+                "{:<32} {id:>5} {vcpu:>5} {cpu:>5}   {state} {time:>9.1} {hard} / {soft}",
                 name(&domain)
             );
             values.push(serde_json::json!({
                 "name": domain.name, "domain": id, "vcpu": vcpu, "cpu": online.then_some(info.cpu),
-                "online": online, "state": state, "cpu_seconds": time, "affinity": affinity,
+                "online": online, "state": state, "cpu_seconds": time,
+                "affinity": hard, "soft_affinity": soft,
             }));
         }
     }
