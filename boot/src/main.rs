@@ -7,6 +7,7 @@ mod compile;
 mod debian;
 mod exec;
 mod gdb;
+mod guest_image;
 mod initramfs;
 mod iso;
 mod options;
@@ -42,6 +43,8 @@ enum Task {
     Build,
     /// Compile, and make the GRUB disc with Debian's kernel and dom0's initramfs.
     Image,
+    /// Make a disk image with Debian 12 for a guest.
+    GuestImage(guest_image::Arguments),
     /// Start the machine halted, and gdb with our symbols.
     Gdb(gdb::Arguments),
     /// The lints alone.
@@ -67,6 +70,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Soak(arguments) => check::soak(&arguments)?,
         Task::Build => build(false).map(drop)?,
         Task::Image => image(false)?,
+        Task::GuestImage(arguments) => guest_image::make(&arguments)?,
         Task::Gdb(arguments) => gdb::gdb(&arguments)?,
         Task::Clippy => check::clippy()?,
         Task::Bench(arguments) => bench::bench(&arguments)?,
