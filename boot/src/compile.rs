@@ -18,7 +18,8 @@ const HOST: &str = "x86_64-unknown-linux-gnu";
 const STORE_CLIENT: &str = "xenstore";
 
 /// The programs of dom0. A package that has no such program yet is left out.
-pub(crate) const DOM0_PROGRAMS: [&str; 5] = ["xenstored", "xenconsoled", "xnetd", "xmd", "xm"];
+pub(crate) const DOM0_PROGRAMS: [&str; 6] =
+    ["xenstored", "xenconsoled", "xnetd", "xmd", "xm", "xmgrub"];
 
 /// Builds `oxen` and `oxen.gz` in the image directory; returns a note on them.
 pub(crate) fn hypervisor() -> Result<String> {

@@ -1,7 +1,9 @@
 //! From settings to a [`DomainConfig`]: every key is checked against the table, every value against
 //! its type and range, and the values against each other.
 
-use crate::domain::{self, Action, Actions, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode};
+use crate::domain::{
+    self, Action, Actions, Bootloader, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode,
+};
 use crate::read::Reader;
 use crate::spec::{disk, vif};
 use crate::{Affinity, CpuSet, Diagnostic, keys, syntax};
@@ -70,8 +72,13 @@ fn check_type(r: &mut Reader<'_>) {
 
 fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
     let name = required(r, "name", |text| check_name(text).map(|()| text.to_owned()));
-    let kernel = required(r, "kernel", not_empty);
-    let ramdisk = r.parsed("ramdisk", not_empty);
+    let bootloader = bootloader(r);
+    let (kernel, ramdisk) = if bootloader.is_some() {
+        (None, None)
+    } else {
+        let kernel = required(r, "kernel", not_empty);
+        (kernel, r.parsed("ramdisk", not_empty))
+    };
     let memory = r.count("memory", 1..=MAX_MIB);
     if memory.is_none() && r.file.get("memory").is_none() {
         missing(r, "memory", "how many MiB the guest gets, as in memory=192");
@@ -104,6 +111,7 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
         cpu_weight: r.count("cpu_weight", 1..=65535),
         cap: r.count("cap", 0..=cap_limit),
         kernel: kernel.unwrap_or_default(),
+        bootloader,
         ramdisk,
         cmdline: cmdline(r),
         actions: actions(r),
@@ -153,6 +161,66 @@ impl DomainConfig {
             }
         }
     }
+}
+
+/// `bootloader`, and what of its arguments means something here.
+fn bootloader(r: &mut Reader<'_>) -> Option<Bootloader> {
+    let setting = r.file.get("bootloader")?;
+    let ours = r.parsed("bootloader", |path| {
+        match path.rsplit('/').next().unwrap_or_default() {
+            "" if path.is_empty() => Ok(false),
+            "xmgrub" | "pygrub" => Ok(true),
+            _ => Err(format!(
+                "{path:?} is not supported, only \"xmgrub\" (\"pygrub\" is taken as another name for it)"
+            )),
+        }
+    })?;
+    if !ours {
+        return None;
+    }
+    for key in ["kernel", "ramdisk"] {
+        if let Some(ignored) = r.file.get(key) {
+            r.warn(
+                ignored,
+                format!("{key} is ignored because bootloader is given"),
+            );
+        }
+    }
+    if r.file.get("disk").is_none() {
+        return r.fail(setting, "bootloader: the guest has no disk to boot from");
+    }
+    let arguments = r.texts("bootloader_args", true).unwrap_or_default();
+    match entry(arguments.iter().map(|text| text.text)) {
+        Ok(entry) => Some(Bootloader { entry }),
+        Err(message) => {
+            let setting = r.file.get("bootloader_args").unwrap_or(setting);
+            r.fail(setting, format!("bootloader_args: {message}"))
+        }
+    }
+}
+
+/// The menu entry that the loader's arguments name.
+fn entry<'a>(words: impl Iterator<Item = &'a str>) -> Result<Option<String>, String> {
+    let mut entry = None;
+    let mut words = words.flat_map(|word| match word.split_once('=') {
+        Some((key @ "--entry", value)) => vec![key, value],
+        _ => vec![word],
+    });
+    while let Some(word) = words.next() {
+        match word {
+            "--entry" => {
+                let value = words.next().filter(|value| !value.is_empty());
+                entry = Some(value.ok_or("--entry names no menu entry")?.to_owned());
+            }
+            "-q" | "--quiet" => {}
+            _ => {
+                return Err(format!(
+                    "{word:?} is not known, only --entry=TITLE; use extra= for the kernel's arguments"
+                ));
+            }
+        }
+    }
+    Ok(entry)
 }
 
 fn required<T>(

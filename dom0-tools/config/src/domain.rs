@@ -90,6 +90,15 @@ pub enum TscMode {
     NativeParavirt,
 }
 
+/// How a kernel is chosen from GRUB's menu on the guest's disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bootloader {
+    /// The menu entry's title, id or place; GRUB's own default if absent.
+    #[serde(default)]
+    pub entry: Option<String>,
+}
+
 /// One guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,10 +122,15 @@ pub struct DomainConfig {
     pub cpu_weight: Option<u32>,
     #[serde(default)]
     pub cap: Option<u32>,
+    /// Empty where the boot loader finds it.
+    #[serde(default)]
     pub kernel: String,
     #[serde(default)]
     pub ramdisk: Option<String>,
-    /// The kernel's whole command line.
+    /// Kernel and ramdisk come from the guest's first disk.
+    #[serde(default)]
+    pub bootloader: Option<Bootloader>,
+    /// The kernel's whole command line; with a boot loader, what it appends to the menu entry's.
     #[serde(default)]
     pub cmdline: String,
     #[serde(default)]
@@ -176,7 +190,7 @@ impl DomainConfig {
             ),
             (self.maxmem_mib <= MAX_MIB, "maxmem_mib is too much"),
             (
-                self.kernel.starts_with('/'),
+                self.kernel.starts_with('/') || self.bootloader.is_some(),
                 "kernel must be an absolute path",
             ),
             (!self.cmdline.contains('\0'), "cmdline contains a NUL"),

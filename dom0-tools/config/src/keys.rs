@@ -69,7 +69,7 @@ const TABLE: &[(Status, &[&str])] = &[
 
 #[rustfmt::skip]
 const SUPPORTED: &[&str] = &[
-    "builder", "cap", "cmdline", "cpu_weight", "cpus", "cpus_soft", "disk", "extra", "hap", "kernel", "localtime",
+    "bootloader", "bootloader_args", "builder", "cap", "cmdline", "cpu_weight", "cpus", "cpus_soft", "disk", "extra", "hap", "kernel", "localtime",
     "max_event_channels", "max_grant_frames", "max_grant_version", "max_maptrack_frames", "maxmem", "maxvcpus",
     "memory", "name", "nomigrate", "on_crash", "on_poweroff", "on_reboot", "on_soft_reset", "on_watchdog",
     "ramdisk", "root", "rtc_timeoffset", "tsc_mode", "type", "uuid", "vcpus", "vif",
@@ -77,7 +77,7 @@ const SUPPORTED: &[&str] = &[
 
 #[rustfmt::skip]
 const NOT_YET: &[&str] = &[
-    "acpi", "altp2m", "altp2m_count", "bootloader", "bootloader_args", "bootloader_restrict", "bootloader_user",
+    "acpi", "altp2m", "altp2m_count", "bootloader_restrict", "bootloader_user",
     "channel", "cpuid", "driver_domain", "dtdev", "e820_host", "firmware", "init_seclabel", "iomem",
     "ioports", "irqs", "latency", "llc_colors", "mca_caps", "msr_relaxed", "nestedhvm", "p9", "passthrough", "pci",
     "pci_msitranslate", "pci_permissive", "pci_power_mgmt", "pci_seize", "period", "pool", "pvcalls", "pvshim",

@@ -23,7 +23,7 @@ mod uuid;
 pub use build::check_name;
 pub use cpus::{Affinity, CpuSet};
 pub use diag::{Diagnostic, Place};
-pub use domain::{Action, Actions, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode};
+pub use domain::{Action, Actions, Bootloader, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode};
 pub use spec::disk::{DiskAccess, DiskFormat, DiskSpec, parse as parse_disk};
 pub use spec::vif::{AntiSpoof, Rate, VifNetwork, VifSpec};
 pub use spec::vlan::Vlans;

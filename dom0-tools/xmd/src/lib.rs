@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod bootloader;
 pub mod client;
 mod devices;
 pub mod journal;

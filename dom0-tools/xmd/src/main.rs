@@ -74,6 +74,7 @@ fn run(args: &Args) -> Result<Never> {
         store: &mut store,
         clock: &WallClock,
     };
+    xmd::bootloader::clean();
     let (manager, restart) = xmd::recover::recover(&mut world, journal, &log)?;
     let listener = server::listen(&args.socket)?;
     let daemon = Arc::new(Daemon {

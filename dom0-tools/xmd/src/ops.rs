@@ -3,6 +3,7 @@
 mod resize;
 
 use crate::api::{Event, Op, Subject};
+use crate::bootloader;
 use crate::journal::State;
 use crate::log::Log;
 use crate::manager::{End, Manager};
@@ -185,6 +186,10 @@ impl Context<'_> {
             step: build::Step::ReadingKernel,
         });
         build::check_memory(self.world.hypervisor, config)?;
+        let booted = bootloader::load(config, &uuid.to_string(), &mut |text| {
+            self.log.line(&format!("{}: {text}", config.name));
+        })?;
+        let config = booted.as_ref().map_or(config, |booted| &booted.config);
         let images = build::read_images(config, self.cache)?;
         let order = Order {
             config,

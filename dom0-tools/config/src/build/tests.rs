@@ -218,3 +218,48 @@ fn what_did_not_come_from_a_file_is_checked_too() {
         assert!(spoilt.check().is_err(), "{spoilt:?}");
     }
 }
+
+#[test]
+fn a_boot_loader_stands_in_for_a_kernel() {
+    let head = "type='pvh'\nname='a'\nmemory=64\n";
+    let disk = "disk=['/a.img,raw,xvda,w']\n";
+    let good = |text: &str| {
+        crate::parse("test", format!("{head}{text}").as_bytes(), &[]).map_err(|errors| {
+            let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            texts.join("\n")
+        })
+    };
+    for name in ["xmgrub", "pygrub", "/usr/lib/xen/bin/pygrub"] {
+        let parsed = good(&format!("{disk}bootloader='{name}'")).expect(name);
+        assert_eq!(parsed.config.bootloader, Some(crate::Bootloader::default()));
+        assert!(parsed.config.kernel.is_empty() && parsed.warnings.is_empty());
+        parsed.config.check().expect("it can be built");
+    }
+    for arguments in ["'--entry=1>2'", "['--quiet', '--entry', '1>2']"] {
+        let text = format!("{disk}bootloader='xmgrub'\nbootloader_args={arguments}");
+        let entry = good(&text).expect(arguments).config.bootloader;
+        assert_eq!(entry.and_then(|it| it.entry).as_deref(), Some("1>2"));
+    }
+    let both = good(&format!("{disk}bootloader='xmgrub'\nkernel='/k'")).expect("a warning");
+    assert_eq!(both.warnings.len(), 1);
+    let none = good("bootloader=''\nkernel='/k'").expect("no loader");
+    assert_eq!(
+        (none.config.bootloader, none.config.kernel.as_str()),
+        (None, "/k")
+    );
+    for (text, says) in [
+        (format!("{disk}bootloader='lilo'"), "only \"xmgrub\""),
+        ("bootloader='xmgrub'".to_owned(), "no disk to boot from"),
+        (
+            format!("{disk}bootloader='xmgrub'\nbootloader_args='--entry='"),
+            "no menu entry",
+        ),
+        (
+            format!("{disk}bootloader='xmgrub'\nbootloader_args='-x'"),
+            "is not known",
+        ),
+    ] {
+        let error = good(&text).expect_err(&text);
+        assert!(error.contains(says), "{text}: {error}");
+    }
+}

@@ -18,7 +18,10 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
     };
     if args.dry_run {
         // The kernel too: what would fail later shall fail now.
-        build::read_images(&config, &Cache::default())?;
+        let name = format!("check-{}", std::process::id());
+        let booted = xmd::bootloader::load(&config, &name, &mut |_| {})?;
+        let images = booted.as_ref().map_or(&config, |booted| &booted.config);
+        build::read_images(images, &Cache::default())?;
         write(&pretty(&config));
         return Ok(ExitCode::SUCCESS);
     }
@@ -87,7 +90,9 @@ fn read(args: &Create, out: &Output) -> Result<Option<DomainConfig>> {
                 out.warn(&warning.to_string());
             }
             // xmd may have another working directory.
-            make_absolute(&mut config.kernel)?;
+            if config.bootloader.is_none() {
+                make_absolute(&mut config.kernel)?;
+            }
             if let Some(ramdisk) = &mut config.ramdisk {
                 make_absolute(ramdisk)?;
             }

@@ -1,0 +1,196 @@
+//! From an image to what it boots.
+
+use crate::disk::{Disk, FileSystem, Image, MAX_CONFIG, Volume};
+use crate::grub::{self, Boot, Files, Place, Search};
+use crate::{Error, Result};
+use std::io::Write;
+
+/// The largest kernel, and the largest ramdisk: they end up in the privileged domain's memory.
+pub const MAX_FILE: u64 = 256 << 20;
+/// Ramdisks that one entry may name.
+const MOST_RAMDISKS: usize = 8;
+
+/// Where GRUB's configuration lies, on a root file system or on one of its own for /boot.
+const CONFIGS: [&str; 4] = [
+    "/boot/grub/grub.cfg",
+    "/boot/grub2/grub.cfg",
+    "/grub/grub.cfg",
+    "/grub2/grub.cfg",
+];
+
+/// A disk whose menu can be used.
+pub struct Loader {
+    disk: Disk,
+    /// The configuration: its volume, path and text.
+    volume: usize,
+    path: &'static str,
+    text: String,
+}
+
+/// What one entry boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub entry: String,
+    pub kernel: Place,
+    pub ramdisks: Vec<Place>,
+    pub arguments: String,
+}
+
+impl Loader {
+    /// Finds GRUB's configuration: the first, by partition.
+    ///
+    /// # Errors
+    /// The image cannot be read, or has none.
+    pub fn open(image: &Image) -> Result<Self> {
+        let disk = Disk::open(image)?;
+        let places = (0..disk.volumes.len())
+            .flat_map(|volume| CONFIGS.into_iter().map(move |path| (volume, path)));
+        let mut problem = None;
+        for (volume, path) in places {
+            let Some(found) = disk.volumes.get(volume) else {
+                continue;
+            };
+            if !found.files.has_file(path, true) {
+                continue;
+            }
+            match found.files.read_text(path, MAX_CONFIG) {
+                Ok(text) => {
+                    return Ok(Self {
+                        disk,
+                        volume,
+                        path,
+                        text,
+                    });
+                }
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        Err(problem.unwrap_or_else(|| {
+            Error::new(format!(
+                "no configuration of GRUB is on it (looked for {})",
+                CONFIGS.join(", ")
+            ))
+        }))
+    }
+
+    fn run(&self) -> Result<grub::Machine<'_>> {
+        let device = self
+            .disk
+            .volumes
+            .get(self.volume)
+            .map(|volume| self.disk.name(volume))
+            .unwrap_or_default();
+        let directory = self.path.rsplit_once('/').map_or("", |(before, _)| before);
+        grub::run(&self.text, &self.disk, &device, directory)
+            .map_err(|error| error.while_doing(self.path))
+    }
+
+    /// The menu's entries by their full names.
+    ///
+    /// # Errors
+    /// The configuration is not well-formed.
+    pub fn entries(&self) -> Result<Vec<String>> {
+        Ok(self.run()?.entries())
+    }
+
+    /// What the wanted entry boots, or the default one.
+    ///
+    /// # Errors
+    /// There is no such entry, or it boots no Linux.
+    pub fn plan(&self, wanted: Option<&str>) -> Result<Plan> {
+        let (entry, boot) = self
+            .run()?
+            .choose(wanted)
+            .map_err(|error| error.while_doing(self.path))?;
+        plan(entry, boot).map_err(|error| error.while_doing(self.path))
+    }
+
+    /// Copies a file of the disk.
+    ///
+    /// # Errors
+    /// It is not there, is too large, or cannot be read or written.
+    pub fn copy(&self, place: &Place, to: &mut dyn Write) -> Result<u64> {
+        let volume = self.disk.volume(&place.device);
+        let volume = volume.ok_or_else(|| {
+            let text = format!(
+                "({}){}: there is no such partition",
+                place.device, place.path
+            );
+            Error::new(text)
+        })?;
+        volume.copy(&place.path, MAX_FILE, to)
+    }
+}
+
+fn plan(entry: String, boot: Boot) -> Result<Plan> {
+    let kernel = match (boot.kernel, boot.foreign) {
+        (Some(kernel), None) => kernel,
+        (_, Some(command)) => {
+            let text = format!("the entry {entry:?} boots by {command}, not by linux");
+            return Err(Error::new(text));
+        }
+        (None, None) => {
+            return Err(Error::new(format!("the entry {entry:?} names no kernel")));
+        }
+    };
+    if boot.ramdisks.len() > MOST_RAMDISKS {
+        return Err(Error::new(format!(
+            "the entry {entry:?} has more than {MOST_RAMDISKS} ramdisks"
+        )));
+    }
+    Ok(Plan {
+        entry,
+        kernel,
+        ramdisks: boot.ramdisks,
+        arguments: boot.arguments,
+    })
+}
+
+impl Disk {
+    /// GRUB's name for a volume.
+    fn name(&self, volume: &Volume) -> String {
+        match (&volume.partition, self.table) {
+            (Some(partition), Some(table)) => format!("hd0,{}{}", table.word(), partition.number),
+            _ => "hd0".to_owned(),
+        }
+    }
+
+    /// The volume of that name: only the partition's number counts, as there is one disk.
+    fn volume(&self, device: &str) -> Option<&FileSystem> {
+        let number = device.rsplit_once(',').map(|(_, partition)| {
+            let digits = partition.trim_start_matches(|c: char| !c.is_ascii_digit());
+            digits.parse::<u32>().unwrap_or_default()
+        });
+        let found = self
+            .volumes
+            .iter()
+            .find(|volume| volume.partition.as_ref().map(|it| it.number) == number);
+        found.map(|volume| &volume.files)
+    }
+}
+
+impl Files for Disk {
+    fn has(&self, root: &str, path: &str, filled: bool) -> bool {
+        let (device, path) = grub::split_device(path).unwrap_or((root, path));
+        self.volume(device)
+            .is_some_and(|files| files.has_file(path, filled))
+    }
+
+    fn text(&self, root: &str, path: &str) -> Result<String> {
+        let (device, path) = grub::split_device(path).unwrap_or((root, path));
+        let files = self.volume(device);
+        files
+            .ok_or_else(|| Error::new(format!("({device}): there is no such partition")))?
+            .read_text(path, MAX_CONFIG)
+    }
+
+    fn search(&self, what: Search<'_>) -> Option<String> {
+        let matches = |volume: &&Volume| match what {
+            Search::Uuid(uuid) => volume.files.uuid().eq_ignore_ascii_case(uuid),
+            Search::Label(label) => volume.files.label() == label,
+            Search::File(path) => volume.files.has_file(path, false),
+        };
+        let found = self.volumes.iter().find(matches)?;
+        Some(self.name(found))
+    }
+}
