@@ -11,7 +11,7 @@ use oxen_harness::images;
 use super::{base, script};
 use crate::debian::Kernel;
 
-const XEN: [&str; 8] = [
+const XEN: [&str; 9] = [
     "xen-privcmd",
     "xen-evtchn",
     "xen-gntdev",
@@ -20,6 +20,7 @@ const XEN: [&str; 8] = [
     "xen-blkback",
     "xen-netback",
     "loop",
+    "nbd",
 ];
 const NETWORK: [&str; 6] = ["bridge", "8021q", "tun", "virtio_net", "e1000e", "veth"];
 /// What the NAT network's rules need; the kernel loads them itself.

@@ -142,6 +142,17 @@ pub fn release(store: &mut dyn Store, devices: &[Held]) -> Result<()> {
     result
 }
 
+/// Gives back what a process that was killed took for devices that never came to be.
+///
+/// # Errors
+/// The store cannot be asked, or something does not end.
+pub fn sweep(store: &mut dyn Store) -> Result<()> {
+    for kind in Kind::ALL {
+        kind.sweep(&held::everywhere(store, kind)?)?;
+    }
+    Ok(())
+}
+
 fn released(store: &mut dyn Store, held: &Held) -> Result<()> {
     let gone = store.wait(&[], DRIVER, &mut |_| Ok(!held.sysfs().exists()))?;
     // What the driver reported while it ended is of no use to anybody.

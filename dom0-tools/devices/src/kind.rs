@@ -92,6 +92,14 @@ impl Kind {
         }
     }
 
+    /// Ends what a process that was killed left for devices that never came to be. `all` are those
+    /// that are there.
+    pub(crate) fn sweep(self, all: &[Held]) -> Result<()> {
+        match self {
+            Self::Vbd => vbd::sweep(all),
+        }
+    }
+
     /// Whether the driver has all that it needs.
     pub(crate) fn is_plugged(self, held: &Held) -> bool {
         match self {

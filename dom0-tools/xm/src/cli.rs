@@ -116,6 +116,22 @@ while one of its CPUs is free.")]
         #[arg(default_value = "-")]
         soft: Cpus,
     },
+    /// Put a disc into a guest's CD drive
+    CdInsert {
+        /// Name or number of the guest
+        domain: String,
+        /// The drive, by its name in the guest
+        device: String,
+        /// The disc's image
+        target: String,
+    },
+    /// Take the disc out of a guest's CD drive
+    CdEject {
+        /// Name or number of the guest
+        domain: String,
+        /// The drive, by its name in the guest
+        device: String,
+    },
     /// Send a magic SysRq key to a guest
     Sysrq {
         /// Name or number

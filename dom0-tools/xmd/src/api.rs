@@ -34,6 +34,7 @@
 //! | `set-memory` `set-max-memory` | `domain`, `mib` | the same |
 //! | `set-vcpus` | `domain`, `count` | the same |
 //! | `pin` | `domain`, `vcpu` (none for all), `hard`, `soft` (CPUs; none for no change) | the same |
+//! | `media` | `domain`, `device`: a CD drive, `target`: an image, or null to empty it | `{"domain", "name", "uuid"}` |
 //! | `log` | `lines` | `{"text"}` |
 //! | `events` | | none: events follow until the client closes |
 //!
@@ -132,6 +133,13 @@ pub enum Op {
         hard: Option<CpuSet>,
         #[serde(default)]
         soft: Option<CpuSet>,
+    },
+    /// Puts a disc into a CD drive, or takes it out.
+    Media {
+        domain: String,
+        device: String,
+        /// The image; none leaves the drive empty.
+        target: Option<String>,
     },
     Log {
         lines: usize,

@@ -72,6 +72,9 @@ impl Context<'_> {
         attached?;
         let title = format!("{kind} {}", kind.title(id));
         self.log.line(&format!("{}: {title} attached", found.name));
+        if is_empty_drive(spec) {
+            return Ok(found);
+        }
         if !bus::connected(self.world.store, &guest, kind, id)? {
             let text = format!(
                 "{} has not connected to {title} yet: is it stopped, or without a driver?",
@@ -111,6 +114,42 @@ impl Context<'_> {
         self.log.line(&format!("{}: {title} detached", found.name));
         Ok(found)
     }
+
+    /// Linux' back end cannot change the image of a drive that is there. So the drive is taken away, and
+    /// another one comes in its place.
+    pub(crate) fn change_media(
+        &mut self,
+        wanted: &str,
+        named: &str,
+        target: Option<String>,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Subject> {
+        let found = subject(&self.find(wanted)?);
+        let id = Kind::Vbd.id(named)?;
+        let drive = self.manager().by_domain(found.domain).and_then(|entry| {
+            let disks = entry.config.disks.iter();
+            let spec = disks.cloned().map(Spec::Vbd).find(|it| it.id() == Some(id));
+            spec.and_then(|Spec::Vbd(disk)| disk.cdrom.then_some(disk))
+        });
+        let Some(mut drive) = drive else {
+            let what = format!("cannot change the disc in {named} of {}", found.name);
+            return Err(Error::new(what, "it is no CD drive")
+                .remedy("xm block-attach and block-detach are for disks"));
+        };
+        self.detach(wanted, Kind::Vbd, named, false)?;
+        drive.target = target.unwrap_or_default();
+        let done = self.attach(wanted, &Spec::Vbd(drive.clone()), tell);
+        if done.is_err() {
+            drive.target.clear();
+            self.attach(wanted, &Spec::Vbd(drive), tell)?;
+        }
+        done
+    }
+}
+
+/// Nobody can connect to a drive without a disc.
+fn is_empty_drive(spec: &Spec) -> bool {
+    matches!(spec, Spec::Vbd(disk) if disk.target.is_empty())
 }
 
 fn guest_of(subject: &Subject) -> Guest<'_> {

@@ -99,6 +99,11 @@ impl Context<'_> {
                 hard,
                 soft,
             } => self.pin(&domain, vcpu, hard.as_ref(), soft.as_ref())?,
+            Op::Media {
+                domain,
+                device,
+                target,
+            } => json(self.change_media(&domain, &device, target, tell)?),
             Op::Log { lines } => serde_json::json!({ "text": self.log.tail(lines) }),
             Op::Events => return Err(Error::new("events", "this is not a single operation")),
         };

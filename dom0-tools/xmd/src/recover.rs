@@ -75,6 +75,9 @@ pub fn recover(world: &mut World<'_>, journal: Journal, log: &Log) -> Result<(Ma
             .apply(&oxen_domain::nodes::remove(domain, ours))?;
         bus::release(world.store, &held)?;
     }
+    if let Err(error) = bus::sweep(world.store) {
+        log.line(&error.to_string());
+    }
     Ok((manager, restart))
 }
 

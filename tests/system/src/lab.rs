@@ -8,9 +8,9 @@ use regex::Regex;
 use serde_json::Value;
 
 /// The way to dom0's prompt, on a busy host.
-const BOOT: Duration = Duration::from_secs(150);
+const BOOT: Duration = Duration::from_secs(400);
 /// The longest life of any machine.
-const LIFE: Duration = Duration::from_secs(900);
+const LIFE: Duration = Duration::from_secs(1800);
 /// A command that only looks at something.
 const SHORT: Duration = Duration::from_secs(30);
 

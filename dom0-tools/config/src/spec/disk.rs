@@ -94,6 +94,10 @@ pub fn parse(text: &str) -> Result<DiskSpec, String> {
         rest = after;
         let word = word.trim();
         if !keyword(&mut disk, word)? {
+            // A format may be left out, as xm's commands do: FILE xvda w.
+            if position == 1 && check_vdev(word).is_ok() {
+                position = 2;
+            }
             positional(&mut disk, position, word)?;
             position += 1;
         }
@@ -276,6 +280,7 @@ mod tests {
         for text in [
             "/dev/vg/guest,raw,xvda,rw",
             "/dev/vg/guest,,xvda",
+            "/dev/vg/guest,xvda,w",
             "format=raw, vdev=xvda, access=rw, target=/dev/vg/guest",
             "phy:/dev/vg/guest,xvda,w",
             "phy:vg/guest,xvda,w",
@@ -335,6 +340,7 @@ mod tests {
         for (text, part) in [
             ("/dev/x", "vdev"),
             ("/dev/x,raw,foo", "foo"),
+            ("/dev/x,xvda,raw", "raw"),
             ("/dev/x,zip,xvda", "zip"),
             ("/dev/x,raw,xvda,rwx", "rwx"),
             ("colour=red,vdev=xvda", "colour"),

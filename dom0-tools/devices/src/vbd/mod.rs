@@ -93,7 +93,7 @@ impl Disk {
         }
         // qemu has its own locks on the image.
         drop(image);
-        nbd::Server::start(&self.spec, guest).map(Source::Nbd)
+        nbd::Server::start(&self.spec).map(Source::Nbd)
     }
 }
 
@@ -188,6 +188,15 @@ pub(crate) fn is_plugged(held: &Held) -> bool {
 /// Loop devices clear themselves, block devices are nothing to give back.
 pub(crate) fn release(held: &Held) -> Result<()> {
     nbd::release(held.node("physical-device-path"))
+}
+
+/// Ends what was started for disks that never came to be.
+pub(crate) fn sweep(all: &[Held]) -> Result<()> {
+    let used: Vec<&str> = all
+        .iter()
+        .map(|held| held.node("physical-device-path"))
+        .collect();
+    nbd::sweep(&used)
 }
 
 /// A guest's kernel lets a disk go without asking whether it is mounted. So we look at what is on it.

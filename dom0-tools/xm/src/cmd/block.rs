@@ -1,11 +1,12 @@
-//! `xm block-attach` and `block-list`.
+//! `xm block-attach`, `block-list`, `cd-insert` and `cd-eject`.
 
 use super::create::make_absolute;
-use super::devices;
+use super::{control, devices};
 use crate::cli::{BlockAttach, DeviceList};
 use crate::output::Output;
 use oxen_devices::{Kind, Spec};
 use oxen_domain::{Error, Result};
+use xmd::api::Op;
 
 pub(super) fn attach(args: &BlockAttach, out: &Output) -> Result<()> {
     let text = args.disk.join(",");
@@ -17,6 +18,24 @@ pub(super) fn attach(args: &BlockAttach, out: &Output) -> Result<()> {
         make_absolute(&mut disk.target)?;
     }
     devices::attach(&args.domain, Spec::Vbd(disk), out)
+}
+
+/// Puts a disc in, or takes it out.
+pub(super) fn change_disc(
+    domain: String,
+    device: String,
+    mut target: Option<String>,
+    out: &Output,
+) -> Result<()> {
+    if let Some(path) = &mut target {
+        make_absolute(path)?;
+    }
+    let op = Op::Media {
+        domain,
+        device,
+        target,
+    };
+    control::one(op, out)
 }
 
 pub(super) fn list(args: &DeviceList, out: &Output) -> Result<()> {

@@ -74,6 +74,12 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
             },
             out,
         )?,
+        Command::CdInsert {
+            domain,
+            device,
+            target,
+        } => block::change_disc(domain, device, Some(target), out)?,
+        Command::CdEject { domain, device } => block::change_disc(domain, device, None, out)?,
         Command::Sysrq { domain, key } => control::one(Op::Sysrq { domain, key }, out)?,
         Command::Trigger { domain, kind, vcpu } => {
             control::one(

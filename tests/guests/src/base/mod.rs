@@ -9,4 +9,5 @@ mod entry;
 pub mod hypercall;
 pub mod random;
 pub mod smp;
+pub mod store;
 pub mod trap;

@@ -13,6 +13,7 @@ mod msr;
 mod pagetables;
 mod time;
 mod timers;
+mod vbd;
 
 use crate::base::arguments::Arguments;
 use crate::base::random::Random;
@@ -52,6 +53,8 @@ const TESTS: &[(&str, Test)] = &[
     ("fifo", events::fifo),
     ("grants", grants::abuse),
     ("memory", memory::abuse),
+    ("vbd-hostile", vbd::hostile),
+    ("vbd-busy", vbd::busy),
     ("pagetables", pagetables::nonsense),
     ("timers", timers::abuse),
     ("exceptions", interrupts::exceptions),
