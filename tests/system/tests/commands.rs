@@ -45,7 +45,7 @@ fn figures(lab: &mut Lab) -> Result<()> {
     let vcpus = lab.sh("xm vcpu-list g | tail -n +2")?;
     ensure!(vcpus.lines().count() == 2, "{vcpus}");
     let top = lab.sh("xm top --once")?;
-    ensure!(top.contains("Domain-0") && top.contains(" g"), "{top}");
+    ensure!(top.contains("Domain-0") && top.contains("\ng "), "{top}");
     let log = lab.sh("xm dmesg")?;
     ensure!(log.contains("(OXEN)") && log.contains("dom0_mem"), "{log}");
     Ok(())

@@ -90,7 +90,7 @@ fn load(directory: &std::path::Path) -> Result<()> {
         let peer = peer.serve(served.clone())?;
         let found = lab.sh_in(
             &format!(
-                "ip link set {other} down; ip addr flush dev {other}; ip link set {card} up; ip addr add 10.0.2.15/24 dev {card}; \
+                "ip addr flush dev {other}; ip link set {card} up; ip addr add 10.0.2.15/24 dev {card}; \
                  echo 3 > /proc/sys/vm/drop_caches; nc 10.0.2.2 {port} </dev/sda | md5sum | cut -d' ' -f1"
             ),
             150,

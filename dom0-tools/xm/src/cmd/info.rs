@@ -18,7 +18,7 @@ pub(super) fn run(out: &Output) -> Result<()> {
     let extra = calls.extra_version().unwrap_or_default();
     let compile = calls.compile_info().ok();
     let system = rustix::system::uname();
-    let mib = |pages: u64| (pages / 256).to_string();
+    let mib = |pages: u64| pages / 256;
     let hw_caps: Vec<String> = physical
         .hw_cap
         .iter()
@@ -29,25 +29,25 @@ pub(super) fn run(out: &Output) -> Result<()> {
     list.add("release", system.release().to_string_lossy());
     list.add("version", system.version().to_string_lossy());
     list.add("machine", system.machine().to_string_lossy());
-    list.add("nr_cpus", physical.nr_cpus.to_string());
-    list.add("max_cpu_id", physical.max_cpu_id.to_string());
-    list.add("nr_nodes", physical.nr_nodes.to_string());
-    list.add("cores_per_socket", physical.cores_per_socket.to_string());
-    list.add("threads_per_core", physical.threads_per_core.to_string());
+    list.number("nr_cpus", physical.nr_cpus);
+    list.number("max_cpu_id", physical.max_cpu_id);
+    list.number("nr_nodes", physical.nr_nodes);
+    list.number("cores_per_socket", physical.cores_per_socket);
+    list.number("threads_per_core", physical.threads_per_core);
     list.add(
         "cpu_mhz",
         format!("{}.{:03}", physical.cpu_khz / 1000, physical.cpu_khz % 1000),
     );
     list.add("hw_caps", hw_caps.join(":"));
     list.add("virt_caps", virt_caps(physical.capabilities));
-    list.add("total_memory", mib(physical.total_pages));
-    list.add(
+    list.number("total_memory", mib(physical.total_pages));
+    list.number(
         "free_memory",
         mib(physical.free_pages + physical.scrub_pages),
     );
-    list.add("outstanding_claims", physical.outstanding_pages.to_string());
-    list.add("xen_major", major.to_string());
-    list.add("xen_minor", minor.to_string());
+    list.number("outstanding_claims", physical.outstanding_pages);
+    list.number("xen_major", major);
+    list.number("xen_minor", minor);
     list.add("xen_extra", &extra);
     list.add("xen_version", format!("{major}.{minor}{extra}"));
     list.add("xen_caps", calls.capabilities().unwrap_or_default());
@@ -55,12 +55,9 @@ pub(super) fn run(out: &Output) -> Result<()> {
         "xen_scheduler",
         calls.scheduler().map_or("unknown", scheduler),
     );
-    list.add(
+    list.number(
         "xen_pagesize",
-        calls
-            .pagesize()
-            .map_or(4096, |size| size.max(0))
-            .to_string(),
+        calls.pagesize().map_or(4096, |size| size.max(0)) as u64,
     );
     list.add(
         "platform_params",
@@ -89,6 +86,12 @@ impl List {
     fn add(&mut self, key: &str, value: impl AsRef<str>) {
         let value = value.as_ref().trim_end();
         let _ = writeln!(self.text, "{key:<23}: {value}");
+        self.values.insert(key.to_owned(), Value::from(value));
+    }
+
+    fn number(&mut self, key: &str, value: impl Into<u64>) {
+        let value = value.into();
+        self.add(key, value.to_string());
         self.values.insert(key.to_owned(), Value::from(value));
     }
 }

@@ -11,7 +11,8 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
 use core::{mem, ptr};
 
-const INPUT_SIZE: usize = 256;
+/// More than a script types at once before the boot CPU comes round to its loop.
+const INPUT_SIZE: usize = 4096;
 /// Tries for the lock before an emergency breaks it: longer than any line takes to send.
 const EMERGENCY_TRIES: u32 = 2_000_000;
 

@@ -8,7 +8,7 @@ use guest_pv_abi as abi;
 use zerocopy::IntoBytes;
 
 use super::trap::{self, TablePointer, TrapStack};
-use super::{cpu, hypercall};
+use super::{clock, cpu, hypercall};
 
 pub const MOST: usize = 8;
 const STACK: usize = 16384;
@@ -60,6 +60,8 @@ pub fn prepare_first() {
 /// Starts a CPU with a function, which gets its number. Fails if the domain has no such vcpu.
 pub fn start(number: usize, work: fn(usize)) -> Result<(), i64> {
     assert!(number < MOST, "too many CPUs");
+    // The page of the clocks is mapped before two could be first to look at it.
+    let _ = clock::shared();
     WORK[number].store(work as *const () as usize, Ordering::SeqCst);
     let mut context = abi::VcpuHvmContext {
         mode: 1,
