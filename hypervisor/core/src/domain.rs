@@ -71,7 +71,6 @@ pub struct Domain {
     pub shared_info_gfn: Mutex<Option<Gfn>>,
     /// Seconds that this domain's wall clock is ahead of the machine's.
     pub time_offset: AtomicI64,
-    /// VMASST_TYPE_* bits that the guest has switched on.
     /// What XENMEM_memory_map tells an unprivileged guest: its toolstack set it.
     pub memory_map: Mutex<Vec<guest_pv_abi::E820Entry>>,
     pub suspend_port: Mutex<Option<oxen_types::Port>>,

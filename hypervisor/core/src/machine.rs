@@ -1,7 +1,6 @@
 //! The hypervisor as a whole: its domains, scheduler and timers over one machine.
 //!
-//! Lock order, outermost first: `domains`, a domain's `life`, its event and grant locks, a vcpu's
-//! own locks, the timers, the scheduler. None is held while a domain's memory waits for a flush.
+//! The order of its locks, and of all others, is in docs/lock-order.md.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
