@@ -35,6 +35,12 @@ pub fn shared() -> *mut abi::SharedInfo {
     page
 }
 
+/// The page has been mapped elsewhere: back with it.
+pub fn map_again() {
+    MAPPED.store(false, Ordering::SeqCst);
+    let _ = shared();
+}
+
 /// Nanoseconds since the domain's start, by the first vcpu's record.
 pub fn now() -> u64 {
     now_of(0)

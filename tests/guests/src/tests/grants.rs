@@ -14,6 +14,8 @@ use crate::base::{hypercall, smp};
 const TABLE: u64 = 0x0060_0000;
 const TARGET: u64 = 0x0070_0000;
 const TARGETS: u64 = 64;
+/// No guest of this test has more.
+const RAM_END: u64 = 0x0400_0000;
 const FRAMES: u64 = 4;
 const ENTRIES: u64 = FRAMES * 512;
 
@@ -90,9 +92,10 @@ fn bad_commands(cx: &mut Setting) {
             at if at < 0x0200_0000 => 0x0030_0000 + at % 0x1000,
             at => at,
         };
-        let count = match cx.random.below(64) {
-            0 => cx.random.nasty(),
-            _ => cx.random.below(64),
+        let (at, count) = match cx.random.below(64) {
+            // Not in the midst of RAM: a list of all that follows is worked through to its end.
+            0 => (RAM_END - at % 0x2000, cx.random.nasty()),
+            _ => (at, cx.random.below(64)),
         };
         hypercall::raw(number, [command, at, count, 0, 0]);
     }
