@@ -18,10 +18,11 @@ console() { echo "/var/log/xen/console/guest-$1.log"; }
 
 # says NAME PATTERN: waits until a guest's console has such a line.
 says() {
-	tries=600
+	# Seldom: dom0's own work would disturb the counts.
+	tries=120
 	until grep -qE "$2" "$(console "$1")" 2>/dev/null; do
 		[ $tries -eq 0 ] && { echo "no $2 on the console of $1:"; cat "$(console "$1")"; return 1; }
 		tries=$((tries - 1))
-		sleep 0.1
+		sleep 1
 	done
 }

@@ -7,6 +7,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_types::CpuId;
 use spin::Mutex;
@@ -46,18 +47,42 @@ struct Entry {
 }
 
 pub struct Timers {
+    queues: Vec<Queue>,
+}
+
+struct Queue {
     /// Latest deadline first, so that the earliest pops off the end.
-    queues: Vec<Mutex<Vec<Entry>>>,
+    entries: Mutex<Vec<Entry>>,
+    /// The earliest deadline, `u64::MAX` for none: each entry to a guest asks for it.
+    earliest: AtomicU64,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self {
+            entries: Mutex::new(Vec::new()),
+            earliest: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Changes the entries.
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
+        let mut entries = self.entries.lock();
+        let done = change(&mut entries);
+        let earliest = entries.last().map_or(u64::MAX, |entry| entry.deadline);
+        self.earliest.store(earliest, Ordering::Release);
+        done
+    }
 }
 
 impl Timers {
     pub fn new(cpus: usize) -> Self {
         Self {
-            queues: (0..cpus.max(1)).map(|_| Mutex::new(Vec::new())).collect(),
+            queues: (0..cpus.max(1)).map(|_| Queue::new()).collect(),
         }
     }
 
-    fn queue(&self, cpu: CpuId) -> &Mutex<Vec<Entry>> {
+    fn queue(&self, cpu: CpuId) -> &Queue {
         &self.queues[cpu.index() % self.queues.len()]
     }
 
@@ -66,18 +91,19 @@ impl Timers {
     pub fn arm(&self, vcpu: &Arc<Vcpu>, kind: TimerKind, deadline: u64, cpu: CpuId) -> bool {
         let mut timers = vcpu.timers.lock();
         self.unqueue(vcpu, kind, timers[kind as usize].take());
-        let mut queue = self.queue(cpu).lock();
-        let at = queue.partition_point(|entry| entry.deadline > deadline);
-        queue.insert(
-            at,
-            Entry {
-                deadline,
-                kind,
-                vcpu: vcpu.clone(),
-            },
-        );
         timers[kind as usize] = Some(Armed { deadline, cpu });
-        at + 1 == queue.len()
+        self.queue(cpu).change(|queue| {
+            let at = queue.partition_point(|entry| entry.deadline > deadline);
+            queue.insert(
+                at,
+                Entry {
+                    deadline,
+                    kind,
+                    vcpu: vcpu.clone(),
+                },
+            );
+            at + 1 == queue.len()
+        })
     }
 
     pub fn cancel(&self, vcpu: &Vcpu, kind: TimerKind) {
@@ -100,34 +126,32 @@ impl Timers {
 
     fn unqueue(&self, vcpu: &Vcpu, kind: TimerKind, armed: Option<Armed>) {
         let Some(armed) = armed else { return };
-        let mut queue = self.queue(armed.cpu).lock();
         let is_it =
             |entry: &Entry| entry.kind == kind && core::ptr::eq(Arc::as_ptr(&entry.vcpu), vcpu);
-        let start = queue.partition_point(|entry| entry.deadline > armed.deadline);
-        let found = queue[start..]
-            .iter()
-            .take_while(|e| e.deadline == armed.deadline)
-            .position(is_it);
-        if let Some(at) = found {
-            queue.remove(start + at);
-        }
+        self.queue(armed.cpu).change(|queue| {
+            let start = queue.partition_point(|entry| entry.deadline > armed.deadline);
+            let found = queue[start..]
+                .iter()
+                .take_while(|e| e.deadline == armed.deadline)
+                .position(is_it);
+            // Dropped after the lock, though never the last reference: the caller has one.
+            found.map(|at| queue.remove(start + at))
+        });
     }
 
     /// The earliest deadline in a CPU's queue.
     pub fn next(&self, cpu: CpuId) -> Option<u64> {
-        self.queue(cpu).lock().last().map(|entry| entry.deadline)
+        match self.queue(cpu).earliest.load(Ordering::Acquire) {
+            u64::MAX => None,
+            earliest => Some(earliest),
+        }
     }
 
     /// Takes one timer that is due at `now` out of a CPU's queue.
     pub fn pop_due(&self, cpu: CpuId, now: u64) -> Option<(Arc<Vcpu>, TimerKind)> {
         loop {
-            let entry = {
-                let mut queue = self.queue(cpu).lock();
-                if queue.last().is_none_or(|entry| entry.deadline > now) {
-                    return None;
-                }
-                queue.pop()?
-            };
+            let due = |entry: &mut Entry| entry.deadline <= now;
+            let entry = self.queue(cpu).change(|queue| queue.pop_if(due))?;
             let mut timers = entry.vcpu.timers.lock();
             // Armed again or cancelled meanwhile: then this entry is stale.
             let still = timers[entry.kind as usize];

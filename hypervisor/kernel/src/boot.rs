@@ -85,7 +85,7 @@ fn start(info: &'static BootInfo) -> ! {
         phys_bits,
     });
 
-    irq::set_handler(vectors::TIMER, |_| percpu::this().mark_deadline());
+    irq::set_handler(vectors::TIMER, |_| percpu::this().timer_fired());
     console::set_output_hook(|| {});
     trap::set_state_hook(|cpu, out| {
         let _ = match percpu::current(cpu) {

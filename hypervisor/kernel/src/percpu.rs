@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::sync::Arc;
-use oxen_arch::{ipi, time};
+use oxen_arch::{ipi, smp, time};
 use oxen_core::vcpu::Vcpu;
 use oxen_types::{CpuId, DomainId, MAX_CPUS};
 
@@ -11,8 +11,8 @@ use oxen_types::{CpuId, DomainId, MAX_CPUS};
 pub struct Shared {
     /// It must ask the scheduler before it enters a guest again.
     resched: AtomicBool,
-    /// The earliest deadline of its timer queue may have changed.
-    deadline_dirty: AtomicBool,
+    /// What its timer is set for; [`FIRED`] when that has passed.
+    deadline: AtomicU64,
     /// Low 16 bits: 1 + the number of the domain whose guest it is in, 0 for none. Above: how often it entered.
     guest: AtomicU64,
     idle_ns: AtomicU64,
@@ -21,7 +21,7 @@ pub struct Shared {
 static SHARED: [Shared; MAX_CPUS] = [const {
     Shared {
         resched: AtomicBool::new(false),
-        deadline_dirty: AtomicBool::new(true),
+        deadline: AtomicU64::new(FIRED),
         guest: AtomicU64::new(0),
         idle_ns: AtomicU64::new(0),
     }
@@ -30,6 +30,9 @@ static SHARED: [Shared; MAX_CPUS] = [const {
 /// What runs on each CPU, for dumps and panics.
 static CURRENT: [spin::Mutex<Option<Arc<Vcpu>>>; MAX_CPUS] =
     [const { spin::Mutex::new(None) }; MAX_CPUS];
+
+/// No deadline: time began later.
+const FIRED: u64 = 0;
 
 const IN_GUEST: u64 = 0xffff;
 const ENTRY: u64 = 0x1_0000;
@@ -66,12 +69,17 @@ impl Shared {
         self.resched.swap(false, Ordering::SeqCst)
     }
 
-    pub fn mark_deadline(&self) {
-        self.deadline_dirty.store(true, Ordering::Relaxed);
+    /// The timer's interrupt came (perhaps early: a wait too long for its counter).
+    pub fn timer_fired(&self) {
+        self.deadline.store(FIRED, Ordering::Relaxed);
     }
 
-    pub fn take_deadline_mark(&self) -> bool {
-        self.deadline_dirty.swap(false, Ordering::Relaxed)
+    /// Sets this CPU's timer, unless it is set for that moment already.
+    pub fn set_deadline(&self, ns: u64) {
+        if self.deadline.load(Ordering::Relaxed) != ns {
+            self.deadline.store(ns, Ordering::Relaxed);
+            time::set_deadline(ns);
+        }
     }
 
     /// This CPU is about to use the domain's translations. What it reads after this, a flush that
@@ -106,7 +114,7 @@ const PATIENCE_NS: u64 = 5_000_000_000;
 pub fn expel(domain: DomainId) {
     let me = oxen_arch::cpu::cpu_id();
     let inside = u64::from(domain.0) + 1;
-    for cpu in (0..MAX_CPUS as u32).map(CpuId).filter(|cpu| *cpu != me) {
+    for cpu in smp::online().iter().filter(|cpu| *cpu != me) {
         let word = &shared(cpu).guest;
         let seen = word.load(Ordering::SeqCst);
         if seen & IN_GUEST != inside {

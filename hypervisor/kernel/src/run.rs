@@ -44,14 +44,13 @@ pub fn cpu_loop(machine: &'static Machine, mut phys: PhysCpu) -> ! {
 fn idle(machine: &Machine, cpu: CpuId, until: u64) {
     let shared = percpu::this();
     let start = machine.now();
-    shared.take_deadline_mark();
     let next = machine
         .timers
         .next(cpu)
         .unwrap_or(u64::MAX)
         .min(until)
         .min(start + LONGEST_IDLE);
-    time::set_deadline(next);
+    shared.set_deadline(next);
     // A kick that came since the scheduler was asked is pending as an interrupt, and ends the halt.
     if !shared.must_reschedule() {
         irq::idle();
@@ -78,7 +77,6 @@ fn fire_timers(machine: &Machine, cpu: CpuId) {
             TimerKind::Watchdog => vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_WATCHDOG),
         }
     }
-    percpu::this().mark_deadline();
 }
 
 fn raise_timer(vcpu: &Vcpu) {
@@ -101,8 +99,10 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
 
     loop {
         irq::window();
-        fire_timers_if_due(machine, cpu);
         let now = machine.now();
+        if machine.timers.next(cpu).is_some_and(|next| next <= now) {
+            fire_timers(machine, cpu);
+        }
         if percpu::this().must_reschedule() || now >= slice_end || !vcpu.is_runnable() {
             break;
         }
@@ -128,19 +128,9 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
     vcpu.set_cpu(None);
 }
 
-fn fire_timers_if_due(machine: &Machine, cpu: CpuId) {
-    if machine
-        .timers
-        .next(cpu)
-        .is_some_and(|next| next <= machine.now())
-    {
-        fire_timers(machine, cpu);
-    }
-}
-
 fn set_deadline(machine: &Machine, cpu: CpuId, slice_end: u64) {
-    let _ = percpu::this().take_deadline_mark();
-    time::set_deadline(machine.timers.next(cpu).unwrap_or(u64::MAX).min(slice_end));
+    let next = machine.timers.next(cpu).unwrap_or(u64::MAX);
+    percpu::this().set_deadline(next.min(slice_end));
 }
 
 fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu) -> oxen_virt::Exit {

@@ -3,11 +3,11 @@
 use oxen_core::domain::Domain;
 use oxen_core::ports::{GuestMemory, LinearMemory};
 use oxen_types::{Errno, Gaddr, Result, Vaddr};
+use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;
 use oxen_virt::walk::{self, Access, Paging, PhysRead};
 
 use crate::domain::HvDomain;
-use crate::vcpu::Context;
 
 /// Reads guest page tables out of the p2m.
 pub struct Ram<'a>(pub &'a dyn GuestMemory);
@@ -29,8 +29,8 @@ pub struct Linear<'a> {
 }
 
 impl<'a> Linear<'a> {
-    pub fn of(context: &Context, domain: &'a Domain, phys_bits: u32) -> Self {
-        let mut paging = Paging::of(&*context.backend, phys_bits);
+    pub fn of(state: &Execution, domain: &'a Domain, phys_bits: u32) -> Self {
+        let mut paging = Paging::of(state, phys_bits);
         // privcmd hands us its user's buffers, within a hypercall of the kernel's.
         paging.ac = true;
         Self {

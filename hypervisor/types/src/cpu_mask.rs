@@ -75,10 +75,15 @@ impl CpuMask {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = CpuId> {
-        let mask = *self;
-        (0..MAX_CPUS as u32)
-            .map(CpuId)
-            .filter(move |cpu| mask.contains(*cpu))
+        (0u32..).zip(self.0).flat_map(|(word, mut bits)| {
+            core::iter::from_fn(move || {
+                let lowest = bits.trailing_zeros();
+                // None for 0.
+                let rest = bits & bits.checked_sub(1)?;
+                bits = rest;
+                Some(CpuId(word * 64 + lowest))
+            })
+        })
     }
 }
 

@@ -303,6 +303,42 @@ pub enum Exit {
     },
 }
 
+/// What rules how the vcpu's next instruction is found, decoded and translated: read at once, as every
+/// exit that looks at an instruction needs most of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Execution {
+    pub rip: u64,
+    pub rflags: u64,
+    pub cr0: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    pub efer: u64,
+    pub cs: Segment,
+}
+
+impl Execution {
+    pub fn mode(&self) -> CpuMode {
+        use crate::x86::{CR0_PE, EFER_LMA, RFLAGS_VM};
+        if self.cr0 & CR0_PE == 0 || self.rflags & RFLAGS_VM != 0 {
+            CpuMode::Real16
+        } else if self.efer & EFER_LMA != 0 && self.cs.long() {
+            CpuMode::Long64
+        } else if self.cs.big() {
+            CpuMode::Prot32
+        } else {
+            CpuMode::Prot16
+        }
+    }
+
+    /// The linear address of the instruction at the exit.
+    pub fn linear_rip(&self) -> u64 {
+        match self.mode() {
+            CpuMode::Long64 => self.rip,
+            _ => self.cs.base.wrapping_add(self.rip) & 0xffff_ffff,
+        }
+    }
+}
+
 /// One virtual CPU of some vendor's hardware.
 ///
 /// Life: `reset` (or a start function of `crate::start`), `set_nested_root`, `set_tsc_offset`;
@@ -317,6 +353,17 @@ pub trait VcpuBackend: Send {
     fn segment(&self, reg: SegReg) -> Segment;
     fn set_segment(&mut self, reg: SegReg, segment: Segment);
     fn cpl(&self) -> u8;
+    fn execution(&self) -> Execution {
+        Execution {
+            rip: self.get(Reg::Rip),
+            rflags: self.get(Reg::Rflags),
+            cr0: self.get(Reg::Cr0),
+            cr3: self.get(Reg::Cr3),
+            cr4: self.get(Reg::Cr4),
+            efer: self.get(Reg::Efer),
+            cs: self.segment(SegReg::Cs),
+        }
+    }
     fn fpu(&self) -> &Fpu;
     /// While loaded, the registers of the CPU are the truth and this is a stale copy.
     fn fpu_mut(&mut self) -> &mut Fpu;
@@ -376,25 +423,7 @@ impl dyn VcpuBackend + '_ {
         self.get(Reg::Efer) & crate::x86::EFER_LMA != 0
     }
     pub fn mode(&self) -> CpuMode {
-        let cs = self.cs();
-        if self.get(Reg::Cr0) & crate::x86::CR0_PE == 0
-            || self.get(Reg::Rflags) & crate::x86::RFLAGS_VM != 0
-        {
-            CpuMode::Real16
-        } else if self.long_mode() && cs.long() {
-            CpuMode::Long64
-        } else if cs.big() {
-            CpuMode::Prot32
-        } else {
-            CpuMode::Prot16
-        }
-    }
-    /// The linear address of the instruction at the exit.
-    pub fn linear_rip(&self) -> u64 {
-        match self.mode() {
-            CpuMode::Long64 => self.rip(),
-            _ => self.cs().base.wrapping_add(self.rip()) & 0xffff_ffff,
-        }
+        self.execution().mode()
     }
 }
 

@@ -28,6 +28,7 @@ pub mod walk;
 pub mod x86;
 
 pub use backend::{
-    BoxedVcpu, CpuMode, Event, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment, VcpuBackend,
+    BoxedVcpu, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment,
+    VcpuBackend,
 };
 pub use platform::{DomainControls, Hardware, NestedFormat, PhysCpu, Platform, VirtError};

@@ -9,7 +9,7 @@
 use bitflags::bitflags;
 use oxen_types::{Gaddr, Vaddr};
 
-use crate::backend::{Reg, VcpuBackend};
+use crate::backend::Execution;
 use crate::x86::{
     CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX, RFLAGS_AC,
 };
@@ -59,13 +59,13 @@ pub struct Paging {
 }
 
 impl Paging {
-    pub fn of(vcpu: &dyn VcpuBackend, phys_bits: u32) -> Self {
+    pub fn of(state: &Execution, phys_bits: u32) -> Self {
         Self {
-            cr0: vcpu.get(Reg::Cr0),
-            cr3: vcpu.get(Reg::Cr3),
-            cr4: vcpu.get(Reg::Cr4),
-            efer: vcpu.get(Reg::Efer),
-            ac: vcpu.get(Reg::Rflags) & RFLAGS_AC != 0,
+            cr0: state.cr0,
+            cr3: state.cr3,
+            cr4: state.cr4,
+            efer: state.efer,
+            ac: state.rflags & RFLAGS_AC != 0,
             phys_bits,
         }
     }

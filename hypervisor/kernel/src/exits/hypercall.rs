@@ -13,11 +13,12 @@ pub fn handle(cx: &mut Cx<'_>) {
     if cx.context.backend.cpl() != 0 {
         return finish(cx, Errno::Perm.to_abi() as u64);
     }
-    if cx.context.backend.mode() != CpuMode::Long64 {
+    let state = cx.context.backend.execution();
+    if state.mode() != CpuMode::Long64 {
         // 32-bit callers pass other structures, which nobody we support needs.
         return finish(cx, Errno::NoSys.to_abi() as u64);
     }
-    let linear = Linear::of(cx.context, &cx.vcpu.domain, cx.hv.hv.phys_bits);
+    let linear = Linear::of(&state, &cx.vcpu.domain, cx.hv.hv.phys_bits);
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let mut call = Call {
         vcpu: cx.vcpu,

@@ -1,6 +1,7 @@
 //! What a change of the p2m took away: to be given back after the lock is dropped and the guest's
 //! translations are flushed, never before.
 
+use arrayvec::ArrayVec;
 use oxen_core::ports::MapKind;
 use oxen_types::{DomainId, Mfn};
 
@@ -17,8 +18,7 @@ pub(super) const BATCH: usize = 64;
 pub(super) struct Gather {
     frames: &'static FrameTable,
     /// Runs of frames, one reference each to drop.
-    runs: [(Mfn, u64); BATCH],
-    len: usize,
+    runs: ArrayVec<(Mfn, u64), BATCH>,
     tables: FrameList,
     flush: bool,
 }
@@ -27,23 +27,21 @@ impl Gather {
     pub(super) fn new(frames: &'static FrameTable) -> Self {
         Self {
             frames,
-            runs: [(Mfn::new(0), 0); BATCH],
-            len: 0,
+            runs: ArrayVec::new(),
             tables: FrameList::new(),
             flush: false,
         }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.len == BATCH
+        self.runs.is_full()
     }
 
     /// Notes a leaf that was taken away, with the reference that it held.
     pub(super) fn leaf(&mut self, leaf: Leaf) {
         self.flush = true;
         if kind_of(leaf.attrs) != MapKind::Mmio {
-            self.runs[self.len] = (leaf.mfn, pages_at(leaf.level));
-            self.len += 1;
+            self.runs.push((leaf.mfn, pages_at(leaf.level)));
         }
     }
 
@@ -53,11 +51,11 @@ impl Gather {
     }
 
     /// With the p2m's lock dropped: flushes if anything was taken away, then drops the references.
-    pub(super) fn finish(mut self, flush: &dyn FlushGuest) {
+    pub(super) fn finish(&mut self, flush: &dyn FlushGuest) {
         if self.flush || self.tables.first().is_some() {
             flush.flush();
         }
-        for (mfn, count) in &self.runs[..self.len] {
+        for (mfn, count) in &self.runs {
             self.frames.put_run(*mfn, *count);
         }
         while let Some(table) = self.tables.pop(self.frames) {

@@ -205,7 +205,7 @@ impl<F: Format> GuestSpace<F> {
         }
     }
 
-    fn finish(&self, gather: Gather) {
+    fn finish(&self, mut gather: Gather) {
         gather.finish(&*self.flush);
     }
 }

@@ -32,6 +32,9 @@ pub trait Format: Send + Sync + 'static {
     fn leaf(mfn: Mfn, level: u32, attrs: Attrs) -> u64;
     fn table(mfn: Mfn) -> u64;
     fn decode(entry: u64, level: u32) -> Decoded;
+    /// The table that an entry links to: what [`Format::decode`] says, for the way down, where only that
+    /// matters.
+    fn next(entry: u64, level: u32) -> Option<Mfn>;
 }
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -83,6 +86,13 @@ fn long_table(mfn: Mfn, user: u64) -> u64 {
     (mfn.base().raw() & ADDRESS) | long::PRESENT | long::WRITE | long::ACCESSED | user
 }
 
+/// Is it a present entry (one of these bits) that no page hangs on?
+#[inline]
+fn next(entry: u64, level: u32, present: u64) -> Option<Mfn> {
+    let links = entry & present != 0 && (level == 4 || (level > 1 && entry & LARGE == 0));
+    links.then(|| Mfn::new((entry & ADDRESS) >> 12))
+}
+
 #[inline]
 fn long_decode(entry: u64, level: u32) -> Decoded {
     if entry & long::PRESENT == 0 {
@@ -114,6 +124,10 @@ impl Format for Host {
     fn decode(entry: u64, level: u32) -> Decoded {
         long_decode(entry, level)
     }
+    #[inline]
+    fn next(entry: u64, level: u32) -> Option<Mfn> {
+        next(entry, level, long::PRESENT)
+    }
 }
 
 /// AMD's nested tables: all guest accesses count as user accesses; uncached is PAT entry 2 (UC-), over
@@ -130,6 +144,10 @@ impl Format for Npt {
     #[inline]
     fn decode(entry: u64, level: u32) -> Decoded {
         long_decode(entry, level)
+    }
+    #[inline]
+    fn next(entry: u64, level: u32) -> Option<Mfn> {
+        next(entry, level, long::PRESENT)
     }
 }
 
@@ -176,6 +194,10 @@ impl Format for Ept {
         };
         Decoded::Leaf(frame_of(entry, level), attrs)
     }
+    #[inline]
+    fn next(entry: u64, level: u32) -> Option<Mfn> {
+        next(entry, level, Self::READ | Self::WRITE | Self::EXEC)
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +237,8 @@ mod tests {
         assert_eq!(F::decode(0, 1), Decoded::Absent);
         for level in 2..=4 {
             let table = F::table(Mfn::new(0xf_ffff_ffff));
+            assert_eq!(F::next(table, level), Some(Mfn::new(0xf_ffff_ffff)));
+            assert_eq!(F::next(0, level), None);
             assert_eq!(
                 F::decode(table, level),
                 Decoded::Table(Mfn::new(0xf_ffff_ffff))
@@ -229,6 +253,7 @@ mod tests {
             };
             for level in 1..=3 {
                 let mfn = Mfn::new(0x5_5554_0000);
+                assert_eq!(F::next(F::leaf(mfn, level, attrs), level), None);
                 assert_eq!(
                     F::decode(F::leaf(mfn, level, attrs), level),
                     Decoded::Leaf(mfn, attrs)

@@ -104,16 +104,18 @@ impl<F: Format> PageTable<F> {
         let mut level = TOP;
         loop {
             let entry = mem.table(table)[index(page, level)].load(Ordering::Acquire);
-            match F::decode(entry, level) {
-                Decoded::Absent => return Walk::Absent { level },
-                Decoded::Table(next) if level > 1 => table = next,
-                Decoded::Table(_) => return Walk::Absent { level },
+            if let Some(next) = F::next(entry, level) {
+                table = next;
+                level -= 1;
+                continue;
+            }
+            return match F::decode(entry, level) {
                 Decoded::Leaf(first, attrs) => {
                     let mfn = Mfn::new(first.raw() + page % pages_at(level));
-                    return Walk::Leaf(Leaf { mfn, level, attrs });
+                    Walk::Leaf(Leaf { mfn, level, attrs })
                 }
-            }
-            level -= 1;
+                Decoded::Absent | Decoded::Table(_) => Walk::Absent { level },
+            };
         }
     }
 

@@ -33,8 +33,9 @@ pub(super) fn fetch(
         }
         return Ok(bytes);
     }
-    let start = vcpu.linear_rip();
-    let memory = Memory::new(vcpu, space);
+    let state = vcpu.execution();
+    let start = state.linear_rip();
+    let memory = Memory::at(&state, vcpu.cpl(), space);
     while usize::from(bytes.len) < bytes.raw.len() {
         let at = Vaddr::new(start.wrapping_add(u64::from(bytes.len)));
         let page = match memory.walk(at, Access::FETCH) {
@@ -69,69 +70,110 @@ pub fn insn_len(vcpu: &mut dyn VcpuBackend, space: &mut dyn GuestSpace, exit: &E
         let len = io.next_rip.wrapping_sub(vcpu.get(crate::Reg::Rip)) & 0xffff_ffff;
         return (1..=15).contains(&len).then_some(len as u8);
     }
-    let opcode = opcode(exit)?;
-    let long = vcpu.mode() == CpuMode::Long64;
+    let opcode = Opcode::of(exit)?;
     let bytes = fetch(vcpu, space).ok()?;
-    match_opcode(bytes.as_slice(), opcode, long)
-}
-
-fn opcode(exit: &Exit) -> Option<&'static [u8]> {
-    Some(match exit {
-        Exit::Cpuid => &[0x0f, 0xa2],
-        Exit::Rdmsr => &[0x0f, 0x32],
-        Exit::Wrmsr => &[0x0f, 0x30],
-        Exit::Hlt => &[0xf4],
-        Exit::Pause => &[0x90],
-        Exit::Hypercall => &[0x0f, 0x01, 0xd9],
-        Exit::Xsetbv => &[0x0f, 0x01, 0xd1],
-        Exit::Rdpmc => &[0x0f, 0x33],
-        Exit::Invd => &[0x0f, 0x08],
-        Exit::Wbinvd => &[0x0f, 0x09],
-        Exit::Monitor => &[0x0f, 0x01, 0xc8],
-        Exit::Mwait => &[0x0f, 0x01, 0xc9],
-        _ => return None,
+    opcode.match_whole(&bytes).or_else(|| {
+        let long = vcpu.mode() == CpuMode::Long64;
+        opcode.match_prefixed(bytes.as_slice(), long)
     })
 }
 
-fn match_opcode(bytes: &[u8], opcode: &[u8], long: bool) -> Option<u8> {
-    let legacy = |b: &u8| {
-        matches!(
-            b,
-            0x66 | 0x67 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0xf0
-        )
-    };
-    let mut prefixes = bytes.iter().take_while(|b| legacy(b)).count();
-    if long && bytes.get(prefixes).is_some_and(|b| b & 0xf0 == 0x40) {
-        prefixes += 1;
+/// An instruction without operands.
+#[derive(Clone, Copy)]
+struct Opcode {
+    bytes: [u8; 3],
+    len: u8,
+}
+
+impl Opcode {
+    const fn new<const N: usize>(given: [u8; N]) -> Self {
+        let mut bytes = [0; 3];
+        let mut i = 0;
+        while i < N {
+            bytes[i] = given[i];
+            i += 1;
+        }
+        let len = N as u8;
+        Self { bytes, len }
     }
-    bytes
-        .get(prefixes..)?
-        .starts_with(opcode)
-        .then_some((prefixes + opcode.len()) as u8)
+
+    fn of(exit: &Exit) -> Option<Self> {
+        Some(match exit {
+            Exit::Cpuid => Self::new([0x0f, 0xa2]),
+            Exit::Rdmsr => Self::new([0x0f, 0x32]),
+            Exit::Wrmsr => Self::new([0x0f, 0x30]),
+            Exit::Hlt => Self::new([0xf4]),
+            Exit::Pause => Self::new([0x90]),
+            Exit::Hypercall => Self::new([0x0f, 0x01, 0xd9]),
+            Exit::Xsetbv => Self::new([0x0f, 0x01, 0xd1]),
+            Exit::Rdpmc => Self::new([0x0f, 0x33]),
+            Exit::Invd => Self::new([0x0f, 0x08]),
+            Exit::Wbinvd => Self::new([0x0f, 0x09]),
+            Exit::Monitor => Self::new([0x0f, 0x01, 0xc8]),
+            Exit::Mwait => Self::new([0x0f, 0x01, 0xc9]),
+            _ => return None,
+        })
+    }
+
+    /// Without prefixes, as nearly always: the first bytes compared as one word.
+    fn match_whole(self, bytes: &Bytes) -> Option<u8> {
+        let word = |[a, b, c]: [u8; 3]| u32::from_le_bytes([a, b, c, 0]);
+        let [a, b, c, ..] = bytes.raw;
+        let mask = u32::MAX >> (32 - 8 * u32::from(self.len));
+        let same = word([a, b, c]) & mask == word(self.bytes);
+        (same && bytes.len >= self.len).then_some(self.len)
+    }
+
+    fn match_prefixed(self, bytes: &[u8], long: bool) -> Option<u8> {
+        let legacy = |b: &u8| {
+            matches!(
+                b,
+                0x66 | 0x67 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0xf0
+            )
+        };
+        let mut prefixes = bytes.iter().take_while(|b| legacy(b)).count();
+        if long && bytes.get(prefixes).is_some_and(|b| b & 0xf0 == 0x40) {
+            prefixes += 1;
+        }
+        let opcode = self.bytes.get(..usize::from(self.len))?;
+        bytes
+            .get(prefixes..)?
+            .starts_with(opcode)
+            .then_some(prefixes as u8 + self.len)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::match_opcode;
+    use super::*;
+
+    const CPUID: Opcode = Opcode::new([0x0f, 0xa2]);
+    const VMMCALL: Opcode = Opcode::new([0x0f, 0x01, 0xd9]);
 
     #[test]
     fn prefixes_count_and_others_do_not_match() {
-        assert_eq!(
-            match_opcode(&[0x0f, 0xa2, 0x90], &[0x0f, 0xa2], true),
-            Some(2)
-        );
-        assert_eq!(
-            match_opcode(&[0xf3, 0x48, 0x0f, 0xa2], &[0x0f, 0xa2], true),
-            Some(4)
-        );
-        assert_eq!(
-            match_opcode(&[0x48, 0x0f, 0xa2], &[0x0f, 0xa2], false),
-            None
-        );
-        assert_eq!(match_opcode(&[0x0f], &[0x0f, 0xa2], true), None);
-        assert_eq!(
-            match_opcode(&[0x0f, 0x01, 0xd9], &[0x0f, 0x01, 0xd9], true),
-            Some(3)
-        );
+        let prefixed = |bytes: &[u8], long| CPUID.match_prefixed(bytes, long);
+        assert_eq!(prefixed(&[0x0f, 0xa2, 0x90], true), Some(2));
+        assert_eq!(prefixed(&[0xf3, 0x48, 0x0f, 0xa2], true), Some(4));
+        assert_eq!(prefixed(&[0x48, 0x0f, 0xa2], false), None);
+        assert_eq!(prefixed(&[0x0f], true), None);
+        assert_eq!(VMMCALL.match_prefixed(&[0x0f, 0x01, 0xd9], true), Some(3));
+    }
+
+    #[test]
+    fn the_plain_form_is_seen_at_once() {
+        let bytes = |given: &[u8]| {
+            let mut bytes = Bytes::default();
+            bytes.raw[..given.len()].copy_from_slice(given);
+            bytes.len = given.len() as u8;
+            bytes
+        };
+        assert_eq!(CPUID.match_whole(&bytes(&[0x0f, 0xa2, 0x90])), Some(2));
+        assert_eq!(VMMCALL.match_whole(&bytes(&[0x0f, 0x01, 0xd9])), Some(3));
+        assert_eq!(VMMCALL.match_whole(&bytes(&[0x0f, 0x01, 0xd8])), None);
+        assert_eq!(CPUID.match_whole(&bytes(&[0x48, 0x0f, 0xa2])), None);
+        // What was not fetched is not compared.
+        assert_eq!(CPUID.match_whole(&bytes(&[0x0f])), None);
+        assert_eq!(Opcode::new([0x00]).match_whole(&bytes(&[])), None);
     }
 }

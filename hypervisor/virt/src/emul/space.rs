@@ -3,7 +3,7 @@
 use oxen_types::{Gaddr, Vaddr};
 
 use super::alu::Width;
-use crate::backend::VcpuBackend;
+use crate::backend::{Execution, VcpuBackend};
 use crate::walk::{Access, Paging, PhysRead, Translation, WalkError, walk};
 
 /// Guest physical space: RAM, and the devices between it.
@@ -60,11 +60,16 @@ pub(super) struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     pub(super) fn new(vcpu: &dyn VcpuBackend, space: &'a mut dyn GuestSpace) -> Self {
-        let paging = Paging::of(vcpu, space.phys_bits());
+        Self::at(&vcpu.execution(), vcpu.cpl(), space)
+    }
+
+    /// For those who have asked the vcpu already.
+    pub(super) fn at(state: &Execution, cpl: u8, space: &'a mut dyn GuestSpace) -> Self {
+        let paging = Paging::of(state, space.phys_bits());
         Self {
             space,
             paging,
-            user: vcpu.cpl() == 3,
+            user: cpl == 3,
         }
     }
 

@@ -14,7 +14,7 @@ use super::event::{decode_event, encode_event, interrupted_event};
 use super::intercept::{self, g1};
 use super::vmcb::{self, Clean, TLB_FLUSH_ALL, TLB_FLUSH_ASID, TLB_KEEP, Vmcb, VmcbSeg, int_ctl};
 use super::{SvmCpu, exit, insn, switch};
-use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
+use crate::backend::{Event, Execution, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
 use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, Quirks, ToMaddr, VirtError};
 use crate::tags::Tag;
@@ -301,6 +301,19 @@ impl VcpuBackend for SvmVcpu {
             SegReg::Gdtr | SegReg::Idtr => Clean::DT,
             _ => Clean::SEG,
         });
+    }
+
+    fn execution(&self) -> Execution {
+        let s = &self.vmcb.save;
+        Execution {
+            rip: s.rip,
+            rflags: s.rflags,
+            cr0: s.cr0,
+            cr3: s.cr3,
+            cr4: s.cr4,
+            efer: s.efer & !EFER_SVME,
+            cs: s.cs.into(),
+        }
     }
 
     fn cpl(&self) -> u8 {

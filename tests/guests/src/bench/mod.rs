@@ -14,6 +14,7 @@ mod pair;
 
 use core::arch::x86_64::_rdtsc;
 
+use crate::base::clock;
 use crate::tests::Setting;
 
 pub use pair::{ping, pong};
@@ -59,6 +60,8 @@ fn measure(name: &str, rounds: u64, mut operation: impl FnMut()) {
 
 /// Tells what `batch`, which returns the ticks of `operations`, took for each of them.
 fn sample(name: &str, operations: u64, mut batch: impl FnMut() -> u64) {
+    // Until dom0 has taken the line before off the console.
+    clock::sleep_ms(50);
     batch();
     let mut ticks: [u64; BATCHES] = core::array::from_fn(|_| batch());
     ticks.sort_unstable();

@@ -42,6 +42,8 @@ const EVENT_PAGE: u32 = 0xff;
 #[derive(Default, Debug)]
 pub struct LapicPosted {
     irr: [AtomicU32; 8],
+    /// Which words of `irr` the owner has to look at: a bit each, set after the word.
+    words: AtomicU32,
     /// For vectors set in `irr`: level triggered?
     level: [AtomicU32; 8],
     events: AtomicU32,
@@ -148,6 +150,7 @@ impl LapicPosted {
             self.level[word].fetch_and(!bit, Ordering::Relaxed);
         }
         if self.irr[word].fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+            self.words.fetch_or(1 << word, Ordering::AcqRel);
             Posted::New
         } else {
             Posted::Merged
@@ -212,10 +215,13 @@ impl LapicPosted {
 
     /// Owner: moves what was posted into `irr` and `tmr`; returns posted ESR bits.
     pub(super) fn merge_into(&self, irr: &mut Vectors, tmr: &mut Vectors) -> u32 {
-        for word in 0..8 {
-            if self.irr[word].load(Ordering::Acquire) == 0 {
-                continue;
-            }
+        let mut words = match self.words.load(Ordering::Acquire) {
+            0 => 0,
+            _ => self.words.swap(0, Ordering::AcqRel),
+        };
+        while words != 0 {
+            let word = words.trailing_zeros() as usize % 8;
+            words &= words - 1;
             let posted = self.irr[word].swap(0, Ordering::AcqRel);
             let level = self.level[word].load(Ordering::Relaxed);
             irr.0[word] |= posted;
@@ -238,6 +244,8 @@ impl LapicPosted {
 
     /// Owner, at INIT: forgets vectors and errors, not NMI or SIPI.
     pub(super) fn discard(&self) {
+        // First, so that no vector that comes meanwhile stays unseen.
+        self.words.store(0, Ordering::SeqCst);
         for word in &self.irr {
             word.store(0, Ordering::Release);
         }

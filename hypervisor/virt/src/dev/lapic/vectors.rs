@@ -20,7 +20,13 @@ impl Vectors {
     }
 
     /// The highest vector: the one with the highest priority.
+    #[inline]
     pub(super) fn highest(&self) -> Option<u8> {
+        // Mostly there is none.
+        let [a, b, c, d, e, f, g, h] = self.0;
+        if a | b | c | d | e | f | g | h == 0 {
+            return None;
+        }
         let (word, bits) = self.0.iter().enumerate().rfind(|(_, bits)| **bits != 0)?;
         Some((word as u32 * 32 + bits.ilog2()) as u8)
     }
