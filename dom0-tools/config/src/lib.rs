@@ -25,7 +25,7 @@ pub use cpus::{Affinity, CpuSet};
 pub use diag::{Diagnostic, Place};
 pub use domain::{Action, Actions, Bootloader, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode};
 pub use spec::disk::{DiskAccess, DiskFormat, DiskSpec, parse as parse_disk};
-pub use spec::vif::{AntiSpoof, Rate, VifNetwork, VifSpec};
+pub use spec::vif::{AntiSpoof, Rate, VifNetwork, VifSpec, parse as parse_vif};
 pub use spec::vlan::Vlans;
 pub use uuid::Uuid;
 

@@ -2,9 +2,9 @@
 
 use crate::bus::Guest;
 use crate::held::Held;
-use crate::vbd;
+use crate::{vbd, vif};
 use core::fmt;
-use oxen_config::{DiskSpec, DomainConfig};
+use oxen_config::{DiskSpec, DomainConfig, VifSpec};
 use oxen_domain::ports::Store;
 use oxen_domain::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -14,15 +14,17 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Vbd,
+    Vif,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::Vbd];
+    pub const ALL: [Self; 2] = [Self::Vbd, Self::Vif];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Vbd => "vbd",
+            Self::Vif => "vif",
         }
     }
 
@@ -31,6 +33,7 @@ impl Kind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Vbd => "disk",
+            Self::Vif => "network card",
         }
     }
 
@@ -39,6 +42,7 @@ impl Kind {
     pub const fn command(self) -> &'static str {
         match self {
             Self::Vbd => "block",
+            Self::Vif => "network",
         }
     }
 
@@ -46,6 +50,7 @@ impl Kind {
     pub(crate) const fn module(self) -> &'static str {
         match self {
             Self::Vbd => "xen-blkback",
+            Self::Vif => "xen-netback",
         }
     }
 
@@ -59,6 +64,7 @@ impl Kind {
         }
         let id = match self {
             Self::Vbd => vbd::vdev::number(named),
+            Self::Vif => vif::number(named),
         };
         id.ok_or_else(|| {
             Error::new(
@@ -73,6 +79,7 @@ impl Kind {
     pub fn title(self, id: u32) -> String {
         match self {
             Self::Vbd => vbd::vdev::name(id),
+            Self::Vif => id.to_string(),
         }
     }
 
@@ -82,6 +89,7 @@ impl Kind {
             Self::Vbd => config
                 .disks
                 .retain(|disk| vbd::vdev::number(&disk.vdev) != Some(id)),
+            Self::Vif => config.vifs.retain(|vif| vif.devid != Some(id)),
         }
     }
 
@@ -89,6 +97,7 @@ impl Kind {
     pub(crate) fn release(self, held: &Held) -> Result<()> {
         match self {
             Self::Vbd => vbd::release(held),
+            Self::Vif => vif::release(held),
         }
     }
 
@@ -97,6 +106,7 @@ impl Kind {
     pub(crate) fn sweep(self, all: &[Held]) -> Result<()> {
         match self {
             Self::Vbd => vbd::sweep(all),
+            Self::Vif => vif::sweep(all),
         }
     }
 
@@ -104,6 +114,7 @@ impl Kind {
     pub(crate) fn is_plugged(self, held: &Held) -> bool {
         match self {
             Self::Vbd => vbd::is_plugged(held),
+            Self::Vif => vif::is_plugged(held),
         }
     }
 
@@ -111,6 +122,7 @@ impl Kind {
     pub(crate) fn busy(self, held: &Held) -> Option<String> {
         match self {
             Self::Vbd => vbd::busy(held),
+            Self::Vif => None,
         }
     }
 }
@@ -126,6 +138,7 @@ impl fmt::Display for Kind {
 #[serde(rename_all = "lowercase")]
 pub enum Spec {
     Vbd(DiskSpec),
+    Vif(VifSpec),
 }
 
 impl Spec {
@@ -136,6 +149,7 @@ impl Spec {
     pub fn device(&self) -> Result<Box<dyn Device>> {
         match self {
             Self::Vbd(disk) => Ok(Box::new(vbd::Disk::new(disk)?)),
+            Self::Vif(vif) => Ok(Box::new(vif::Card::new(vif)?)),
         }
     }
 
@@ -143,6 +157,7 @@ impl Spec {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Vbd(_) => Kind::Vbd,
+            Self::Vif(_) => Kind::Vif,
         }
     }
 
@@ -151,19 +166,35 @@ impl Spec {
     pub fn id(&self) -> Option<u32> {
         match self {
             Self::Vbd(disk) => vbd::vdev::number(&disk.vdev),
+            Self::Vif(vif) => vif.devid,
         }
     }
 
     /// All devices of a configuration, in the order in which they are attached.
     #[must_use]
     pub fn all(config: &DomainConfig) -> Vec<Self> {
-        config.disks.iter().cloned().map(Self::Vbd).collect()
+        let disks = config.disks.iter().cloned().map(Self::Vbd);
+        disks
+            .chain(config.vifs.iter().cloned().map(Self::Vif))
+            .collect()
+    }
+
+    /// Settles what the description leaves open: it is to be one more device of that configuration.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn complete(&mut self, config: &DomainConfig) -> Result<()> {
+        match self {
+            Self::Vbd(_) => Ok(()),
+            Self::Vif(vif) => vif::add(config, vif),
+        }
     }
 
     /// Makes it a part of a configuration, so that the guest has it again after a restart.
     pub fn enter(&self, config: &mut DomainConfig) {
         match self {
             Self::Vbd(disk) => config.disks.push(disk.clone()),
+            Self::Vif(vif) => config.vifs.push(vif.clone()),
         }
     }
 }

@@ -33,6 +33,7 @@ mod nodes;
 mod problem;
 pub mod state;
 pub mod vbd;
+pub mod vif;
 
 pub use bus::Guest;
 pub use held::Held;

@@ -67,7 +67,10 @@ impl Leases {
         if let Some(address) = had.filter(|address| subnet.has(*address)) {
             return Ok(address);
         }
-        for address in subnet.guests() {
+        // Each card begins to look at its own place, so it will likely have the same one again later.
+        let all: Vec<_> = subnet.guests().collect();
+        let start = usize::from(u16::from_be_bytes([mac.0[4], mac.0[5]])) % all.len().max(1);
+        for address in all.iter().cycle().skip(start).take(all.len()).copied() {
             if self.take(address, mac).map_err(fail)? {
                 return Ok(address);
             }
@@ -86,9 +89,21 @@ impl Leases {
         self.drop_all(mac, None)
     }
 
+    /// Takes back all but what these cards have.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn retain(&self, macs: &[Mac]) -> Result<()> {
+        self.drop_if(|_, owner| macs.iter().all(|mac| mac.to_string() != owner))
+    }
+
     fn drop_all(&self, mac: Mac, but: Option<Ipv4Addr>) -> Result<()> {
+        self.drop_if(|address, owner| owner == mac.to_string() && Some(address) != but)
+    }
+
+    fn drop_if(&self, unwanted: impl Fn(Ipv4Addr, &str) -> bool) -> Result<()> {
         for (address, owner) in self.all()? {
-            if owner == mac.to_string() && Some(address) != but {
+            if unwanted(address, &owner) {
                 let path = self.directory.join(address.to_string());
                 fs::remove_file(&path).map_err(|error| {
                     Error::new(format!("cannot remove {}", path.display()), error)
@@ -181,6 +196,17 @@ mod tests {
             leases.assign(Mac([9; 6]), None, subnet).expect("free now"),
             seen[3]
         );
+    }
+
+    #[test]
+    fn those_of_cards_that_are_no_more() {
+        let (_directory, leases, subnet) = leases();
+        leases.retain(&[]).expect("no directory yet");
+        let one = leases.assign(Mac([1; 6]), None, subnet).expect("free");
+        leases.assign(Mac([2; 6]), None, subnet).expect("free");
+        leases.retain(&[Mac([1; 6])]).expect("the directory");
+        let all = leases.all().expect("the directory");
+        assert_eq!(all, [(one, Mac([1; 6]).to_string())]);
     }
 
     #[test]

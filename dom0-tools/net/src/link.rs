@@ -212,16 +212,29 @@ impl Links {
         Ok(())
     }
 
+    /// The names of all devices.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn names(&mut self) -> io::Result<Vec<String>> {
+        self.names_of(|_| true)
+    }
+
     /// The names of a bridge's ports.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn ports(&mut self, bridge: u32) -> io::Result<Vec<String>> {
+        let port = LinkAttribute::Controller(bridge);
+        self.names_of(|link| link.attributes.contains(&port))
+    }
+
+    fn names_of(&mut self, wanted: impl Fn(&LinkMessage) -> bool) -> io::Result<Vec<String>> {
         let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let mut names = Vec::new();
         for answer in self.netlink.list(all)? {
             if let RouteNetlinkMessage::NewLink(link) = answer
-                && link.attributes.contains(&LinkAttribute::Controller(bridge))
+                && wanted(&link)
             {
                 names.extend(
                     link.attributes

@@ -57,6 +57,22 @@ impl Mac {
     }
 }
 
+impl core::str::FromStr for Mac {
+    type Err = String;
+
+    /// As it is printed.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes: Option<Vec<u8>> = text
+            .split(':')
+            .map(|byte| u8::from_str_radix(byte, 16).ok())
+            .collect();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no MAC address"))
+    }
+}
+
 impl fmt::Display for Mac {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, f] = self.0;
@@ -73,6 +89,8 @@ mod tests {
     fn stable_and_different() {
         let one = Mac::of_guest("web", 0);
         assert_eq!(one, Mac::of_guest("web", 0));
+        assert_eq!(one.to_string().parse(), Ok(one));
+        assert!("00:16".parse::<Mac>().is_err());
         assert_eq!(one.to_string()[..9], *"00:16:3e:");
         let all: BTreeSet<Mac> = (0..40)
             .flat_map(|guest| (0..8).map(move |card| Mac::of_guest(&format!("guest{guest}"), card)))

@@ -4,7 +4,7 @@
 use crate::firewall::{Firewall, Guard};
 use crate::lease::{DIRECTORY, Leases};
 use crate::link::{Change, Links};
-use crate::network::Settings;
+use crate::network::{PRIVATE_PREFIX, Settings};
 use crate::{Error, Mac, Network, Result, nat};
 use oxen_config::{AntiSpoof, VifSpec, Vlans};
 use std::io;
@@ -41,6 +41,21 @@ pub fn device(domain: u16, index: u32) -> String {
     format!("vif{domain}.{index}")
 }
 
+/// The bridge that a card will be on.
+///
+/// # Errors
+/// The kernel cannot be asked.
+pub fn bridge(vif: &VifSpec, settings: &Settings) -> Result<String> {
+    let mut links = Links::open().map_err(|error| Error::new("cannot ask the kernel", error))?;
+    Ok(network(vif, settings, &mut links).bridge())
+}
+
+fn network(vif: &VifSpec, settings: &Settings, links: &mut Links) -> Network {
+    Network::of(vif, settings, |name| {
+        links.find(name).is_ok_and(|link| link.is_some())
+    })
+}
+
 impl Port {
     /// Plans a card, and sees to it that its network is there: the NAT network is made, an address on
     /// it is taken. [`unplug`] gives back what this took.
@@ -56,9 +71,7 @@ impl Port {
     ) -> Result<Self> {
         let what = format!("cannot attach card {index} (mac {mac})");
         let mut links = Links::open().map_err(|error| Error::new(&what, error))?;
-        let network = Network::of(vif, settings, |name| {
-            links.find(name).is_ok_and(|link| link.is_some())
-        });
+        let network = network(vif, settings, &mut links);
         let mut addresses = wanted(vif).map_err(|cause| Error::new(&what, cause))?;
         match &network {
             Network::Bridge(name) => {
@@ -210,6 +223,23 @@ pub fn unplug(name: &str, bridge: &str, mac: Option<Mac>) -> Result<()> {
             remove_if_empty(bridge, name).map_err(fail)
         }
     }
+}
+
+/// Gives back what is held for cards that are no more: `macs` are those that are.
+///
+/// # Errors
+/// The kernel or the file system refuses.
+pub fn sweep(macs: &[Mac]) -> Result<()> {
+    let fail = |error: io::Error| Error::new("cannot clean up private networks", error);
+    Leases::new(Path::new(DIRECTORY)).retain(macs)?;
+    let _bridges = BRIDGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let names = Links::open().and_then(|mut links| links.names());
+    for name in names.map_err(fail)? {
+        if name.starts_with(PRIVATE_PREFIX) {
+            remove_if_empty(&name, "").map_err(fail)?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_if_empty(bridge: &str, leaving: &str) -> io::Result<()> {

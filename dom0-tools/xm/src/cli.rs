@@ -132,6 +132,12 @@ while one of its CPUs is free.")]
         /// The drive, by its name in the guest
         device: String,
     },
+    /// Give a guest that runs a network card
+    NetworkAttach(NetworkAttach),
+    /// Take a network card from a guest that runs
+    NetworkDetach(Detach),
+    /// List guests' network cards
+    NetworkList(DeviceList),
     /// Send a magic SysRq key to a guest
     Sysrq {
         /// Name or number
@@ -242,6 +248,30 @@ pub(crate) struct BlockAttach {
     /// The disk
     #[arg(required = true, value_name = "DISK")]
     pub(crate) disk: Vec<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+The words are joined by commas and read like an element of vif=[...] in a configuration file:
+
+  xm network-attach demo                             the default network
+  xm network-attach demo network=nat ip=10.87.0.20   NAT, with that address
+  xm network-attach demo bridge=br0 mac=00:16:3e:01:02:03
+  xm network-attach demo network=private:blue        among guests alone
+
+The default is vif.default.bridge of /etc/xen/xl.conf if it is set, else the bridge xenbr0 if there is \
+one, else NAT: the bridge xmnat0, which is made with the first card on it. There dom0 has the address \
+10.87.0.1/24 (vif.default.nat in /etc/xen/xl.conf sets another), xnetd gives guests theirs by DHCP, and \
+they reach the world under dom0's address; nobody there reaches them.
+
+Other settings: antispoof=mac|ip, vlan=10, rate=10Mb/s, mtu=1400, vifname=NAME, devid=N. The guest has the \
+card again when it restarts.")]
+pub(crate) struct NetworkAttach {
+    /// Name or number of the guest
+    pub(crate) domain: String,
+    /// The card
+    #[arg(value_name = "CARD")]
+    pub(crate) card: Vec<String>,
 }
 
 #[derive(Args)]

@@ -59,10 +59,15 @@ impl Context<'_> {
         tell: &mut dyn FnMut(Event),
     ) -> Result<Subject> {
         let found = subject(&self.find(wanted)?);
+        let mut spec = spec.clone();
+        if let Some(entry) = self.manager().by_domain(found.domain) {
+            spec.complete(&entry.config)?;
+        }
         let mut device = spec.device()?;
         let (kind, id) = (device.kind(), device.id());
         let guest = guest_of(&found);
-        let pending = Pending::Attach(spec.clone());
+        let empty = is_empty_drive(&spec);
+        let pending = Pending::Attach(Box::new(spec));
         self.manager().begin(found.uuid, pending.clone())?;
         let attached = self.offer(&guest, device.as_mut());
         // From here on it is the driver's, and whole.
@@ -72,7 +77,7 @@ impl Context<'_> {
         attached?;
         let title = format!("{kind} {}", kind.title(id));
         self.log.line(&format!("{}: {title} attached", found.name));
-        if is_empty_drive(spec) {
+        if empty {
             return Ok(found);
         }
         if !bus::connected(self.world.store, &guest, kind, id)? {
@@ -127,9 +132,10 @@ impl Context<'_> {
         let found = subject(&self.find(wanted)?);
         let id = Kind::Vbd.id(named)?;
         let drive = self.manager().by_domain(found.domain).and_then(|entry| {
-            let disks = entry.config.disks.iter();
-            let spec = disks.cloned().map(Spec::Vbd).find(|it| it.id() == Some(id));
-            spec.and_then(|Spec::Vbd(disk)| disk.cdrom.then_some(disk))
+            let mut disks = entry.config.disks.iter().filter(|disk| disk.cdrom);
+            disks
+                .find(|disk| Spec::Vbd((*disk).clone()).id() == Some(id))
+                .cloned()
         });
         let Some(mut drive) = drive else {
             let what = format!("cannot change the disc in {named} of {}", found.name);

@@ -45,7 +45,7 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pending {
-    Attach(Spec),
+    Attach(Box<Spec>),
     Detach { kind: Kind, id: u32 },
 }
 

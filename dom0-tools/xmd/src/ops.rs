@@ -123,9 +123,7 @@ impl Context<'_> {
         config
             .check()
             .map_err(|cause| Error::new(format!("cannot create {}", config.name), cause))?;
-        for text in unsupported(&config) {
-            tell(Event::Warning { text });
-        }
+        oxen_devices::vif::complete(&mut config)?;
         let uuid = match config.uuid {
             Some(uuid) => uuid,
             None => Uuid::from_random((self.random)()?),
@@ -441,18 +439,6 @@ impl Context<'_> {
         self.manager().rebuild(uuid)?;
         self.build(uuid, false, &mut |_| {}).map(drop)
     }
-}
-
-/// What the configuration asks for and a guest will not get.
-fn unsupported(config: &DomainConfig) -> Vec<String> {
-    let mut texts = Vec::new();
-    if !config.vifs.is_empty() {
-        texts.push(
-            "vif: network interfaces are not attached yet; the guest starts without them"
-                .to_owned(),
-        );
-    }
-    texts
 }
 
 pub(crate) fn subject(found: &Listed) -> Subject {

@@ -81,6 +81,21 @@ impl Lab {
         self.sh_in(&command, seconds + 30).map(drop)
     }
 
+    /// Runs a command at the prompt of a stock guest; its output. It must succeed.
+    pub fn in_guest(&mut self, name: &str, command: &str, seconds: u64) -> Result<String> {
+        let typed = format!("{{ {command}; }} 2>&1; echo \"<status $?>\"\\n");
+        let quoted = typed.replace('\'', r"'\''");
+        let script = format!(
+            "xm console --send '{quoted}' --expect '<status [0-9]+>' --timeout {seconds} -v {name}"
+        );
+        let output = self.sh_in(&script, seconds + 30)?;
+        ensure!(
+            output.contains("<status 0>"),
+            "in {name}, {command:?} printed:\n{output}"
+        );
+        Ok(output)
+    }
+
     /// The whole log of a guest's console.
     pub fn guest_log(&mut self, name: &str) -> Result<String> {
         self.sh(&format!("cat /var/log/xen/console/guest-{name}.log"))

@@ -7,6 +7,7 @@ mod create;
 mod devices;
 mod info;
 mod list;
+mod network;
 mod plain;
 pub(crate) mod resize;
 mod script;
@@ -80,6 +81,9 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
             target,
         } => block::change_disc(domain, device, Some(target), out)?,
         Command::CdEject { domain, device } => block::change_disc(domain, device, None, out)?,
+        Command::NetworkAttach(args) => network::attach(&args, out)?,
+        Command::NetworkDetach(args) => devices::detach(Kind::Vif, &args, out)?,
+        Command::NetworkList(args) => network::list(&args, out)?,
         Command::Sysrq { domain, key } => control::one(Op::Sysrq { domain, key }, out)?,
         Command::Trigger { domain, kind, vcpu } => {
             control::one(

@@ -107,3 +107,26 @@ impl Store {
         clock::sleep_ms(1);
     }
 }
+
+/// Parts of a path or a value as one.
+pub fn join<'a>(room: &'a mut [u8], parts: &[&str]) -> &'a str {
+    let mut len = 0;
+    for byte in parts.iter().flat_map(|part| part.bytes()) {
+        room[len] = byte;
+        len += 1;
+    }
+    core::str::from_utf8(&room[..len]).unwrap_or("?")
+}
+
+/// A number as text.
+pub fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &str {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return core::str::from_utf8(&digits[at..]).unwrap_or("?");
+        }
+    }
+}

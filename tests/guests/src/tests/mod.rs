@@ -10,6 +10,7 @@ mod lifecycle;
 mod memory;
 mod mmio;
 mod msr;
+mod netfront;
 mod pagetables;
 mod time;
 mod timers;
@@ -55,6 +56,7 @@ const TESTS: &[(&str, Test)] = &[
     ("memory", memory::abuse),
     ("vbd-hostile", vbd::hostile),
     ("vbd-busy", vbd::busy),
+    ("netfront", netfront::abuse),
     ("pagetables", pagetables::nonsense),
     ("timers", timers::abuse),
     ("exceptions", interrupts::exceptions),

@@ -11,7 +11,7 @@ use super::Setting;
 use crate::base::clock::{self, Deadline};
 use crate::base::hypercall;
 use crate::base::random::Random;
-use crate::base::store::Store;
+use crate::base::store::{Store, decimal, join};
 
 const DEVICE: &str = "device/vbd/51712";
 const TABLE: u64 = 0x0060_0000;
@@ -257,25 +257,4 @@ fn grant(reference: u64, frame: u64, flags: u64) {
     let at = (TABLE + reference * 8) as *mut u64;
     // SAFETY: the table is mapped there, and belongs to no Rust object. dom0 is domain 0.
     unsafe { at.write_volatile(frame << 32 | flags) };
-}
-
-fn join<'a>(room: &'a mut [u8], parts: &[&str]) -> &'a str {
-    let mut len = 0;
-    for byte in parts.iter().flat_map(|part| part.bytes()) {
-        room[len] = byte;
-        len += 1;
-    }
-    core::str::from_utf8(&room[..len]).unwrap_or("?")
-}
-
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &str {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return core::str::from_utf8(&digits[at..]).unwrap_or("?");
-        }
-    }
 }

@@ -1,0 +1,332 @@
+//! Guests' networks: cards on NAT, bridges and private networks with the stock drivers on both sides, data
+//! checked on every way; cards that come and go; guests that misbehave.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use oxen_harness::{Machine, Nic, NicModel};
+use system_tests::{Guest, LINUX_READY, Lab, plain};
+
+/// Sizes: what the suite takes, and what `./x soak` does.
+const SMALL_MIB: usize = 8;
+const LARGE_MIB: usize = 200;
+
+#[test]
+fn two_guests_dom0_and_the_world_talk() -> Result<()> {
+    talk("nets", SMALL_MIB)
+}
+
+#[test]
+#[ignore = "the same with 200 MiB: takes many minutes under emulation"]
+fn two_guests_dom0_and_the_world_talk_for_long() -> Result<()> {
+    talk("nets-long", LARGE_MIB)
+}
+
+#[test]
+fn cards_come_and_go() -> Result<()> {
+    let mut lab = Lab::start(&plain()?, "nets-hotplug")?;
+    lab.sh(
+        "ip link add br0 type bridge && ip addr add 192.0.2.1/24 dev br0 && ip link set br0 up",
+    )?;
+    let before = lab.traces()?;
+    let demo = Guest::linux("demo").create(&mut lab)?;
+    lab.guest_says(&demo, LINUX_READY, 90)?;
+    let mistakes = [
+        ("bridge=nothing", "no bridge nothing"),
+        ("ip=1.2.3.4", "1.2.3.4 is none of"),
+        ("antispoof=ip,bridge=br0", "no ip="),
+        ("vlan=10,bridge=br0", "vlan_filtering"),
+        ("gatewaydev=eth0", "routed"),
+        ("colour=red", "unknown vif option"),
+    ];
+    for (card, cause) in mistakes {
+        let outcome = lab.outcome(&format!("xm network-attach demo '{card}'"), 60)?;
+        ensure!(
+            outcome.status == 1 && outcome.output.contains(cause),
+            "{card}: {}",
+            outcome.output
+        );
+    }
+    lab.sh_in(
+        "xm network-attach demo bridge=br0,mac=00:16:3e:0a:0b:0c,ip=192.0.2.9,antispoof=ip,rate=100Mb/s,vifname=demo0,mtu=1400",
+        60,
+    )?;
+    let list = lab.json("xm --json network-list demo")?;
+    ensure!(
+        list[0]["back"]["mac"] == "00:16:3e:0a:0b:0c" && list[0]["back_state"] == "connected",
+        "{list}"
+    );
+    ensure!(lab.sh("cat /sys/class/net/demo0/mtu")? == "1400");
+    let twice = lab.outcome(
+        "xm network-attach demo bridge=br0,mac=00:16:3e:0a:0b:0c",
+        60,
+    )?;
+    ensure!(
+        twice.status == 1 && twice.output.contains("has that address"),
+        "{}",
+        twice.output
+    );
+    lab.in_guest(
+        &demo,
+        "ip addr add 192.0.2.9/24 dev eth0; ip link set eth0 up; ping -c 3 -W 2 192.0.2.1",
+        40,
+    )?;
+    let forged = lab.in_guest(
+        &demo,
+        "ip addr flush dev eth0; ip addr add 192.0.2.77/24 dev eth0; ping -c 2 -W 1 192.0.2.1",
+        40,
+    );
+    ensure!(forged.is_err(), "a forged address passed");
+    lab.sh_in("xm network-detach demo 0", 60)?;
+    ensure!(lab.json("xm --json network-list demo")? == serde_json::json!([]));
+    lab.until("! ip link show demo0", 20)?;
+
+    // On and off, the last time while nobody is there to answer.
+    for _ in 0..3 {
+        lab.sh_in(
+            "xm network-attach demo network=private:blue && xm network-detach demo eth0",
+            90,
+        )?;
+    }
+    lab.sh_in("xm network-attach demo network=private:blue && xm pause demo && xm network-detach --force demo 0 && xm unpause demo", 90)?;
+    lab.in_guest(&demo, "true", 20)?;
+    lab.destroy(&demo)?;
+    let after = lab.traces()?;
+    ensure!(after == before, "{before} became {after}");
+    lab.finish()
+}
+
+#[test]
+fn a_hostile_card_harms_its_guest_only() -> Result<()> {
+    hostile("nets-hostile", 6)
+}
+
+#[test]
+#[ignore = "the same 100 times"]
+fn a_hostile_card_harms_its_guest_only_100_times() -> Result<()> {
+    hostile("nets-hostile-long", 100)
+}
+
+fn talk(name: &str, mib: usize) -> Result<()> {
+    let mut machine = plain()?;
+    let served = Served::start(mib << 20)?;
+    machine.nics.push(Nic::new(NicModel::Virtio));
+    let mut lab = with_world(&machine, name)?;
+    let before = lab.traces()?;
+    for name in ["a", "b"] {
+        Guest::linux(name)
+            .set("vcpus", "2")
+            .set("vif", "[\"\", \"network=private:blue\"]")
+            .create(&mut lab)?;
+    }
+    for name in ["a", "b"] {
+        lab.guest_says(name, LINUX_READY, 120)?;
+    }
+    let mut addresses = Vec::new();
+    for name in ["a", "b"] {
+        let list = lab.json(&format!("xm --json network-list {name}"))?;
+        let address = list[0]["back"]["ip"].as_str().context("no address")?;
+        // By DHCP, as told.
+        lab.in_guest(
+            name,
+            &format!("n=0; until ip addr show eth0 | grep -q {address}/24; do n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.3; done"),
+            60,
+        )?;
+        addresses.push(address.to_owned());
+    }
+    let [a, b] = &addresses[..] else {
+        unreachable!()
+    };
+
+    // Everybody reaches everybody.
+    lab.in_guest(
+        "a",
+        &format!("ping -c 3 -W 5 {b} && ping -c 3 -W 5 10.87.0.1"),
+        60,
+    )?;
+    lab.in_guest(
+        "b",
+        &format!("ping -c 3 -W 5 {a} && ping -c 3 -W 5 10.87.0.1"),
+        60,
+    )?;
+    lab.sh_in(&format!("ping -c 3 -W 5 {a} && ping -c 3 -W 5 {b}"), 60)?;
+    lab.in_guest(
+        "a",
+        "ip addr add 192.0.2.1/24 dev eth1 && ip link set eth1 up",
+        20,
+    )?;
+    lab.in_guest(
+        "b",
+        "ip addr add 192.0.2.2/24 dev eth1 && ip link set eth1 up && ping -c 3 -W 5 192.0.2.1",
+        40,
+    )?;
+    let queues = lab.in_guest(
+        "a",
+        "echo queues $(ls -d /sys/class/net/eth0/queues/tx-* | wc -l)",
+        20,
+    )?;
+    ensure!(queues.contains("queues 2"), "{queues}");
+
+    // From the world, through NAT.
+    let seconds = 60 + 4 * mib as u64;
+    let sum = lab.in_guest(
+        "a",
+        &format!("nc 10.0.2.2 {} </dev/null | md5sum", served.port),
+        seconds,
+    )?;
+    ensure!(
+        sum.contains(&served.md5),
+        "the world sent {}, not:\n{sum}",
+        served.md5
+    );
+
+    // From guest to guest, both ways, by both networks.
+    for (from, to, address) in [
+        ("a", "b", b.as_str()),
+        ("b", "a", a.as_str()),
+        ("a", "b", "192.0.2.2"),
+    ] {
+        lab.in_guest(
+            to,
+            "rm -f /tmp/sum; (nc -l -p 5001 </dev/null | md5sum > /tmp/sum) & sleep 0.3",
+            20,
+        )?;
+        let sent = lab.in_guest(
+            from,
+            &format!(
+                "dd if=/dev/zero bs=64k count={} 2>/dev/null | tr '\\\\0' 'x' | nc {address} 5001",
+                mib * 16
+            ),
+            seconds,
+        );
+        sent.with_context(|| format!("{from} to {to}"))?;
+        let sum = lab.in_guest(to, "n=0; until grep -q . /tmp/sum; do n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.3; done; cat /tmp/sum", 60)?;
+        let want = md5(&vec![b'x'; mib << 20])?;
+        ensure!(
+            sum.contains(&want),
+            "{from} to {to} by {address}: not {want} but {sum}"
+        );
+    }
+    for name in ["a", "b"] {
+        let bad = lab.in_guest(
+            name,
+            "! dmesg | grep -E \"WARNING:|BUG:|Call Trace|Oops|stall|hung task\"",
+            20,
+        );
+        bad.with_context(|| format!("the log of {name}"))?;
+        lab.sh_in(&format!("xm shutdown -w --timeout 60 {name}"), 90)?;
+    }
+    let after = lab.traces()?;
+    ensure!(after == before, "{before} became {after}");
+    lab.finish()
+}
+
+fn hostile(name: &str, rounds: u64) -> Result<()> {
+    let mut lab = Lab::start(&plain()?, name)?;
+    let neighbour = Guest::linux("neighbour")
+        .set("vif", "[\"\"]")
+        .create(&mut lab)?;
+    lab.guest_says(&neighbour, LINUX_READY, 90)?;
+    let one = |lab: &mut Lab, seed: u64| -> Result<()> {
+        let cards = "[\"antispoof=ip\", \"network=private:evil\"]";
+        let arguments = format!("test=netfront seed={seed} seconds=1");
+        let guest = Guest::test("evil", &arguments)
+            .set("vif", cards)
+            .ends("destroy");
+        guest.create(lab)?;
+        // It dies by itself, or spins on.
+        lab.until(
+            "grep -qE '^(PASS|FAIL)' /var/log/xen/console/guest-evil.log",
+            40,
+        )?;
+        let log = lab.guest_log("evil")?;
+        ensure!(
+            log.contains("CONNECTED") && log.contains("PASS"),
+            "seed {seed}: {log}"
+        );
+        lab.sh("rm -f /var/log/xen/console/guest-evil.log*")?;
+        lab.sh_in("xm destroy evil 2>/dev/null; n=0; while xm domid evil >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done", 60)?;
+        Ok(())
+    };
+    // The first one fills caches.
+    one(&mut lab, 1)?;
+    let (before, totals) = (lab.traces()?, lab.totals()?);
+    for seed in 2..2 + rounds {
+        one(&mut lab, seed)?;
+        lab.vm.refuse(r"\(OXEN\).*(PANIC|panicked)")?;
+    }
+    let (after, left) = (lab.traces()?, lab.totals()?);
+    ensure!(after == before, "{before} became {after}");
+    ensure!(
+        left.free_frames == totals.free_frames && left.store == totals.store,
+        "{totals:?} became {left:?}"
+    );
+    lab.in_guest(&neighbour, "ping -c 3 -W 5 10.87.0.1", 40)?;
+    lab.destroy(&neighbour)?;
+    lab.finish()
+}
+
+/// A machine with a card, whose dom0 has an address by DHCP.
+fn with_world(machine: &Machine, name: &str) -> Result<Lab> {
+    let mut lab = Lab::start(machine, name)?;
+    lab.until("ip route | grep -q ^default", 30)?;
+    Ok(lab)
+}
+
+/// What guests leave behind in dom0, if they do.
+trait Traces {
+    fn traces(&mut self) -> Result<String>;
+}
+
+impl Traces for Lab {
+    /// Devices, the store's nodes, and addresses given away.
+    fn traces(&mut self) -> Result<String> {
+        // The NAT network stays once it is there.
+        self.sh("ls /sys/class/net | grep -v xmnat0; for d in /local/domain/0/backend/vif /local/domain/0/error/backend/vif; do echo $d: $(xsls $d); done; ls /run/xen/net/nat 2>/dev/null | grep -c .; ls /sys/bus/xen-backend/devices")
+    }
+}
+
+/// Some bytes that are sent to whoever connects.
+struct Served {
+    port: u16,
+    md5: String,
+}
+
+impl Served {
+    fn start(len: usize) -> Result<Self> {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        let bytes: Vec<u8> = (0..len / 8).flat_map(|_| next()).collect();
+        let md5 = md5(&bytes)?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut stream = stream;
+                // Who goes away early fails its own check.
+                let _ = stream.write_all(&bytes);
+            }
+        });
+        Ok(Self { port, md5 })
+    }
+}
+
+fn md5(bytes: &[u8]) -> Result<String> {
+    let file = std::env::temp_dir().join(format!("oxen-nets-{}", std::process::id()));
+    std::fs::write(&file, bytes)?;
+    let done = Command::new("md5sum").arg(&file).output()?;
+    std::fs::remove_file(&file)?;
+    let text = String::from_utf8(done.stdout)?;
+    Ok(text
+        .split(' ')
+        .next()
+        .context("md5sum prints nothing")?
+        .to_owned())
+}
