@@ -20,7 +20,7 @@ fn two_guests_dom0_and_the_world_talk() -> Result<()> {
 
 #[test]
 #[ignore = "the same with 200 MiB: takes many minutes under emulation"]
-fn two_guests_dom0_and_the_world_talk_for_long() -> Result<()> {
+fn soak_nets_talk() -> Result<()> {
     talk("nets-long", LARGE_MIB)
 }
 
@@ -105,7 +105,7 @@ fn a_hostile_card_harms_its_guest_only() -> Result<()> {
 
 #[test]
 #[ignore = "the same 100 times"]
-fn a_hostile_card_harms_its_guest_only_100_times() -> Result<()> {
+fn soak_nets_hostile() -> Result<()> {
     hostile("nets-hostile-long", 100)
 }
 

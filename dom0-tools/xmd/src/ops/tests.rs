@@ -405,19 +405,19 @@ fn a_restart_removes_nodes_of_the_dead() {
 }
 
 #[test]
-fn devices_that_are_not_there_yet_are_warned_about() {
+fn a_guest_whose_card_cannot_be_had_is_not_made() {
     let (scratch, fake) = (Scratch::new(), Fake::new(256));
     let (rig, _) = Rig::start(&scratch, &fake);
-    let config = config(&scratch, "vif=['']");
-    let mut warnings = 0;
-    rig.run(|context| {
-        context.create(config, true, &mut |event| {
-            warnings += usize::from(matches!(event, Event::Warning { .. }))
-        })
-    })
-    .expect("it is created");
-    assert_eq!(warnings, 1);
-    assert!(fake.domains().expect("the fake")[0].paused());
+    for (vifs, cause) in [
+        ("'gatewaydev=eth0'", "routed networks"),
+        ("'','','','','','','','',''", "8 already"),
+        ("'devid=1','devid=1'", "number 1 already"),
+    ] {
+        let config = config(&scratch, &format!("vif=[{vifs}]"));
+        let error = rig.create(config).expect_err(vifs).to_string();
+        assert!(error.contains(cause), "{error}");
+        nothing_left(&fake, &scratch, vifs);
+    }
 }
 
 #[test]
