@@ -77,9 +77,10 @@ fn keys(lab: &mut Lab) -> Result<()> {
 }
 
 fn every_command_has_help(lab: &mut Lab) -> Result<()> {
-    lab.sh(
+    lab.sh_in(
         "for c in $(xm --help | sed -n '/^Commands:/,/^$/s/^  \\([a-z-]*\\).*/\\1/p'); do \
          xm $c --help | grep -q Usage || { echo $c has no help; exit 1; }; done",
+        120,
     )?;
     Ok(())
 }

@@ -96,13 +96,12 @@ impl GrantTable {
     pub fn map_frame(&self, domain: &Domain, index: u64, gfn: Gfn) -> Result<()> {
         let page = self.frame(domain, index)?;
         let mfn = page.mfn();
-        let old = self.inner.lock().table.place(index).take();
-        if let Some(old) = old {
+        domain.memory.map(gfn, page, MapKind::Xen)?;
+        let old = self.inner.lock().table.place(index).replace(gfn);
+        if let Some(old) = old.filter(|old| *old != gfn) {
             // The guest may have put something else there meanwhile: then there is nothing to take away.
             let _ = domain.memory.unmap(old, mfn, MapKind::Xen);
         }
-        domain.memory.map(gfn, page, MapKind::Xen)?;
-        *self.inner.lock().table.place(index) = Some(gfn);
         Ok(())
     }
 

@@ -20,6 +20,11 @@ const COUNT: u64 = 0x1000;
 const RAM_END: u64 = 0x0400_0000;
 
 pub fn abuse(cx: &mut Setting) {
+    // What the builder left there must not be taken for frames to give away.
+    for at in (RAM_END - 64..RAM_END).step_by(8) {
+        // SAFETY: RAM that belongs to no Rust object, or none at all.
+        let _ = guard(|| unsafe { (at as *mut u64).write_volatile(0) });
+    }
     let deadline = Deadline::after_seconds(cx.seconds);
     let (mut calls, mut succeeded) = (0u64, 0u64);
     let mut slowest = (0, 0);
@@ -90,14 +95,18 @@ fn reserve(random: &mut Random, command: u32) -> i64 {
 }
 
 fn place(random: &mut Random) -> i64 {
+    let space = random.below(7) as u32;
+    let moves_ram = [abi::XENMAPSPACE_GMFN, abi::XENMAPSPACE_GMFN_RANGE].contains(&space);
     let mut add = abi::AddToPhysmap {
         domid: random.pick(&[abi::DOMID_SELF, abi::DOMID_SELF, 0]),
         size: random.below(4) as u16,
-        space: random.below(7) as u32,
-        idx: if random.one_in(2) {
-            random.below(64)
-        } else {
-            random.nasty()
+        space,
+        idx: match random.below(4) {
+            // Anything but this test's own pages.
+            0 if moves_ram => bad_frame(random),
+            _ if moves_ram => FIRST + random.below(COUNT),
+            0 | 1 => random.below(64),
+            _ => random.nasty(),
         },
         gpfn: if random.one_in(16) {
             bad_frame(random)

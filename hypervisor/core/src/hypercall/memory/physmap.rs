@@ -98,12 +98,11 @@ fn put(domain: &Arc<Domain>, space: u32, index: u64, gfn: Gfn) -> Result<()> {
             let mut place = domain.shared_info_gfn.lock();
             let page = domain.shared_info.try_clone().ok_or(Errno::NoMem)?;
             let mfn = page.mfn();
-            if let Some(old) = place.take() {
+            domain.memory.map(gfn, page, MapKind::Xen)?;
+            if let Some(old) = place.replace(gfn).filter(|old| *old != gfn) {
                 // The guest may have put something else there meanwhile: then there is nothing to take away.
                 let _ = domain.memory.unmap(old, mfn, MapKind::Xen);
             }
-            domain.memory.map(gfn, page, MapKind::Xen)?;
-            *place = Some(gfn);
             Ok(())
         }
         abi::XENMAPSPACE_GRANT_TABLE => domain.grants.map_frame(domain, index, gfn),

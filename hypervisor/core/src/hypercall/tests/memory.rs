@@ -74,6 +74,11 @@ fn shared_info_takes_the_place_of_a_page() {
         add(&guest, abi::XENMAPSPACE_SHARED_INFO, 1, 5),
         errno(Errno::Inval)
     );
+    // What fails changes nothing, and to where it is it can go.
+    assert!(add(&guest, abi::XENMAPSPACE_SHARED_INFO, 0, u64::MAX) < 0);
+    assert_eq!(kind(&guest, HOLE), Some(MapKind::Xen));
+    assert_eq!(add(&guest, abi::XENMAPSPACE_SHARED_INFO, 0, HOLE), 0);
+    assert_eq!(kind(&guest, HOLE), Some(MapKind::Xen));
     assert_eq!(remove(&guest, HOLE), 0);
     assert_eq!(remove(&guest, HOLE), errno(Errno::NoEnt));
     assert_eq!(
