@@ -80,6 +80,7 @@ pub(crate) fn kernel() -> Result<PathBuf> {
         unpacked.starts_with(b"\x7fELF"),
         "the kernel's payload is not packed with xz"
     );
+    trim(&mut unpacked).context("the kernel's ELF file has another form")?;
     write_whole(&elf, &unpacked)?;
     Ok(elf)
 }
@@ -96,6 +97,45 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
     };
     let start = (setup + 1) * 512 + word(0x248)?;
     image.get(start..start + word(0x24c)?)
+}
+
+/// Cuts off the zeros that the last segment ends with, and what lies behind it: they are a third of the file,
+/// which the firmware reads block by block.
+fn trim(elf: &mut Vec<u8>) -> Option<()> {
+    const LOAD: u64 = 1;
+    let word = |elf: &[u8], at: usize, size: usize| {
+        let mut bytes = [0; 8];
+        bytes[..size].copy_from_slice(elf.get(at..at + size)?);
+        usize::try_from(u64::from_le_bytes(bytes)).ok()
+    };
+    let (table, entry, count) = (
+        word(elf, 0x20, 8)?,
+        word(elf, 0x36, 2)?,
+        word(elf, 0x38, 2)?,
+    );
+    let mut last = (0, 0, 0);
+    for header in (0..count).map(|n| table + n * entry) {
+        if word(elf, header, 4)? as u64 == LOAD {
+            last = last.max((
+                word(elf, header + 8, 8)?,
+                header,
+                word(elf, header + 0x20, 8)?,
+            ));
+        }
+    }
+    let (start, header, size) = last;
+    let used = elf
+        .get(start..start + size)?
+        .iter()
+        .rposition(|byte| *byte != 0)?
+        + 1;
+    elf.get_mut(header + 0x20..header + 0x28)?
+        .copy_from_slice(&(used as u64).to_le_bytes());
+    // No section headers.
+    elf.get_mut(0x28..0x30)?.fill(0);
+    elf.get_mut(0x3c..0x40)?.fill(0);
+    elf.truncate(start + used);
+    Some(())
 }
 
 impl Bochs {
@@ -213,6 +253,9 @@ impl Bochs {
             let text = String::from_utf8_lossy(&line).into_owned();
             line.clear();
             let text = text.trim_end_matches(['\r', '\n']);
+            if text.contains("PANIC on CPU") {
+                bail!("the hypervisor stopped: {text}");
+            }
             begun |= text.ends_with("<oxen-begin>");
             if let Some((_, output)) = text.split_once("oxen| ").filter(|_| begun) {
                 println!("{output}");
@@ -248,7 +291,25 @@ fn accept(listener: &TcpListener, child: Child, log: &Path) -> Result<Running> {
 
 #[cfg(test)]
 mod tests {
-    use super::payload;
+    use super::{payload, trim};
+
+    #[test]
+    fn zeros_at_the_end_are_not_in_the_file() {
+        let mut elf = vec![0; 0x200];
+        elf[0x20] = 0x40;
+        elf[0x28] = 0x80;
+        elf[0x36] = 56;
+        elf[0x38] = 1;
+        elf[0x3c] = 9;
+        elf[0x40] = 1;
+        elf[0x49] = 1;
+        elf[0x61] = 1;
+        elf[0x180] = 7;
+        trim(&mut elf).expect("a good file");
+        assert_eq!((elf.len(), elf[0x60], elf[0x61]), (0x181, 0x81, 0));
+        assert_eq!((elf[0x28], elf[0x3c]), (0, 0));
+        assert!(trim(&mut vec![0; 20]).is_none());
+    }
 
     #[test]
     fn the_payload_is_where_the_header_says() {

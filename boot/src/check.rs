@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use oxen_harness::images;
 
 use crate::compile::cargo;
 use crate::exec::run;
@@ -17,9 +18,12 @@ pub(crate) struct Arguments {
     /// Only the tests in virtual machines
     #[arg(long, conflicts_with = "host_only")]
     system_only: bool,
-    /// Also the tests on Intel's VT-x, in Bochs: slow
+    /// Also the long runs on emulated Intel and AMD machines, in Bochs (an hour)
     #[arg(long, conflicts_with = "host_only")]
     bochs: bool,
+    /// Afterwards, put the table of tests by back end into docs/
+    #[arg(long, conflicts_with = "host_only")]
+    write_table: bool,
     /// Arguments for the test programs in virtual machines, such as a part of a test's name
     #[arg(last = true)]
     filter: Vec<String>,
@@ -61,6 +65,9 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
             stage("tests in Bochs", &mut failed, || {
                 run(system_tests().args(["--ignored", "bochs_"]))
             });
+        }
+        if arguments.write_table {
+            stage("table", &mut failed, write_table);
         }
     }
     if !failed.is_empty() {
@@ -108,6 +115,14 @@ fn dom0_system_tests() -> Command {
     tests.args(["test", "-q", "-p", "oxen-harness", "--test", "dom0_system"]);
     tests.args(["--", "--ignored", "--test-threads=1"]);
     tests
+}
+
+/// What the runs have left of it, into the documentation.
+fn write_table() -> Result<()> {
+    let name = "tests-by-backend.md";
+    let (from, to) = (images::target_dir(), images::root().join("docs"));
+    std::fs::copy(from.join(name), to.join(name)).context("no run has written a table")?;
+    Ok(())
 }
 
 /// Up to where arguments of the test programs follow.

@@ -38,7 +38,10 @@ pub(crate) struct MachineOptions {
     /// Bochs' CPU model
     #[arg(long, default_value = bochs::MODEL)]
     bochs_cpu: String,
-    /// The QEMU to use
+    /// dom0 without drivers and stock guests: for slow emulators
+    #[arg(long)]
+    small: bool,
+    /// The QEMU to use (one that was unpacked somewhere finds its own data)
     #[arg(long, default_value = "qemu-system-x86_64")]
     qemu: PathBuf,
     /// QEMU's CPU model
@@ -78,6 +81,16 @@ enum Card {
 }
 
 impl MachineOptions {
+    /// dom0's initramfs.
+    pub(crate) fn initrd(&self) -> PathBuf {
+        let images = Images::in_target();
+        if self.small {
+            images.small_initrd
+        } else {
+            images.initrd
+        }
+    }
+
     /// Builds what this machine boots.
     pub(crate) fn build(&self, quiet: bool) -> Result<()> {
         if self.boot == Way::Linux {
@@ -114,7 +127,7 @@ impl MachineOptions {
             model: self.bochs_cpu.clone(),
             cpus,
             memory_mib,
-            disc: iso::variant(&choice, initrd, name)?,
+            disc: iso::variant(&choice, Some(initrd.unwrap_or(&self.initrd())), name)?,
             limit: None,
         })
     }
@@ -141,11 +154,12 @@ impl MachineOptions {
                     dom0: images::join(images::DOM0_ARGS, &self.append_dom0),
                     ..Choice::default()
                 };
-                images.iso = iso::variant(&choice, initrd, name)?;
+                let small = self.small.then(|| self.initrd());
+                images.iso = iso::variant(&choice, initrd.or(small.as_deref()), name)?;
                 images.disc()
             }
             Way::Direct | Way::Linux => {
-                images.initrd = initrd.map_or(images.initrd, Path::to_owned);
+                images.initrd = initrd.map_or_else(|| self.initrd(), Path::to_owned);
                 if self.boot == Way::Direct {
                     images.direct(&xen, &self.append_dom0)
                 } else {

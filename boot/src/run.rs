@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use oxen_harness::{Images, Serial, Vm, images};
+use oxen_harness::{Serial, Vm, images};
 
 use crate::compile::write_whole;
 use crate::exec::run as run_process;
@@ -64,7 +64,7 @@ fn one_command(arguments: &Arguments) -> Result<ExitCode> {
         .join("run")
         .join(format!("{name}.cpio"));
     let mut archive =
-        std::fs::read(Images::in_target().initrd).context("cannot read dom0's initramfs")?;
+        std::fs::read(arguments.machine.initrd()).context("cannot read dom0's initramfs")?;
     // The kernel unpacks archives that follow one another.
     archive.extend(initramfs::with_command(&arguments.command.join(" "))?);
     write_whole(&initrd, &archive)?;

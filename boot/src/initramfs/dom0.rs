@@ -22,6 +22,14 @@ const XEN: [&str; 9] = [
     "loop",
     "nbd",
 ];
+/// What the toolstack itself needs.
+const CONTROL: [&str; 5] = [
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xenfs",
+];
 const NETWORK: [&str; 6] = ["bridge", "8021q", "tun", "virtio_net", "e1000e", "veth"];
 /// What the NAT network's rules need; the kernel loads them itself.
 const FILTER: [&str; 4] = ["nf_tables", "nft_chain_nat", "nft_masq", "nft_ct"];
@@ -39,8 +47,8 @@ const OTHER: [&str; 4] = ["crc32c_generic", "crc32c-intel", "vfat", "i6300esb"];
 
 /// What guests boot.
 pub(super) struct GuestKernels<'a> {
-    pub(super) linux: &'a [u8],
-    pub(super) initrd: &'a [u8],
+    /// The stock kernel and its ramdisk; without them dom0 is the small one, which has no drivers either.
+    pub(super) linux: Option<(&'a [u8], &'a [u8])>,
     /// Ours, of tests/guests.
     pub(super) test: &'a [u8],
 }
@@ -51,7 +59,10 @@ pub(super) fn archive(
     programs: &[PathBuf],
     guests: &GuestKernels<'_>,
 ) -> Result<Vec<u8>> {
-    let modules: Vec<_> = [&XEN[..], &NETWORK, &FILTER, &STORAGE, &OTHER].concat();
+    let modules = match guests.linux {
+        Some(_) => [&XEN[..], &NETWORK, &FILTER, &STORAGE, &OTHER].concat(),
+        None => CONTROL.to_vec(),
+    };
     let mut archive = base(kernel, busybox, &modules, "dom0-init")?;
     for name in ["oxen-supervise", "oxen-ready"] {
         archive.file(&format!("bin/{name}"), true, &script(name)?)?;
@@ -74,8 +85,10 @@ pub(super) fn archive(
             .into_owned();
         archive.copy(&format!("etc/xen/{name}"), &example)?;
     }
-    archive.file("boot/vmlinuz", false, guests.linux)?;
-    archive.file("boot/guest.cpio.gz", false, guests.initrd)?;
+    if let Some((kernel, initrd)) = guests.linux {
+        archive.file("boot/vmlinuz", false, kernel)?;
+        archive.file("boot/guest.cpio.gz", false, initrd)?;
+    }
     archive.file("boot/test-guest", false, guests.test)?;
     archive.finish()
 }

@@ -1,4 +1,4 @@
-//! The two initramfs images: dom0's, and the small one of the example guests.
+//! The initramfs images: dom0's, one of it without drivers and stock guests, and that of the example guests.
 
 pub(crate) mod cpio;
 mod dom0;
@@ -26,12 +26,13 @@ pub(crate) fn build(programs: &[std::path::PathBuf]) -> Result<String> {
     write_whole(&images.kernel, &vmlinuz)?;
     let guest = guest::archive(&kernel, &busybox)?;
     write_whole(&images.guest_initrd, &guest)?;
-    let kernels = dom0::GuestKernels {
-        linux: &vmlinuz,
-        initrd: &guest,
-        test: &compile::test_guest()?,
+    let test = compile::test_guest()?;
+    let dom0 = |linux| {
+        let kernels = dom0::GuestKernels { linux, test: &test };
+        dom0::archive(&kernel, &busybox, programs, &kernels)
     };
-    let dom0 = dom0::archive(&kernel, &busybox, programs, &kernels)?;
+    write_whole(&images.small_initrd, &dom0(None)?)?;
+    let dom0 = dom0(Some((&vmlinuz[..], &guest[..])))?;
     write_whole(&images.initrd, &dom0)?;
     let guests = vmlinuz.len() + guest.len();
     Ok(format!(

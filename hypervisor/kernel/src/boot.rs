@@ -11,7 +11,7 @@ use oxen_core::machine::Machine;
 use oxen_core::ports::FrameSource;
 use oxen_mm::HostSpace;
 use oxen_types::{CpuId, MAX_CPUS, Maddr, Vaddr};
-use oxen_virt::{PhysCpu, Platform};
+use oxen_virt::{PhysCpu, Platform, spec};
 use spin::Once;
 
 use crate::globals::{self, Globals};
@@ -27,6 +27,7 @@ const OPTIONS: &[&str] = &[
     "trace",
     "maxcpus",
     "sched",
+    "spec-ctrl",
 ];
 
 const STACK_PAGES: u64 = 8;
@@ -52,11 +53,12 @@ fn start(info: &'static BootInfo) -> ! {
     );
     BOOT.call_once(|| info);
 
-    let virt = match Platform::detect(to_maddr) {
+    let virt = match Platform::detect(to_maddr, &speculation(options)) {
         Ok(virt) => Box::leak(Box::new(virt)),
         Err(error) => panic!("{error}"),
     };
     log::info!("{virt:?}");
+    log::info!("speculation: {}", virt.spec);
     let limit = options
         .get("maxcpus")
         .and_then(|n| n.parse().ok())
@@ -163,6 +165,18 @@ fn to_maddr(at: usize) -> Maddr {
         Some(at) => at,
         None => panic!("{at:#x} is not in the direct map"),
     }
+}
+
+fn speculation(options: CommandLine<'_>) -> spec::Options {
+    let text = options
+        .get("spec-ctrl")
+        .unwrap_or(match options.flag("spec-ctrl") {
+            Some(false) => "no",
+            _ => "",
+        });
+    spec::Options::parse(text, &mut |word| {
+        log::warn!("spec-ctrl: {word} is not understood");
+    })
 }
 
 fn name_unknown(options: CommandLine<'_>) {

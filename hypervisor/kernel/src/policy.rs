@@ -25,6 +25,7 @@ pub fn cpuid(config: &DomainConfig, dom0: bool) -> CpuidPolicy {
     let shape = DomainShape {
         dom0,
         vcpus: config.max_vcpus,
+        speculation: globals::get().virt.spec.offer,
     };
     CpuidPolicy::new(&HostCpuid, &globals::get().virt.fpu, shape)
 }
@@ -38,6 +39,7 @@ pub fn msr_policy(dom0: bool) -> MsrPolicy {
     MsrPolicy {
         dom0,
         host: *HOST_MSRS.call_once(read),
+        arch_caps: globals::get().virt.spec.offer.arch_caps,
     }
 }
 

@@ -119,6 +119,8 @@ pub enum Reg {
     SysenterEip,
     Pat,
     TscAux,
+    SpecCtrl,
+    VirtSpecCtrl,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -275,6 +277,8 @@ pub enum Exit {
     Rdmsr,
     Wrmsr,
     Xsetbv,
+    /// MOV to CR4, where the CPU would not check it.
+    WriteCr4,
     Hypercall,
     Io(IoExit),
     NestedFault(NestedFault),

@@ -2,8 +2,8 @@
 //! emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR policy, and
 //! the interrupt controllers and PCI configuration space that a guest sees.
 //!
-//! `unsafe` is confined to `fpu` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu`, and to the
-//! fields that `vmx` writes.
+//! `unsafe` is confined to `fpu`, `spec::cpu` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu` (and
+//! `enter`, `msrs`, `host`), and to the fields that `vmx` writes.
 #![no_std]
 
 extern crate alloc;
@@ -16,8 +16,10 @@ pub mod dev;
 pub mod emul;
 pub mod fpu;
 pub mod hvmctx;
+mod permissions;
 pub mod platform;
 pub mod policy;
+pub mod spec;
 pub mod start;
 pub mod svm;
 mod tags;

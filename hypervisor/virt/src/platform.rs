@@ -8,6 +8,7 @@ use oxen_types::{CpuId, Maddr};
 
 use crate::backend::BoxedVcpu;
 use crate::fpu::{self, FpuLayout};
+use crate::spec::{self, Controls, Report, SpecCpu};
 use crate::svm::{SvmCaps, SvmCpu, SvmDomain, SvmVcpu};
 use crate::vmx::{VmxCaps, VmxCpu, VmxDomain, VmxVcpu};
 use crate::x86::{CpuidSource, HostCpuid};
@@ -39,14 +40,22 @@ impl fmt::Display for VirtError {
         f.write_str(match self {
             Self::NoHardware => "the CPU has neither AMD-V (SVM) nor VT-x (VMX)",
             Self::NoSvm => "the CPU has no AMD-V (SVM)",
-            Self::NoNestedPaging => "the CPU's AMD-V lacks nested paging (NPT)",
+            Self::NoNestedPaging => {
+                "the CPU's AMD-V lacks nested paging (NPT), and shadow paging is not there yet"
+            }
             Self::NoAsids => "the CPU's AMD-V offers no address space identifiers",
             Self::DisabledByFirmware => {
                 "AMD-V is disabled by the firmware: enable SVM in the BIOS setup"
             }
             Self::NoVmx => "the CPU has no VT-x (VMX)",
-            Self::NoEpt => "the CPU's VT-x lacks extended page tables (EPT) as we need them",
-            Self::NoUnrestrictedGuest => "the CPU's VT-x lacks unrestricted guest mode",
+            Self::NoEpt => {
+                "the CPU's VT-x lacks extended page tables (EPT) with four levels, write-back and 2 MiB \
+                 pages, and shadow paging is not there yet"
+            }
+            Self::NoUnrestrictedGuest => {
+                "the CPU's VT-x lacks unrestricted guests (CPUs since 2010 have them), and guests' real \
+                 mode is not emulated yet"
+            }
             Self::NoControl(name, bits) => {
                 return write!(f, "the CPU's VT-x cannot do {name} (bits {bits:#x})");
             }
@@ -67,6 +76,9 @@ pub struct Quirks {
     /// QEMU's TCG before 9: XSETBV in a guest is executed although it is intercepted. (The
     /// self-test shows it.) So the register is the truth about a loaded guest's XCR0.
     pub xsetbv_runs: bool,
+    /// QEMU's TCG: MOV to CR4 takes bits that no CPU has, and the next entry then fails. (The test guest
+    /// `control-registers` shows it.) So it is intercepted.
+    pub cr4_unchecked: bool,
 }
 
 impl Quirks {
@@ -80,6 +92,7 @@ impl Quirks {
         Self {
             event_type_lost: tcg,
             xsetbv_runs: tcg,
+            cr4_unchecked: tcg,
         }
     }
 }
@@ -124,12 +137,13 @@ pub struct Platform {
     pub hardware: Hardware,
     pub fpu: FpuLayout,
     pub quirks: Quirks,
+    pub spec: Controls,
     to_maddr: ToMaddr,
 }
 
 impl Platform {
     /// Once, when the heap works.
-    pub fn detect(to_maddr: ToMaddr) -> Result<Self, VirtError> {
+    pub fn detect(to_maddr: ToMaddr, spec: &spec::Options) -> Result<Self, VirtError> {
         crate::emul::build_tables();
         let cpuid = HostCpuid;
         let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
@@ -137,6 +151,7 @@ impl Platform {
             hardware: Hardware::detect(&cpuid, &mut rdmsr)?,
             fpu: FpuLayout::detect(&cpuid),
             quirks: Quirks::detect(&cpuid),
+            spec: Controls::decide(&Report::read(&cpuid, &mut rdmsr), spec),
             to_maddr,
         })
     }
@@ -154,6 +169,7 @@ impl Platform {
             }),
             fpu: FpuLayout::none(),
             quirks: Quirks::default(),
+            spec: Controls::default(),
             to_maddr,
         }
     }
@@ -178,8 +194,12 @@ impl Platform {
     pub fn enable_cpu(&self, cpu: CpuId) -> Result<PhysCpu, VirtError> {
         fpu::enable_cpu(&self.fpu);
         Ok(match &self.hardware {
-            Hardware::Svm(caps) => PhysCpu::Svm(SvmCpu::enable(cpu, caps, self.to_maddr)?),
-            Hardware::Vmx(caps) => PhysCpu::Vmx(VmxCpu::enable(cpu, caps, self.to_maddr)?),
+            Hardware::Svm(caps) => {
+                PhysCpu::Svm(SvmCpu::enable(cpu, caps, &self.spec, self.to_maddr)?)
+            }
+            Hardware::Vmx(caps) => {
+                PhysCpu::Vmx(VmxCpu::enable(cpu, caps, &self.spec, self.to_maddr)?)
+            }
         })
     }
 
@@ -214,6 +234,15 @@ impl Platform {
 pub enum PhysCpu {
     Svm(SvmCpu),
     Vmx(VmxCpu),
+}
+
+impl PhysCpu {
+    pub(crate) fn spec(&mut self) -> &mut SpecCpu {
+        match self {
+            Self::Svm(cpu) => &mut cpu.spec,
+            Self::Vmx(cpu) => &mut cpu.spec,
+        }
+    }
 }
 
 /// Port and MSR permissions that the hardware checks, shared by the vcpus of a domain. Everything

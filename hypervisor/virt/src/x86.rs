@@ -17,6 +17,7 @@ pub const CR4_PGE: u64 = 1 << 7;
 pub const CR4_OSFXSR: u64 = 1 << 9;
 pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
 pub const CR4_LA57: u64 = 1 << 12;
+pub const CR4_PCIDE: u64 = 1 << 17;
 pub const CR4_OSXSAVE: u64 = 1 << 18;
 pub const CR4_SMEP: u64 = 1 << 20;
 pub const CR4_SMAP: u64 = 1 << 21;
@@ -42,6 +43,11 @@ pub const RFLAGS_OF: u64 = 1 << 11;
 pub const RFLAGS_RF: u64 = 1 << 16;
 pub const RFLAGS_VM: u64 = 1 << 17;
 pub const RFLAGS_AC: u64 = 1 << 18;
+
+pub const DR6_RESET: u64 = 0xffff_0ff0;
+pub const DR7_RESET: u64 = 0x400;
+/// Low bits of DR7 that enable breakpoints.
+pub const DR7_ENABLES: u64 = 0xff;
 
 /// PAT after reset: WB, WT, UC-, UC, twice.
 pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;

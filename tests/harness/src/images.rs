@@ -57,6 +57,8 @@ pub struct Images {
     pub kernel: PathBuf,
     /// dom0's initramfs.
     pub initrd: PathBuf,
+    /// The same without drivers and stock guests: a third of the way to the prompt in slow emulators.
+    pub small_initrd: PathBuf,
     /// What the guests of the example configurations boot.
     pub guest_initrd: PathBuf,
     /// GRUB and all of the above.
@@ -73,6 +75,7 @@ impl Images {
             hypervisor_gz: file("oxen.gz"),
             kernel: file("vmlinuz"),
             initrd: file("dom0.cpio"),
+            small_initrd: file("dom0-small.cpio"),
             guest_initrd: file("guest.cpio.gz"),
             iso: file("oxen.iso"),
         }

@@ -127,6 +127,9 @@ impl Machine {
     /// The command that runs it. Standard streams are left for the caller to set.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.qemu);
+        for data in own_data(&self.qemu) {
+            command.arg("-L").arg(data);
+        }
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.args(["-machine", "q35", "-cpu", &self.cpu]);
         let accelerator = if self.counted {
@@ -312,6 +315,19 @@ fn host_has_svm() -> bool {
         .write(true)
         .open("/dev/kvm")
         .is_ok()
+}
+
+/// The firmware and tables of a QEMU that was unpacked somewhere, instead of the installed one's.
+fn own_data(qemu: &Path) -> Vec<PathBuf> {
+    let installed = ["/usr/bin", "/usr/local/bin", ""].map(Path::new);
+    let Some(bin) = qemu.parent().filter(|bin| !installed.contains(bin)) else {
+        return Vec::new();
+    };
+    let directories = ["../share/qemu", "../share/seabios"].map(|data| bin.join(data));
+    directories
+        .into_iter()
+        .filter(|data| data.is_dir())
+        .collect()
 }
 
 /// A QEMU option with a path in it, whose commas are doubled as QEMU wants.

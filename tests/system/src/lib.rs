@@ -5,6 +5,7 @@
 //! have limits; a failure shows the end of the console. The image must have been built (`./x image`);
 //! `./x test` sees to it.
 
+pub mod backends;
 mod guest;
 mod lab;
 pub mod runner;

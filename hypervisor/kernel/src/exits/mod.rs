@@ -9,8 +9,8 @@ mod msr;
 use alloc::sync::Arc;
 
 use oxen_core::vcpu::{Hold, Vcpu};
-use oxen_virt::emul::{self, Outcome};
-use oxen_virt::{Event, Exit, Reg};
+use oxen_virt::emul::{self, GuestSpace, Outcome};
+use oxen_virt::{Event, Exit, Reg, VcpuBackend};
 
 use crate::run::sync_cr8;
 use crate::space::Devices;
@@ -45,6 +45,7 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
         Exit::Io(io) => io::handle(&mut cx, io),
         Exit::NestedFault(fault) => memory::handle(&mut cx, fault),
         Exit::Xsetbv => msr::xsetbv(&mut cx),
+        Exit::WriteCr4 => msr::write_cr4(&mut cx),
         Exit::Pause => {
             let machine = vcpu.domain.machine;
             machine
@@ -92,16 +93,7 @@ impl Cx<'_> {
     pub fn step(&mut self, exit: &Exit) {
         let len = match self.context.backend.insn_len() {
             Some(len) => Some(len),
-            None => {
-                let (hv, vcpu) = (self.hv, self.vcpu);
-                let mut none = |_, _, _| None;
-                let mut space = Devices {
-                    domain: &vcpu.domain,
-                    hv: &hv.hv,
-                    device: &mut none,
-                };
-                emul::insn_len(&mut *self.context.backend, &mut space, exit)
-            }
+            None => self.with_memory(|backend, space| emul::insn_len(backend, space, exit)),
         };
         match len {
             Some(len) => self.context.backend.advance_rip(len),
@@ -112,6 +104,21 @@ impl Cx<'_> {
                 self.name()
             ),
         }
+    }
+
+    /// The vcpu with its domain's memory, without devices.
+    pub fn with_memory<R>(
+        &mut self,
+        act: impl FnOnce(&mut dyn VcpuBackend, &mut dyn GuestSpace) -> R,
+    ) -> R {
+        let (hv, vcpu) = (self.hv, self.vcpu);
+        let mut none = |_, _, _| None;
+        let mut space = Devices {
+            domain: &vcpu.domain,
+            hv: &hv.hv,
+            device: &mut none,
+        };
+        act(&mut *self.context.backend, &mut space)
     }
 
     /// Does what the emulator says after an instruction.

@@ -1,9 +1,9 @@
-//! RDMSR, WRMSR and XSETBV.
+//! RDMSR, WRMSR, XSETBV, and MOV to CR4 where that exits.
 
 use oxen_arch::time;
 use oxen_types::{Gaddr, PAGE_SIZE};
 use oxen_virt::policy::{self, MsrAccess, MsrFault, MsrRead, MsrWrite};
-use oxen_virt::{Event, Exit};
+use oxen_virt::{Event, Exit, emul, spec};
 
 use super::{Cx, memory};
 use crate::run::{arm_lapic_timer, clock};
@@ -38,6 +38,10 @@ pub fn write(cx: &mut Cx<'_>) {
     };
     let done = match with_policy(cx, |access| access.write(msr, value)) {
         Ok(MsrWrite::Done) => true,
+        Ok(MsrWrite::Command(msr)) => {
+            spec::command(msr);
+            true
+        }
         Ok(MsrWrite::HypercallPage(at)) => fill_hypercall_page(cx, Gaddr::new(at)),
         Ok(MsrWrite::Lapic) => {
             let now = clock(cx.hv, cx.vcpu.domain.machine.now());
@@ -93,6 +97,18 @@ pub fn xsetbv(cx: &mut Cx<'_>) {
     let done = policy::xsetbv(&mut *cx.context.backend, &cx.hv.hv.cpuid.read());
     match done {
         Ok(()) => cx.step(&Exit::Xsetbv),
+        Err(MsrFault) => cx.inject(Event::GP),
+    }
+}
+
+pub fn write_cr4(cx: &mut Cx<'_>) {
+    // Another instruction is there now: the guest runs that.
+    let Some((value, len)) = cx.with_memory(emul::mov_to_cr4) else {
+        return;
+    };
+    let done = policy::write_cr4(&mut *cx.context.backend, &cx.hv.hv.cpuid.read(), value);
+    match done {
+        Ok(()) => cx.context.backend.advance_rip(len),
         Err(MsrFault) => cx.inject(Event::GP),
     }
 }

@@ -9,6 +9,7 @@
 //! the guest run into its next fault.
 
 mod alu;
+mod control;
 mod decode;
 mod fetch;
 mod operand;
@@ -17,6 +18,7 @@ mod string;
 
 use oxen_types::{Gaddr, Vaddr};
 
+pub use control::mov_to_cr4;
 pub(crate) use decode::build_tables;
 pub use fetch::insn_len;
 pub use space::{Fault, GuestSpace};

@@ -7,6 +7,7 @@ use super::features::*;
 use super::hypervisor::HypervisorInfo;
 use super::{topology, xstate};
 use crate::fpu::FpuLayout;
+use crate::spec::Offer;
 use crate::x86::{CR4_OSXSAVE, CR4_PKE, CpuidRegs, CpuidSource};
 
 const MAX_BASIC: u32 = 0xd;
@@ -21,6 +22,8 @@ const HYGON: [u32; 3] = [0x6f67_7948, 0x6e65_476e, 0x656e_6975];
 pub struct DomainShape {
     pub dom0: bool,
     pub vcpus: u32,
+    /// Of the controls of speculation.
+    pub speculation: Offer,
 }
 
 /// What a query depends on at its moment.
@@ -70,13 +73,13 @@ impl CpuidPolicy {
             phys_bits: 36,
             components: xstate::Components::new(host, fpu.xcr0),
         };
-        policy.basic(host, fpu);
+        policy.basic(host, fpu, &shape.speculation);
         policy.extended(host, shape);
         policy.derive();
         policy
     }
 
-    fn basic(&mut self, host: &impl CpuidSource, fpu: &FpuLayout) {
+    fn basic(&mut self, host: &impl CpuidSource, fpu: &FpuLayout, offer: &Offer) {
         let vendor = host.cpuid(0, 0);
         let max = vendor.eax.min(MAX_BASIC);
         let name = [vendor.ebx, vendor.edx, vendor.ecx];
@@ -113,7 +116,11 @@ impl CpuidPolicy {
                     eax: sub1,
                     ebx: seven.ebx & Leaf7Ebx::all().bits(),
                     ecx: seven.ecx & (Leaf7Ecx::all() - Leaf7Ecx::OSPKE).bits(),
-                    edx: seven.edx & Leaf7Edx::all().bits(),
+                    edx: offered(
+                        seven.edx & Leaf7Edx::all().bits(),
+                        Offer::LEAF7,
+                        offer.leaf7,
+                    ),
                 },
             );
             if sub1 == 1 {
@@ -173,12 +180,16 @@ impl CpuidPolicy {
                     self.phys_bits = r.eax & 0xff;
                     CpuidRegs {
                         eax: r.eax & 0xffff,
-                        ebx: r.ebx & Ext8Ebx::all().bits(),
+                        ebx: offered(
+                            r.ebx & Ext8Ebx::all().bits(),
+                            Offer::EXT8,
+                            shape.speculation.ext8,
+                        ),
                         ..zero
                     }
                 }
                 0x21 => CpuidRegs {
-                    eax: r.eax & Ext21Eax::all().bits(),
+                    eax: r.eax & (Ext21Eax::all() - Ext21Eax::AUTOMATIC_IBRS).bits(),
                     ..zero
                 },
                 _ => continue,
@@ -354,8 +365,16 @@ impl CpuidPolicy {
         self.get(EXTENDED + 1).edx & feature.bits() != 0
     }
 
-    pub fn has_ibpb(&self) -> bool {
-        self.get(EXTENDED + 8).ebx & Ext8Ebx::IBPB.bits() != 0
+    pub fn has_7_ecx(&self, feature: Leaf7Ecx) -> bool {
+        self.get(7).ecx & feature.bits() != 0
+    }
+
+    pub fn has_7_edx(&self, feature: Leaf7Edx) -> bool {
+        self.get(7).edx & feature.bits() != 0
+    }
+
+    pub fn has_ext8(&self, feature: Ext8Ebx) -> bool {
+        self.get(EXTENDED + 8).ebx & feature.bits() != 0
     }
 
     /// TSC_AUX exists: RDTSCP or RDPID.
@@ -412,4 +431,9 @@ impl CpuidPolicy {
             change(&mut entry.regs);
         }
     }
+}
+
+/// A register with the bits of `about` as they are offered.
+fn offered(value: u32, about: u32, offer: u32) -> u32 {
+    value & !about | offer
 }

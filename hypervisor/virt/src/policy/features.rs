@@ -3,8 +3,8 @@
 //!
 //! Left out on purpose: MONITOR and MWAIT (they would stop the physical CPU), performance and debug
 //! stores, virtualization itself, XSAVES (supervisor states are not switched), DBEXT and TOPOEXT
-//! (their registers are not switched, their leaves are the host's), speculation controls that
-//! need SPEC_CTRL to be switched.
+//! (their registers are not switched, their leaves are the host's). Of speculation controls a guest has
+//! what `crate::spec` offers.
 
 use bitflags::bitflags;
 
@@ -115,6 +115,12 @@ bitflags! {
         const MD_CLEAR = 1 << 10;
         const SERIALIZE = 1 << 14;
         const AVX512_FP16 = 1 << 23;
+        /// IBRS and IBPB.
+        const IBRSB = 1 << 26;
+        const STIBP = 1 << 27;
+        const L1D_FLUSH = 1 << 28;
+        const ARCH_CAPS = 1 << 29;
+        const SSBD = 1 << 31;
     }
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,7 +174,16 @@ bitflags! {
         const CLZERO = 1;
         const RSTR_FP_ERR_PTRS = 1 << 2;
         const IBPB = 1 << 12;
+        const IBRS = 1 << 14;
+        const STIBP = 1 << 15;
+        const IBRS_ALWAYS = 1 << 16;
+        const STIBP_ALWAYS = 1 << 17;
+        const IBRS_FAST = 1 << 18;
+        const IBRS_SAME_MODE = 1 << 19;
+        const SSBD = 1 << 24;
+        const VIRT_SSBD = 1 << 25;
         const SSB_NO = 1 << 26;
+        const PSFD = 1 << 28;
         const BTC_NO = 1 << 29;
         const IBPB_RET = 1 << 30;
     }
@@ -178,6 +193,8 @@ bitflags! {
     pub struct Ext21Eax: u32 {
         const LFENCE_DISPATCH = 1 << 2;
         const NSCB = 1 << 6;
+        /// For the hypervisor alone: guests' EFER has no such bit.
+        const AUTOMATIC_IBRS = 1 << 8;
         const SRSO_NO = 1 << 29;
     }
 }

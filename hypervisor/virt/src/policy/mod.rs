@@ -4,6 +4,7 @@
 //! named faults.
 
 pub mod cpuid;
+mod cr4;
 pub mod features;
 pub mod hypervisor;
 pub mod msr;
@@ -12,6 +13,7 @@ mod topology;
 mod xstate;
 
 pub use cpuid::{BadLeaf, CpuidPolicy, DomainShape, Live};
+pub use cr4::write_cr4;
 pub use hypervisor::HypervisorInfo;
 pub use msr::{HostMsrs, MsrAccess, MsrFault, MsrPolicy, MsrRead, MsrState, MsrWrite};
 pub use mtrr::Mtrr;

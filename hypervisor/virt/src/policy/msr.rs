@@ -2,14 +2,16 @@
 //! faults; the caller logs it, with a rate limit.
 
 use super::cpuid::CpuidPolicy;
-use super::features::{Ext1Edx, Leaf7Ebx};
+use super::features::{Ext1Edx, Ext8Ebx, Leaf7Ebx, Leaf7Edx};
 use super::hypervisor::MSR_HYPERCALL_PAGE;
 use super::mtrr::Mtrr;
 use crate::backend::{Reg, SegReg, VcpuBackend};
+use crate::spec::{
+    self, MSR_ARCH_CAPABILITIES, MSR_FLUSH_CMD, MSR_PRED_CMD, MSR_SPEC_CTRL, MSR_VIRT_SPEC_CTRL,
+};
 use crate::x86::*;
 
 const MSR_TSC_ADJUST: u32 = 0x3b;
-const MSR_PRED_CMD: u32 = 0x49;
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
 const MSR_UCODE_WRITE: u32 = 0x79;
 const MSR_PATCH_LEVEL: u32 = 0x8b;
@@ -51,6 +53,8 @@ pub enum MsrWrite {
     Lapic,
     /// The guest wants the page of hypercall stubs at this guest physical address.
     HypercallPage(u64),
+    /// The guest has predictions forgotten, or the first-level cache written back: `crate::spec::command`.
+    Command(u32),
 }
 
 /// Host values that dom0 may see, read once at boot.
@@ -85,6 +89,8 @@ impl HostMsrs {
 pub struct MsrPolicy {
     pub dom0: bool,
     pub host: HostMsrs,
+    /// ARCH_CAPABILITIES.
+    pub arch_caps: u64,
 }
 
 /// What a vcpu keeps besides its back end.
@@ -114,6 +120,10 @@ enum Slot {
     TscAdjust,
     Lapic,
     HypercallPage,
+    /// A register in which the guest may set these bits.
+    Masked(Reg, u64),
+    /// Only bit 0 does anything, once; cannot be read.
+    Command,
     /// Reads as this; writes are accepted and have no effect.
     Ignored(u64),
     /// Reads as this; only the same value may be written.
@@ -135,7 +145,17 @@ fn slot(msr: u32, policy: &MsrPolicy, cpuid: &CpuidPolicy) -> Slot {
         MSR_TSC => Slot::Tsc,
         MSR_APIC_BASE | MSR_TSC_DEADLINE | 0x800..=0x8ff => Slot::Lapic,
         MSR_TSC_ADJUST if cpuid.has_7(Leaf7Ebx::TSC_ADJUST) => Slot::TscAdjust,
-        MSR_PRED_CMD if cpuid.has_ibpb() => Slot::WriteIgnored,
+        MSR_SPEC_CTRL if spec_ctrl(cpuid) != 0 => Slot::Masked(Reg::SpecCtrl, spec_ctrl(cpuid)),
+        MSR_VIRT_SPEC_CTRL if cpuid.has_ext8(Ext8Ebx::VIRT_SSBD) => {
+            Slot::Masked(Reg::VirtSpecCtrl, spec::SSBD)
+        }
+        MSR_PRED_CMD if cpuid.has_7_edx(Leaf7Edx::IBRSB) || cpuid.has_ext8(Ext8Ebx::IBPB) => {
+            Slot::Command
+        }
+        MSR_FLUSH_CMD if cpuid.has_7_edx(Leaf7Edx::L1D_FLUSH) => Slot::Command,
+        MSR_ARCH_CAPABILITIES if cpuid.has_7_edx(Leaf7Edx::ARCH_CAPS) => {
+            Slot::Constant(policy.arch_caps)
+        }
         MSR_UCODE_WRITE => Slot::WriteIgnored,
         MSR_PATCH_LEVEL => Slot::Ignored(policy.host.patch_level),
         MSR_SYSENTER_CS => Slot::Reg(Reg::SysenterCs),
@@ -161,6 +181,17 @@ fn slot(msr: u32, policy: &MsrPolicy, cpuid: &CpuidPolicy) -> Slot {
         _ if amd => amd_slot(msr, &host),
         _ => intel_slot(msr),
     }
+}
+
+/// The bits of SPEC_CTRL that a guest may set.
+fn spec_ctrl(cpuid: &CpuidPolicy) -> u64 {
+    let has = |intel, amd| cpuid.has_7_edx(intel) || cpuid.has_ext8(amd);
+    let bit = |on, bit| if on { bit } else { 0 };
+    // Where there is one of IBRS and STIBP, setting the other is allowed, and has no effect.
+    let branches = has(Leaf7Edx::IBRSB, Ext8Ebx::IBRS) || has(Leaf7Edx::STIBP, Ext8Ebx::STIBP);
+    bit(branches, spec::IBRS | spec::STIBP)
+        | bit(has(Leaf7Edx::SSBD, Ext8Ebx::SSBD), spec::SSBD)
+        | bit(cpuid.has_ext8(Ext8Ebx::PSFD), spec::PSFD)
 }
 
 fn amd_slot(msr: u32, host: &HostMsrs) -> Slot {
@@ -196,7 +227,7 @@ fn intel_slot(msr: u32) -> Slot {
 impl MsrAccess<'_> {
     pub fn read(&mut self, msr: u32) -> Result<MsrRead, MsrFault> {
         let value = match slot(msr, self.policy, self.cpuid) {
-            Slot::Reg(reg) | Slot::Pointer(reg) => self.vcpu.get(reg),
+            Slot::Reg(reg) | Slot::Pointer(reg) | Slot::Masked(reg, _) => self.vcpu.get(reg),
             Slot::Base(seg) => self.vcpu.segment(seg).base,
             Slot::Efer => self.vcpu.get(Reg::Efer),
             Slot::Pat => self.vcpu.get(Reg::Pat),
@@ -206,7 +237,7 @@ impl MsrAccess<'_> {
             Slot::HypercallPage => 0,
             Slot::Ignored(value) | Slot::Constant(value) => value,
             Slot::Mtrr => self.state.mtrr.read(msr).ok_or(MsrFault)?,
-            Slot::WriteIgnored | Slot::Absent => return Err(MsrFault),
+            Slot::WriteIgnored | Slot::Command | Slot::Absent => return Err(MsrFault),
         };
         Ok(MsrRead::Value(value))
     }
@@ -220,6 +251,9 @@ impl MsrAccess<'_> {
                 segment.base = canonical(value)?;
                 self.vcpu.set_segment(seg, segment);
             }
+            Slot::Masked(reg, bits) if value & !bits == 0 => self.vcpu.set(reg, value),
+            Slot::Command if value == 1 => return Ok(MsrWrite::Command(msr)),
+            Slot::Command if value == 0 => (),
             Slot::Efer => self.write_efer(value)?,
             Slot::Pat => {
                 if !pat_is_valid(value) {
@@ -243,7 +277,11 @@ impl MsrAccess<'_> {
                 .mtrr
                 .write(msr, value, self.cpuid.phys_bits())
                 .ok_or(MsrFault)?,
-            Slot::HypercallPage | Slot::Constant(_) | Slot::Absent => return Err(MsrFault),
+            Slot::HypercallPage
+            | Slot::Masked(..)
+            | Slot::Command
+            | Slot::Constant(_)
+            | Slot::Absent => return Err(MsrFault),
         }
         Ok(MsrWrite::Done)
     }

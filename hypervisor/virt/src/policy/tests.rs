@@ -4,6 +4,7 @@ use super::features::*;
 use super::*;
 use crate::backend::{Reg, SegReg};
 use crate::fpu::FpuLayout;
+use crate::spec::Offer;
 use crate::testing::vcpu;
 use crate::x86::*;
 
@@ -48,7 +49,15 @@ impl CpuidSource for Host {
 }
 
 fn policy(host: &Host, dom0: bool, vcpus: u32) -> CpuidPolicy {
-    CpuidPolicy::new(host, &FpuLayout::detect(host), DomainShape { dom0, vcpus })
+    CpuidPolicy::new(
+        host,
+        &FpuLayout::detect(host),
+        DomainShape {
+            dom0,
+            vcpus,
+            speculation: Offer::default(),
+        },
+    )
 }
 
 const INFO: HypervisorInfo = HypervisorInfo {
@@ -313,6 +322,7 @@ impl Bench {
             policy: MsrPolicy {
                 dom0,
                 host: host_msrs,
+                arch_caps: 0,
             },
             cpuid: policy(&host, dom0, 1),
         }
@@ -429,10 +439,6 @@ fn values_are_checked() {
         (b.write(0x17a, 0), b.write(0x17a, 1)),
         (Ok(MsrWrite::Done), Err(MsrFault))
     );
-    assert_eq!(
-        (b.write(0x49, 1), b.read(0x49)),
-        (Ok(MsrWrite::Done), Err(MsrFault))
-    );
 }
 
 #[test]
@@ -489,4 +495,84 @@ fn xsetbv_by_the_rules() {
         (g.rcx, g.rax, g.rdx) = (rcx, value, 0);
         assert_eq!(xsetbv(&mut *v, &p).is_ok(), ok, "{rcx} {value:#x}");
     }
+}
+
+#[test]
+fn speculation_controls_by_what_is_offered() {
+    let open = |amd: bool, leaf7: u32, ext8: u32| {
+        let host = Host {
+            amd,
+            leaf7_ebx: u32::MAX,
+        };
+        let speculation = Offer {
+            leaf7,
+            ext8,
+            arch_caps: 0x29,
+        };
+        let mut b = Bench::new(host, false);
+        let shape = DomainShape {
+            dom0: false,
+            vcpus: 1,
+            speculation,
+        };
+        let host = Host {
+            amd,
+            leaf7_ebx: u32::MAX,
+        };
+        b.cpuid = CpuidPolicy::new(&host, &FpuLayout::detect(&host), shape);
+        b.policy.arch_caps = speculation.arch_caps;
+        b
+    };
+    // IBRS alone: STIBP may be set, SSBD may not; IBPB comes with it.
+    let mut b = open(false, Leaf7Edx::IBRSB.bits(), 0);
+    assert_eq!(b.write(0x48, 3), Ok(MsrWrite::Done));
+    assert_eq!(b.read(0x48), Ok(3));
+    assert_eq!(b.write(0x48, 4), Err(MsrFault));
+    assert_eq!(b.write(0x49, 1), Ok(MsrWrite::Command(0x49)));
+    assert_eq!(b.write(0x49, 0), Ok(MsrWrite::Done));
+    assert_eq!(b.write(0x49, 3), Err(MsrFault));
+    assert_eq!(b.read(0x49), Err(MsrFault));
+    assert_eq!([b.read(0x10a), b.read(0xc001_011f)], [Err(MsrFault); 2]);
+    assert_eq!(b.write(0x10b, 1), Err(MsrFault));
+    let mut b = open(false, Offer::LEAF7, 0);
+    assert_eq!(b.write(0x48, 7), Ok(MsrWrite::Done));
+    assert_eq!(b.write(0x10b, 1), Ok(MsrWrite::Command(0x10b)));
+    assert_eq!(b.read(0x10a), Ok(0x29));
+    assert_eq!(b.write(0x10a, 0), Err(MsrFault));
+    let mut b = open(
+        true,
+        0,
+        (Ext8Ebx::VIRT_SSBD | Ext8Ebx::SSBD | Ext8Ebx::PSFD).bits(),
+    );
+    assert_eq!(b.write(0x48, 0x84), Ok(MsrWrite::Done));
+    assert_eq!(b.write(0x48, 1), Err(MsrFault));
+    assert_eq!(b.write(0xc001_011f, 4), Ok(MsrWrite::Done));
+    assert_eq!(b.read(0xc001_011f), Ok(4));
+    assert_eq!(b.write(0xc001_011f, 2), Err(MsrFault));
+    assert_eq!(b.write(0x49, 1), Err(MsrFault));
+}
+
+#[test]
+fn cr4_by_the_rules() {
+    let mut vcpu = vcpu();
+    let cpuid = policy(&AMD_HOST, false, 1);
+    for bit in (0..64).filter(|bit| !matches!(bit, 0..=11 | 16..=18 | 20..=22)) {
+        assert_eq!(
+            write_cr4(&mut *vcpu, &cpuid, 1 << bit),
+            Err(MsrFault),
+            "bit {bit}"
+        );
+    }
+    assert_eq!(write_cr4(&mut *vcpu, &cpuid, CR4_PAE | CR4_SMEP), Ok(()));
+    assert_eq!(vcpu.get(Reg::Cr4), CR4_PAE | CR4_SMEP);
+    // In long mode PAE stays, and PCIDs may be switched on with CR3's low bits clear.
+    vcpu.set(Reg::Efer, EFER_LME | EFER_LMA);
+    assert_eq!(write_cr4(&mut *vcpu, &cpuid, CR4_SMEP), Err(MsrFault));
+    vcpu.set(Reg::Cr3, 0x1001);
+    assert_eq!(
+        write_cr4(&mut *vcpu, &cpuid, CR4_PAE | CR4_PCIDE),
+        Err(MsrFault)
+    );
+    vcpu.set(Reg::Cr3, 0x1000);
+    assert_eq!(write_cr4(&mut *vcpu, &cpuid, CR4_PAE | CR4_PCIDE), Ok(()));
 }

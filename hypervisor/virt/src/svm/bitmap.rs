@@ -2,16 +2,14 @@
 //! by its vcpus and may change while those run, one bit at a time.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::AtomicU8;
 
 use oxen_types::Maddr;
 use zerocopy::{FromZeros, KnownLayout};
 
+use crate::permissions::{SWITCHED, close, new_id, set};
 use crate::platform::{ToMaddr, VirtError};
-use crate::x86::{
-    MSR_CSTAR, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_SFMASK, MSR_STAR,
-    MSR_SYSENTER_CS, MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TSC,
-};
+use crate::x86::MSR_TSC;
 
 /// 65,536 ports, one bit each, and slack for accesses that run over the end.
 #[derive(FromZeros, KnownLayout)]
@@ -23,34 +21,26 @@ struct IoMap([AtomicU8; 3 * 4096]);
 #[repr(C, align(4096))]
 struct MsrMap([AtomicU8; 2 * 4096]);
 
-/// MSRs that VMRUN, VMLOAD and VMSAVE switch, so that the guest may have them directly.
-const SWITCHED: [u32; 10] = [
-    MSR_FS_BASE,
-    MSR_GS_BASE,
-    MSR_KERNEL_GS_BASE,
-    MSR_STAR,
-    MSR_LSTAR,
-    MSR_CSTAR,
-    MSR_SFMASK,
-    MSR_SYSENTER_CS,
-    MSR_SYSENTER_ESP,
-    MSR_SYSENTER_EIP,
-];
-
 pub struct SvmDomain {
     io: Box<IoMap>,
     msr: Box<MsrMap>,
     to_maddr: ToMaddr,
+    /// Tells domains apart.
+    pub(super) id: u64,
 }
 
 impl SvmDomain {
     pub fn new(to_maddr: ToMaddr) -> Result<Self, VirtError> {
         let io = IoMap::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
         let msr = MsrMap::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
-        for byte in io.0.iter().chain(&msr.0) {
-            byte.store(0xff, Ordering::Relaxed);
-        }
-        let domain = Self { io, msr, to_maddr };
+        close(&io.0);
+        close(&msr.0);
+        let domain = Self {
+            io,
+            msr,
+            to_maddr,
+            id: new_id(),
+        };
         for msr in SWITCHED {
             domain.set_msr_direct(msr, true, true);
         }
@@ -83,17 +73,6 @@ impl SvmDomain {
     }
 }
 
-fn set(map: &[AtomicU8], bit: usize, on: bool) {
-    if let Some(byte) = map.get(bit / 8) {
-        let mask = 1u8 << (bit % 8);
-        if on {
-            byte.fetch_or(mask, Ordering::Relaxed);
-        } else {
-            byte.fetch_and(!mask, Ordering::Relaxed);
-        }
-    }
-}
-
 /// The number of the read bit of an MSR; the write bit follows it.
 fn msr_bit(msr: u32) -> Option<usize> {
     let (base, range) = match msr {
@@ -108,6 +87,7 @@ fn msr_bit(msr: u32) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::sync::atomic::Ordering;
 
     fn domain() -> SvmDomain {
         SvmDomain::new(|virt| Maddr::new(virt as u64)).unwrap()

@@ -10,6 +10,7 @@ use super::caps::SvmCaps;
 use super::insn;
 use super::vmcb::Vmcb;
 use crate::platform::{ToMaddr, VirtError};
+use crate::spec::{Controls, SpecCpu};
 use crate::tags::TagPool;
 use crate::x86::{EFER_SVME, MSR_EFER, MSR_VM_CR, MSR_VM_HSAVE_PA};
 
@@ -20,12 +21,18 @@ pub struct SvmCpu {
     pub(super) asids: TagPool,
     /// Our FS, GS, TR, LDTR and system call MSRs, for VMLOAD after each exit.
     pub(super) host: Maddr,
+    pub(crate) spec: SpecCpu,
 }
 
 impl SvmCpu {
     /// Switches SVM on for the CPU that we run on. Its GS base, TSS and system call MSRs must have
     /// their final values: exits restore what is saved here.
-    pub fn enable(cpu: CpuId, caps: &SvmCaps, to_maddr: ToMaddr) -> Result<Self, VirtError> {
+    pub fn enable(
+        cpu: CpuId,
+        caps: &SvmCaps,
+        spec: &Controls,
+        to_maddr: ToMaddr,
+    ) -> Result<Self, VirtError> {
         // SAFETY: the CPU has SVM (`caps`), hence VM_CR; reading it changes nothing.
         if unsafe { insn::rdmsr(MSR_VM_CR) } & VM_CR_SVMDIS != 0 {
             return Err(VirtError::DisabledByFirmware);
@@ -41,6 +48,7 @@ impl SvmCpu {
         Ok(Self {
             asids: TagPool::new(cpu.0, caps.asids),
             host,
+            spec: SpecCpu::enable(spec),
         })
     }
 }

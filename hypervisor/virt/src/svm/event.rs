@@ -68,10 +68,12 @@ mod tests {
     const TCG: Quirks = Quirks {
         event_type_lost: true,
         xsetbv_runs: true,
+        cr4_unchecked: true,
     };
     const NONE: Quirks = Quirks {
         event_type_lost: false,
         xsetbv_runs: false,
+        cr4_unchecked: false,
     };
 
     #[test]

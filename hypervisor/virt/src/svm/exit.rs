@@ -16,6 +16,7 @@ pub(crate) fn is_debug_register(code: u64) -> bool {
 
 pub(crate) fn decode(c: &Control) -> Exit {
     match c.exit_code {
+        0x14 => Exit::WriteCr4,
         0x60 => Exit::ExternalInterrupt,
         0x61 => Exit::HostNmi,
         // SMI, INIT: the host's, pending like an interrupt.

@@ -34,5 +34,8 @@ pub(crate) const G3_INVLPGB: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4;
 /// host's.
 pub(crate) const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
+/// Writes of CR4.
+pub(crate) const CR4: u16 = 1 << 4;
+
 /// Reads and writes of all sixteen debug registers, until the guest's values are loaded.
 pub(crate) const DR_ALL: u16 = 0xffff;

@@ -10,18 +10,19 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 
 use crate::backend::Gprs;
+use crate::spec::overwrite_rsb;
 
 /// Enters the guest of the VMCB at machine address `vmcb` until its next exit. All of `regs` but RAX and RSP, which
 /// the VMCB holds, is loaded and stored. Interrupts are off on return. While the guest runs, IF of
 /// the host is set, so that a physical interrupt makes it exit; GIF=0 keeps it pending until after
-/// the CLI here.
+/// the CLI here. If `rsb` is not 0, what the guest left in the return predictor is overwritten.
 ///
 /// # Safety
 /// SVM is enabled; `vmcb` holds an initialised VMCB with nested paging, which nothing else touches
 /// meanwhile, and whose nested tables map only what the guest may reach; `host` is the page that
 /// this CPU's state was saved to with VMSAVE; the guest's FPU state is loaded.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn enter(regs: &mut Gprs, vmcb: u64, host: u64) {
+pub(crate) unsafe extern "sysv64" fn enter(regs: &mut Gprs, vmcb: u64, host: u64, rsb: u64) {
     naked_asm!(
         "push rbp",
         "push rbx",
@@ -29,6 +30,7 @@ pub(crate) unsafe extern "sysv64" fn enter(regs: &mut Gprs, vmcb: u64, host: u64
         "push r13",
         "push r14",
         "push r15",
+        "push rcx",
         "push rdx",
         "push rdi",
         "mov rax, rsi",
@@ -72,6 +74,8 @@ pub(crate) unsafe extern "sysv64" fn enter(regs: &mut Gprs, vmcb: u64, host: u64
         "vmload rax",
         "cli",
         "stgi",
+        "pop rcx",
+        overwrite_rsb!("rcx"),
         "pop r15",
         "pop r14",
         "pop r13",

@@ -17,17 +17,15 @@ use super::{SvmCpu, exit, insn, switch};
 use crate::backend::{Event, Execution, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
 use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, Quirks, ToMaddr, VirtError};
+use crate::spec::SpecVcpu;
+use crate::start;
 use crate::tags::Tag;
-use crate::x86::{CR0_ET, EFER_SVME, MSR_TSC_AUX, PAT_RESET, RFLAGS_FIXED, RFLAGS_IF};
+use crate::x86::{CR0_ET, DR7_ENABLES, DR7_RESET, EFER_SVME, MSR_TSC_AUX, RFLAGS_FIXED, RFLAGS_IF};
 
 /// PAUSEs closer together than the threshold (in cycles) count; this many exit.
 const PAUSE_COUNT: u16 = 3000;
 const PAUSE_THRESHOLD: u16 = 128;
 const SHADOW: u64 = 1;
-const DR6_RESET: u64 = 0xffff_0ff0;
-const DR7_RESET: u64 = 0x400;
-/// Low bits of DR7 that enable breakpoints.
-const DR7_ENABLES: u64 = 0xff;
 
 pub struct SvmVcpu {
     /// RAX and RSP travel through the VMCB.
@@ -45,13 +43,14 @@ pub struct SvmVcpu {
     pub(super) dr: [u64; 4],
     pub(super) dr_loaded: bool,
     tsc_aux: u64,
+    spec: SpecVcpu,
     loaded: bool,
     /// Between the delivery of an NMI and the guest's IRET.
     nmi_blocked: bool,
     /// The IRET that will end the blocking, once it has run.
     nmi_iret_at: Option<u64>,
     /// Keeps the maps alive that the VMCB points to.
-    _domain: Arc<SvmDomain>,
+    domain: Arc<SvmDomain>,
 }
 
 impl SvmVcpu {
@@ -73,6 +72,9 @@ impl SvmVcpu {
         } else {
             0
         };
+        if platform.quirks.cr4_unchecked {
+            c.cr_write = intercept::CR4;
+        }
         c.dr_read = intercept::DR_ALL;
         c.dr_write = intercept::DR_ALL;
         if caps.has(SvmFeatures::PAUSE_FILTER) {
@@ -99,10 +101,11 @@ impl SvmVcpu {
             dr: [0; 4],
             dr_loaded: false,
             tsc_aux: 0,
+            spec: SpecVcpu::default(),
             loaded: false,
             nmi_blocked: false,
             nmi_iret_at: None,
-            _domain: domain,
+            domain,
         };
         vcpu.reset(true);
         Ok(vcpu)
@@ -130,10 +133,13 @@ impl SvmVcpu {
             0
         };
         (s.rax, s.rsp) = (self.regs.rax, self.regs.rsp);
+        cpu.spec.enter(&self.spec);
+        let (vmcb, host) = (self.vmcb_maddr.raw(), cpu.host.raw());
         // SAFETY: SVM is on, or there would be no `SvmCpu`, which holds this CPU's saved state;
         // the VMCB is ours, initialised by `new`, and `&mut self` keeps others off it; the nested
         // root is the caller's p2m (`set_nested_root`); `load` put the guest's FPU state in.
-        unsafe { switch::enter(&mut self.regs, self.vmcb_maddr.raw(), cpu.host.raw()) };
+        unsafe { switch::enter(&mut self.regs, vmcb, host, cpu.spec.controls.rsb.into()) };
+        cpu.spec.leave(&self.spec);
         let (c, s) = (&mut self.vmcb.control, &self.vmcb.save);
         (self.regs.rax, self.regs.rsp) = (s.rax, s.rsp);
         c.event_inj = 0;
@@ -222,6 +228,8 @@ impl VcpuBackend for SvmVcpu {
             Reg::SysenterEip => s.sysenter_eip,
             Reg::Pat => s.pat,
             Reg::TscAux => self.tsc_aux,
+            Reg::SpecCtrl => self.spec.spec_ctrl,
+            Reg::VirtSpecCtrl => self.spec.virt_spec_ctrl,
         }
     }
 
@@ -271,6 +279,8 @@ impl VcpuBackend for SvmVcpu {
                     self.write_tsc_aux();
                 }
             }
+            Reg::SpecCtrl => self.spec.spec_ctrl = value,
+            Reg::VirtSpecCtrl => self.spec.virt_spec_ctrl = value,
         }
     }
 
@@ -328,7 +338,8 @@ impl VcpuBackend for SvmVcpu {
         &mut self.fpu
     }
 
-    fn load(&mut self, _cpu: &mut PhysCpu) {
+    fn load(&mut self, cpu: &mut PhysCpu) {
+        cpu.spec().switch_to(self.domain.id);
         // Another VMCB, or this one elsewhere, may have run since.
         self.clean = Clean::empty();
         self.fpu.load();
@@ -476,55 +487,14 @@ impl VcpuBackend for SvmVcpu {
     }
 
     fn reset(&mut self, cold: bool) {
-        self.regs = Gprs::default();
         self.request_interrupt_window(false);
         self.intercept(g1::IRET, false);
         self.nmi_blocked = false;
         self.nmi_iret_at = None;
         self.vmcb.control.event_inj = 0;
         self.vmcb.control.int_state = 0;
-        let data = Segment::new(0, 0x93, 0xffff, 0);
-        for reg in [SegReg::Es, SegReg::Ss, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
-            self.set_segment(reg, data);
-        }
-        self.set_segment(SegReg::Cs, Segment::new(0xf000, 0x9b, 0xffff, 0xffff_0000));
-        self.set_segment(SegReg::Ldtr, Segment::new(0, 0x82, 0xffff, 0));
-        self.set_segment(SegReg::Tr, Segment::new(0, 0x8b, 0xffff, 0));
-        self.set_segment(SegReg::Gdtr, Segment::new(0, 0, 0xffff, 0));
-        self.set_segment(SegReg::Idtr, Segment::new(0, 0, 0xffff, 0));
-        // Not CD and NW, which a CPU has after reset: they would make the guest uncached.
-        for reg in [
-            Reg::Cr0,
-            Reg::Cr2,
-            Reg::Cr3,
-            Reg::Cr4,
-            Reg::Cr8,
-            Reg::Efer,
-            Reg::Rflags,
-        ] {
-            self.set(reg, 0);
-        }
-        self.set(Reg::Rip, 0xfff0);
-        for reg in [Reg::Dr0, Reg::Dr1, Reg::Dr2, Reg::Dr3] {
-            self.set(reg, 0);
-        }
-        self.set(Reg::Dr6, DR6_RESET);
-        self.set(Reg::Dr7, DR7_RESET);
+        start::init(self, cold);
         if cold {
-            for reg in [
-                Reg::Star,
-                Reg::Lstar,
-                Reg::Cstar,
-                Reg::Sfmask,
-                Reg::KernelGsBase,
-                Reg::SysenterCs,
-                Reg::SysenterEsp,
-                Reg::SysenterEip,
-                Reg::TscAux,
-            ] {
-                self.set(reg, 0);
-            }
-            self.set(Reg::Pat, PAT_RESET);
             self.fpu.reset();
             if self.loaded {
                 self.fpu.load();

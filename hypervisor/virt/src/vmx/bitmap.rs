@@ -2,16 +2,14 @@
 //! shared by its vcpus and may change while those run, one bit at a time.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::AtomicU8;
 
 use oxen_types::Maddr;
 use zerocopy::{FromZeros, KnownLayout};
 
+use crate::permissions::{SWITCHED, close, new_id, set};
 use crate::platform::{ToMaddr, VirtError};
-use crate::x86::{
-    MSR_CSTAR, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_SFMASK, MSR_STAR,
-    MSR_SYSENTER_CS, MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TSC,
-};
+use crate::x86::MSR_TSC;
 
 /// 65,536 ports, one bit each: maps A and B.
 #[derive(FromZeros, KnownLayout)]
@@ -23,36 +21,28 @@ struct IoMap([AtomicU8; 2 * 4096]);
 #[repr(C, align(4096))]
 struct MsrMap([AtomicU8; 4096]);
 
-/// MSRs that entries and exits, or `load` and `unload`, switch, so that the guest may have them directly.
-const SWITCHED: [u32; 10] = [
-    MSR_FS_BASE,
-    MSR_GS_BASE,
-    MSR_KERNEL_GS_BASE,
-    MSR_STAR,
-    MSR_LSTAR,
-    MSR_CSTAR,
-    MSR_SFMASK,
-    MSR_SYSENTER_CS,
-    MSR_SYSENTER_ESP,
-    MSR_SYSENTER_EIP,
-];
-
 const WRITES: usize = 2048 * 8;
 
 pub struct VmxDomain {
     io: Box<IoMap>,
     msr: Box<MsrMap>,
     to_maddr: ToMaddr,
+    /// Tells domains apart.
+    pub(super) id: u64,
 }
 
 impl VmxDomain {
     pub fn new(to_maddr: ToMaddr) -> Result<Self, VirtError> {
         let io = IoMap::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
         let msr = MsrMap::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
-        for byte in io.0.iter().chain(&msr.0) {
-            byte.store(0xff, Ordering::Relaxed);
-        }
-        let domain = Self { io, msr, to_maddr };
+        close(&io.0);
+        close(&msr.0);
+        let domain = Self {
+            io,
+            msr,
+            to_maddr,
+            id: new_id(),
+        };
         for msr in SWITCHED {
             domain.set_msr_direct(msr, true, true);
         }
@@ -86,17 +76,6 @@ impl VmxDomain {
     }
 }
 
-fn set(map: &[AtomicU8], bit: usize, on: bool) {
-    if let Some(byte) = map.get(bit / 8) {
-        let mask = 1u8 << (bit % 8);
-        if on {
-            byte.fetch_or(mask, Ordering::Relaxed);
-        } else {
-            byte.fetch_and(!mask, Ordering::Relaxed);
-        }
-    }
-}
-
 /// The number of an MSR's bit for reads; the one for writes is `WRITES` further.
 fn msr_bit(msr: u32) -> Option<usize> {
     match msr {
@@ -109,6 +88,7 @@ fn msr_bit(msr: u32) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::sync::atomic::Ordering;
 
     fn domain() -> VmxDomain {
         VmxDomain::new(|virt| Maddr::new(virt as u64)).unwrap()

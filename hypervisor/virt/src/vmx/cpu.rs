@@ -13,6 +13,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout};
 use super::caps::{self, VmxCaps};
 use super::insn;
 use crate::platform::{ToMaddr, VirtError};
+use crate::spec::{Controls, SpecCpu};
 use crate::tags::TagPool;
 
 const FEATURE_CONTROL: u32 = 0x3a;
@@ -37,11 +38,17 @@ impl Page {
 /// VMX stays on, and the region is the CPU's, so this is never dropped.
 pub struct VmxCpu {
     pub(super) vpids: TagPool,
+    pub(crate) spec: SpecCpu,
 }
 
 impl VmxCpu {
     /// Switches VMX on for the CPU that we run on.
-    pub fn enable(cpu: CpuId, caps: &VmxCaps, to_maddr: ToMaddr) -> Result<Self, VirtError> {
+    pub fn enable(
+        cpu: CpuId,
+        caps: &VmxCaps,
+        spec: &Controls,
+        to_maddr: ToMaddr,
+    ) -> Result<Self, VirtError> {
         // SAFETY: the CPU has VMX (`caps`), hence this register.
         if let Some(value) = caps::feature_control(unsafe { insn::rdmsr(FEATURE_CONTROL) })? {
             // SAFETY: it is not locked, and the value only allows VMX.
@@ -59,6 +66,7 @@ impl VmxCpu {
         on.map_err(|_| VirtError::VmxOnFailed)?;
         Ok(Self {
             vpids: TagPool::new(cpu.0, VPIDS),
+            spec: SpecCpu::enable(spec),
         })
     }
 }

@@ -39,6 +39,8 @@ pub(super) const EFER: Slot = Slot(46);
 pub(super) const PAT: Slot = Slot(47);
 /// Bits 0 and 1: after STI and MOV SS; bit 3: NMIs are blocked.
 pub(super) const INTERRUPTIBILITY: Slot = Slot(48);
+/// In `INTERRUPTIBILITY`.
+pub(super) const NMI_BLOCKED: u64 = 1 << 3;
 pub(super) const PENDING_DEBUG: Slot = Slot(49);
 pub(super) const DEBUGCTL: Slot = Slot(50);
 /// Changed by exits too: they store EFER.LMA into it.

@@ -9,16 +9,27 @@ use core::mem::offset_of;
 
 use super::field;
 use crate::backend::Gprs;
+use crate::spec::overwrite_rsb;
 
-/// Enters the guest of the current VMCS until its next exit: with VMRESUME if `resume` is not 0, else
-/// with VMLAUNCH. All of `regs` but RSP, which the VMCS holds, is loaded and stored. Interrupts are off
+/// The VMCS was entered before, since it was loaded.
+pub(super) const RESUME: u64 = 1;
+/// Fill and store buffers are cleared at entry.
+pub(super) const VERW: u64 = 2;
+/// What the guest left in the return predictor is overwritten at exit.
+pub(super) const RSB: u64 = 4;
+
+/// VERW is fastest with a writable data segment: ours is the second of the GDT.
+static SELECTOR: u16 = 0x10;
+
+/// Enters the guest of the current VMCS until its next exit: with VMRESUME or VMLAUNCH, and clearing buffers
+/// as the flags tell. All of `regs` but RSP, which the VMCS holds, is loaded and stored. Interrupts are off
 /// on return. Returns 0, or 1 if the CPU refused the instruction (`field::INSN_ERROR` tells why).
 ///
 /// # Safety
 /// The current VMCS is complete, its host state is this CPU's with `exit_point` as RIP, its nested
 /// tables map only what the guest may reach, and the guest's FPU state is loaded.
 #[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64) -> u64 {
+pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, flags: u64) -> u64 {
     naked_asm!(
         "push rbp",
         "push rbx",
@@ -26,11 +37,17 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64) -> u64 
         "push r13",
         "push r14",
         "push r15",
+        "push rsi",
         "push rdi",
         "mov eax, {host_rsp}",
         "vmwrite rax, rsp",
+        // With a selector in memory VERW clears buffers too: from here on only the guest's values are read.
+        "test sil, {verw}",
+        "jz 4f",
+        "verw word ptr [rip + {selector}]",
+        "4:",
         // Kept through the moves below, which leave the flags alone.
-        "test rsi, rsi",
+        "test sil, {resume}",
         "mov rax, [rdi + {rax}]",
         "mov rcx, [rdi + {rcx}]",
         "mov rdx, [rdi + {rdx}]",
@@ -54,6 +71,7 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64) -> u64 
         "3:",
         // Refused: the guest's registers are where they were.
         "pop rdi",
+        "pop rsi",
         "mov eax, 1",
         "pop r15",
         "pop r14",
@@ -63,6 +81,9 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64) -> u64 
         "pop rbp",
         "ret",
         host_rsp = const field::HOST_RSP,
+        verw = const VERW,
+        resume = const RESUME,
+        selector = sym SELECTOR,
         rax = const offset_of!(Gprs, rax),
         rcx = const offset_of!(Gprs, rcx),
         rdx = const offset_of!(Gprs, rdx),
@@ -96,6 +117,9 @@ pub(super) unsafe extern "sysv64" fn exit_point() {
         "mov [rdi + {r8} + 56], r15",
         "pop rcx",
         "mov [rdi + {rdi}], rcx",
+        "pop rcx",
+        "and ecx, {rsb}",
+        overwrite_rsb!("rcx"),
         "xor eax, eax",
         "pop r15",
         "pop r14",
@@ -104,6 +128,7 @@ pub(super) unsafe extern "sysv64" fn exit_point() {
         "pop rbx",
         "pop rbp",
         "ret",
+        rsb = const RSB,
         rax = const offset_of!(Gprs, rax),
         rcx = const offset_of!(Gprs, rcx),
         rdx = const offset_of!(Gprs, rdx),

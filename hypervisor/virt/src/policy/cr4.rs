@@ -1,0 +1,47 @@
+//! MOV to CR4, where the CPU does not check it: some emulators do not (`Quirks`).
+
+use super::cpuid::CpuidPolicy;
+use super::features::{Leaf1Ecx, Leaf7Ebx, Leaf7Ecx};
+use super::msr::MsrFault;
+use crate::backend::{Reg, VcpuBackend};
+use crate::x86::*;
+
+/// VME to OSXMMEXCPT, which all CPUs with long mode have.
+const COMMON: u64 = 0x7ff;
+const CR4_UMIP: u64 = 1 << 11;
+const CR4_FSGSBASE: u64 = 1 << 16;
+
+/// Sets CR4, or says that it faults: #GP(0). The caller steps over the instruction (SDM volume 2, MOV to and
+/// from control registers).
+pub fn write_cr4(
+    vcpu: &mut dyn VcpuBackend,
+    cpuid: &CpuidPolicy,
+    value: u64,
+) -> Result<(), MsrFault> {
+    let old = vcpu.get(Reg::Cr4);
+    let long = vcpu.get(Reg::Efer) & EFER_LMA != 0;
+    let tags = value & !old & CR4_PCIDE != 0;
+    if value & !allowed(cpuid) != 0
+        || (long && value & CR4_PAE == 0)
+        || (tags && (!long || vcpu.get(Reg::Cr3) & 0xfff != 0))
+    {
+        return Err(MsrFault);
+    }
+    vcpu.set(Reg::Cr4, value);
+    if value != old {
+        vcpu.flush_tlb();
+    }
+    Ok(())
+}
+
+fn allowed(cpuid: &CpuidPolicy) -> u64 {
+    let bit = |on, bit| if on { bit } else { 0 };
+    COMMON
+        | bit(cpuid.has_7_ecx(Leaf7Ecx::UMIP), CR4_UMIP)
+        | bit(cpuid.has_7(Leaf7Ebx::FSGSBASE), CR4_FSGSBASE)
+        | bit(cpuid.has_1(Leaf1Ecx::PCID), CR4_PCIDE)
+        | bit(cpuid.has_1(Leaf1Ecx::XSAVE), CR4_OSXSAVE)
+        | bit(cpuid.has_7(Leaf7Ebx::SMEP), CR4_SMEP)
+        | bit(cpuid.has_7(Leaf7Ebx::SMAP), CR4_SMAP)
+        | bit(cpuid.has_7_ecx(Leaf7Ecx::PKU), CR4_PKE)
+}

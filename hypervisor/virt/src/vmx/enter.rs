@@ -1,0 +1,184 @@
+//! One entry to the guest: what the VMCS must hold, what must be flushed, and what an exit leaves to settle.
+#![allow(unsafe_code, reason = "enters the guest; writes the VMCS")]
+
+use oxen_arch::cpu::regs;
+
+use super::caps::{enter, second};
+use super::exit::{Info, reason};
+use super::state::{self, NMI_BLOCKED};
+use super::{VmxCpu, VmxVcpu, control, event, field, insn, refused, switch};
+use crate::backend::{Event, Exit};
+use crate::x86::{CR0_PE, CR0_PG, EFER_LMA, EFER_LME};
+
+/// PAUSEs closer together than the gap belong to one loop; a loop longer than the window exits (in
+/// cycles).
+const PAUSE_GAP: u64 = 128;
+const PAUSE_WINDOW: u64 = 4096 * 16;
+/// #DB and #AC only because a guest can make their delivery recurse without end (CVE-2015-8104,
+/// CVE-2015-5307). #MC is the host's.
+const EXCEPTIONS: u64 = 1 << 1 | 1 << 17 | 1 << 18;
+
+impl VmxVcpu {
+    /// The fields of the current VMCS that stay as they are.
+    pub(super) fn prepare(&mut self) {
+        let io_map = self.domain.io_map().raw();
+        let caps = &self.caps;
+        let fields = [
+            (field::PIN_CONTROLS, caps.pin.into()),
+            (field::SECONDARY_CONTROLS, caps.second.into()),
+            (field::EXIT_CONTROLS, caps.exit.into()),
+            (field::EXCEPTIONS, EXCEPTIONS),
+            (field::IO_MAP_A, io_map),
+            (field::IO_MAP_B, io_map + 4096),
+            (field::MSR_MAP, self.domain.msr_map().raw()),
+            (field::VIRTUAL_APIC, self.apic_maddr.raw()),
+            (field::CR0_MASK, control::cr0_mask()),
+            (field::CR4_MASK, control::cr4_mask(caps)),
+            (field::LINK, u64::MAX),
+            (field::ENTRY_EVENT, 0),
+            (field::ENTRY_EVENT_CODE, 0),
+        ];
+        // SAFETY: the maps are the domain's, which we keep alive, the APIC page is ours; what exits is
+        // what the hypervisor relies on.
+        unsafe {
+            for (field, value) in fields {
+                insn::vmwrite(field, value);
+            }
+            for field in field::ZEROED {
+                insn::vmwrite(field, 0);
+            }
+            if caps.has_second(second::PAUSE_LOOP) {
+                insn::vmwrite(field::PLE_GAP, PAUSE_GAP);
+                insn::vmwrite(field::PLE_WINDOW, PAUSE_WINDOW);
+            }
+        }
+        self.prepared = true;
+    }
+
+    /// Enters once. False if the CPU refused.
+    pub(super) fn enter(&mut self, cpu: &mut VmxCpu) -> bool {
+        self.flush_if_needed(cpu);
+        self.match_entry_controls();
+        let tpr = self.tpr();
+        self.state.set(state::TPR_THRESHOLD, tpr);
+        self.state.set(state::RSP, self.regs.rsp);
+        let pending = self.pending.take();
+        if let Some(pending) = pending {
+            self.write_event(pending);
+        }
+        self.state.write_back();
+        if regs::cr2() != self.cr2 {
+            // SAFETY: the hypervisor looks at CR2 in its own page faults only.
+            unsafe { regs::set_cr2(self.cr2) };
+        }
+        let flags = [
+            (self.launched, switch::RESUME),
+            (cpu.spec.controls.verw, switch::VERW),
+            (cpu.spec.controls.rsb, switch::RSB),
+        ];
+        let flags = flags
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, flag)| flag)
+            .sum();
+        cpu.spec.enter(&self.spec);
+        // SAFETY: the VMCS is ours, current (`load`) and complete; `load` wrote this CPU's host state
+        // and put the guest's FPU state in; the nested root is the caller's p2m.
+        let refused = unsafe { switch::enter(&mut self.regs, flags) } != 0;
+        cpu.spec.leave(&self.spec);
+        self.cr2 = regs::cr2();
+        if refused {
+            self.pending = pending;
+            return false;
+        }
+        self.launched = true;
+        self.state.forget();
+        self.regs.rsp = self.state.get(state::RSP);
+        self.info = Info::read();
+        if self.info.reason & reason::ENTRY_FAILED != 0 {
+            self.launched = false;
+            return false;
+        }
+        true
+    }
+
+    fn flush_if_needed(&mut self, cpu: &mut VmxCpu) {
+        if !cpu.vpids.is_current(self.tag) {
+            self.tag = cpu.vpids.allocate();
+            if self.caps.has_second(second::VPID) {
+                self.state.set(state::VPID, self.tag.number().into());
+            }
+            // Translations of the nested tables are shared by all VPIDs: others may have left some here
+            // that a flush elsewhere did not reach.
+            self.flush = true;
+        }
+        if cpu.vpids.take_flush() {
+            insn::invept(insn::Scope::All, 0);
+            if self.caps.has_second(second::VPID) {
+                insn::invvpid_all();
+            }
+            self.flush = false;
+        }
+        if core::mem::take(&mut self.flush) {
+            let scope = if self.caps.invept_one {
+                insn::Scope::One
+            } else {
+                insn::Scope::All
+            };
+            insn::invept(scope, self.state.get(state::EPTP));
+        }
+    }
+
+    /// EFER.LMA follows from LME and paging, and the entry controls from that.
+    fn match_entry_controls(&mut self) {
+        let paging = self.state.get(state::CR0) & CR0_PG != 0;
+        let mut efer = self.state.get(state::EFER);
+        efer = if paging && efer & EFER_LME != 0 {
+            efer | EFER_LMA
+        } else {
+            efer & !EFER_LMA
+        };
+        self.state.set(state::EFER, efer);
+        let long = u64::from(enter::GUEST_64);
+        self.state
+            .change(state::ENTRY_CONTROLS, long, efer & EFER_LMA != 0);
+    }
+
+    fn write_event(&mut self, pending: Event) {
+        let (mut info, code) = event::encode(pending);
+        if pending == Event::Nmi {
+            // Delivery blocks further ones; it must not find them blocked.
+            self.state
+                .change(state::INTERRUPTIBILITY, NMI_BLOCKED, false);
+        }
+        if self.state.get(state::CR0) & CR0_PE == 0 {
+            // Real mode has no error codes, and entries refuse them.
+            info &= !event::HAS_CODE;
+        }
+        // SAFETY: an event for the guest, in a valid form.
+        unsafe {
+            insn::vmwrite(field::ENTRY_EVENT_CODE, code.into());
+            insn::vmwrite(field::ENTRY_EVENT, info.into());
+        }
+    }
+
+    pub(super) fn failed_entry(&self) -> Exit {
+        let why = if self.info.reason & reason::ENTRY_FAILED != 0 {
+            refused::entry(self.info.reason, self.info.qualification)
+        } else {
+            refused::instruction(insn::vmread(field::INSN_ERROR))
+        };
+        log::error!("entry to a guest failed: {why}");
+        Exit::InvalidState
+    }
+
+    /// What an exit means before anything looks at it: an event whose delivery it interrupted is
+    /// delivered again, and NMIs that a faulting IRET let in are blocked again.
+    pub(super) fn settle(&mut self) {
+        self.pending = event::interrupted(self.info.vectoring, self.info.vectoring_code);
+        if self.info.iret_unblocked_nmi() {
+            self.state
+                .change(state::INTERRUPTIBILITY, NMI_BLOCKED, true);
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The short set: the same checks on each back end (a vendor's virtualization in some emulator, started by
+//! some firmware), and the table of what ran where.
+//!
+//! One boot of dom0 runs all of a back end's checks by a script, and reports each on a line of its own. The
+//! results are kept in target/backends/, and target/tests-by-backend.md is written anew after each run;
+//! `./x test --write-table` copies it into docs/.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use oxen_harness::images;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::lab::BAD_LINES;
+use crate::runner;
+
+/// A machine that runs the set.
+pub struct Backend {
+    pub id: &'static str,
+    pub title: &'static str,
+    /// Of `./x run`.
+    pub options: &'static [&'static str],
+    /// Options of dom0's kernel and the hypervisor are in the log; so is this.
+    pub log_has: &'static str,
+    pub vcpus: u32,
+    /// The longest that it may take, in seconds, on a busy host.
+    pub limit: u32,
+    /// What is not run, and why.
+    pub without: &'static [(&'static str, &'static str)],
+}
+
+/// The short dom0 has no other kernel for guests.
+pub const NO_LINUX: (&str, &str) = ("linux", "dom0 is the small one here: see the long runs");
+pub const ONE_CPU: (&str, &str) = ("smp", "one CPU: see the runs with two");
+
+pub const BACKENDS: &[Backend] = &[
+    Backend {
+        id: "svm-qemu-bios",
+        title: "AMD-V, QEMU, BIOS",
+        options: &["--cpus", "2"],
+        log_has: "hardware: Svm",
+        vcpus: 2,
+        limit: 600,
+        without: &[],
+    },
+    Backend {
+        id: "svm-qemu-uefi",
+        title: "AMD-V, QEMU, UEFI",
+        options: &["--cpus", "2", "--uefi"],
+        log_has: "hardware: Svm",
+        vcpus: 2,
+        limit: 600,
+        without: &[],
+    },
+    Backend {
+        id: "vmx-haswell",
+        title: "VT-x, Bochs, Haswell",
+        options: &["--bochs", "--small"],
+        log_has: "hardware: Vmx",
+        vcpus: 1,
+        limit: 1500,
+        without: &[NO_LINUX, ONE_CPU],
+    },
+    Backend {
+        id: "vmx-haswell-linux",
+        title: "VT-x, Bochs, Haswell, full dom0",
+        options: &["--bochs"],
+        log_has: "hardware: Vmx",
+        vcpus: 1,
+        limit: 2400,
+        without: &[ONE_CPU],
+    },
+    Backend {
+        id: "vmx-ivy-bridge",
+        title: "VT-x, Bochs, Ivy Bridge, two CPUs",
+        options: &[
+            "--bochs",
+            "--small",
+            "--cpus",
+            "2",
+            "--mem",
+            "640M",
+            "--dom0-mem",
+            "320M",
+            "--bochs-cpu",
+            "corei7_ivy_bridge_3770k",
+        ],
+        log_has: "hardware: Vmx",
+        vcpus: 2,
+        limit: 3000,
+        without: &[NO_LINUX],
+    },
+    Backend {
+        id: "vmx-skylake",
+        title: "VT-x, Bochs, Skylake-X",
+        options: &["--bochs", "--small", "--bochs-cpu", "corei7_skylake_x"],
+        log_has: "hardware: Vmx",
+        vcpus: 1,
+        limit: 1800,
+        without: &[NO_LINUX, ONE_CPU],
+    },
+    Backend {
+        id: "svm-trinity",
+        title: "AMD-V, Bochs, Trinity",
+        options: &["--bochs", "--small", "--bochs-cpu", "trinity_apu"],
+        log_has: "hardware: Svm",
+        vcpus: 1,
+        limit: 1800,
+        without: &[NO_LINUX, ONE_CPU],
+    },
+];
+
+/// Test guests that must say PASS, beside a neighbour that must go on answering.
+const ATTACKS: &[&str] = &[
+    "hypercalls",
+    "hypercall-page",
+    "cpuid",
+    "msr",
+    "xsetbv",
+    "control-registers",
+    "io",
+    "mmio",
+    "events",
+    "grants",
+    "memory",
+    "pagetables",
+    "timers",
+    "exceptions",
+    "nmis",
+];
+
+/// All checks, in the table's order, with what they show.
+fn checks() -> Vec<(String, String)> {
+    let named = [
+        ("boot", "GRUB, the hypervisor, dom0 and its daemons"),
+        ("hello", "a guest of our own kernel comes, speaks and goes"),
+        ("linux", "a stock Linux guest reaches its first process"),
+        ("smp", "two vcpus of one guest send each other interrupts"),
+        ("triple", "a triple fault ends its guest alone"),
+    ];
+    let attacks = ATTACKS.iter().map(|name| (*name, "hostile guest"));
+    let last = [("calm", "no complaint in any log at the end")];
+    named
+        .into_iter()
+        .chain(attacks)
+        .chain(last)
+        .map(|(name, about)| (name.to_owned(), about.to_owned()))
+        .collect()
+}
+
+/// Functions of the script. Every check ends in one line `RESULT name ok` or `RESULT name FAIL why`.
+const SCRIPT: &str = r#"
+log() { cat "/var/log/xen/console/guest-$1.log" 2>/dev/null; }
+ok() { echo "RESULT $1 ok"; }
+bad() { echo "RESULT $1 FAIL $2"; log "$1" | tail -n 5; }
+make() { # NAME VCPUS TEST
+	printf 'name = "%s"\ntype = "pvh"\nkernel = "/boot/test-guest"\nmemory = 48\nvcpus = %s\ncmdline = "%s"\n' \
+		"$1" "$2" "test=$3 seed=1 seconds=1" >"/tmp/$1.cfg"
+	printf 'on_%s = "preserve"\n' poweroff reboot crash watchdog >>"/tmp/$1.cfg"
+	xm create -q "/tmp/$1.cfg"
+}
+neighbour() { xm console --send "$1\n" --expect "pong $1 at" --timeout 120 neighbour >/dev/null; }
+passes() { # NAME VCPUS TEST
+	if ! make "$1" "$2" "$3"; then bad "$1" "it cannot be created"
+	else
+		tries=600
+		until log "$1" | grep -qE '^(PASS|FAIL)' || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.3; done
+		if log "$1" | grep -q '^FAIL' || ! log "$1" | grep -q '^PASS'; then bad "$1" "it did not pass"
+		elif neighbour "after-$1"; then ok "$1"
+		else bad "$1" "the neighbour is silent"
+		fi
+	fi
+	xm destroy "$1" >/dev/null
+	rm -f /var/log/xen/console/guest-$1.log*
+}
+triple() {
+	make triple 1 triple
+	tries=300
+	until xm --json list triple | grep -q '"shutdown_reason": "crash"' || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.3; done
+	if [ $tries = 0 ]; then bad triple "its end is not told"; elif neighbour after-triple; then ok triple; else bad triple "the neighbour is silent"; fi
+	xm destroy triple >/dev/null
+}
+linux() {
+	printf 'name = "linux"\ntype = "pvh"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/guest.cpio.gz"\nmemory = 192\ncmdline = "console=hvc0 mitigations=off cryptomgr.notests"\n' >/tmp/linux.cfg
+	xm create -q /tmp/linux.cfg && xm console --expect OXEN-GUEST-READY --timeout 1500 linux >/dev/null && ok linux || bad linux "it did not come up"
+	xm destroy linux >/dev/null
+}
+"#;
+
+/// Runs the set on one back end, keeps the results, and fails if one of them is bad.
+pub fn run(id: &str) -> Result<()> {
+    let backend = BACKENDS.iter().find(|backend| backend.id == id);
+    let backend = backend.with_context(|| format!("no back end is called {id}"))?;
+    let wanted: Vec<_> = checks().into_iter().map(|(name, _)| name).collect();
+    let wanted: Vec<_> = wanted
+        .iter()
+        .filter(|name| skipped(backend, name).is_none())
+        .collect();
+    let mut script = SCRIPT.to_owned();
+    script += "dmesg -n 1\nok boot\nmake neighbour 1 echo && xm console --expect READY --timeout 300 neighbour >/dev/null\n";
+    for name in &wanted {
+        script += &match name.as_str() {
+            "boot" | "calm" => String::new(),
+            "triple" | "linux" => format!("{name}\n"),
+            "hello" => "passes hello 1 hello\n".to_owned(),
+            "smp" => format!("passes smp {} ipis\n", backend.vcpus),
+            attack => format!("passes {attack} 1 {attack}\n"),
+        };
+    }
+    let _ = writeln!(
+        script,
+        "dmesg | grep -E '{BAD_LINES}' && bad calm \"dom0's log\" || ok calm"
+    );
+    script += "xm destroy neighbour";
+    let run = runner::run(backend.options, &script, backend.limit)?;
+    let mut results = parse(&run.output);
+    if !run.console.contains(backend.log_has) {
+        results.insert(
+            "boot".to_owned(),
+            format!("FAIL the log lacks {:?}", backend.log_has),
+        );
+    }
+    if let Some(line) = complaint(&run.console)? {
+        results.insert("calm".to_owned(), format!("FAIL {line}"));
+    }
+    for name in &wanted {
+        results
+            .entry((*name).clone())
+            .or_insert_with(|| "FAIL no result".to_owned());
+    }
+    keep(backend, &results)?;
+    write_table()?;
+    let bad: Vec<_> = results
+        .iter()
+        .filter(|(_, result)| *result != "ok")
+        .collect();
+    ensure!(
+        bad.is_empty() && run.status == 0,
+        "status {}, {bad:#?}\n{}\n{}",
+        run.status,
+        run.output,
+        tail(&run.console)
+    );
+    Ok(())
+}
+
+fn skipped(backend: &Backend, check: &str) -> Option<&'static str> {
+    backend
+        .without
+        .iter()
+        .find(|(name, _)| *name == check)
+        .map(|(_, why)| *why)
+}
+
+/// Each check's last word.
+fn parse(output: &str) -> BTreeMap<String, String> {
+    let lines = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("RESULT "));
+    lines
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, result)| (name.to_owned(), result.to_owned()))
+        .collect()
+}
+
+/// A panic or an entry that the CPU refused.
+fn complaint(console: &str) -> Result<Option<&str>> {
+    let bad = Regex::new(r"\(OXEN\).*(PANIC|panicked|entry to a guest failed)")?;
+    Ok(console.lines().find(|line| bad.is_match(line)))
+}
+
+fn tail(console: &str) -> String {
+    let lines: Vec<_> = console.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+fn keep(backend: &Backend, results: &BTreeMap<String, String>) -> Result<()> {
+    let directory = images::target_dir().join("backends");
+    fs::create_dir_all(&directory)?;
+    let text = serde_json::to_string_pretty(&json!({ "results": results }))?;
+    fs::write(directory.join(format!("{}.json", backend.id)), text)?;
+    Ok(())
+}
+
+fn kept(backend: &Backend) -> Result<Option<BTreeMap<String, String>>> {
+    let file = images::target_dir()
+        .join("backends")
+        .join(format!("{}.json", backend.id));
+    let Ok(text) = fs::read_to_string(&file) else {
+        return Ok(None);
+    };
+    let value: Value =
+        serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
+    let Some(results) = value["results"].as_object() else {
+        bail!("{} holds no results", file.display());
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(Some(
+        results
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect(),
+    ))
+}
+
+fn write_table() -> Result<()> {
+    let mut columns = Vec::new();
+    for backend in BACKENDS {
+        if let Some(results) = kept(backend)? {
+            columns.push((backend, results));
+        }
+    }
+    fs::write(
+        images::target_dir().join("tests-by-backend.md"),
+        table(&columns),
+    )?;
+    Ok(())
+}
+
+/// One row for each check, one column for each back end that ran; a note for each cell that is empty.
+fn table(columns: &[(&Backend, BTreeMap<String, String>)]) -> String {
+    let mut text =
+        "# Tests by back end\n\nWritten by the run (`./x test --write-table`); the set is in \
+        `tests/system/src/backends.rs`.\n\n| check | what it shows |"
+            .to_owned();
+    for (backend, _) in columns {
+        let _ = write!(text, " {} |", backend.title);
+    }
+    text += "\n|---|---|";
+    text += &"---|".repeat(columns.len());
+    text.push('\n');
+    let mut notes: Vec<String> = Vec::new();
+    for (check, about) in checks() {
+        let _ = write!(text, "| {check} | {about} |");
+        for (backend, results) in columns {
+            let cell = match (
+                results.get(&check).map(String::as_str),
+                skipped(backend, &check),
+            ) {
+                (Some("ok"), _) => "passes".to_owned(),
+                (None, Some(why)) => format!("- ({})", note(&mut notes, why)),
+                (Some(result), _) => format!("FAILS ({})", note(&mut notes, result)),
+                (None, None) => format!(
+                    "- ({})",
+                    note(&mut notes, "added since this back end ran last")
+                ),
+            };
+            let _ = write!(text, " {cell} |");
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    for (index, note) in notes.iter().enumerate() {
+        let _ = writeln!(text, "{}. {note}", index + 1);
+    }
+    text
+}
+
+/// The number of a note.
+fn note(notes: &mut Vec<String>, text: &str) -> usize {
+    let index = notes
+        .iter()
+        .position(|note| note == text)
+        .unwrap_or_else(|| {
+            notes.push(text.to_owned());
+            notes.len() - 1
+        });
+    index + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_told_from_other_lines() {
+        let results =
+            parse("noise\nRESULT hello ok\nRESULT msr FAIL it did not pass\nRESULT hello ok\n");
+        assert_eq!(results["hello"], "ok");
+        assert_eq!(results["msr"], "FAIL it did not pass");
+        assert_eq!(results.len(), 2);
+    }
+
+    #[test]
+    fn no_cell_is_empty_without_a_reason() {
+        let mut results = parse("RESULT boot ok\nRESULT msr FAIL no\n");
+        results.remove("hello");
+        let text = table(&[(&BACKENDS[2], results)]);
+        assert!(text.contains("| boot | GRUB, the hypervisor, dom0 and its daemons | passes |\n"));
+        assert!(text.contains("| linux | a stock Linux guest reaches its first process | - ("));
+        assert!(text.contains(NO_LINUX.1) && text.contains(". FAIL no\n"));
+        assert!(!text.contains("|  |"));
+    }
+
+    #[test]
+    fn every_reason_is_about_a_check() {
+        for (name, _) in BACKENDS.iter().flat_map(|backend| backend.without) {
+            assert!(checks().iter().any(|(check, _)| check == name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The short set on each back end: see `system_tests::backends`. The default run has VT-x in Bochs and AMD-V
+//! from UEFI; the others take minutes each and run by `./x test --bochs`.
+
+use anyhow::{Result, ensure};
+use system_tests::backends::run;
+use system_tests::runner;
+
+#[test]
+fn short_set_vtx() -> Result<()> {
+    run("vmx-haswell")
+}
+
+#[test]
+fn short_set_amdv_uefi() -> Result<()> {
+    run("svm-qemu-uefi")
+}
+
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_amdv_bios_for_the_table() -> Result<()> {
+    run("svm-qemu-bios")
+}
+
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_vtx_with_a_stock_guest() -> Result<()> {
+    run("vmx-haswell-linux")
+}
+
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_vtx_two_cpus_without_large_nested_pages() -> Result<()> {
+    run("vmx-ivy-bridge")
+}
+
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_vtx_skylake() -> Result<()> {
+    run("vmx-skylake")
+}
+
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_amdv_with_nrip_and_flush_by_asid() -> Result<()> {
+    run("svm-trinity")
+}
+
+/// A CPU that lacks what we need is told so at boot, with what it lacks.
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_cpus_that_will_not_do_are_told_why() -> Result<()> {
+    for (model, why) in [
+        ("core2_penryn_t9600", "lacks extended page tables"),
+        ("corei5_lynnfield_750", "lacks unrestricted guests"),
+    ] {
+        let run = runner::run(&["--bochs", "--small", "--bochs-cpu", model], "true", 300)?;
+        ensure!(
+            run.status != 0 && run.console.contains(why),
+            "{model} does not say {why:?}:\n{}\n{}",
+            run.output,
+            run.console
+        );
+    }
+    Ok(())
+}
