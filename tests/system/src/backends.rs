@@ -56,6 +56,15 @@ pub const BACKENDS: &[Backend] = &[
         without: &[],
     },
     Backend {
+        id: "svm-qemu-10",
+        title: "AMD-V, QEMU 10.0",
+        options: &["--cpus", "2"],
+        log_has: "hardware: Svm",
+        vcpus: 2,
+        limit: 600,
+        without: &[],
+    },
+    Backend {
         id: "vmx-haswell",
         title: "VT-x, Bochs, Haswell",
         options: &["--bochs", "--small"],
@@ -192,6 +201,11 @@ linux() {
 
 /// Runs the set on one back end, keeps the results, and fails if one of them is bad.
 pub fn run(id: &str) -> Result<()> {
+    run_with(id, &[])
+}
+
+/// The same with more options of `./x run`.
+pub fn run_with(id: &str, more: &[&str]) -> Result<()> {
     let backend = BACKENDS.iter().find(|backend| backend.id == id);
     let backend = backend.with_context(|| format!("no back end is called {id}"))?;
     let wanted: Vec<_> = checks().into_iter().map(|(name, _)| name).collect();
@@ -215,7 +229,7 @@ pub fn run(id: &str) -> Result<()> {
         "dmesg | grep -E '{BAD_LINES}' && bad calm \"dom0's log\" || ok calm"
     );
     script += "xm destroy neighbour";
-    let run = runner::run(backend.options, &script, backend.limit)?;
+    let run = runner::run(&[backend.options, more].concat(), &script, backend.limit)?;
     let mut results = parse(&run.output);
     if !run.console.contains(backend.log_has) {
         results.insert(

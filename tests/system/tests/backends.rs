@@ -1,8 +1,8 @@
 //! The short set on each back end: see `system_tests::backends`. The default run has VT-x in Bochs and AMD-V
 //! from UEFI; the others take minutes each and run by `./x test --bochs`.
 
-use anyhow::{Result, ensure};
-use system_tests::backends::run;
+use anyhow::{Context, Result, ensure};
+use system_tests::backends::{run, run_with};
 use system_tests::runner;
 
 #[test]
@@ -13,6 +13,14 @@ fn short_set_vtx() -> Result<()> {
 #[test]
 fn short_set_amdv_uefi() -> Result<()> {
     run("svm-qemu-uefi")
+}
+
+/// Another QEMU, such as 10.0 unpacked from Debian's backports.
+#[test]
+#[ignore = "set OXEN_QEMU to the program"]
+fn short_set_on_another_qemu() -> Result<()> {
+    let qemu = std::env::var("OXEN_QEMU").context("OXEN_QEMU names no program")?;
+    run_with("svm-qemu-10", &["--qemu", &qemu])
 }
 
 #[test]
