@@ -57,7 +57,7 @@ impl Firewall {
     /// The kernel refuses the socket.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
-            netlink: Netlink::open(NETLINK_NETFILTER)?,
+            netlink: Netlink::open(NETLINK_NETFILTER).map_err(explain)?,
         })
     }
 
@@ -115,31 +115,42 @@ impl Firewall {
         self.commit(change)
     }
 
-    /// Takes a card's guard away. There need not be one.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn remove_guard(&mut self, port: &str) -> io::Result<()> {
-        let attributes = vec![
-            ChainAttribute::Table(TABLE.to_owned()),
-            ChainAttribute::Name(port.to_owned()),
-        ];
-        let mut change = Transaction::new(NetfilterProtoFamily::NetDev);
-        change.add(NfTablesMessage::DeleteChain(ChainMessage { attributes }), 0);
-        match self.commit(change) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    }
-
     fn commit(&mut self, change: Transaction) -> io::Result<()> {
-        let result = self.netlink.ask_at_once(change.finish());
-        result.map_err(|error| match error.raw_os_error() {
-            Some(number) if number == Errno::OPNOTSUPP.raw_os_error() => io::Error::other(
-                "this kernel has not all that nftables needs (modules nf_tables, nft_masq, nft_ct)",
-            ),
-            _ => error,
-        })
+        self.netlink.ask_at_once(change.finish()).map_err(explain)
+    }
+}
+
+/// Takes a card's guard away. There need not be one, nor a kernel that could have one.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove_guard(port: &str) -> io::Result<()> {
+    let attributes = vec![
+        ChainAttribute::Table(TABLE.to_owned()),
+        ChainAttribute::Name(port.to_owned()),
+    ];
+    let mut change = Transaction::new(NetfilterProtoFamily::NetDev);
+    change.add(NfTablesMessage::DeleteChain(ChainMessage { attributes }), 0);
+    let removed = Netlink::open(NETLINK_NETFILTER)
+        .and_then(|mut netlink| netlink.ask_at_once(change.finish()));
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_unknown(&error) => Ok(()),
+        other => other,
+    }
+}
+
+/// The kernel does not know what is asked for.
+fn is_unknown(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| [Errno::OPNOTSUPP, Errno::PROTONOSUPPORT].contains(&errno))
+}
+
+fn explain(error: io::Error) -> io::Error {
+    match is_unknown(&error) {
+        true => io::Error::other(
+            "this kernel has not all that nftables needs (modules nf_tables, nft_masq, nft_ct)",
+        ),
+        false => error,
     }
 }
 

@@ -4,7 +4,7 @@
 use clap::Parser;
 use oxen_net::dhcp::{Service, name_servers};
 use oxen_net::lease::{DIRECTORY, Leases};
-use oxen_net::link::{Links, News};
+use oxen_net::link::{Link, Links, News};
 use oxen_net::network::{NAT_BRIDGE, SETTINGS, Settings};
 use oxen_net::{Error, Result};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -55,29 +55,28 @@ enum Never {}
 fn run(args: &Args) -> Result<Never> {
     loop {
         let settings = Settings::read(&args.settings)?;
-        let mtu = wait_for_bridge(&args.bridge)
+        let bridge = wait_for_bridge(&args.bridge)
             .map_err(|error| Error::new("cannot ask the kernel for its devices", error))?;
-        let serve = serve(args, &settings, mtu);
+        let serve = serve(args, &settings, &bridge);
         if let Err(error) = serve {
             eprintln!("xnetd: {}: {error}", args.bridge);
         }
     }
 }
 
-/// Returns the bridge's MTU.
-fn wait_for_bridge(name: &str) -> io::Result<u32> {
+fn wait_for_bridge(name: &str) -> io::Result<Link> {
     let news = News::listen()?;
     let mut links = Links::open()?;
     loop {
         if let Some(link) = links.find(name)? {
-            return Ok(link.mtu);
+            return Ok(link);
         }
         news.wait(LOOK)?;
     }
 }
 
-/// Comes back with an error when the bridge is gone.
-fn serve(args: &Args, settings: &Settings, mtu: u32) -> io::Result<()> {
+/// Comes back with an error when the bridge is gone, or another one has come in its place.
+fn serve(args: &Args, settings: &Settings, bridge: &Link) -> io::Result<()> {
     let socket = listen(&args.bridge)?;
     let leases = Leases::new(&args.leases);
     eprintln!("xnetd: serves {} on {}", settings.nat, args.bridge);
@@ -86,7 +85,8 @@ fn serve(args: &Args, settings: &Settings, mtu: u32) -> io::Result<()> {
         let (length, from) = match socket.recv_from(&mut buffer) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if Links::open()?.find(&args.bridge)?.is_none() {
+                let now = Links::open()?.find(&args.bridge)?;
+                if now.is_none_or(|now| now.index != bridge.index) {
                     return Err(io::Error::other("the bridge is gone"));
                 }
                 continue;
@@ -99,7 +99,7 @@ fn serve(args: &Args, settings: &Settings, mtu: u32) -> io::Result<()> {
             name_servers: name_servers(
                 &std::fs::read_to_string(&args.resolv_conf).unwrap_or_default(),
             ),
-            mtu: u16::try_from(mtu).unwrap_or(1500),
+            mtu: u16::try_from(bridge.mtu).unwrap_or(1500),
         };
         let known = |mac| leases.find(mac).ok().flatten();
         if let Some(answer) = service.answer(&buffer[..length], known) {

@@ -1,7 +1,7 @@
 //! A guest's card on its network. The kernel's back end makes the device (`vifDOMAIN.NUMBER`); here it
 //! gets its name, its size of packets, its guard and its bridge.
 
-use crate::firewall::{Firewall, Guard};
+use crate::firewall::{self, Firewall, Guard};
 use crate::lease::{DIRECTORY, Leases};
 use crate::link::{Change, Links};
 use crate::network::{PRIVATE_PREFIX, Settings};
@@ -213,8 +213,7 @@ impl Port {
 /// The kernel or the file system refuses.
 pub fn unplug(name: &str, bridge: &str, mac: Option<Mac>) -> Result<()> {
     let fail = |error: io::Error| Error::new(format!("cannot clean up after {name}"), error);
-    let mut firewall = Firewall::open().map_err(fail)?;
-    firewall.remove_guard(name).map_err(fail)?;
+    firewall::remove_guard(name).map_err(fail)?;
     match Network::of_bridge(bridge) {
         Network::Bridge(_) => Ok(()),
         Network::Nat => mac.map_or(Ok(()), |mac| Leases::new(Path::new(DIRECTORY)).release(mac)),
