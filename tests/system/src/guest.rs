@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::{Result, ensure};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, patient};
 
 /// What the stock guest's first process prints when all is up.
 pub const LINUX_READY: &str = "OXEN-GUEST-READY";
@@ -77,7 +77,8 @@ impl Guest {
 impl Lab {
     /// Waits for text on a guest's console; returns nothing, but fails with the end of that console.
     pub fn guest_says(&mut self, name: &str, pattern: &str, seconds: u64) -> Result<()> {
-        let command = format!("xm console --expect '{pattern}' --timeout {seconds} {name}");
+        let limit = patient(seconds);
+        let command = format!("xm console --expect '{pattern}' --timeout {limit} {name}");
         self.sh_in(&command, seconds + 30).map(drop)
     }
 

@@ -11,4 +11,4 @@ mod lab;
 pub mod runner;
 
 pub use guest::{Guest, LINUX_READY};
-pub use lab::{BAD_LINES, Lab, Totals, machine, plain};
+pub use lab::{BAD_LINES, Lab, Totals, machine, patient, plain};
