@@ -1,0 +1,175 @@
+//! Debian 12 as a guest from its own disk, which `./x guest-image` has made: kernel and ramdisk come out of
+//! it, systemd reaches the login prompt, reboot and shutdown are clean, and the file system is whole.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use oxen_harness::{Disk, DiskBus, images};
+use system_tests::{Lab, machine};
+
+/// How long systemd may take on a busy host.
+const START: u64 = 400;
+const CONFIG: &str = r#"name = "debian"
+type = "pvh"
+memory = 384
+vcpus = 1
+disk = [ "phy:/dev/vda,xvda,w" ]
+"#;
+
+#[test]
+#[ignore = "takes a disk that ./x guest-image makes, as root, and several minutes"]
+fn debian_boots_from_its_own_disk() -> Result<()> {
+    let image = images::target_dir().join("image/debian-guest.img");
+    ensure!(
+        image.exists(),
+        "there is no {}: run ./x guest-image",
+        image.display()
+    );
+    let scratch = std::env::temp_dir().join(format!("oxen-debian-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch)?;
+    let result = run(&image, &scratch);
+    std::fs::remove_dir_all(&scratch)?;
+    result
+}
+
+fn run(image: &Path, scratch: &Path) -> Result<()> {
+    let disk = scratch.join("debian.img");
+    let copied = Command::new("cp")
+        .args(["--sparse=always", "--reflink=auto"])
+        .args([image, &disk])
+        .status()?;
+    ensure!(copied.success(), "{} cannot be copied", image.display());
+    let mut machine = machine("dom0_mem=1G", "")?;
+    machine.disks.push(Disk::new(&disk, DiskBus::Virtio));
+    let mut lab = Lab::start(&machine, "debian")?;
+    let before = lab.totals()?;
+    from_its_menu(&mut lab)?;
+    with_a_kernel_of_dom0(&mut lab)?;
+    mistakes(&mut lab)?;
+    let after = lab.totals()?;
+    ensure!(
+        (after.free_frames, &after.store) == (before.free_frames, &before.store),
+        "{before:?} became {after:?}"
+    );
+    lab.sh("[ -z \"$(ls /run/xen/boot)\" ]")?;
+    lab.finish()?;
+    whole(&disk)
+}
+
+fn configure(lab: &mut Lab, more: &str) -> Result<()> {
+    let text = format!("{CONFIG}{more}").replace('\n', "\\n");
+    lab.sh(&format!("printf '%b' '{text}' > /etc/xen/debian.cfg"))
+        .map(drop)
+}
+
+fn from_its_menu(lab: &mut Lab) -> Result<()> {
+    configure(lab, "bootloader = \"xmgrub\"\n")?;
+    let menu = lab.sh("xmgrub --list /dev/vda")?;
+    ensure!(menu.contains("Debian GNU/Linux, with Linux 6.1"), "{menu}");
+    let found = lab.json("xmgrub --json /dev/vda")?;
+    let cmdline = found["cmdline"].as_str().context("no command line")?;
+    ensure!(cmdline.contains("root=UUID="), "{found}");
+
+    lab.sh_in("xm create -q /etc/xen/debian.cfg", 120)?;
+    log_in(lab)?;
+    says(lab, "cat /proc/cmdline", "root=UUID=.*console=hvc0")?;
+    says(lab, "findmnt -no SOURCE,FSTYPE /", "/dev/xvda1 +ext4")?;
+    says(
+        lab,
+        "systemctl is-system-running --wait; systemctl --no-pager --failed",
+        "running[^$]*\\n *0 loaded units",
+    )?;
+    says(lab, "dmesg --level=emerg,alert,crit,err,warn | grep -c BUG", "^0")?;
+
+    // A reboot is a new start from the disk.
+    let first = lab.sh("xm domid debian")?;
+    lab.sh("xm reboot debian")?;
+    lab.until(
+        &format!("id=$(xm domid debian) && [ \"$id\" != {first} ]"),
+        180,
+    )?;
+    log_in(lab)?;
+    says(lab, "journalctl --no-pager --list-boots | wc -l", "^[2-9]")?;
+    shut_down(lab)
+}
+
+/// The same files as `kernel=` and `ramdisk=`.
+fn with_a_kernel_of_dom0(lab: &mut Lab) -> Result<()> {
+    lab.sh_in(
+        "mkdir -p /root/boot && xmgrub --output-directory /root/boot /dev/vda",
+        60,
+    )?;
+    configure(
+        lab,
+        "kernel = \"/root/boot/kernel\"\nramdisk = \"/root/boot/ramdisk\"\nroot = \"/dev/xvda1 ro\"\nextra = \"console=hvc0 systemd.unit=rescue.target\"\n",
+    )?;
+    lab.sh_in("xm create -q /etc/xen/debian.cfg", 120)?;
+    lab.guest_says("debian", "Press Enter|login:|root@debian", START)?;
+    shut_down(lab)?;
+    lab.sh("rm -r /root/boot").map(drop)
+}
+
+fn mistakes(lab: &mut Lab) -> Result<()> {
+    configure(
+        lab,
+        "bootloader = \"xmgrub\"\nbootloader_args = \"--entry=nobody\"\n",
+    )?;
+    refused(lab, "xm create /etc/xen/debian.cfg", "no entry .nobody")?;
+    lab.sh("dd if=/dev/zero of=/root/empty.img bs=1M count=4 2>/dev/null")?;
+    let create = "xm create /etc/xen/debian.cfg bootloader_args=\"\" disk=\"[\\\"/root/empty.img,raw,xvda,w\\\"]\"";
+    refused(lab, create, "no ext2, ext3 or ext4 file system")?;
+    lab.sh("rm /root/empty.img").map(drop)
+}
+
+fn refused(lab: &mut Lab, command: &str, says: &str) -> Result<()> {
+    let outcome = lab.outcome(command, 60)?;
+    let told = regex::Regex::new(says)?.is_match(&outcome.output);
+    ensure!(
+        outcome.status == 1 && told,
+        "{command}: status {}, {}",
+        outcome.status,
+        outcome.output
+    );
+    ensure!(lab.domain("debian")?.is_none(), "a domain is left");
+    Ok(())
+}
+
+fn log_in(lab: &mut Lab) -> Result<()> {
+    lab.sh_in(
+        &format!(
+            "xm console --expect 'debian login:' --send 'root\\n' --expect 'root@debian.*# $' --timeout {START} debian"
+        ),
+        2 * START,
+    )
+    .map(drop)
+}
+
+/// A command in the guest; what it prints must match.
+fn says(lab: &mut Lab, command: &str, expect: &str) -> Result<()> {
+    lab.sh_in(
+        &format!(
+            "xm console --send '\\n' --expect '# $' --send '{command}\\n' --expect '{expect}' --timeout 180 debian"
+        ),
+        400,
+    )
+    .map(drop)
+}
+
+fn shut_down(lab: &mut Lab) -> Result<()> {
+    lab.sh_in("xm shutdown -w --timeout 240 debian", 270)?;
+    ensure!(lab.domain("debian")?.is_none(), "it is still listed");
+    Ok(())
+}
+
+/// fsck on the partition, which begins at 1 MiB, finds nothing to mend and a clean end.
+fn whole(disk: &Path) -> Result<()> {
+    let partition = format!("{}?offset=1048576", disk.display());
+    let output = Command::new("/sbin/e2fsck")
+        .args(["-f", "-n", &partition])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "e2fsck: {text}");
+    ensure!(!text.contains("recovering journal"), "e2fsck: {text}");
+    Ok(())
+}
