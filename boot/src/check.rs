@@ -58,6 +58,13 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
                 run(&mut dom0_system_tests())
             });
         }
+        if arguments.filter.is_empty() {
+            stage(
+                "instruction counts",
+                &mut failed,
+                crate::bench::guard::check,
+            );
+        }
         stage("system tests", &mut failed, || {
             run(system_tests().args(&arguments.filter))
         });

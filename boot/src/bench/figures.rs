@@ -99,6 +99,37 @@ pub(crate) const MICRO: &[Figure] = &[
     ),
 ];
 
+const fn time(name: &'static str, means: &'static str) -> Figure {
+    Figure {
+        name,
+        unit: "ms",
+        aim: Some(0.1),
+        means,
+    }
+}
+
+/// Taken by a script in dom0 (boot/bench/domains.sh), on a machine of 10^9 instructions a second.
+pub(crate) const DOMAINS: &[Figure] = &[
+    time(
+        "create",
+        "a tiny guest created: xm create and xmd against xl create",
+    ),
+    time(
+        "create-first-line",
+        "the same, until the guest's first line is in its console's log",
+    ),
+    time("guests-1", "1 tiny guest created, listed, destroyed"),
+    time("guests-10", "10 tiny guests created, listed, destroyed"),
+    time("guests-50", "50 tiny guests created, listed, destroyed"),
+    time("guests-100", "100 tiny guests created, listed, destroyed"),
+    Figure {
+        name: "memory-per-guest",
+        unit: "KiB",
+        aim: Some(0.5),
+        means: "what an idle guest of 8 MiB takes beyond its 8 MiB, by 100 of them",
+    },
+];
+
 /// Of the hypervisors' files.
 pub(crate) const SIZE: &[Figure] = &[
     Figure {
@@ -116,7 +147,7 @@ pub(crate) const SIZE: &[Figure] = &[
 ];
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Figure> {
-    MICRO.iter().chain(SIZE)
+    MICRO.iter().chain(DOMAINS).chain(SIZE)
 }
 
 /// A figure, measured.

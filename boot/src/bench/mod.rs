@@ -1,7 +1,9 @@
 //! `./x bench`: Oxen against Debian's Xen 4.17, on the same emulated machine with the same guests
 //! (docs/performance.md).
 
+mod domains;
 mod figures;
+pub(crate) mod guard;
 mod micro;
 mod size;
 mod system;
@@ -31,6 +33,9 @@ pub(crate) struct Arguments {
     /// Show what changed since the results in this file (a copy of target/bench/latest.json)
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    /// Make the counts the baseline that ./x test compares with
+    #[arg(long, conflicts_with = "name")]
+    record: bool,
     /// Measure what was built before
     #[arg(long)]
     no_build: bool,
@@ -62,6 +67,12 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let mut measured = Vec::new();
     if wanted(figures::MICRO, name) {
         measured.extend(micro::measure(&bench, systems, name)?);
+    }
+    if arguments.record {
+        guard::record(&measured)?;
+    }
+    if wanted(figures::DOMAINS, name) {
+        measured.extend(domains::measure(&bench, systems, name)?);
     }
     if wanted(figures::SIZE, name) {
         measured.extend(size::measure(&bench)?);

@@ -16,7 +16,7 @@ use crate::initramfs::{self, cpio::Archive};
 const CPU: &str = "max,-smap,-rdtscp,-xsave,-xsaveopt,-avx,-avx2,-fma,-f16c,-vaes,-vpclmulqdq,-pku";
 const XEN_ARGS: &str = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=error noreboot \
                         dom0_mem=1024M,max:1024M";
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
@@ -50,7 +50,7 @@ impl Bench {
         let images = Images::built()?;
         let mut archive = Archive::default();
         let scripts = images::root().join("boot/bench");
-        for script in ["lib.sh", "micro.sh"] {
+        for script in ["lib.sh", "micro.sh", "domains.sh"] {
             archive.copy(&format!("bench/{script}"), &scripts.join(script))?;
         }
         let toolset = "toolset-xl";
@@ -109,6 +109,7 @@ impl Bench {
             ],
         });
         CPU.clone_into(&mut machine.cpu);
+        machine.memory_mib = 4096;
         machine.counted = counted;
         output(&mut Vm::start(&machine, name, LIMIT)?)
     }

@@ -1,0 +1,49 @@
+# Tiny guests that sleep: one to its first line, then for each argument so many of them created, listed,
+# destroyed. Times are of dom0's clock.
+. /bench/lib.sh
+# Its resolution is 10 ms.
+now() { read -r up rest </proc/uptime && echo "$up"; }
+free() { $tool info | sed -n 's/^free_memory *: *//p'; }
+
+# The first one fills the caches of dom0's kernel and daemons.
+config warm 8 "test=hello"
+create warm && says warm '^PASS'
+destroy warm
+
+config first 8 "test=hello"
+began=$(now)
+create first
+created=$(now)
+until grep -q '^TEST' "$(console first)" 2>/dev/null; do :; done
+echo "TIME create $began $created"
+echo "TIME create-first-line $began $(now)"
+destroy first
+
+for count in "$@"; do
+	i=0
+	while [ $i -lt $count ]; do
+		config "tiny$i" 8 "test=bench-pong"
+		i=$((i + 1))
+	done
+	before=$(free)
+	began=$(now)
+	i=0
+	while [ $i -lt $count ]; do
+		create "tiny$i" || exit 1
+		i=$((i + 1))
+	done
+	$tool list >/tmp/list
+	listed=$(now)
+	[ "$(grep -c tiny /tmp/list)" = $count ] || { echo "FAIL not all of $count are listed"; exit 1; }
+	after=$(free)
+	middle=$(now)
+	i=0
+	while [ $i -lt $count ]; do
+		destroy "tiny$i" || exit 1
+		i=$((i + 1))
+	done
+	until ! $tool list | grep -q tiny; do :; done
+	echo "TIME guests-$count $began $listed $middle $(now)"
+	echo "MEMORY $count $before $after"
+done
+exit 0
