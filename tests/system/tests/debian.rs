@@ -80,7 +80,11 @@ fn from_its_menu(lab: &mut Lab) -> Result<()> {
         "systemctl is-system-running --wait; systemctl --no-pager --failed",
         "running[^$]*\\n *0 loaded units",
     )?;
-    says(lab, "dmesg --level=emerg,alert,crit,err,warn | grep -c BUG", "^0")?;
+    says(
+        lab,
+        "dmesg --level=emerg,alert,crit,err,warn | grep -c BUG",
+        "^0",
+    )?;
 
     // A reboot is a new start from the disk.
     let first = lab.sh("xm domid debian")?;
