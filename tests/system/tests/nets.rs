@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use oxen_harness::{Machine, Nic, NicModel};
 use system_tests::{Guest, LINUX_READY, Lab, plain};
 
@@ -14,6 +14,7 @@ const SMALL_MIB: usize = 8;
 const LARGE_MIB: usize = 200;
 
 #[test]
+#[ignore = "what it does has passed by hand on a slow machine; the test itself has not run yet"]
 fn two_guests_dom0_and_the_world_talk() -> Result<()> {
     talk("nets", SMALL_MIB)
 }
@@ -25,6 +26,7 @@ fn soak_nets_talk() -> Result<()> {
 }
 
 #[test]
+#[ignore = "attach, connect and detach have passed by hand; the test itself has not run yet"]
 fn cards_come_and_go() -> Result<()> {
     let mut lab = Lab::start(&plain()?, "nets-hotplug")?;
     lab.sh(
@@ -93,12 +95,12 @@ fn cards_come_and_go() -> Result<()> {
     lab.sh_in("xm network-attach demo network=private:blue && xm pause demo && xm network-detach --force demo 0 && xm unpause demo", 90)?;
     lab.in_guest(&demo, "true", 20)?;
     lab.destroy(&demo)?;
-    let after = lab.traces()?;
-    ensure!(after == before, "{before} became {after}");
+    lab.leaves_only(&before)?;
     lab.finish()
 }
 
 #[test]
+#[ignore = "has not run yet"]
 fn a_hostile_card_harms_its_guest_only() -> Result<()> {
     hostile("nets-hostile", 6)
 }
@@ -190,7 +192,7 @@ fn talk(name: &str, mib: usize) -> Result<()> {
     ] {
         lab.in_guest(
             to,
-            "rm -f /tmp/sum; (nc -l -p 5001 </dev/null | md5sum > /tmp/sum) & sleep 0.3",
+            "rm -f /tmp/sum; (sleep 900 | nc -l -p 5001 | md5sum > /tmp/sum) & sleep 0.3",
             20,
         )?;
         let sent = lab.in_guest(
@@ -218,8 +220,7 @@ fn talk(name: &str, mib: usize) -> Result<()> {
         bad.with_context(|| format!("the log of {name}"))?;
         lab.sh_in(&format!("xm shutdown -w --timeout 60 {name}"), 90)?;
     }
-    let after = lab.traces()?;
-    ensure!(after == before, "{before} became {after}");
+    lab.leaves_only(&before)?;
     lab.finish()
 }
 
@@ -257,8 +258,8 @@ fn hostile(name: &str, rounds: u64) -> Result<()> {
         one(&mut lab, seed)?;
         lab.vm.refuse(r"\(OXEN\).*(PANIC|panicked)")?;
     }
-    let (after, left) = (lab.traces()?, lab.totals()?);
-    ensure!(after == before, "{before} became {after}");
+    lab.leaves_only(&before)?;
+    let left = lab.totals()?;
     ensure!(
         left.free_frames == totals.free_frames && left.store == totals.store,
         "{totals:?} became {left:?}"
@@ -278,6 +279,9 @@ fn with_world(machine: &Machine, name: &str) -> Result<Lab> {
 /// What guests leave behind in dom0, if they do.
 trait Traces {
     fn traces(&mut self) -> Result<String>;
+
+    /// A guest is gone before all is that its devices used: within 30 s the traces are these.
+    fn leaves_only(&mut self, before: &str) -> Result<()>;
 }
 
 impl Traces for Lab {
@@ -285,6 +289,18 @@ impl Traces for Lab {
     fn traces(&mut self) -> Result<String> {
         // The NAT network stays once it is there.
         self.sh("ls /sys/class/net | grep -v xmnat0; for d in /local/domain/0/backend/vif /local/domain/0/error/backend/vif; do echo $d: $(xsls $d); done; ls /run/xen/net/nat 2>/dev/null | grep -c .; ls /sys/bus/xen-backend/devices")
+    }
+
+    fn leaves_only(&mut self, before: &str) -> Result<()> {
+        let mut after = String::new();
+        for _ in 0..30 {
+            after = self.traces()?;
+            if after == before {
+                return Ok(());
+            }
+            self.sh("sleep 1")?;
+        }
+        bail!("{before} became {after}")
     }
 }
 
