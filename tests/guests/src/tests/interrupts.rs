@@ -1,7 +1,7 @@
 //! Storms of interrupts: software interrupts, exceptions, IPIs to oneself and to other CPUs, NMIs.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use guest_pv_abi as abi;
 
@@ -11,6 +11,7 @@ use crate::base::code::Code;
 use crate::base::{cpu, hypercall, smp, trap};
 
 static STOP: AtomicBool = AtomicBool::new(false);
+static LISTENING: AtomicU32 = AtomicU32::new(0);
 
 /// Instructions that fault in one way each.
 const FAULTS: &[(&[u8], u64)] = &[
@@ -57,6 +58,10 @@ pub fn ipis(cx: &mut Setting) {
     for number in 1..smp::MOST {
         others += u32::from(smp::start(number, listen).is_ok());
     }
+    // An NMI before a CPU has its table of handlers is its end.
+    while LISTENING.load(Ordering::SeqCst) < others {
+        hypercall::yield_now();
+    }
     cpu::enable_interrupts();
     let deadline = Deadline::after_seconds(cx.seconds);
     let mut sent = 0u64;
@@ -85,6 +90,7 @@ pub fn ipis(cx: &mut Setting) {
 
 fn listen(_: usize) {
     cpu::apic_write(0xf0, 0x1ff);
+    LISTENING.fetch_add(1, Ordering::SeqCst);
     cpu::enable_interrupts();
     while !STOP.load(Ordering::SeqCst) {
         hypercall::yield_now();
