@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use oxen_harness::{Disk, DiskBus, images};
+use oxen_harness::{Disk, DiskBus, Nic, NicModel, images};
 use system_tests::{Lab, machine};
 
 /// How long systemd may take on a busy host.
@@ -20,41 +20,71 @@ disk = [ "phy:/dev/vda,xvda,w" ]
 #[test]
 #[ignore = "takes a disk that ./x guest-image makes, as root, and several minutes"]
 fn debian_boots_from_its_own_disk() -> Result<()> {
+    with_disk("menu", |disk| {
+        let mut machine = machine("dom0_mem=1G", "")?;
+        machine.disks.push(Disk::new(disk, DiskBus::Virtio));
+        let mut lab = Lab::start(&machine, "debian")?;
+        let before = lab.totals()?;
+        from_its_menu(&mut lab)?;
+        with_a_kernel_of_dom0(&mut lab)?;
+        mistakes(&mut lab)?;
+        let after = lab.totals()?;
+        ensure!(
+            (after.free_frames, &after.store) == (before.free_frames, &before.store),
+            "{before:?} became {after:?}"
+        );
+        lab.sh("[ -z \"$(ls /run/xen/boot)\" ]")?;
+        lab.finish()?;
+        whole(disk)
+    })
+}
+
+/// A copy of the disk, for one test.
+fn with_disk(name: &str, test: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let image = images::target_dir().join("image/debian-guest.img");
     ensure!(
         image.exists(),
         "there is no {}: run ./x guest-image",
         image.display()
     );
-    let scratch = std::env::temp_dir().join(format!("oxen-debian-{}", std::process::id()));
-    std::fs::create_dir_all(&scratch)?;
-    let result = run(&image, &scratch);
-    std::fs::remove_dir_all(&scratch)?;
+    let disk = image.with_file_name(format!("debian-{name}-{}.img", std::process::id()));
+    let copied = Command::new("cp")
+        .args(["--sparse=always", "--reflink=auto"])
+        .args([&image, &disk])
+        .status()?;
+    let result = if copied.success() {
+        test(&disk)
+    } else {
+        Err(anyhow::anyhow!("{} cannot be copied", image.display()))
+    };
+    std::fs::remove_file(&disk)?;
     result
 }
 
-fn run(image: &Path, scratch: &Path) -> Result<()> {
-    let disk = scratch.join("debian.img");
-    let copied = Command::new("cp")
-        .args(["--sparse=always", "--reflink=auto"])
-        .args([image, &disk])
-        .status()?;
-    ensure!(copied.success(), "{} cannot be copied", image.display());
-    let mut machine = machine("dom0_mem=1G", "")?;
-    machine.disks.push(Disk::new(&disk, DiskBus::Virtio));
-    let mut lab = Lab::start(&machine, "debian")?;
-    let before = lab.totals()?;
-    from_its_menu(&mut lab)?;
-    with_a_kernel_of_dom0(&mut lab)?;
-    mistakes(&mut lab)?;
-    let after = lab.totals()?;
-    ensure!(
-        (after.free_frames, &after.store) == (before.free_frames, &before.store),
-        "{before:?} became {after:?}"
-    );
-    lab.sh("[ -z \"$(ls /run/xen/boot)\" ]")?;
-    lab.finish()?;
-    whole(&disk)
+/// The world through dom0's NAT: the emulator's user network, and behind it the machine's own sources.
+#[test]
+#[ignore = "takes a disk that ./x guest-image makes, as root, a network, and several minutes"]
+fn apt_works_over_the_guests_network() -> Result<()> {
+    with_disk("apt", |disk| {
+        let mut machine = machine("dom0_mem=1G", "")?;
+        machine.disks.push(Disk::new(disk, DiskBus::Virtio));
+        machine.nics.push(Nic::new(NicModel::Virtio));
+        let mut lab = Lab::start(&machine, "debian-apt")?;
+        configure(&mut lab, "bootloader = \"xmgrub\"\nvif = [ \"\" ]\n")?;
+        lab.sh_in("xm create -q /etc/xen/debian.cfg", 120)?;
+        log_in(&mut lab)?;
+        says(&mut lab, "networkctl --no-pager", "routable")?;
+        for command in [
+            "apt-get -q update",
+            "apt-get -q -y --no-install-recommends install hello",
+            "hello",
+        ] {
+            says(&mut lab, &format!("{command}; echo status-$?"), "status-0")?;
+        }
+        shut_down(&mut lab)?;
+        lab.finish()?;
+        whole(disk)
+    })
 }
 
 fn configure(lab: &mut Lab, more: &str) -> Result<()> {
