@@ -78,8 +78,8 @@ fn keys(lab: &mut Lab) -> Result<()> {
 
 fn every_command_has_help(lab: &mut Lab) -> Result<()> {
     lab.sh_in(
-        "for c in $(xm --help | sed -n '/^Commands:/,/^$/s/^  \\([a-z-]*\\).*/\\1/p'); do \
-         xm $c --help | grep -q Usage || { echo $c has no help; exit 1; }; done",
+        "(for c in $(xm --help | sed -n '/^Commands:/,/^$/s/^  \\([a-z-]*\\).*/\\1/p' | grep -vx help); do \
+         xm $c --help | grep -q Usage || { echo $c has no help; exit 1; }; done)",
         120,
     )?;
     Ok(())
