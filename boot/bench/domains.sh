@@ -7,12 +7,13 @@ free() { $tool info | sed -n 's/^free_memory *: *//p'; }
 
 # The first one fills the caches of dom0's kernel and daemons.
 config warm 8 "test=hello"
-create warm && says warm '^PASS'
+create warm || exit 1
+says warm '^PASS'
 destroy warm
 
 config first 8 "test=hello"
 began=$(now)
-create first
+create first || exit 1
 created=$(now)
 until grep -q '^TEST' "$(console first)" 2>/dev/null; do :; done
 echo "TIME create $began $created"
