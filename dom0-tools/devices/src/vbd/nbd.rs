@@ -40,6 +40,7 @@ impl Server {
             .args(["--fork", "--discard=unmap"])
             .arg(format!("--connect={}", device(number).display()))
             .arg(format!("--pid-file={}", note.display()))
+            .arg(format!("--socket={}", socket(number).display()))
             .arg(format!("--format={}", driver(spec.format)));
         if can_be_direct(Path::new(&spec.target)) {
             command.args(["--cache=none", "--aio=threads"]);
@@ -106,10 +107,10 @@ pub(super) fn sweep(used: &[&str]) -> Result<()> {
         return Ok(());
     };
     for note in notes.flatten() {
-        let path = note.path();
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.parse().ok());
+        let name = note.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".pid")?.parse::<u32>().ok());
         if let Some(number) = number
             && !used.iter().any(|path| Path::new(path) == device(number))
         {
@@ -130,6 +131,8 @@ fn end(number: u32) -> Result<()> {
     if !wait(|| size(number) == 0 && !is_served(number)) {
         return Err(Error::new(what(), said(&done.stderr)));
     }
+    // It removes this by itself, as a rule.
+    let _ = fs::remove_file(socket(number));
     match fs::remove_file(note(number)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::new(what(), error)),
         _ => Ok(()),
@@ -218,6 +221,10 @@ fn device(number: u32) -> PathBuf {
 
 fn note(number: u32) -> PathBuf {
     format!("{NOTES}/{number}.pid").into()
+}
+
+fn socket(number: u32) -> PathBuf {
+    format!("{NOTES}/{number}.sock").into()
 }
 
 #[cfg(test)]
