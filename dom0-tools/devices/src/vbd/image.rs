@@ -109,10 +109,6 @@ impl Image {
         matches!(self.identity, Identity::Device(_))
     }
 
-    pub(super) fn identity(&self) -> Identity {
-        self.identity
-    }
-
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -182,7 +178,7 @@ mod tests {
         let second = Image::open(&ro).expect("another");
         let error = Image::open(&rw).expect_err("no writer").to_string();
         assert!(error.contains("locked"), "{error}");
-        assert_eq!(first.identity(), second.identity());
+        assert_eq!(first.identity, second.identity);
         Image::open(&shared).expect("asked for");
         drop((first, second));
         let _writer = Image::open(&rw).expect("a writer");

@@ -13,7 +13,7 @@ pub mod vdev;
 use crate::bus::Guest;
 use crate::held::{self, Held};
 use crate::kind::{Device, Kind, Nodes};
-use image::Image;
+use image::{Identity, Image};
 use oxen_config::{DiskAccess, DiskFormat, DiskSpec};
 use oxen_domain::ports::Store;
 use oxen_domain::{Error, Result};
@@ -73,9 +73,12 @@ impl Disk {
     }
 
     fn source(&self, guest: &Guest<'_>, store: &mut dyn Store) -> Result<Source> {
+        // Who uses it is told by name before its lock is tried; what is missing is told by the opening.
+        if let Ok(identity) = Identity::of(self.spec.target.as_ref()) {
+            let others = held::everywhere(store, Kind::Vbd)?;
+            sharing::check(&self.spec, identity, &others, store)?;
+        }
         let image = Image::open(&self.spec)?;
-        let others = held::everywhere(store, Kind::Vbd)?;
-        sharing::check(&self.spec, &image, &others, store)?;
         if image.is_block() && self.spec.format == DiskFormat::Raw {
             return Ok(Source::Device(image));
         }

@@ -1,7 +1,7 @@
 //! Who may use an image at the same time as others: one who writes, or any number who read; or
 //! whoever asks for it with `w!`.
 
-use super::image::{Identity, Image};
+use super::image::Identity;
 use crate::held::Held;
 use oxen_config::{DiskAccess, DiskSpec};
 use oxen_domain::nodes::home;
@@ -21,13 +21,12 @@ pub(super) fn mode(spec: &DiskSpec) -> &'static str {
 /// Another guest's disk stands against it.
 pub(super) fn check(
     spec: &DiskSpec,
-    image: &Image,
+    identity: Identity,
     others: &[Held],
     store: &mut dyn Store,
 ) -> Result<()> {
     for other in others {
-        let same =
-            Identity::of(other.node("params").as_ref()).is_ok_and(|id| id == image.identity());
+        let same = Identity::of(other.node("params").as_ref()).is_ok_and(|id| id == identity);
         if !same || compatible(mode(spec), other.node("mode")) {
             continue;
         }
