@@ -38,6 +38,7 @@ pub const ONE_CPU: (&str, &str) = ("smp", "one CPU: see the runs with two");
 
 /// It takes most of a minute of Bochs' time: the long runs have it.
 const SLOW: &str = "slow in Bochs: see the long runs";
+const NO_RESULT: &str = "no result here yet: see the long runs";
 const NO_END: &str = "no end after two minutes of Bochs' own time; cause not found";
 
 pub const BACKENDS: &[Backend] = &[
@@ -80,6 +81,9 @@ pub const BACKENDS: &[Backend] = &[
             ONE_CPU,
             ("control-registers", SLOW),
             ("pagetables", NO_END),
+            ("timers", NO_RESULT),
+            ("exceptions", NO_RESULT),
+            ("nmis", NO_RESULT),
         ],
     },
     Backend {
