@@ -329,7 +329,7 @@ fn hostile_guests_leave_nothing() -> Result<()> {
 
 #[test]
 #[ignore = "a hundred rounds take some minutes: for ./x soak"]
-fn a_hundred_hostile_guests_leave_nothing() -> Result<()> {
+fn soak_disks_hostile() -> Result<()> {
     hostile(100)
 }
 
