@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 use oxen_harness::{Disk, DiskBus, Firmware, Images, Machine, Nic, NicModel, images};
 
 use crate::bochs::{self, Bochs};
+use crate::initramfs;
 use crate::iso::{self, Choice};
+use crate::unpacked::unpacked_kernel;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MachineOptions {
@@ -41,6 +43,9 @@ pub(crate) struct MachineOptions {
     /// dom0 without drivers and stock guests: for slow emulators
     #[arg(long)]
     small: bool,
+    /// Puts what stock guests boot into dom0, its kernel unpacked as /boot/vmlinux: unpacking takes minutes in Bochs
+    #[arg(long)]
+    stock_guest: bool,
     /// The QEMU to use (one that was unpacked somewhere finds its own data)
     #[arg(long, default_value = "qemu-system-x86_64")]
     qemu: PathBuf,
@@ -82,12 +87,17 @@ enum Card {
 
 impl MachineOptions {
     /// dom0's initramfs.
-    pub(crate) fn initrd(&self) -> PathBuf {
+    pub(crate) fn initrd(&self) -> Result<PathBuf> {
         let images = Images::in_target();
-        if self.small {
+        let initrd = if self.small {
             images.small_initrd
         } else {
             images.initrd
+        };
+        if self.stock_guest {
+            initramfs::with_stock_guest(&initrd)
+        } else {
+            Ok(initrd)
         }
     }
 
@@ -116,18 +126,22 @@ impl MachineOptions {
             xen += &format!(" dom0_max_vcpus={cpus}");
         }
         let dom0 = images::join(images::DOM0_ARGS, bochs::DOM0_ARGS);
+        let initrd = match initrd {
+            Some(initrd) => initrd.to_owned(),
+            None => self.initrd()?,
+        };
         let choice = Choice {
             entry: self.entry.clone(),
             xen: images::join(images::XEN_ARGS, &images::join(&xen, &self.append_xen)),
             dom0: images::join(&dom0, &self.append_dom0),
-            kernel: Some(bochs::kernel()?),
+            kernel: Some(unpacked_kernel()?),
             ..Choice::default()
         };
         Ok(Bochs {
             model: self.bochs_cpu.clone(),
             cpus,
             memory_mib,
-            disc: iso::variant(&choice, Some(initrd.unwrap_or(&self.initrd())), name)?,
+            disc: iso::variant(&choice, Some(&initrd), name)?,
             limit: None,
         })
     }
@@ -154,12 +168,19 @@ impl MachineOptions {
                     dom0: images::join(images::DOM0_ARGS, &self.append_dom0),
                     ..Choice::default()
                 };
-                let small = self.small.then(|| self.initrd());
-                images.iso = iso::variant(&choice, initrd.or(small.as_deref()), name)?;
+                let other = match initrd {
+                    Some(initrd) => Some(initrd.to_owned()),
+                    None if self.small || self.stock_guest => Some(self.initrd()?),
+                    None => None,
+                };
+                images.iso = iso::variant(&choice, other.as_deref(), name)?;
                 images.disc()
             }
             Way::Direct | Way::Linux => {
-                images.initrd = initrd.map_or_else(|| self.initrd(), Path::to_owned);
+                images.initrd = match initrd {
+                    Some(initrd) => initrd.to_owned(),
+                    None => self.initrd()?,
+                };
                 if self.boot == Way::Direct {
                     images.direct(&xen, &self.append_dom0)
                 } else {

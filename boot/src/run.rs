@@ -64,7 +64,7 @@ fn one_command(arguments: &Arguments) -> Result<ExitCode> {
         .join("run")
         .join(format!("{name}.cpio"));
     let mut archive =
-        std::fs::read(arguments.machine.initrd()).context("cannot read dom0's initramfs")?;
+        std::fs::read(arguments.machine.initrd()?).context("cannot read dom0's initramfs")?;
     // The kernel unpacks archives that follow one another.
     archive.extend(initramfs::with_command(&arguments.command.join(" "))?);
     write_whole(&initrd, &archive)?;

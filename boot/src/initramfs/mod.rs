@@ -5,7 +5,7 @@ mod dom0;
 mod guest;
 mod modules;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use oxen_harness::{Images, images};
@@ -16,8 +16,10 @@ use crate::exec::{command, text};
 use cpio::Archive;
 use modules::Modules;
 
+use crate::unpacked::unpacked_kernel;
+
 /// Builds both, and copies the kernel, into the image directory; returns a note on them.
-pub(crate) fn build(programs: &[std::path::PathBuf]) -> Result<String> {
+pub(crate) fn build(programs: &[PathBuf]) -> Result<String> {
     let images = Images::in_target();
     let kernel = debian::kernel()?;
     let busybox = debian::busybox()?;
@@ -76,6 +78,21 @@ fn base(kernel: &Kernel, busybox: &Path, modules: &[&str], init: &str) -> Result
 fn script(name: &str) -> Result<Vec<u8>> {
     let path = images::root().join("boot/initramfs").join(name);
     std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// dom0's initramfs with what stock guests boot; the kernel is /boot/vmlinux there, unpacked.
+pub(crate) fn with_stock_guest(initrd: &Path) -> Result<PathBuf> {
+    let images = Images::in_target();
+    let mut archive = Archive::default();
+    archive.copy("boot/vmlinux", &unpacked_kernel()?)?;
+    archive.copy("boot/guest.cpio.gz", &images.guest_initrd)?;
+    let read = |file: &Path| {
+        std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let whole = images.initrd.with_file_name("dom0-stock-guest.cpio");
+    // The kernel unpacks archives that follow one another.
+    write_whole(&whole, &[read(initrd)?, archive.finish()?].concat())?;
+    Ok(whole)
 }
 
 /// An archive to follow dom0's: a command that it runs instead of a shell.
