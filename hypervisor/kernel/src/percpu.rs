@@ -82,6 +82,11 @@ impl Shared {
         }
     }
 
+    /// Is this CPU's timer set, for that moment or an earlier one?
+    pub fn wakes_by(&self, ns: u64) -> bool {
+        (1..=ns).contains(&self.deadline.load(Ordering::Relaxed))
+    }
+
     /// This CPU is about to use the domain's translations. What it reads after this, a flush that
     /// starts later sees it in the guest.
     pub fn enter_guest(&self, domain: DomainId) {

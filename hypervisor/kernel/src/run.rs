@@ -109,7 +109,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
         if !prepare(&mut context, hv, vcpu, now) {
             break;
         }
-        set_deadline(machine, cpu, slice_end);
+        set_deadline(machine, &mut context, cpu, slice_end);
         let exit = enter(&mut context, phys, hv);
         exits::handle(exit, &mut context, hv, vcpu);
     }
@@ -128,9 +128,16 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
     vcpu.set_cpu(None);
 }
 
-fn set_deadline(machine: &Machine, cpu: CpuId, slice_end: u64) {
-    let next = machine.timers.next(cpu).unwrap_or(u64::MAX);
-    percpu::this().set_deadline(next.min(slice_end));
+/// Sees to it that the guest is left in time. Where the back end can do it, no timer has to be set and no interrupt
+/// taken, and the CPU's own timer, set while it was idle, may come early enough anyway.
+fn set_deadline(machine: &Machine, context: &mut Context, cpu: CpuId, slice_end: u64) {
+    let next = machine.timers.next(cpu).unwrap_or(u64::MAX).min(slice_end);
+    let shared = percpu::this();
+    if !context.backend.has_deadline() || time::source() != time::ClockSource::Tsc {
+        return shared.set_deadline(next);
+    }
+    let own = (next != u64::MAX && !shared.wakes_by(next)).then(|| context.tsc_at(next));
+    context.backend.set_deadline(own);
 }
 
 fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu) -> oxen_virt::Exit {

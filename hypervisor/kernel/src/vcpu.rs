@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use oxen_arch::time;
 use oxen_core::ports::VcpuArch;
 use oxen_types::{Errno, Result};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
@@ -34,6 +35,8 @@ pub struct Context {
     pub waits_for_sipi: bool,
     /// The `Now::ns` for which the local APIC's timer is queued.
     pub lapic_deadline: Option<u64>,
+    /// The moment at which the guest is to be left, and the TSC then.
+    leave_at: (u64, u64),
 }
 
 impl HvVcpu {
@@ -53,6 +56,7 @@ impl HvVcpu {
             flushed,
             waits_for_sipi: true,
             lapic_deadline: None,
+            leave_at: (0, 0),
         };
         Self {
             hv,
@@ -115,6 +119,14 @@ impl VcpuArch for HvVcpu {
 }
 
 impl Context {
+    /// The TSC at a moment, which is mostly the same as last time.
+    pub fn tsc_at(&mut self, ns: u64) -> u64 {
+        if self.leave_at.0 != ns {
+            self.leave_at = (ns, time::tsc_at(ns));
+        }
+        self.leave_at.1
+    }
+
     /// INIT: back to wait for a SIPI.
     pub fn init(&mut self) {
         self.backend.reset(false);

@@ -380,6 +380,13 @@ pub trait VcpuBackend: Send {
     /// ends the entry and stays pending.
     fn run(&mut self, cpu: &mut PhysCpu) -> Exit;
 
+    /// Can runs end by themselves (`set_deadline`)?
+    fn has_deadline(&self) -> bool {
+        false
+    }
+    /// Runs end, as for a host interrupt, once the host's TSC has come so far; `None`: they do not.
+    fn set_deadline(&mut self, _tsc: Option<u64>) {}
+
     /// The event for the next entry; replaces one that is not delivered yet.
     fn inject(&mut self, event: Event);
     /// What waits to be delivered at the next entry.

@@ -12,6 +12,8 @@ use core::arch::asm;
 
 use zerocopy::{Immutable, IntoBytes};
 
+use oxen_arch::cpu::msr::wrmsr;
+
 use crate::platform::VirtError;
 use crate::x86::{CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CpuidSource};
 
@@ -23,6 +25,7 @@ pub const XCR0_PKRU: u64 = 1 << 9;
 /// The components that we know how to offer.
 const XCR0_KNOWN: u64 = XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU;
 
+const MSR_XSS: u32 = 0xda0;
 const LEGACY: usize = 512;
 const HEADER: usize = 64;
 const MXCSR: usize = 24;
@@ -37,6 +40,8 @@ pub struct FpuLayout {
     pub xcr0: u64,
     /// Bytes of the area in the standard format.
     pub size: usize,
+    /// Guests may use XSAVES and XRSTORS, for the same components: no supervisor state is switched.
+    pub xsaves: bool,
     /// Restoring leaves the last instruction and data pointers of the x87 as they are when no
     /// exception is pending (older AMD): they must be overwritten between guests.
     stale_pointers: bool,
@@ -49,6 +54,7 @@ impl FpuLayout {
         Self {
             xcr0: 0,
             size: LEGACY,
+            xsaves: false,
             stale_pointers: false,
         }
     }
@@ -66,6 +72,7 @@ impl FpuLayout {
             return Self {
                 xcr0: 0,
                 size: LEGACY,
+                xsaves: false,
                 stale_pointers,
             };
         }
@@ -77,6 +84,7 @@ impl FpuLayout {
         Self {
             xcr0,
             size: area_size(cpuid, xcr0),
+            xsaves: cpuid.cpuid(0xd, 1).eax & (1 << 3) != 0,
             stale_pointers,
         }
     }
@@ -334,5 +342,9 @@ pub(crate) fn enable_cpu(layout: &FpuLayout) {
         cr0 = cr0 & !(CR0_EM | CR0_TS) | CR0_MP;
         cr4 |= cr4_bits;
         asm!("mov cr0, {}", "mov cr4, {}", "fninit", in(reg) cr0, in(reg) cr4, options(nostack));
+        if layout.xsaves {
+            // No supervisor state, whatever firmware left: guests' XSAVES goes by it.
+            wrmsr(MSR_XSS, 0);
+        }
     }
 }

@@ -147,9 +147,14 @@ impl Platform {
         crate::emul::build_tables();
         let cpuid = HostCpuid;
         let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
+        let hardware = Hardware::detect(&cpuid, &mut rdmsr)?;
+        let mut fpu = FpuLayout::detect(&cpuid);
+        if let Hardware::Vmx(caps) = &hardware {
+            fpu.xsaves &= caps.xsaves();
+        }
         Ok(Self {
-            hardware: Hardware::detect(&cpuid, &mut rdmsr)?,
-            fpu: FpuLayout::detect(&cpuid),
+            hardware,
+            fpu,
             quirks: Quirks::detect(&cpuid),
             spec: Controls::decide(&Report::read(&cpuid, &mut rdmsr), spec),
             to_maddr,

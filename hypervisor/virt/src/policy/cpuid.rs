@@ -136,7 +136,10 @@ impl CpuidPolicy {
             }
         }
         if max >= 0xd {
-            let eax = host.cpuid(0xd, 1).eax & XsaveEax::all().bits();
+            let mut eax = host.cpuid(0xd, 1).eax & XsaveEax::all().bits();
+            if !fpu.xsaves {
+                eax &= !XsaveEax::XSAVES.bits();
+            }
             self.put(
                 0xd,
                 1,
@@ -375,6 +378,10 @@ impl CpuidPolicy {
 
     pub fn has_ext8(&self, feature: Ext8Ebx) -> bool {
         self.get(EXTENDED + 8).ebx & feature.bits() != 0
+    }
+
+    pub fn has_xsaves(&self) -> bool {
+        self.lookup(0xd, 1).eax & XsaveEax::XSAVES.bits() != 0
     }
 
     /// TSC_AUX exists: RDTSCP or RDPID.

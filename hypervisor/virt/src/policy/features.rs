@@ -2,7 +2,7 @@
 //! names are those of xen/arch-x86/cpufeatureset.h.
 //!
 //! Left out on purpose: MONITOR and MWAIT (they would stop the physical CPU), performance and debug
-//! stores, virtualization itself, XSAVES (supervisor states are not switched), DBEXT and TOPOEXT
+//! stores, virtualization itself, all supervisor states of XSAVES (none is switched), DBEXT and TOPOEXT
 //! (their registers are not switched, their leaves are the host's). Of speculation controls a guest has
 //! what `crate::spec` offers.
 
@@ -167,6 +167,7 @@ bitflags! {
         const XSAVEOPT = 1;
         const XSAVEC = 1 << 1;
         const XGETBV1 = 1 << 2;
+        const XSAVES = 1 << 3;
     }
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,6 +18,7 @@ const MSR_PATCH_LEVEL: u32 = 0x8b;
 const MSR_MCG_CAP: u32 = 0x179;
 const MSR_MCG_STATUS: u32 = 0x17a;
 const MSR_MISC_ENABLE: u32 = 0x1a0;
+const MSR_XSS: u32 = 0xda0;
 const MSR_SYSCFG: u32 = 0xc001_0010;
 const MSR_HWCR: u32 = 0xc001_0015;
 const MSR_TOP_MEM: u32 = 0xc001_001a;
@@ -168,6 +169,8 @@ fn slot(msr: u32, policy: &MsrPolicy, cpuid: &CpuidPolicy) -> Slot {
         0x1d9 | 0x1db..=0x1de => Slot::Ignored(0),
         MSR_PAT => Slot::Pat,
         0xfe | 0x200..=0x20f | 0x250 | 0x258 | 0x259 | 0x268..=0x26f | 0x2ff => Slot::Mtrr,
+        // No supervisor state.
+        MSR_XSS if cpuid.has_xsaves() => Slot::Constant(0),
         MSR_HYPERCALL_PAGE => Slot::HypercallPage,
         MSR_EFER => Slot::Efer,
         MSR_STAR => Slot::Reg(Reg::Star),

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::cpuid::CpuidPolicy;
+use super::features::XsaveEax;
 use super::msr::MsrFault;
 use crate::backend::{Reg, VcpuBackend};
 use crate::fpu::{XCR0_AVX, XCR0_AVX512, XCR0_PKRU, XCR0_SSE, XCR0_X87, xcr0_is_valid};
@@ -62,7 +63,7 @@ impl Components {
                 edx: (allowed >> 32) as u32,
             },
             1 => {
-                let compacts = features & super::features::XsaveEax::XSAVEC.bits() != 0;
+                let compacts = features & (XsaveEax::XSAVEC | XsaveEax::XSAVES).bits() != 0;
                 let ebx = if compacts {
                     self.compacted_size(xcr0)
                 } else {

@@ -9,6 +9,7 @@ pub(super) mod pin {
     pub const EXTERNAL_INTERRUPT: u32 = 1;
     pub const NMI: u32 = 1 << 3;
     pub const VIRTUAL_NMI: u32 = 1 << 5;
+    pub const PREEMPTION_TIMER: u32 = 1 << 6;
 }
 
 pub(super) mod proc {
@@ -36,6 +37,7 @@ pub(super) mod second {
     pub const UNRESTRICTED: u32 = 1 << 7;
     pub const PAUSE_LOOP: u32 = 1 << 10;
     pub const INVPCID: u32 = 1 << 12;
+    pub const XSAVES: u32 = 1 << 20;
 }
 
 pub(super) mod leave {
@@ -56,6 +58,7 @@ pub(super) mod enter {
 
 const BASIC: u32 = 0x480;
 const PROC: u32 = 0x482;
+const MISC: u32 = 0x485;
 const CR0_FIXED0: u32 = 0x486;
 const CR0_FIXED1: u32 = 0x487;
 const CR4_FIXED0: u32 = 0x488;
@@ -81,6 +84,13 @@ mod ept {
     pub const INVVPID_ALL: u64 = 1 << 42;
 }
 
+/// CPUs whose preemption timer may run at another rate than they tell, by CPUID's signature (Intel's
+/// specification updates of the Nehalem, Westmere and first Ivy Bridge processors).
+const TIMER_BROKEN: [u32; 9] = [
+    0x106a0, 0x106a1, 0x106a4, 0x106a5, 0x106e5, 0x20652, 0x20655, 0x206e6, 0x306a8,
+];
+const SIGNATURE: u32 = 0x0fff_3fff;
+
 /// What all vcpus have in common: the values of the controls, and of the bits that CR0 and CR4 need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmxCaps {
@@ -97,6 +107,8 @@ pub struct VmxCaps {
     pub(super) cr4_fixed: u64,
     pub(super) cr4_allowed: u64,
     pub(super) invept_one: bool,
+    /// The preemption timer counts once in so many (as a power of 2) ticks of the TSC.
+    pub(super) timer_shift: Option<u8>,
     pub pages_1g: bool,
     pub tsc_aux: bool,
 }
@@ -130,7 +142,8 @@ impl VmxCaps {
             return Err(VirtError::NoEpt);
         }
         let rdtscp = cpuid.cpuid(0x8000_0001, 0).edx & (1 << 27) != 0;
-        let mut wished = second::RDTSCP | second::WBINVD | second::PAUSE_LOOP | second::INVPCID;
+        let mut wished =
+            second::RDTSCP | second::WBINVD | second::PAUSE_LOOP | second::INVPCID | second::XSAVES;
         if extended & ept::INVVPID != 0 && extended & ept::INVVPID_ALL != 0 {
             wished |= second::VPID;
         }
@@ -167,11 +180,14 @@ impl VmxCaps {
             wished,
         )?;
         let free = CR0_PE | CR0_PG;
+        let pins = rdmsr(TRUE_PIN);
+        let timer = pins >> 32 & u64::from(pin::PREEMPTION_TIMER) != 0
+            && !TIMER_BROKEN.contains(&(cpuid.cpuid(1, 0).eax & SIGNATURE));
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
             pin: controls(
                 "pin-based controls",
-                rdmsr(TRUE_PIN),
+                pins,
                 pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMI,
                 0,
             )?,
@@ -194,9 +210,15 @@ impl VmxCaps {
             cr4_fixed: rdmsr(CR4_FIXED0),
             cr4_allowed: rdmsr(CR4_FIXED1),
             invept_one: extended & ept::INVEPT_ONE != 0,
+            timer_shift: timer.then(|| rdmsr(MISC) as u8 & 31),
             pages_1g: extended & ept::PAGES_1G != 0,
             tsc_aux: rdtscp && second & second::RDTSCP != 0,
         })
+    }
+
+    /// Guests may use XSAVES.
+    pub(crate) fn xsaves(&self) -> bool {
+        self.has_second(second::XSAVES)
     }
 
     pub(super) fn has_second(&self, bit: u32) -> bool {

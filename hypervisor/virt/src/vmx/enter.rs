@@ -3,7 +3,7 @@
 
 use oxen_arch::cpu::regs;
 
-use super::caps::{enter, second};
+use super::caps::{enter, pin, second};
 use super::exit::{Info, reason};
 use super::state::{self, NMI_BLOCKED};
 use super::{VmxCpu, VmxVcpu, control, event, field, insn, refused, switch};
@@ -24,7 +24,6 @@ impl VmxVcpu {
         let io_map = self.domain.io_map().raw();
         let caps = &self.caps;
         let fields = [
-            (field::PIN_CONTROLS, caps.pin.into()),
             (field::SECONDARY_CONTROLS, caps.second.into()),
             (field::EXIT_CONTROLS, caps.exit.into()),
             (field::EXCEPTIONS, EXCEPTIONS),
@@ -51,6 +50,9 @@ impl VmxVcpu {
                 insn::vmwrite(field::PLE_GAP, PAUSE_GAP);
                 insn::vmwrite(field::PLE_WINDOW, PAUSE_WINDOW);
             }
+            if caps.has_second(second::XSAVES) {
+                insn::vmwrite(field::XSS_EXITS, 0);
+            }
         }
         self.prepared = true;
     }
@@ -66,6 +68,7 @@ impl VmxVcpu {
         if let Some(pending) = pending {
             self.write_event(pending);
         }
+        self.start_timer();
         self.state.write_back();
         if regs::cr2() != self.cr2 {
             // SAFETY: the hypervisor looks at CR2 in its own page faults only.
@@ -100,6 +103,19 @@ impl VmxVcpu {
             return false;
         }
         true
+    }
+
+    /// Lets the entry end when the deadline comes. It is set anew each time, as the timer stands still outside of
+    /// the guest.
+    fn start_timer(&mut self) {
+        let on = self.deadline.is_some();
+        let timer = u64::from(pin::PREEMPTION_TIMER);
+        self.state.change(state::PIN_CONTROLS, timer, on);
+        if let (Some(deadline), Some(shift)) = (self.deadline, self.caps.timer_shift) {
+            let ticks = timer_ticks(deadline, regs::rdtsc(), shift);
+            // SAFETY: ends the entry.
+            unsafe { insn::vmwrite(field::PREEMPTION_TIMER, ticks) };
+        }
     }
 
     fn flush_if_needed(&mut self, cpu: &mut VmxCpu) {
@@ -180,5 +196,27 @@ impl VmxVcpu {
             self.state
                 .change(state::INTERRUPTIBILITY, NMI_BLOCKED, true);
         }
+    }
+}
+
+/// Until the deadline, rounded up: an entry that ends early would only be followed by another. What its 32 bits
+/// cannot hold ends early too.
+fn timer_ticks(deadline: u64, now: u64, shift: u8) -> u64 {
+    let left = deadline.saturating_sub(now);
+    (left.div_ceil(1 << shift)).min(u64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timer_ticks;
+
+    #[test]
+    fn the_timer_is_rounded_up_and_has_32_bits() {
+        assert_eq!(timer_ticks(1000, 1000, 5), 0);
+        assert_eq!(timer_ticks(900, 1000, 5), 0);
+        assert_eq!(timer_ticks(1001, 1000, 5), 1);
+        assert_eq!(timer_ticks(1032, 1000, 5), 1);
+        assert_eq!(timer_ticks(1033, 1000, 0), 33);
+        assert_eq!(timer_ticks(u64::MAX, 0, 5), 0xffff_ffff);
     }
 }

@@ -50,7 +50,7 @@ impl Info {
                 info.qualification = insn::vmread(field::QUALIFICATION);
             }
             // Hot, and nothing more to tell.
-            1 | 7 | 10 | 12 | 18 | 31 | 32 => {}
+            1 | 7 | 10 | 12 | 18 | 31 | 32 | 52 => {}
             _ => info.qualification = insn::vmread(field::QUALIFICATION),
         }
         if by_instruction(reason) || info.event & event::TYPE_MASK == event::ICEBP {
@@ -82,8 +82,8 @@ pub(super) fn by_instruction(reason: u32) -> bool {
 pub(super) fn decode(info: &Info, rip: u64) -> Exit {
     match info.reason {
         reason::EXCEPTION => exception(info),
-        // INIT and SIPI: the host's, pending like an interrupt. The preemption timer is not used.
-        1 | 3 | 4 => Exit::ExternalInterrupt,
+        // INIT and SIPI are the host's, pending like an interrupt. The preemption timer is as good as one.
+        1 | 3 | 4 | 52 => Exit::ExternalInterrupt,
         2 => Exit::Shutdown,
         reason::INTERRUPT_WINDOW => Exit::InterruptWindow,
         reason::NMI_WINDOW => Exit::NmiWindow,

@@ -1,6 +1,5 @@
 //! Encodings of VMCS fields (SDM volume 3, appendix B) that are not part of the cached `state`.
 
-pub(super) const PIN_CONTROLS: u32 = 0x4000;
 pub(super) const EXCEPTIONS: u32 = 0x4004;
 pub(super) const EXIT_CONTROLS: u32 = 0x400c;
 pub(super) const ENTRY_EVENT: u32 = 0x4016;
@@ -12,6 +11,8 @@ pub(super) const IO_MAP_A: u32 = 0x2000;
 pub(super) const IO_MAP_B: u32 = 0x2002;
 pub(super) const MSR_MAP: u32 = 0x2004;
 pub(super) const VIRTUAL_APIC: u32 = 0x2012;
+pub(super) const XSS_EXITS: u32 = 0x202c;
+pub(super) const PREEMPTION_TIMER: u32 = 0x482e;
 pub(super) const CR0_MASK: u32 = 0x6000;
 pub(super) const CR4_MASK: u32 = 0x6002;
 pub(super) const LINK: u32 = 0x2800;

@@ -54,7 +54,8 @@ pub(super) const TSC_OFFSET: Slot = Slot(55);
 pub(super) const EPTP: Slot = Slot(56);
 pub(super) const VPID: Slot = Slot(57);
 pub(super) const TPR_THRESHOLD: Slot = Slot(58);
-const COUNT: usize = 59;
+pub(super) const PIN_CONTROLS: Slot = Slot(59);
+const COUNT: usize = 60;
 const ALL: u64 = (1 << COUNT) - 1;
 const STABLE: u64 = ALL & !((1 << FIRST_STABLE) - 1);
 
@@ -71,7 +72,7 @@ const ENCODINGS: [u32; COUNT] = [
     0x4824, 0x6822, 0x2802, // interruptibility, pending debug exceptions, DEBUGCTL
     0x4012, // entry controls
     0x6004, 0x6006, // read shadows
-    0x4002, 0x2010, 0x201a, 0x0, 0x401c,
+    0x4002, 0x2010, 0x201a, 0x0, 0x401c, 0x4000,
 ];
 
 pub(super) struct State {
@@ -170,7 +171,10 @@ mod tests {
             [0x482a, 0x6824, 0x6826]
         );
         assert_eq!([at(INTERRUPTIBILITY), at(PENDING_DEBUG)], [0x4824, 0x6822]);
-        assert_eq!([at(ENTRY_CONTROLS), at(PROC_CONTROLS)], [0x4012, 0x4002]);
+        assert_eq!(
+            [at(ENTRY_CONTROLS), at(PROC_CONTROLS), at(PIN_CONTROLS)],
+            [0x4012, 0x4002, 0x4000]
+        );
         assert_eq!([at(CR0_SHADOW), at(CR4_SHADOW)], [0x6004, 0x6006]);
         assert_eq!(
             [at(TSC_OFFSET), at(EPTP), at(VPID), at(TPR_THRESHOLD)],

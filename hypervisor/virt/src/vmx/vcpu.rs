@@ -55,6 +55,8 @@ pub struct VmxVcpu {
     pub(super) tag: Tag,
     pub(super) flush: bool,
     pub(super) pending: Option<Event>,
+    /// Of the TSC: runs end when it comes.
+    pub(super) deadline: Option<u64>,
     fpu: Fpu,
     pub(super) cr2: u64,
     /// DR0-3 and DR6, while the CPU does not hold them.
@@ -93,6 +95,7 @@ impl VmxVcpu {
             tag: Tag::NONE,
             flush: false,
             pending: None,
+            deadline: None,
             fpu: Fpu::new(platform.fpu)?,
             cr2: 0,
             dr: [0; 4],
@@ -106,6 +109,7 @@ impl VmxVcpu {
         let (proc, entry) = (u64::from(caps.proc), u64::from(caps.entry));
         vcpu.state.set(state::PROC_CONTROLS, proc);
         vcpu.state.set(state::ENTRY_CONTROLS, entry);
+        vcpu.state.set(state::PIN_CONTROLS, caps.pin.into());
         vcpu.reset(true);
         Ok(vcpu)
     }
@@ -339,6 +343,14 @@ impl VcpuBackend for VmxVcpu {
                 },
             }
         }
+    }
+
+    fn has_deadline(&self) -> bool {
+        self.caps.timer_shift.is_some()
+    }
+
+    fn set_deadline(&mut self, tsc: Option<u64>) {
+        self.deadline = tsc.filter(|_| self.has_deadline());
     }
 
     fn inject(&mut self, event: Event) {

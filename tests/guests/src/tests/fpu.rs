@@ -25,6 +25,8 @@ unsafe impl Sync for Area {}
 
 static PATTERN: Area = Area(UnsafeCell::new([0; SIZE]));
 static FOUND: Area = Area(UnsafeCell::new([0; SIZE]));
+static COMPACT: Area = Area(UnsafeCell::new([0; SIZE]));
+static INITIAL: Area = Area(UnsafeCell::new([0; SIZE]));
 
 pub fn patterns(cx: &mut Setting) {
     assert!(__cpuid_count(1, 0).ecx & 1 << 26 != 0, "no XSAVE");
@@ -32,12 +34,16 @@ pub fn patterns(cx: &mut Setting) {
     let leaf = __cpuid_count(13, 0);
     let mask = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & COMPONENTS;
     cpu::xsetbv(0, mask);
-    println!("components={mask:#x}");
+    let xsaves = __cpuid_count(13, 1).eax & 1 << 3 != 0;
+    println!("components={mask:#x} xsaves={xsaves}");
     let deadline = Deadline::after_seconds(cx.seconds);
     let (mut rounds, mut switches) = (0u64, 0u64);
     while !deadline.is_over() {
         make_pattern(&mut cx.random, mask);
         load(mask);
+        if xsaves {
+            there_and_back(mask);
+        }
         switches += wait(&mut cx.random);
         save(mask);
         compare(mask);
@@ -102,6 +108,18 @@ fn load(mask: u64) {
     // SAFETY: the area is well formed: its header names no more than XCR0 has.
     unsafe {
         asm!("xrstor64 [{}]", in(reg) PATTERN.0.get(), in("eax") mask as u32, in("edx") (mask >> 32) as u32);
+    }
+}
+
+/// Out of the registers and in again by XSAVES and XRSTORS, with the initial state between.
+fn there_and_back(mask: u64) {
+    let (low, high) = (mask as u32, (mask >> 32) as u32);
+    // SAFETY: the areas are as large as CPUID may say; the initial state has an empty header and a good MXCSR.
+    unsafe {
+        (&mut *INITIAL.0.get())[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+        asm!("xsaves64 [{}]", in(reg) COMPACT.0.get(), in("eax") low, in("edx") high);
+        asm!("xrstor64 [{}]", in(reg) INITIAL.0.get(), in("eax") low, in("edx") high);
+        asm!("xrstors64 [{}]", in(reg) COMPACT.0.get(), in("eax") low, in("edx") high);
     }
 }
 
