@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use oxen_harness::images;
 
-use super::figures::Measured;
+use super::figures::{MICRO, Measured};
 use super::micro;
 use super::system::{Bench, System};
 use crate::compile::write_whole;
@@ -44,6 +44,13 @@ pub(super) fn record(measured: &[Measured]) -> Result<()> {
         .filter(|one| one.unit == "instructions")
         .filter_map(|one| Some((one.name.clone(), one.oxen?)));
     let baseline: Baseline = counts.collect();
+    for figure in MICRO {
+        ensure!(
+            baseline.contains_key(figure.name),
+            "no baseline without {}: record all of micro",
+            figure.name
+        );
+    }
     let text = serde_json::to_string_pretty(&baseline)? + "\n";
     write_whole(&file(), text.as_bytes())
 }
@@ -68,7 +75,7 @@ fn grown(baseline: &Baseline, now: &[Measured]) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figures::{MICRO, Samples};
+    use crate::bench::figures::Samples;
 
     fn measured(count: f64) -> Vec<Measured> {
         vec![Measured::new(&MICRO[0], Some(Samples::from(count)), None)]

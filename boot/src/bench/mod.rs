@@ -17,12 +17,12 @@ use clap::Args;
 use oxen_harness::images;
 
 use crate::compile::write_whole;
-use figures::{Figure, Measured};
+use figures::Measured;
 use system::{Bench, System};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only this figure
+    /// Only this figure, or one group of them: micro, guests, size
     name: Option<String>,
     /// Say what each figure means, and measure nothing
     #[arg(long)]
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Make the counts the baseline that ./x test compares with
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long)]
     record: bool,
     /// Measure what was built before
     #[arg(long)]
@@ -43,14 +43,18 @@ pub(crate) struct Arguments {
 
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.list {
-        for figure in figures::all() {
-            println!("{:<26} {}", figure.name, figure.means);
+        for (group, figures) in figures::GROUPS {
+            println!("{group}:");
+            for figure in *figures {
+                println!("  {:<26} {}", figure.name, figure.means);
+            }
         }
         return Ok(());
     }
     let name = arguments.name.as_deref();
     if let Some(name) = name
         && !figures::all().any(|figure| figure.name == name)
+        && !figures::GROUPS.iter().any(|(group, _)| *group == name)
     {
         bail!("no figure is called {name:?}; ./x bench --list names them");
     }
@@ -65,17 +69,20 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     };
     let bench = Bench::new(!arguments.oxen_only)?;
     let mut measured = Vec::new();
-    if wanted(figures::MICRO, name) {
-        measured.extend(micro::measure(&bench, systems, name)?);
+    for (group, figures) in figures::GROUPS {
+        let whole = name.is_none_or(|name| name == *group);
+        if !whole && !figures.iter().any(|figure| Some(figure.name) == name) {
+            continue;
+        }
+        let only = name.filter(|_| !whole);
+        measured.extend(match *group {
+            figures::MICRO_GROUP => micro::measure(&bench, systems, only)?,
+            figures::GUESTS_GROUP => domains::measure(&bench, systems, only)?,
+            _ => size::measure(&bench)?,
+        });
     }
     if arguments.record {
         guard::record(&measured)?;
-    }
-    if wanted(figures::DOMAINS, name) {
-        measured.extend(domains::measure(&bench, systems, name)?);
-    }
-    if wanted(figures::SIZE, name) {
-        measured.extend(size::measure(&bench)?);
     }
     figures::print(&measured);
     if let Some(before) = before {
@@ -85,11 +92,6 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     write_whole(&file, serde_json::to_string_pretty(&measured)?.as_bytes())?;
     println!("{}", file.display());
     Ok(())
-}
-
-/// Is one of these figures asked for?
-fn wanted(figures: &[Figure], name: Option<&str>) -> bool {
-    name.is_none_or(|name| figures.iter().any(|figure| figure.name == name))
 }
 
 fn read(file: &Path) -> Result<Vec<Measured>> {

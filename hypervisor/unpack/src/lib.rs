@@ -1,13 +1,19 @@
 //! A kernel's image: Linux' bzImage with its compressed payload, or the bare ELF file
 //! (Linux, Documentation/arch/x86/boot.rst).
+#![no_std]
+
+extern crate alloc;
+#[cfg(not(target_os = "none"))]
+extern crate std;
+
+mod xz;
 
 use alloc::vec::Vec;
 use core::fmt;
 
-use lzma_rust2::{Read, XzReader};
+pub use xz::XzError;
 
 const ELF: &[u8] = b"\x7fELF";
-const XZ: &[u8] = b"\xfd7zXZ\0";
 
 /// Offsets in the boot sector.
 const SETUP_SECTS: usize = 0x1f1;
@@ -29,7 +35,7 @@ pub enum ImageError {
     Truncated,
     /// The first bytes of the payload.
     Compression([u8; 4]),
-    Corrupt(lzma_rust2::Error),
+    Xz(XzError),
     NoMemory,
 }
 
@@ -42,7 +48,7 @@ impl fmt::Display for ImageError {
                 f,
                 "a compression that we do not unpack ({magic:02x?}): xz is"
             ),
-            Self::Corrupt(error) => write!(f, "corrupt: {error:?}"),
+            Self::Xz(error) => write!(f, "its packed part: {error}"),
             Self::NoMemory => write!(f, "no memory to unpack it"),
         }
     }
@@ -57,7 +63,7 @@ pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
     if payload.starts_with(ELF) {
         return Ok(payload.to_vec());
     }
-    if !payload.starts_with(XZ) {
+    if !payload.starts_with(xz::MAGIC) {
         let mut magic = [0; 4];
         magic.copy_from_slice(payload.get(..4).ok_or(ImageError::Truncated)?);
         return Err(ImageError::Compression(magic));
@@ -80,9 +86,7 @@ pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
         packed.len() >> 10,
         size >> 10
     );
-    XzReader::new(packed, false)
-        .read_exact(&mut unpacked)
-        .map_err(ImageError::Corrupt)?;
+    xz::unpack(packed, &mut unpacked).map_err(ImageError::Xz)?;
     Ok(unpacked)
 }
 
