@@ -150,8 +150,11 @@ pub(crate) const MICRO_GROUP: &str = "micro";
 pub(crate) const GUESTS_GROUP: &str = "guests";
 
 /// What is measured together.
-pub(crate) const GROUPS: &[(&str, &[Figure])] =
-    &[(MICRO_GROUP, MICRO), (GUESTS_GROUP, DOMAINS), ("size", SIZE)];
+pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
+    (MICRO_GROUP, MICRO),
+    (GUESTS_GROUP, DOMAINS),
+    ("size", SIZE),
+];
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Figure> {
     GROUPS.iter().flat_map(|(_, figures)| *figures)
