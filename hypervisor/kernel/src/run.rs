@@ -5,7 +5,7 @@
 
 use alloc::sync::Arc;
 
-use oxen_arch::{cpu::cpu_id, irq, time};
+use oxen_arch::{cpu::cpu_id, ipi, irq, time};
 use oxen_core::machine::Machine;
 use oxen_core::runstate::State;
 use oxen_core::timer::TimerKind;
@@ -147,6 +147,9 @@ fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu) -> oxen_virt::E
     if context.flushed != generation {
         context.backend.flush_tlb();
         context.flushed = generation;
+    }
+    if context.backend.wants_exit_at_once() {
+        ipi::kick(cpu_id());
     }
     let exit = context.backend.run(phys);
     shared.leave_guest();

@@ -394,6 +394,10 @@ pub trait VcpuBackend: Send {
     fn event_pending(&self) -> bool {
         self.pending_event().is_some()
     }
+    /// The next entry is to end at once by an interrupt of the host: a quirk.
+    fn wants_exit_at_once(&self) -> bool {
+        false
+    }
     fn can_take_interrupt(&self) -> bool;
     fn can_take_nmi(&self) -> bool;
     /// Asks for `Exit::InterruptWindow` as soon as the guest can take an interrupt.

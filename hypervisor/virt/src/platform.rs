@@ -79,6 +79,11 @@ pub struct Quirks {
     /// QEMU's TCG: MOV to CR4 takes bits that no CPU has, and the next entry then fails. (The test guest
     /// `control-registers` shows it.) So it is intercepted.
     pub cr4_unchecked: bool,
+    /// QEMU's TCG: an interrupt injected by VMRUN stays noted as the CPU's exception, and is delivered a
+    /// second time if another of the emulator's threads asks for this one before the next exit: at the
+    /// first instruction of the handler, say, on the guest's user GS. (Any boot with `thread=single`
+    /// shows it within minutes.) An exit at once forgets the note.
+    pub injects_twice: bool,
 }
 
 impl Quirks {
@@ -93,6 +98,7 @@ impl Quirks {
             event_type_lost: tcg,
             xsetbv_runs: tcg,
             cr4_unchecked: tcg,
+            injects_twice: tcg,
         }
     }
 }

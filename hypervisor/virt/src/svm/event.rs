@@ -69,11 +69,13 @@ mod tests {
         event_type_lost: true,
         xsetbv_runs: true,
         cr4_unchecked: true,
+        injects_twice: true,
     };
     const NONE: Quirks = Quirks {
         event_type_lost: false,
         xsetbv_runs: false,
         cr4_unchecked: false,
+        injects_twice: false,
     };
 
     #[test]

@@ -414,6 +414,10 @@ impl VcpuBackend for SvmVcpu {
         self.vmcb.control.event_inj & vmcb::event::VALID != 0
     }
 
+    fn wants_exit_at_once(&self) -> bool {
+        self.quirks.injects_twice && matches!(self.pending_event(), Some(Event::Interrupt(_)))
+    }
+
     fn can_take_interrupt(&self) -> bool {
         self.vmcb.save.rflags & RFLAGS_IF != 0
             && self.vmcb.control.int_state & SHADOW == 0
