@@ -99,7 +99,9 @@ fn start(info: &'static BootInfo) -> ! {
     let count = smp::start_all(acpi, info, cpus, &mut |_| stacks(space), ap_main);
     log::info!("{count} CPUs");
     if virt.quirks.injects_twice && count > 1 {
-        log::info!("QEMU emulates these CPUs: it must run with -accel tcg,thread=single, see SUPPORT.md");
+        log::info!(
+            "QEMU emulates these CPUs: it must run with -accel tcg,thread=single, see SUPPORT.md"
+        );
     }
 
     let vcpus = options
