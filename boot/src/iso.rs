@@ -19,6 +19,8 @@ pub(crate) struct Choice {
     pub(crate) dom0: String,
     /// Instead of Debian's kernel as it is packed.
     pub(crate) kernel: Option<PathBuf>,
+    /// Another packed hypervisor.
+    pub(crate) hypervisor: Option<PathBuf>,
 }
 
 impl Default for Choice {
@@ -29,6 +31,7 @@ impl Default for Choice {
             xen: images::XEN_ARGS.to_owned(),
             dom0: images::DOM0_ARGS.to_owned(),
             kernel: None,
+            hypervisor: None,
         }
     }
 }
@@ -64,7 +67,10 @@ fn make(choice: &Choice, initrd: &Path, disc: &Path) -> Result<()> {
     let boot = tree.join("boot");
     for (file, name) in [
         (images.hypervisor.as_path(), "oxen"),
-        (&images.hypervisor_gz, "oxen.gz"),
+        (
+            choice.hypervisor.as_ref().unwrap_or(&images.hypervisor_gz),
+            "oxen.gz",
+        ),
         (choice.kernel.as_ref().unwrap_or(&images.kernel), "vmlinuz"),
         (initrd, "dom0.cpio"),
     ] {

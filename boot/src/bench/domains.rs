@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 
 use super::figures::{DOMAINS, Measured, Samples};
-use super::system::{Bench, System};
+use super::system::{Bench, Start, System};
 
 const GUEST_KIB: f64 = 8192.0;
 
@@ -27,7 +27,11 @@ pub(super) fn measure(
     let mut of = BTreeMap::new();
     for system in systems {
         eprintln!("x: creating guests on {}", system.name());
-        let lines = bench.run(*system, true, &format!("sh /bench/domains.sh {counts}"))?;
+        let lines = bench.run(
+            *system,
+            Start::Direct,
+            &format!("sh /bench/domains.sh {counts}"),
+        )?;
         of.insert(system.name(), parse(&lines)?);
     }
     let taken = |system: System, name: &str| {

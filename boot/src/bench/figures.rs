@@ -130,6 +130,22 @@ pub(crate) const DOMAINS: &[Figure] = &[
     },
 ];
 
+/// On a machine of 10^9 instructions a second, too.
+pub(crate) const BOOT: &[Figure] = &[
+    Figure {
+        name: "boot-prompt",
+        unit: "ms",
+        aim: Some(1.0),
+        means: "firmware, GRUB, hypervisor, dom0 (Xen's: PV) and its daemons, to dom0's prompt",
+    },
+    Figure {
+        name: "boot-prompt-pvh",
+        unit: "ms",
+        aim: Some(1.0),
+        means: "the same with an IOMMU in the machine and dom0=pvh on Xen's command line",
+    },
+];
+
 /// Of the hypervisors' files.
 pub(crate) const SIZE: &[Figure] = &[
     Figure {
@@ -148,11 +164,13 @@ pub(crate) const SIZE: &[Figure] = &[
 
 pub(crate) const MICRO_GROUP: &str = "micro";
 pub(crate) const GUESTS_GROUP: &str = "guests";
+pub(crate) const BOOT_GROUP: &str = "boot";
 
 /// What is measured together.
 pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
     (MICRO_GROUP, MICRO),
     (GUESTS_GROUP, DOMAINS),
+    (BOOT_GROUP, BOOT),
     ("size", SIZE),
 ];
 

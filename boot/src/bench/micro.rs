@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 
 use super::figures::{MICRO, Measured, Samples};
-use super::system::{Bench, System};
+use super::system::{Bench, Start, System};
 
 /// Measures the named figure, or all of them; `systems` says where.
 pub(crate) fn measure(
@@ -20,7 +20,10 @@ pub(crate) fn measure(
     let mut of: BTreeMap<&str, BTreeMap<String, Samples>> = BTreeMap::new();
     for system in systems {
         eprintln!("x: counting instructions on {}", system.name());
-        of.insert(system.name(), parse(&bench.run(*system, true, &command)?)?);
+        of.insert(
+            system.name(),
+            parse(&bench.run(*system, Start::Direct, &command)?)?,
+        );
     }
     let taken = |system: System, name: &str| of.get(system.name()).and_then(|all| all.get(name));
     let figures = MICRO

@@ -1,6 +1,7 @@
 //! `./x bench`: Oxen against Debian's Xen 4.17, on the same emulated machine with the same guests
 //! (docs/performance.md).
 
+mod boot;
 mod domains;
 mod figures;
 pub(crate) mod guard;
@@ -22,7 +23,7 @@ use system::{Bench, System};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only this figure, or one group of them: micro, guests, size
+    /// Only this figure, or one group of them: micro, guests, boot, size
     name: Option<String>,
     /// Say what each figure means, and measure nothing
     #[arg(long)]
@@ -78,6 +79,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         measured.extend(match *group {
             figures::MICRO_GROUP => micro::measure(&bench, systems, only)?,
             figures::GUESTS_GROUP => domains::measure(&bench, systems, only)?,
+            figures::BOOT_GROUP => boot::measure(&bench, systems, only)?,
             _ => size::measure(&bench)?,
         });
     }

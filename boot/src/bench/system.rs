@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use oxen_harness::{Boot, Images, Machine, Module, Vm, images};
 
-use super::xen;
+use super::{boot, xen};
 use crate::compile::write_whole;
 use crate::initramfs::{self, cpio::Archive};
+use crate::iso;
 
 /// What stock Xen 4.17 cannot bear of QEMU 7.2's processor is masked for both (docs/performance.md).
 const CPU: &str = "max,-smap,-rdtscp,-xsave,-xsaveopt,-avx,-avx2,-fma,-f16c,-vaes,-vpclmulqdq,-pku";
@@ -22,6 +23,17 @@ const LIMIT: Duration = Duration::from_secs(1800);
 pub(crate) enum System {
     Oxen,
     Xen,
+}
+
+/// How a system starts. The clock counts instructions in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// By QEMU's own loader: what comes before dom0's prompt does not matter.
+    Direct,
+    /// From a GRUB disc, as users start it.
+    Disc,
+    /// The same on a machine with an IOMMU, with `dom0=pvh`, which Xen has no other way to run.
+    DiscPvh,
 }
 
 impl System {
@@ -53,6 +65,7 @@ impl Bench {
         for script in ["lib.sh", "micro.sh", "domains.sh"] {
             archive.copy(&format!("bench/{script}"), &scripts.join(script))?;
         }
+        archive.file("bench/tsc", true, &boot::clock_reader())?;
         let toolset = "toolset-xl";
         archive.copy(&format!("etc/oxen/{toolset}"), &scripts.join(toolset))?;
         let xen = if with_xen {
@@ -72,7 +85,7 @@ impl Bench {
     }
 
     /// Starts a system, runs a command in its dom0, and powers it off.
-    pub(crate) fn run(&self, system: System, counted: bool, command: &str) -> Result<Vec<String>> {
+    pub(crate) fn run(&self, system: System, start: Start, command: &str) -> Result<Vec<String>> {
         let name = format!("bench-{}-{}", system.name(), std::process::id());
         let file = images::target_dir()
             .join("run")
@@ -80,7 +93,7 @@ impl Bench {
         let mut initrd = self.initrd.clone();
         initrd.extend(initramfs::with_command(command)?);
         write_whole(&file, &initrd)?;
-        let lines = self.start(system, counted, file.clone(), &name);
+        let lines = self.start(system, start, file.clone(), &name);
         let _ = fs::remove_file(&file);
         lines.with_context(|| format!("{command} on {}", system.name()))
     }
@@ -88,30 +101,57 @@ impl Bench {
     fn start(
         &self,
         system: System,
-        counted: bool,
+        start: Start,
         initrd: PathBuf,
         name: &str,
     ) -> Result<Vec<String>> {
-        let (hypervisor, dom0) = match system {
-            System::Oxen => (&self.oxen, images::DOM0_ARGS.to_owned()),
+        let xen = || self.xen.as_ref().context("Xen was not fetched");
+        let (elf, packed, dom0) = match system {
+            System::Oxen => (&self.oxen, None, images::DOM0_ARGS.to_owned()),
             System::Xen => (
-                &self.xen.as_ref().context("Xen was not fetched")?.elf,
+                &xen()?.elf,
+                Some(xen()?.packed.clone()),
                 "console=hvc0 toolset=xl".to_owned(),
             ),
         };
-        let module = |file, command_line| Module { file, command_line };
-        let mut machine = Machine::new(Boot::Multiboot {
-            kernel: hypervisor.clone(),
-            command_line: XEN_ARGS.to_owned(),
-            modules: vec![
-                module(self.kernel.clone(), dom0),
-                module(initrd, String::new()),
-            ],
-        });
+        let pvh = if start == Start::DiscPvh {
+            " dom0=pvh"
+        } else {
+            ""
+        };
+        let command_line = format!("{XEN_ARGS}{pvh}");
+        let boot = if start == Start::Direct {
+            let module = |file, command_line| Module { file, command_line };
+            Boot::Multiboot {
+                kernel: elf.clone(),
+                command_line,
+                modules: vec![
+                    module(self.kernel.clone(), dom0),
+                    module(initrd, String::new()),
+                ],
+            }
+        } else {
+            let choice = iso::Choice {
+                xen: command_line,
+                dom0,
+                hypervisor: packed,
+                ..iso::Choice::default()
+            };
+            Boot::Iso(iso::variant(&choice, Some(&initrd), name)?)
+        };
+        let mut machine = Machine::new(boot.clone());
         CPU.clone_into(&mut machine.cpu);
         machine.memory_mib = 4096;
-        machine.counted = counted;
-        output(&mut Vm::start(&machine, name, LIMIT)?)
+        machine.counted = true;
+        if start == Start::DiscPvh {
+            let iommu = ["-machine", "kernel-irqchip=split", "-device", "amd-iommu"];
+            machine.extra = iommu.map(Into::into).to_vec();
+        }
+        let lines = output(&mut Vm::start(&machine, name, LIMIT)?);
+        if let Boot::Iso(disc) = boot {
+            let _ = fs::remove_file(disc);
+        }
+        lines
     }
 }
 
