@@ -150,6 +150,7 @@ pub struct Platform {
 impl Platform {
     /// Once, when the heap works.
     pub fn detect(to_maddr: ToMaddr, spec: &spec::Options) -> Result<Self, VirtError> {
+        crate::emul::build_tables();
         let cpuid = HostCpuid;
         let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
         let hardware = Hardware::detect(&cpuid, &mut rdmsr)?;

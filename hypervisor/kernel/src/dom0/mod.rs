@@ -5,6 +5,7 @@
 
 mod acpi;
 mod elf;
+mod image;
 mod map;
 mod start_info;
 
@@ -48,7 +49,7 @@ const EMULATION: u32 = 1 << 0 | 1 << 4 | 1 << 10;
 #[derive(Debug)]
 pub enum BuildError {
     NoKernel,
-    Image(oxen_unpack::ImageError),
+    Image(image::ImageError),
     Elf(elf::ElfError),
     NoMemory(&'static str),
     /// The kernel's segments lie where dom0 has no RAM.
@@ -162,7 +163,7 @@ pub fn build(
 ) -> Result<Arc<Domain>, BuildError> {
     let globals = globals::get();
     let kernel = modules.kernel.ok_or(BuildError::NoKernel)?;
-    let elf = oxen_unpack::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
+    let elf = image::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
     let parsed = elf::parse(&elf).map_err(BuildError::Elf)?;
 
     map::build(globals.frames, info);

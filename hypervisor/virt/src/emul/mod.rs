@@ -11,7 +11,6 @@
 mod alu;
 mod control;
 mod decode;
-mod encoding;
 mod fetch;
 mod operand;
 mod space;
@@ -20,6 +19,7 @@ mod string;
 use oxen_types::{Gaddr, Vaddr};
 
 pub use control::mov_to_cr4;
+pub(crate) use decode::build_tables;
 pub use fetch::insn_len;
 pub use space::{Fault, GuestSpace};
 

@@ -1,11 +1,11 @@
 //! From bytes to what an instruction does with its memory operand.
 
+use iced_x86::{Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use oxen_types::Vaddr;
 
 use super::alu::{Alu, Width, compute};
-use super::encoding::Encoding;
 use super::operand::{self, GprPart};
-use crate::backend::{CpuMode, Reg, SegReg, VcpuBackend};
+use crate::backend::{Reg, VcpuBackend};
 use crate::x86::{RFLAGS_CF, RFLAGS_FIXED, RFLAGS_ZF};
 
 pub(super) struct Insn {
@@ -16,7 +16,7 @@ pub(super) struct Insn {
     /// Bytes of the addresses in RSI, RDI and the count in RCX.
     pub(super) address_bytes: u8,
     /// The segment of the source of MOVS and OUTS.
-    pub(super) segment: SegReg,
+    pub(super) segment: Register,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,161 +83,166 @@ pub(super) struct Step {
     pub(super) flags: Option<u64>,
 }
 
+/// The decoder builds its tables on the heap at its first use: that must not be a guest's doing, at
+/// a moment when memory may be short.
+pub(crate) fn build_tables() {
+    let nop = Decoder::with_ip(64, &[0x90], 0, DecoderOptions::NONE).decode();
+    debug_assert_eq!(nop.mnemonic(), Mnemonic::Nop);
+}
+
 pub(super) fn decode(vcpu: &dyn VcpuBackend, bytes: &[u8]) -> Option<Insn> {
-    let encoding = Encoding::parse(bytes, vcpu.mode(), vcpu.get(Reg::Rip))?;
-    let kind = kind(vcpu, &encoding)?;
-    let prefixes = &encoding.prefixes;
-    if prefixes.lock && !matches!(kind, Kind::Memory { op, .. } if op.may_be_locked()) {
+    let mode = vcpu.mode();
+    let rip = vcpu.get(Reg::Rip);
+    let mut decoder = Decoder::with_ip(mode.bits(), bytes, rip, DecoderOptions::NONE);
+    let mut insn = Instruction::default();
+    decoder.decode_out(&mut insn);
+    if insn.is_invalid() {
         return None;
     }
+    let memory = (0..insn.op_count()).find(|&n| is_string(insn.op_kind(n)));
     Some(Insn {
-        len: encoding.len,
-        kind,
-        rep: prefixes.rep,
-        address_bytes: prefixes.address_bytes,
-        segment: prefixes.segment.unwrap_or(SegReg::Ds),
+        len: insn.len() as u8,
+        kind: kind(vcpu, &insn)?,
+        rep: insn.has_rep_prefix() || insn.has_repne_prefix(),
+        address_bytes: memory.map_or(8, |n| string_address_bytes(insn.op_kind(n))),
+        segment: insn.memory_segment(),
     })
 }
 
-fn kind(vcpu: &dyn VcpuBackend, encoding: &Encoding) -> Option<Kind> {
-    let width = encoding.width();
-    // Ports have 32 bits at most.
-    let port = if width == Width::B8 { Width::B4 } else { width };
-    Some(match encoding.opcode {
-        0x6c | 0x6d => Kind::Ins(port),
-        0x6e | 0x6f => Kind::Outs(port),
-        0xa4 | 0xa5 => Kind::Movs(width),
-        0xaa | 0xab => Kind::Stos(width),
-        0x0fa3 | 0x0fab | 0x0fb3 | 0x0fbb => far_bit(vcpu, encoding)?,
+fn is_string(kind: OpKind) -> bool {
+    string_address_bytes(kind) != 0
+}
+
+fn string_address_bytes(kind: OpKind) -> u8 {
+    match kind {
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => 2,
+        OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => 4,
+        OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => 8,
+        _ => 0,
+    }
+}
+
+fn kind(vcpu: &dyn VcpuBackend, insn: &Instruction) -> Option<Kind> {
+    use Mnemonic as M;
+    Some(match insn.mnemonic() {
+        M::Movsb => Kind::Movs(Width::B1),
+        M::Movsw => Kind::Movs(Width::B2),
+        // The name is shared with an SSE2 move.
+        M::Movsd if is_string(insn.op_kind(0)) => Kind::Movs(Width::B4),
+        M::Movsq => Kind::Movs(Width::B8),
+        M::Stosb => Kind::Stos(Width::B1),
+        M::Stosw => Kind::Stos(Width::B2),
+        M::Stosd => Kind::Stos(Width::B4),
+        M::Stosq => Kind::Stos(Width::B8),
+        M::Insb => Kind::Ins(Width::B1),
+        M::Insw => Kind::Ins(Width::B2),
+        M::Insd => Kind::Ins(Width::B4),
+        M::Outsb => Kind::Outs(Width::B1),
+        M::Outsw => Kind::Outs(Width::B2),
+        M::Outsd => Kind::Outs(Width::B4),
         _ => {
-            let (op, width) = operation(encoding, vcpu.mode() == CpuMode::Long64)?;
-            let at = operand::address(vcpu, encoding)?;
+            let width = width(insn)?;
+            let at = operand::address(vcpu, insn)?;
+            let (op, at) = operation(vcpu, insn, width, at)?;
             Kind::Memory { at, width, op }
         }
     })
 }
 
-/// What is done with the memory operand, and its width.
-fn operation(encoding: &Encoding, long: bool) -> Option<(Operation, Width)> {
-    let width = encoding.width();
-    let source = Source::Register(encoding.register(width));
-    let immediate = Source::Immediate(encoding.immediate & width.mask());
-    let accumulator = operand::accumulator(width.bytes());
-    let extended = |width, signed| {
-        let to = encoding.register(encoding.whole());
-        Some((Operation::Load { to, signed }, width))
-    };
-    let op = match (encoding.opcode, encoding.reg & 7) {
-        (opcode @ 0x00..=0x3b, _) => arithmetic(encoding, opcode & 2 == 0, opcode as u8 >> 3),
-        (0x63, _) if long => return extended(encoding.whole().min(Width::B4), true),
-        (0x80 | 0x81 | 0x83, alu) => modify(alu, immediate),
-        (0x82, alu) if !long => modify(alu, immediate),
-        (0x84 | 0x85, _) => Operation::Compare(Alu::And, source),
-        (0x86 | 0x87, _) => Operation::Exchange(encoding.register(width)),
-        (0x88 | 0x89, _) => Operation::Store(source),
-        (0x8a | 0x8b, _) => Operation::Load {
-            to: encoding.register(width),
-            signed: false,
-        },
-        (0xa0 | 0xa1, _) => Operation::Load {
-            to: accumulator,
-            signed: false,
-        },
-        (0xa2 | 0xa3, _) => Operation::Store(Source::Register(accumulator)),
-        (0xc6 | 0xc7, 0) => Operation::Store(immediate),
-        (0xf6 | 0xf7, 0 | 1) => Operation::Compare(Alu::And, immediate),
-        (0xf6 | 0xf7, 2) => Operation::Not,
-        (0xf6 | 0xf7, 3) => Operation::Negate,
-        (0xfe | 0xff, 0) => Operation::Increment(true),
-        (0xfe | 0xff, 1) => Operation::Increment(false),
-        (0x0fb0 | 0x0fb1, _) => Operation::CompareExchange(encoding.register(width)),
-        (0x0fb6, _) => return extended(Width::B1, false),
-        (0x0fb7, _) => return extended(Width::B2, false),
-        (0x0fba, bit @ 4..) => {
-            let width = encoding.whole();
-            let number = encoding.immediate as u32 % width.bits();
-            return Some((Operation::Bit(BitOp::of(bit), number), width));
-        }
-        (0x0fbe, _) => return extended(Width::B1, true),
-        (0x0fbf, _) => return extended(Width::B2, true),
-        (0x0fc0 | 0x0fc1, _) => Operation::ExchangeAdd(encoding.register(width)),
-        // MOVNTI, of 32 bits at least. With one of these prefixes it is another.
-        (0x0fc3, _) if !encoding.prefixes.resized && !encoding.prefixes.rep => {
-            let width = width.max(Width::B4);
-            let source = Source::Register(encoding.register(width));
-            return Some((Operation::Store(source), width));
-        }
-        _ => return None,
-    };
-    Some((op, width))
-}
-
-/// The opcodes of arithmetic: a register with memory, in both directions.
-fn arithmetic(encoding: &Encoding, to_memory: bool, number: u8) -> Operation {
-    let register = encoding.register(encoding.width());
-    match alu(number) {
-        _ if to_memory => modify(number, Source::Register(register)),
-        Some(alu) => Operation::Combine(alu, register),
-        None => Operation::CompareWith(register),
-    }
-}
-
-fn modify(number: u8, source: Source) -> Operation {
-    match alu(number) {
-        Some(alu) => Operation::Modify(alu, source),
-        None => Operation::Compare(Alu::Sub, source),
-    }
-}
-
-/// None is CMP.
-fn alu(number: u8) -> Option<Alu> {
-    Some(match number & 7 {
-        0 => Alu::Add,
-        1 => Alu::Or,
-        2 => Alu::Adc,
-        3 => Alu::Sbb,
-        4 => Alu::And,
-        5 => Alu::Sub,
-        6 => Alu::Xor,
+fn width(insn: &Instruction) -> Option<Width> {
+    use MemorySize as S;
+    Some(match insn.memory_size() {
+        S::UInt8 | S::Int8 => Width::B1,
+        S::UInt16 | S::Int16 => Width::B2,
+        S::UInt32 | S::Int32 => Width::B4,
+        S::UInt64 | S::Int64 => Width::B8,
         _ => return None,
     })
+}
+
+fn operation(
+    vcpu: &dyn VcpuBackend,
+    insn: &Instruction,
+    width: Width,
+    at: Vaddr,
+) -> Option<(Operation, Vaddr)> {
+    use Mnemonic as M;
+    let to_memory = insn.op_kind(0) == OpKind::Memory;
+    let register = |n| match insn.op_kind(n) {
+        OpKind::Register => operand::part(insn.op_register(n)),
+        _ => None,
+    };
+    let source = |n| {
+        register(n)
+            .map(Source::Register)
+            .or_else(|| operand::immediate(insn, n).map(Source::Immediate))
+    };
+    let alu = |alu| {
+        Some(if to_memory {
+            Operation::Modify(alu, source(1)?)
+        } else {
+            Operation::Combine(alu, register(0)?)
+        })
+    };
+    let op = match insn.mnemonic() {
+        M::Mov | M::Movnti if to_memory => Operation::Store(source(1)?),
+        M::Mov | M::Movzx => Operation::Load {
+            to: register(0)?,
+            signed: false,
+        },
+        M::Movsx | M::Movsxd => Operation::Load {
+            to: register(0)?,
+            signed: true,
+        },
+        M::Add => alu(Alu::Add)?,
+        M::Adc => alu(Alu::Adc)?,
+        M::Sub => alu(Alu::Sub)?,
+        M::Sbb => alu(Alu::Sbb)?,
+        M::And => alu(Alu::And)?,
+        M::Or => alu(Alu::Or)?,
+        M::Xor => alu(Alu::Xor)?,
+        M::Cmp if to_memory => Operation::Compare(Alu::Sub, source(1)?),
+        M::Cmp => Operation::CompareWith(register(0)?),
+        M::Test => Operation::Compare(Alu::And, source(u32::from(to_memory))?),
+        M::Xchg => Operation::Exchange(register(u32::from(to_memory))?),
+        M::Xadd => Operation::ExchangeAdd(register(1)?),
+        M::Cmpxchg => Operation::CompareExchange(register(1)?),
+        M::Bt => return bit(vcpu, insn, BitOp::Test, width, at),
+        M::Bts => return bit(vcpu, insn, BitOp::Set, width, at),
+        M::Btr => return bit(vcpu, insn, BitOp::Reset, width, at),
+        M::Btc => return bit(vcpu, insn, BitOp::Complement, width, at),
+        M::Inc => Operation::Increment(true),
+        M::Dec => Operation::Increment(false),
+        M::Not => Operation::Not,
+        M::Neg => Operation::Negate,
+        _ => return None,
+    };
+    Some((op, at))
 }
 
 /// A bit number in a register counts from the operand on, in both directions.
-fn far_bit(vcpu: &dyn VcpuBackend, encoding: &Encoding) -> Option<Kind> {
-    let width = encoding.whole();
-    let number = operand::read(vcpu.gprs(), encoding.register(width));
-    let (number, bits) = (width.sign_extend(number) as i64, i64::from(width.bits()));
-    let offset = number.div_euclid(bits).wrapping_mul(bits / 8);
-    let at = operand::address(vcpu, encoding)?.raw();
-    Some(Kind::Memory {
-        at: Vaddr::new(at.wrapping_add(offset as u64)),
-        width,
-        op: Operation::Bit(
-            BitOp::of((encoding.opcode >> 3) as u8),
-            number.rem_euclid(bits) as u32,
-        ),
-    })
-}
-
-impl BitOp {
-    /// By the two low bits that tell them apart in all their opcodes.
-    fn of(number: u8) -> Self {
-        match number & 3 {
-            0 => Self::Test,
-            1 => Self::Set,
-            2 => Self::Reset,
-            _ => Self::Complement,
-        }
+fn bit(
+    vcpu: &dyn VcpuBackend,
+    insn: &Instruction,
+    op: BitOp,
+    width: Width,
+    at: Vaddr,
+) -> Option<(Operation, Vaddr)> {
+    if let Some(number) = operand::immediate(insn, 1) {
+        return Some((Operation::Bit(op, number as u32 % width.bits()), at));
     }
+    let register = operand::part(insn.op_register(1))?;
+    let number = width.sign_extend(operand::read(vcpu.gprs(), register)) as i64;
+    let words = number.div_euclid(i64::from(width.bits()));
+    let offset = words.wrapping_mul(i64::from(width.bytes()));
+    let at = Vaddr::new(at.raw().wrapping_add(offset as u64));
+    Some((
+        Operation::Bit(op, number.rem_euclid(i64::from(width.bits())) as u32),
+        at,
+    ))
 }
 
 impl Operation {
-    /// May a LOCK prefix stand before it?
-    fn may_be_locked(&self) -> bool {
-        self.reads() && self.writes()
-    }
-
     pub(super) fn reads(&self) -> bool {
         !matches!(self, Self::Store(_))
     }
@@ -260,7 +265,7 @@ impl Operation {
         let read = |part| operand::read(vcpu.gprs(), part);
         let value = |source| match source {
             Source::Register(part) => read(part),
-            Source::Immediate(value) => value,
+            Source::Immediate(value) => value & width.mask(),
         };
         let mut step = Step::default();
         match *self {
@@ -327,8 +332,3 @@ impl Operation {
         step
     }
 }
-
-#[cfg(test)]
-mod oracle;
-#[cfg(test)]
-mod tests;

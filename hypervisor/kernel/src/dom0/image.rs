@@ -1,19 +1,13 @@
 //! A kernel's image: Linux' bzImage with its compressed payload, or the bare ELF file
 //! (Linux, Documentation/arch/x86/boot.rst).
-#![no_std]
-
-extern crate alloc;
-#[cfg(not(target_os = "none"))]
-extern crate std;
-
-mod xz;
 
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use xz::XzError;
+use lzma_rust2::{Read, XzReader};
 
 const ELF: &[u8] = b"\x7fELF";
+const XZ: &[u8] = b"\xfd7zXZ\0";
 
 /// Offsets in the boot sector.
 const SETUP_SECTS: usize = 0x1f1;
@@ -35,7 +29,7 @@ pub enum ImageError {
     Truncated,
     /// The first bytes of the payload.
     Compression([u8; 4]),
-    Xz(XzError),
+    Corrupt(lzma_rust2::Error),
     NoMemory,
 }
 
@@ -48,7 +42,7 @@ impl fmt::Display for ImageError {
                 f,
                 "a compression that we do not unpack ({magic:02x?}): xz is"
             ),
-            Self::Xz(error) => write!(f, "its packed part: {error}"),
+            Self::Corrupt(error) => write!(f, "corrupt: {error:?}"),
             Self::NoMemory => write!(f, "no memory to unpack it"),
         }
     }
@@ -63,7 +57,7 @@ pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
     if payload.starts_with(ELF) {
         return Ok(payload.to_vec());
     }
-    if !payload.starts_with(xz::MAGIC) {
+    if !payload.starts_with(XZ) {
         let mut magic = [0; 4];
         magic.copy_from_slice(payload.get(..4).ok_or(ImageError::Truncated)?);
         return Err(ImageError::Compression(magic));
@@ -86,7 +80,9 @@ pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
         packed.len() >> 10,
         size >> 10
     );
-    xz::unpack(packed, &mut unpacked).map_err(ImageError::Xz)?;
+    XzReader::new(packed, false)
+        .read_exact(&mut unpacked)
+        .map_err(ImageError::Corrupt)?;
     Ok(unpacked)
 }
 
