@@ -12,16 +12,18 @@ const TOLERANCE: f64 = 0.25;
 fn progress_is_in_proportion_to_weights() -> Result<()> {
     let mut lab = Lab::start(&plain()?, "fairness")?;
     let weights = [128, 128, 256, 256, 256, 256, 512, 512];
-    // dom0's own share must not matter: it waits.
+    // dom0's own share must not matter: it waits. All start at once, and run until they are destroyed.
     for (number, weight) in weights.iter().enumerate() {
-        Guest::test(
+        let config = Guest::test(
             &format!("share{number}"),
-            &format!("test=share seconds={}", SECONDS * 4),
+            &format!("test=share seconds={}", SECONDS * 100),
         )
         .set("vcpus", "2")
         .set("cpu_weight", &weight.to_string())
-        .create(&mut lab)?;
+        .write(&mut lab)?;
+        lab.sh(&format!("xm create -q -p {config}"))?;
     }
+    lab.sh_in("for n in 0 1 2 3 4 5 6 7; do xm unpause share$n; done", 60)?;
     let look = |lab: &mut Lab| -> Result<Vec<f64>> {
         let domains = lab.domains()?;
         (0..weights.len())
