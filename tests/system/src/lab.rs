@@ -13,6 +13,8 @@ const BOOT: u64 = 150;
 const LIFE: u64 = 900;
 /// A command that only looks at something.
 const SHORT: u64 = 30;
+/// One that asks the daemons while guests spin on every CPU.
+const LONG: u64 = 120;
 
 /// All limits are multiplied by OXEN_PATIENCE, where the host has other work to do.
 pub fn patient(seconds: u64) -> u64 {
@@ -110,7 +112,7 @@ impl Lab {
 
     /// A command's JSON.
     pub fn json(&mut self, command: &str) -> Result<Value> {
-        let text = self.sh(command)?;
+        let text = self.sh_in(command, LONG)?;
         serde_json::from_str(&text).with_context(|| format!("{command:?} printed {text:?}"))
     }
 

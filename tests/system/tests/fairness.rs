@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use regex::Regex;
-use system_tests::{Guest, Lab, plain};
+use system_tests::{Guest, Lab, machine};
 
 const SECONDS: u64 = 30;
 /// What a share may be off: the emulator's host has other work too.
@@ -10,7 +10,7 @@ const TOLERANCE: f64 = 0.25;
 
 #[test]
 fn progress_is_in_proportion_to_weights() -> Result<()> {
-    let mut lab = Lab::start(&plain()?, "fairness")?;
+    let mut lab = Lab::start(&machine("dom0_mem=768M dom0_max_vcpus=1", "")?, "fairness")?;
     let weights = [128, 128, 256, 256, 256, 256, 512, 512];
     // dom0's own share must not matter: it waits. All start at once, and run until they are destroyed.
     for (number, weight) in weights.iter().enumerate() {
