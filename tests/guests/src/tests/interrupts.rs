@@ -103,7 +103,7 @@ pub fn nmis(cx: &mut Setting) {
     cpu::apic_write(0xf0, 0x1ff);
     let deadline = Deadline::after_seconds(cx.seconds);
     let mut sent = 0u64;
-    while !deadline.is_over() {
+    while sent == 0 || !deadline.is_over() {
         for _ in 0..32 {
             hypercall::vcpu(abi::VCPUOP_SEND_NMI, 0, &mut 0u64);
             cpu::apic_write(0x310, 0);
@@ -112,6 +112,6 @@ pub fn nmis(cx: &mut Setting) {
         }
     }
     let got = trap::COUNTS[2].load(Ordering::Relaxed);
-    assert!(got > 0, "no NMI came");
+    assert!(got > 0, "no NMI came of {sent}");
     println!("PASS {} sent={sent} got={got}", cx.name);
 }
