@@ -163,6 +163,7 @@ impl VmxVcpu {
     fn write_event(&mut self, pending: Event) {
         let (mut info, code) = event::encode(pending);
         if pending == Event::Nmi {
+            self.nmi_blocked = true;
             // Delivery blocks further ones; it must not find them blocked.
             self.state
                 .change(state::INTERRUPTIBILITY, NMI_BLOCKED, false);

@@ -14,7 +14,6 @@ use super::caps::{VmxCaps, proc};
 use super::cpu::Page;
 use super::exit::{self, Info, reason};
 use super::msrs::LOADED_MSRS;
-use super::state::NMI_BLOCKED;
 use super::{control, event, host, insn, segment, state};
 use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
 use crate::fpu::Fpu;
@@ -55,6 +54,9 @@ pub struct VmxVcpu {
     pub(super) tag: Tag,
     pub(super) flush: bool,
     pub(super) pending: Option<Event>,
+    /// From an NMI's delivery to the exit that tells of its handler's end. The VMCS says the same, but in an
+    /// emulator (Bochs 2.7) entries block NMIs and never unblock them, so that one guest's state gets into another.
+    pub(super) nmi_blocked: bool,
     /// Of the TSC: runs end when it comes.
     pub(super) deadline: Option<u64>,
     fpu: Fpu,
@@ -95,6 +97,7 @@ impl VmxVcpu {
             tag: Tag::NONE,
             flush: false,
             pending: None,
+            nmi_blocked: false,
             deadline: None,
             fpu: Fpu::new(platform.fpu)?,
             cr2: 0,
@@ -325,6 +328,7 @@ impl VcpuBackend for VmxVcpu {
                     return Exit::InterruptWindow;
                 }
                 reason::NMI_WINDOW => {
+                    self.nmi_blocked = false;
                     let window = u64::from(proc::NMI_WINDOW);
                     self.state.change(state::PROC_CONTROLS, window, false);
                     return Exit::NmiWindow;
@@ -372,7 +376,8 @@ impl VcpuBackend for VmxVcpu {
     }
 
     fn can_take_nmi(&self) -> bool {
-        self.state.get(state::INTERRUPTIBILITY) & (SHADOW | NMI_BLOCKED) == 0
+        !self.nmi_blocked
+            && self.state.get(state::INTERRUPTIBILITY) & SHADOW == 0
             && !self.event_pending()
     }
 
@@ -418,6 +423,7 @@ impl VcpuBackend for VmxVcpu {
 
     fn reset(&mut self, cold: bool) {
         self.pending = None;
+        self.nmi_blocked = false;
         self.info = Info::default();
         self.request_interrupt_window(false);
         let window = u64::from(proc::NMI_WINDOW);
