@@ -6,6 +6,7 @@ mod domains;
 mod figures;
 pub(crate) mod guard;
 mod micro;
+mod plot;
 mod size;
 mod system;
 mod xen;
@@ -37,6 +38,9 @@ pub(crate) struct Arguments {
     /// Make the counts the baseline that ./x test compares with
     #[arg(long)]
     record: bool,
+    /// Draw the results, docs/performance.svg
+    #[arg(long)]
+    plot: bool,
     /// Measure what was built before
     #[arg(long)]
     no_build: bool,
@@ -91,9 +95,27 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         compare(&before, &measured);
     }
     let file = images::target_dir().join("bench/latest.json");
+    if name.is_some() {
+        // The other figures stay as they were measured last.
+        let earlier = read(&file).unwrap_or_default();
+        measured = merged(earlier, measured);
+    }
+    if arguments.plot {
+        let picture = images::root().join("docs/performance.svg");
+        write_whole(&picture, plot::draw(&measured).as_bytes())?;
+        println!("{}", picture.display());
+    }
     write_whole(&file, serde_json::to_string_pretty(&measured)?.as_bytes())?;
     println!("{}", file.display());
     Ok(())
+}
+
+/// The new ones in the place of the old ones.
+fn merged(earlier: Vec<Measured>, new: Vec<Measured>) -> Vec<Measured> {
+    let of = |all: &[Measured], name| all.iter().find(|one| one.name == name).cloned();
+    figures::all()
+        .filter_map(|figure| of(&new, figure.name).or_else(|| of(&earlier, figure.name)))
+        .collect()
 }
 
 fn read(file: &Path) -> Result<Vec<Measured>> {
@@ -116,5 +138,19 @@ fn compare(before: &[Measured], now: &[Measured]) {
         };
         let percent = (new / old - 1.0) * 100.0;
         println!("{:<26} {old:>14.1} {new:>14.1} {percent:>+8.1}%", one.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figures::{MICRO, Samples};
+
+    #[test]
+    fn one_figure_measured_again_leaves_the_others() {
+        let of =
+            |index: usize, count| Measured::new(&MICRO[index], Some(Samples::from(count)), None);
+        let both = merged(vec![of(0, 1.0), of(1, 2.0)], vec![of(1, 3.0)]);
+        assert_eq!(both, [of(0, 1.0), of(1, 3.0)]);
     }
 }
