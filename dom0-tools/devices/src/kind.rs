@@ -170,6 +170,13 @@ impl Spec {
         }
     }
 
+    /// A CD drive without a disc is in the configuration only. A guest's kernel that saw it would wait five
+    /// minutes for it at the start, as nobody can connect to it.
+    #[must_use]
+    pub fn is_empty_drive(&self) -> bool {
+        matches!(self, Self::Vbd(disk) if disk.target.is_empty())
+    }
+
     /// All devices of a configuration, in the order in which they are attached.
     #[must_use]
     pub fn all(config: &DomainConfig) -> Vec<Self> {

@@ -32,7 +32,9 @@ impl Context<'_> {
         };
         for spec in Spec::all(config) {
             let mut device = spec.device()?;
-            self.offer(&guest, device.as_mut())?;
+            if !spec.is_empty_drive() {
+                self.offer(&guest, device.as_mut())?;
+            }
         }
         Ok(())
     }
@@ -66,9 +68,20 @@ impl Context<'_> {
         let mut device = spec.device()?;
         let (kind, id) = (device.kind(), device.id());
         let guest = guest_of(&found);
-        let empty = is_empty_drive(&spec);
+        let empty = spec.is_empty_drive();
+        let taken = self.has_empty_drive(found.domain, kind, id)
+            || empty && held::find(self.world.store, found.domain, kind, id)?.is_some();
+        if taken {
+            let what = format!("cannot attach {kind} {} to {}", kind.title(id), found.name);
+            return Err(Error::new(what, "the guest has one of that name already")
+                .remedy("xm cd-insert puts a disc into a drive"));
+        }
         let pending = Pending::Attach(Box::new(spec));
         self.manager().begin(found.uuid, pending.clone())?;
+        if empty {
+            self.manager().settle(found.uuid, &pending, true)?;
+            return Ok(found);
+        }
         let attached = self.offer(&guest, device.as_mut());
         // From here on it is the driver's, and whole.
         drop(device);
@@ -77,9 +90,6 @@ impl Context<'_> {
         attached?;
         let title = format!("{kind} {}", kind.title(id));
         self.log.line(&format!("{}: {title} attached", found.name));
-        if empty {
-            return Ok(found);
-        }
         if !bus::connected(self.world.store, &guest, kind, id)? {
             let text = format!(
                 "{} has not connected to {title} yet: is it stopped, or without a driver?",
@@ -99,6 +109,12 @@ impl Context<'_> {
     ) -> Result<Subject> {
         let found = subject(&self.find(wanted)?);
         let id = kind.id(named)?;
+        let pending = Pending::Detach { kind, id };
+        if self.has_empty_drive(found.domain, kind, id) {
+            self.manager().begin(found.uuid, pending.clone())?;
+            self.manager().settle(found.uuid, &pending, true)?;
+            return Ok(found);
+        }
         let Some(held) = held::find(self.world.store, found.domain, kind, id)? else {
             let what = format!("cannot take {kind} {named} from {}", found.name);
             return Err(
@@ -109,7 +125,6 @@ impl Context<'_> {
                 )),
             );
         };
-        let pending = Pending::Detach { kind, id };
         self.manager().begin(found.uuid, pending.clone())?;
         let detached = bus::detach(self.world.store, &guest_of(&found), &held, force);
         self.manager()
@@ -118,6 +133,13 @@ impl Context<'_> {
         let title = format!("{kind} {}", held.name);
         self.log.line(&format!("{}: {title} detached", found.name));
         Ok(found)
+    }
+
+    fn has_empty_drive(&mut self, domain: DomId, kind: Kind, id: u32) -> bool {
+        self.manager().by_domain(domain).is_some_and(|entry| {
+            let mut all = Spec::all(&entry.config).into_iter();
+            all.any(|it| it.is_empty_drive() && it.kind() == kind && it.id() == Some(id))
+        })
     }
 
     /// Linux' back end cannot change the image of a drive that is there. So the drive is taken away, and
@@ -151,11 +173,6 @@ impl Context<'_> {
         }
         done
     }
-}
-
-/// Nobody can connect to a drive without a disc.
-fn is_empty_drive(spec: &Spec) -> bool {
-    matches!(spec, Spec::Vbd(disk) if disk.target.is_empty())
 }
 
 fn guest_of(subject: &Subject) -> Guest<'_> {

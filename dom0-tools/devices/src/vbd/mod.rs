@@ -68,10 +68,6 @@ impl Disk {
         })
     }
 
-    fn is_empty(&self) -> bool {
-        self.spec.target.is_empty()
-    }
-
     fn source(&self, guest: &Guest<'_>, store: &mut dyn Store) -> Result<Source> {
         // Who uses it is told by name before its lock is tried; what is missing is told by the opening.
         if let Ok(identity) = Identity::of(self.spec.target.as_ref()) {
@@ -127,11 +123,9 @@ impl Device for Disk {
             ("bootable", "1".to_owned()),
             ("discard-enable", flag(self.spec.discard.unwrap_or(true))),
         ];
-        if !self.is_empty() {
-            let source = self.source(guest, store)?;
-            back.extend(source.nodes()?);
-            self.source = Some(source);
-        }
+        let source = self.source(guest, store)?;
+        back.extend(source.nodes()?);
+        self.source = Some(source);
         // Linux has no paravirtual CD drive in guests like ours (it leaves those to an emulated one,
         // blkfront_probe): so it is a removable read-only disk for the guest.
         let front = vec![
@@ -142,15 +136,12 @@ impl Device for Disk {
     }
 
     fn plug(&mut self, _: &Guest<'_>) -> Result<Vec<(&'static str, String)>> {
-        Ok(match self.is_empty() {
-            true => Vec::new(),
-            false => vec![("hotplug-status", "connected".to_owned())],
-        })
+        Ok(vec![("hotplug-status", "connected".to_owned())])
     }
 
     fn is_plugged(&mut self, guest: &Guest<'_>) -> bool {
         let sysfs = held::sysfs(guest.domain, Kind::Vbd, self.id);
-        let plugged = self.is_empty() || has_opened(&sysfs);
+        let plugged = has_opened(&sysfs);
         if let (true, Some(Source::Nbd(server))) = (plugged, &mut self.source) {
             server.keep();
         }
@@ -185,7 +176,7 @@ fn has_opened(sysfs: &Path) -> bool {
 }
 
 pub(crate) fn is_plugged(held: &Held) -> bool {
-    held.node("physical-device").is_empty() || has_opened(&held.sysfs())
+    has_opened(&held.sysfs())
 }
 
 /// Loop devices clear themselves, block devices are nothing to give back.

@@ -40,14 +40,11 @@ pub(super) fn change_disc(
 
 pub(super) fn list(args: &DeviceList, out: &Output) -> Result<()> {
     devices::list(Kind::Vbd, args, out, "Mode Format Target", |held| {
-        let target = match held.node("params") {
-            "" => "(empty)",
-            path => path,
-        };
         format!(
-            "{:<4} {:<6} {target}",
+            "{:<4} {:<6} {}",
             held.node("mode"),
-            held.node("format")
+            held.node("format"),
+            held.node("params")
         )
     })
 }
