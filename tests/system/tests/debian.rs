@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use oxen_harness::{Disk, DiskBus, Nic, NicModel, images};
-use system_tests::{Lab, machine};
+use system_tests::{Lab, machine, patient};
 
 /// How long systemd may take on a busy host.
 const START: u64 = 400;
@@ -75,7 +75,7 @@ fn apt_works_over_the_guests_network() -> Result<()> {
         log_in(&mut lab)?;
         says(&mut lab, "networkctl --no-pager", "routable")?;
         for command in [
-            "apt-get -q update",
+            "apt-get -q -o Acquire::Languages=none update",
             "apt-get -q -y --no-install-recommends install hello",
             "hello",
         ] {
@@ -151,7 +151,8 @@ fn mistakes(lab: &mut Lab) -> Result<()> {
     )?;
     refused(lab, "xm create /etc/xen/debian.cfg", "no entry .nobody")?;
     lab.sh("dd if=/dev/zero of=/root/empty.img bs=1M count=4 2>/dev/null")?;
-    let create = "xm create /etc/xen/debian.cfg bootloader_args=\"\" disk=\"[\\\"/root/empty.img,raw,xvda,w\\\"]\"";
+    configure(lab, "bootloader = \"xmgrub\"\n")?;
+    let create = "xm create /etc/xen/debian.cfg disk=\"[\\\"/root/empty.img,raw,xvda,w\\\"]\"";
     refused(lab, create, "no ext2, ext3 or ext4 file system")?;
     lab.sh("rm /root/empty.img").map(drop)
 }
@@ -170,9 +171,10 @@ fn refused(lab: &mut Lab, command: &str, says: &str) -> Result<()> {
 }
 
 fn log_in(lab: &mut Lab) -> Result<()> {
+    let limit = patient(START);
     lab.sh_in(
         &format!(
-            "xm console --expect 'debian login:' --send 'root\\n' --expect 'root@debian.*# $' --timeout {START} debian"
+            "xm console --expect 'debian login:' --send 'root\\n' --expect 'root@debian.*# $' --timeout {limit} debian"
         ),
         2 * START,
     )
@@ -181,17 +183,19 @@ fn log_in(lab: &mut Lab) -> Result<()> {
 
 /// A command in the guest; what it prints must match.
 fn says(lab: &mut Lab, command: &str, expect: &str) -> Result<()> {
+    let limit = patient(300);
     lab.sh_in(
         &format!(
-            "xm console --send '\\n' --expect '# $' --send '{command}\\n' --expect '{expect}' --timeout 180 debian"
+            "xm console --send '\\n' --expect '# $' --send '{command}\\n' --expect '{expect}' --timeout {limit} debian"
         ),
-        400,
+        650,
     )
     .map(drop)
 }
 
 fn shut_down(lab: &mut Lab) -> Result<()> {
-    lab.sh_in("xm shutdown -w --timeout 240 debian", 270)?;
+    let limit = patient(240);
+    lab.sh_in(&format!("xm shutdown -w --timeout {limit} debian"), 270)?;
     ensure!(lab.domain("debian")?.is_none(), "it is still listed");
     Ok(())
 }
