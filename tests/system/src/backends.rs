@@ -35,7 +35,8 @@ pub struct Backend {
 
 /// It takes most of a minute of Bochs' time: the long runs have it.
 const SLOW: &str = "slow in Bochs: see the long runs";
-const FEW_NMIS: &str = "few NMIs of a storm arrive here, sometimes none; cause not found";
+const FEW_NMIS: &str =
+    "failed once by the emulator's fault, and has not been run since that is avoided";
 
 pub const BACKENDS: &[Backend] = &[
     Backend {
