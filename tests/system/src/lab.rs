@@ -11,6 +11,9 @@ use serde_json::Value;
 const BOOT: u64 = 150;
 /// The longest life of any machine.
 const LIFE: u64 = 900;
+/// dom0's own timers and queues come and go in the hypervisor's heap. A hundred guests that left no more
+/// than the smallest object each would show beyond this.
+const HEAP_NOISE: u64 = 8 * 100;
 /// A command that only looks at something.
 const SHORT: u64 = 30;
 /// One that asks the daemons while guests spin on every CPU.
@@ -64,6 +67,19 @@ pub struct Totals {
     pub heap_bytes: u64,
     /// The paths of the store's nodes.
     pub store: Vec<String>,
+}
+
+impl Totals {
+    /// Guests have left nothing.
+    pub fn same(&self, after: &Self) -> Result<()> {
+        ensure!(
+            after.free_frames == self.free_frames
+                && after.store == self.store
+                && after.heap_bytes.abs_diff(self.heap_bytes) < HEAP_NOISE,
+            "{self:?} became {after:?}"
+        );
+        Ok(())
+    }
 }
 
 impl Lab {
