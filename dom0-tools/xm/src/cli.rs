@@ -155,8 +155,25 @@ while one of its CPUs is free.")]
     },
     /// Do what keys do on the hypervisor's own console (h prints help into its log, see dmesg)
     DebugKeys { keys: String },
+    /// Log which pages of a guest are written (for migration, and to look at a guest's working set)
+    LogDirty {
+        what: LogDirty,
+        /// Name or number
+        domain: String,
+    },
     /// Show what domains use, renewed until q is pressed
     Top(Top),
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum LogDirty {
+    /// From now on; all pages count as clean
+    On,
+    /// Print which pages were written
+    Peek,
+    /// The same, and they count as clean again
+    Clean,
+    Off,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

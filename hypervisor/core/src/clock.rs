@@ -79,6 +79,7 @@ impl TimePage {
         fence(Ordering::SeqCst);
         self.version = self.version.wrapping_add(1);
         page.word(offset).store(self.version, Ordering::SeqCst);
+        page.mark_written();
     }
 
     pub fn publish_secondary(&mut self, time: &TimeInfo) {
@@ -109,5 +110,6 @@ impl Domain {
         fence(Ordering::SeqCst);
         page.word(WC_VERSION)
             .store((version | 1).wrapping_add(1), Ordering::SeqCst);
+        page.mark_written();
     }
 }

@@ -218,11 +218,10 @@ impl Vcpu {
     pub fn raise_upcall(&self) {
         let known = match &*self.info.lock() {
             Some(i) => {
-                i.page
-                    .word(i.offset + info::UPCALL)
-                    .fetch_or(1, Ordering::SeqCst)
-                    & 0xff
-                    != 0
+                let before = i.page.update(i.offset + info::UPCALL, |word| {
+                    word.fetch_or(1, Ordering::SeqCst)
+                });
+                before & 0xff != 0
             }
             None => return,
         };

@@ -127,6 +127,13 @@ impl Phys {
         self.table(mfn)[offset / 8 % 512].load(Ordering::Relaxed)
     }
 
+    /// Changes the aligned word that holds a byte of a frame, if it still is `old`.
+    pub(crate) fn exchange(self, mfn: Mfn, offset: usize, old: u64, new: u64) -> bool {
+        let word = &self.table(mfn)[offset / 8 % 512];
+        word.compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
     /// Copies into one frame; what lies past its end is dropped.
     pub(crate) fn write(self, mfn: Mfn, offset: usize, from: &[u8]) {
         let offset = offset.min(PAGE_SIZE);

@@ -7,6 +7,7 @@ mod create;
 mod devices;
 mod info;
 mod list;
+mod log_dirty;
 mod network;
 mod plain;
 pub(crate) mod resize;
@@ -127,6 +128,7 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
                 .map_err(failed("cannot send debug keys"))?;
             out.print(&keys, "");
         }
+        Command::LogDirty { what, domain } => log_dirty::run(what, &domain, out)?,
         Command::Top(args) => top::run(&args, out)?,
     }
     done

@@ -18,4 +18,6 @@ pub struct Kept {
     pub share: Share,
     /// Bytes for second-level page tables. They come from the heap here, not from a pool.
     pub paging_pool: u64,
+    /// Written pages that the log's reader has found so far.
+    pub dirty_found: u64,
 }

@@ -76,6 +76,12 @@ impl Fifo {
         Some(page.word((port.0 % WORDS_PER_PAGE) as usize * 4))
     }
 
+    /// Changes a port's word, and notes that its page was written.
+    fn update<R>(&self, port: Port, change: impl FnOnce(&AtomicU32) -> R) -> Option<R> {
+        let page = self.pages.get((port.0 / WORDS_PER_PAGE) as usize)?;
+        Some(page.update((port.0 % WORDS_PER_PAGE) as usize * 4, change))
+    }
+
     pub fn is_pending(&self, port: Port) -> bool {
         self.word(port)
             .is_some_and(|word| word.load(Ordering::SeqCst) & PENDING != 0)
@@ -87,28 +93,26 @@ impl Fifo {
     }
 
     pub fn clear_pending(&self, port: Port) {
-        if let Some(word) = self.word(port) {
-            word.fetch_and(!PENDING, Ordering::SeqCst);
-        }
+        self.update(port, |word| word.fetch_and(!PENDING, Ordering::SeqCst));
     }
 
     /// Unmasks; is the event pending, so that it must be queued?
     pub fn unmask(&self, port: Port) -> bool {
-        self.word(port)
-            .is_some_and(|word| word.fetch_and(!MASKED, Ordering::SeqCst) & PENDING != 0)
+        self.update(port, |word| word.fetch_and(!MASKED, Ordering::SeqCst))
+            .is_some_and(|before| before & PENDING != 0)
     }
 
     /// Must the upcall of the port's vcpu be raised?
     pub fn set_pending(&mut self, port: Port, entry: &mut Entry) -> bool {
-        let Some(word) = self.word(port) else {
+        let set = |bit| self.update(port, |word| word.fetch_or(bit, Ordering::SeqCst));
+        let Some(before) = set(PENDING) else {
             entry.pending = true;
             return false;
         };
-        let before = word.fetch_or(PENDING, Ordering::SeqCst);
         if before & (MASKED | LINKED) != 0 || !self.controls.contains_key(&entry.vcpu) {
             return false;
         }
-        if word.fetch_or(LINKED, Ordering::SeqCst) & LINKED != 0 {
+        if set(LINKED).is_none_or(|before| before & LINKED != 0) {
             return false;
         }
         self.forget_tail(port, entry.queued);
@@ -137,8 +141,8 @@ impl Fifo {
         let tail = self.controls.get(&vcpu).map_or(0, |c| c.tails[queue]);
         let linked = tail != 0
             && self
-                .word(Port(tail))
-                .is_some_and(|word| set_link(word, port.0));
+                .update(Port(tail), |word| set_link(word, port.0))
+                .is_some_and(|linked| linked);
         let Some(control) = self.controls.get_mut(&vcpu) else {
             return false;
         };
@@ -146,12 +150,14 @@ impl Fifo {
         if linked {
             return false;
         }
+        let head = control.offset + HEADS + 4 * queue;
         control
             .page
-            .word(control.offset + HEADS + 4 * queue)
-            .store(port.0, Ordering::SeqCst);
-        let ready = control.page.word(control.offset);
-        ready.fetch_or(1 << queue, Ordering::SeqCst) & 1 << queue == 0
+            .update(head, |word| word.store(port.0, Ordering::SeqCst));
+        let ready = control.page.update(control.offset, |word| {
+            word.fetch_or(1 << queue, Ordering::SeqCst)
+        });
+        ready & 1 << queue == 0
     }
 }
 

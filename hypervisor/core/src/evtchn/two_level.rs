@@ -1,6 +1,6 @@
 //! The 2-level ABI: a bit per port in shared_info, and a bit per word of them in vcpu_info.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use oxen_types::Port;
 
@@ -24,13 +24,15 @@ fn is_set(domain: &Domain, bitmap: usize, port: Port) -> bool {
 
 /// Sets a bit; was it set before?
 fn set(domain: &Domain, bitmap: usize, port: Port) -> bool {
-    let word = domain.shared_info.word(bitmap + (port.0 / 32 * 4) as usize);
-    port.0 >= PORTS || word.fetch_or(bit(port), Ordering::SeqCst) & bit(port) != 0
+    let offset = bitmap + (port.0 / 32 * 4) as usize;
+    let set = |word: &AtomicU32| word.fetch_or(bit(port), Ordering::SeqCst) & bit(port) != 0;
+    port.0 >= PORTS || domain.shared_info.update(offset, set)
 }
 
 fn clear(domain: &Domain, bitmap: usize, port: Port) -> bool {
-    let word = domain.shared_info.word(bitmap + (port.0 / 32 * 4) as usize);
-    port.0 < PORTS && word.fetch_and(!bit(port), Ordering::SeqCst) & bit(port) != 0
+    let offset = bitmap + (port.0 / 32 * 4) as usize;
+    let clear = |word: &AtomicU32| word.fetch_and(!bit(port), Ordering::SeqCst) & bit(port) != 0;
+    port.0 < PORTS && domain.shared_info.update(offset, clear)
 }
 
 fn bit(port: Port) -> u32 {
@@ -64,10 +66,10 @@ fn select(vcpu: &Vcpu, port: Port) -> bool {
     let bit = 1 << (index % 32);
     match &*vcpu.info.lock() {
         Some(i) => {
-            let word = i
-                .page
-                .word(i.offset + info::PENDING_SEL + (index / 32 * 4) as usize);
-            word.fetch_or(bit, Ordering::SeqCst) & bit == 0
+            let offset = i.offset + info::PENDING_SEL + (index / 32 * 4) as usize;
+            i.page.update(offset, |word| {
+                word.fetch_or(bit, Ordering::SeqCst) & bit == 0
+            })
         }
         None => false,
     }
@@ -75,12 +77,11 @@ fn select(vcpu: &Vcpu, port: Port) -> bool {
 
 pub(super) fn mark_all(vcpu: &Vcpu) {
     if let Some(i) = &*vcpu.info.lock() {
-        i.page
-            .word(i.offset + info::PENDING_SEL)
-            .store(u32::MAX, Ordering::SeqCst);
-        i.page
-            .word(i.offset + info::PENDING_SEL + 4)
-            .store(u32::MAX, Ordering::SeqCst);
+        for offset in [info::PENDING_SEL, info::PENDING_SEL + 4] {
+            i.page.update(i.offset + offset, |word| {
+                word.store(u32::MAX, Ordering::SeqCst);
+            });
+        }
     }
     vcpu.raise_upcall();
 }

@@ -10,6 +10,7 @@ mod ops;
 mod table;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use oxen_types::{DomainId, Errno, Gfn, GrantRef, Result};
 use spin::Mutex;
@@ -131,6 +132,17 @@ impl GrantTable {
             Err(_) => {
                 pin.release();
                 Err(Status::BadPage)
+            }
+        }
+    }
+
+    /// Marks the frames that others may write just now as written.
+    pub fn mark_writable(&self, domain: &Domain) {
+        let gfns: Vec<Gfn> = self.inner.lock().table.writable_frames().collect();
+        for gfn in gfns {
+            // The guest may have given the page away since.
+            if let Ok(page) = domain.memory.page(gfn, true) {
+                page.mark_written();
             }
         }
     }

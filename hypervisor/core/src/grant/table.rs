@@ -87,11 +87,14 @@ impl Table {
         place.unwrap_or(&mut self.none)
     }
 
-    fn words(&self, grant: GrantRef) -> Granted<(&'static AtomicU32, &'static AtomicU32)> {
-        let page = self
-            .frames
+    fn page(&self, grant: GrantRef) -> Granted<&PageRef> {
+        self.frames
             .get((grant.0 / ENTRIES) as usize)
-            .ok_or(Status::BadRef)?;
+            .ok_or(Status::BadRef)
+    }
+
+    fn words(&self, grant: GrantRef) -> Granted<(&'static AtomicU32, &'static AtomicU32)> {
+        let page = self.page(grant)?;
         let offset = (grant.0 % ENTRIES) as usize * ENTRY_SIZE;
         Ok((page.word(offset), page.word(offset + 4)))
     }
@@ -114,6 +117,7 @@ impl Table {
             {
                 continue;
             }
+            self.page(grant)?.mark_written();
             let pins = self.pins.get_mut(grant.index()).ok_or(Status::BadRef)?;
             let Some(all) = pins.all.checked_add(1) else {
                 return Err(Status::NoDeviceSpace);
@@ -139,9 +143,19 @@ impl Table {
         if pins.all == 0 {
             unused |= READING;
         }
-        if let Ok((head, _)) = self.words(grant) {
+        if let (Ok((head, _)), Ok(page)) = (self.words(grant), self.page(grant)) {
             head.fetch_and(!unused, Ordering::SeqCst);
+            page.mark_written();
         }
+    }
+
+    /// The frames that others may write just now.
+    pub fn writable_frames(&self) -> impl Iterator<Item = Gfn> + '_ {
+        let used = (0..).zip(&self.pins).filter(|(_, pins)| pins.writers > 0);
+        used.filter_map(|(grant, _)| {
+            let (_, frame) = self.words(GrantRef(grant)).ok()?;
+            Some(Gfn::new(frame.load(Ordering::SeqCst).into()))
+        })
     }
 
     /// Exchanges two entries that nobody uses.
@@ -157,6 +171,8 @@ impl Table {
         let frame = frame_a.swap(frame_b.load(Ordering::SeqCst), Ordering::SeqCst);
         head_b.store(head, Ordering::SeqCst);
         frame_b.store(frame, Ordering::SeqCst);
+        self.page(a)?.mark_written();
+        self.page(b)?.mark_written();
         Ok(())
     }
 

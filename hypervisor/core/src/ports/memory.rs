@@ -4,7 +4,7 @@
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 
-use oxen_types::{DomainId, Gaddr, Gfn, Mfn, PAGE_SIZE, Result, Vaddr};
+use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result, Vaddr};
 
 /// A frame's contents as words that a guest may change at any moment.
 pub type PageWords = [AtomicU32; PAGE_SIZE / 4];
@@ -31,6 +31,9 @@ pub trait FrameSource: Send + Sync {
     fn write(&self, mfn: Mfn, offset: usize, from: &[u8]);
     /// Copies between two frames, `len` bytes clipped to both frames' ends.
     fn copy(&self, dst: Mfn, dst_offset: usize, src: Mfn, src_offset: usize, len: usize);
+    /// Notes that a frame was just written past its owner's page tables: log-dirty mode asks for it. Only
+    /// for a frame that the caller holds a reference to, and always after the write.
+    fn mark_written(&self, mfn: Mfn);
     fn stats(&self) -> MemoryStats;
 }
 
@@ -91,9 +94,21 @@ impl PageRef {
         self.words
     }
 
-    /// The 32-bit word at a byte offset (rounded down to a word; wraps within the page).
+    /// The 32-bit word at a byte offset (rounded down to a word; wraps within the page). Who changes it
+    /// does so through [`PageRef::update`], or calls [`PageRef::mark_written`] afterwards.
     pub fn word(&self, offset: usize) -> &'static AtomicU32 {
         &self.words[(offset / 4) % (PAGE_SIZE / 4)]
+    }
+
+    /// Changes one word, and notes that the frame was written.
+    pub fn update<R>(&self, offset: usize, change: impl FnOnce(&AtomicU32) -> R) -> R {
+        let result = change(self.word(offset));
+        self.mark_written();
+        result
+    }
+
+    pub fn mark_written(&self) {
+        self.source.mark_written(self.mfn);
     }
 
     pub fn read(&self, offset: usize, into: &mut [u8]) {
@@ -102,10 +117,12 @@ impl PageRef {
 
     pub fn write(&self, offset: usize, from: &[u8]) {
         self.source.write(self.mfn, offset, from);
+        self.mark_written();
     }
 
     pub fn copy_from(&self, offset: usize, src: &PageRef, src_offset: usize, len: usize) {
         self.source.copy(self.mfn, offset, src.mfn, src_offset, len);
+        self.mark_written();
     }
 }
 
@@ -142,6 +159,17 @@ pub struct P2mEntry {
     pub kind: MapKind,
 }
 
+/// A frame with what the domain may do to it just now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    pub mfn: Mfn,
+    /// It is part of a page of 2 MiB (or more), aligned in both spaces.
+    pub large: bool,
+    pub write: bool,
+    pub exec: bool,
+    pub cached: bool,
+}
+
 /// A domain's guest-physical address space: the p2m, and the RAM accounted to the domain.
 ///
 /// Whatever takes an entry away or lowers its rights has flushed the guest's translations before it
@@ -157,6 +185,14 @@ pub trait GuestMemory: Send + Sync {
         let mut bytes = [0; 8];
         self.read(Gaddr::new(at.raw() & !7), &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
+    }
+    /// What stands at a gfn, for a shadow of the guest's page tables.
+    fn mapping(&self, _gfn: Gfn) -> Option<Mapping> {
+        None
+    }
+    /// Changes an aligned value of 4 or 8 bytes if it is still `old`: an entry of a guest's page tables. Was it?
+    fn exchange(&self, _at: Gaddr, _size: u8, _old: u64, _new: u64) -> Result<bool> {
+        Err(Errno::Fault)
     }
     /// Copies into guest-physical memory; -EFAULT also for pages that the domain may not write.
     fn write(&self, to: Gaddr, from: &[u8]) -> Result<()>;
@@ -194,6 +230,21 @@ pub trait GuestMemory: Send + Sync {
 
     /// Makes all vcpus forget their cached translations.
     fn flush(&self);
+
+    /// Is log-dirty mode on?
+    fn logs_writes(&self) -> bool;
+    /// Switches log-dirty mode for the memory from `from` on, as far as one step goes: from now on writes to
+    /// it are noticed (and it counts as clean), or not. Where to go on; `None` when all is done. The
+    /// flag of [`GuestMemory::logs_writes`] changes with the first step on, and with the last off.
+    fn log_writes(&self, on: bool, from: Gfn) -> Option<Gfn>;
+    /// Which of `count` gfns from `first` on were written since they were last clean: a bit each is set,
+    /// lowest first. `clean` makes them clean. How many were written.
+    fn written(&self, first: Gfn, count: u64, bits: &mut [u8], clean: bool) -> u64;
+    /// The guest may not write the page just now. True if log-dirty mode alone was the reason: the page
+    /// counts as written, and may be written.
+    fn log_write(&self, gfn: Gfn) -> bool;
+    /// Faults that log-dirty mode took since the counter was last taken to 0.
+    fn log_faults(&self, reset: bool) -> u32;
 
     /// Takes everything away, at most `budget` entries in this call. True when nothing is left.
     fn teardown(&self, budget: usize) -> bool;

@@ -14,6 +14,7 @@ struct Slot {
     refs: u32,
     owner: Option<DomainId>,
     words: Option<&'static PageWords>,
+    written: bool,
 }
 
 pub struct FakeFrames {
@@ -26,6 +27,7 @@ impl FakeFrames {
             refs: 0,
             owner: None,
             words: None,
+            written: false,
         };
         Self {
             slots: Mutex::new(std::vec![free; count]),
@@ -47,8 +49,17 @@ impl FakeFrames {
             .get_or_insert_with(|| Box::leak(Box::new([const { AtomicU32::new(0) }; 1024])));
         words.iter().for_each(|w| w.store(0, Ordering::SeqCst));
         slots[index].refs = 1;
+        slots[index].written = false;
         slots[index].owner = Some(owner);
         Some(Mfn::new(index as u64))
+    }
+
+    /// Was the frame written past its owner's page tables? `clean`: from now on not.
+    pub fn written(&self, mfn: Mfn, clean: bool) -> bool {
+        let slot = &mut self.slots()[mfn.raw() as usize];
+        let written = slot.written;
+        slot.written &= !clean;
+        written
     }
 
     pub fn refs(&self, mfn: Mfn) -> u32 {
@@ -122,6 +133,10 @@ impl FrameSource for FakeFrames {
         let mut bytes = std::vec![0; len];
         self.read(src, src_offset, &mut bytes);
         self.write(dst, dst_offset, &bytes);
+    }
+
+    fn mark_written(&self, mfn: Mfn) {
+        self.slots()[mfn.raw() as usize].written = true;
     }
 
     fn stats(&self) -> MemoryStats {

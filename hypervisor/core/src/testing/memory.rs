@@ -17,6 +17,8 @@ struct Space {
     ram: u64,
     most: u64,
     top: u64,
+    logging: bool,
+    faults: u32,
 }
 
 pub struct FakeMemory {
@@ -91,6 +93,7 @@ impl GuestMemory for FakeMemory {
                 readonly = true;
             } else {
                 self.frames.write(entry.mfn, offset, &from[range]);
+                self.frames.mark_written(entry.mfn);
             }
         })?;
         if readonly { Err(Errno::Fault) } else { Ok(()) }
@@ -225,6 +228,62 @@ impl GuestMemory for FakeMemory {
     }
 
     fn flush(&self) {}
+
+    fn logs_writes(&self) -> bool {
+        self.space().logging
+    }
+
+    fn log_writes(&self, on: bool, from: Gfn) -> Option<Gfn> {
+        /// Few, so that calls have to go on.
+        const STEP: usize = 8;
+        let mut space = self.space();
+        space.logging = true;
+        let part = space.entries.range(from.raw()..).take(STEP);
+        let mut last = None;
+        for (gfn, entry) in part {
+            self.frames.written(entry.mfn, true);
+            last = Some(*gfn);
+        }
+        let next = last.map(|gfn| Gfn::new(gfn + 1));
+        space.logging = on || next.is_some();
+        next
+    }
+
+    fn written(&self, first: Gfn, count: u64, bits: &mut [u8], clean: bool) -> u64 {
+        let space = self.space();
+        let range = first.raw()..first.raw().saturating_add(count);
+        let mut found = 0;
+        for (gfn, entry) in space.entries.range(range) {
+            if space.logging && entry.kind != MapKind::Mmio && self.frames.written(entry.mfn, clean)
+            {
+                let n = gfn - first.raw();
+                bits[n as usize / 8] |= 1 << (n % 8);
+                found += 1;
+            }
+        }
+        found
+    }
+
+    fn log_write(&self, gfn: Gfn) -> bool {
+        let mut space = self.space();
+        match space.entries.get(&gfn.raw()).copied() {
+            Some(entry) if space.logging => {
+                self.frames.mark_written(entry.mfn);
+                space.faults += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn log_faults(&self, reset: bool) -> u32 {
+        let mut space = self.space();
+        let faults = space.faults;
+        if reset {
+            space.faults = 0;
+        }
+        faults
+    }
 
     fn teardown(&self, budget: usize) -> bool {
         let mut space = self.space();

@@ -15,6 +15,11 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
     let domain = &cx.vcpu.domain;
     if let Some(entry) = domain.memory.lookup(fault.gpa.frame()) {
         match entry.kind {
+            MapKind::Ram | MapKind::Xen
+                if fault.write && domain.memory.log_write(fault.gpa.frame()) =>
+            {
+                return;
+            }
             // Somebody was quicker and mapped it, or the rights are there by now.
             MapKind::Ram | MapKind::Xen | MapKind::Foreign | MapKind::Mmio if !fault.fetch => {
                 return spurious(cx, fault);

@@ -2,9 +2,9 @@
 //! meaning depends on the state (lists of free blocks, of slabs, of dead tables).
 //!
 //! State word: bits 0-31 references, 32-47 owner, 48-51 use, 52 counted as the owner's RAM, 53 set
-//! aside by number, 56-63 order of a free block.
+//! aside by number, 54 written past its owner's page tables, 56-63 order of a free block.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use oxen_types::DomainId;
 
@@ -33,6 +33,7 @@ const OWNER_SHIFT: u32 = 32;
 const USE_SHIFT: u32 = 48;
 const RAM: u64 = 1 << 52;
 const IDENTITY: u64 = 1 << 53;
+const WRITTEN: u64 = 1 << 54;
 const ORDER_SHIFT: u32 = 56;
 
 impl State {
@@ -100,6 +101,22 @@ impl Entry {
             .state
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed);
         swap.is_ok()
+    }
+    /// Marks a frame in use as written; cheap where it is already. The reference of the caller keeps the
+    /// state from becoming another.
+    pub(crate) fn mark_written(&self) {
+        // The write is seen before the mark is found standing: whoever takes it reads afterwards.
+        fence(Ordering::SeqCst);
+        if self.state.load(Ordering::Relaxed) & WRITTEN == 0 {
+            self.state.fetch_or(WRITTEN, Ordering::AcqRel);
+        }
+    }
+    pub(crate) fn is_written(&self) -> bool {
+        self.state.load(Ordering::Acquire) & WRITTEN != 0
+    }
+    /// Takes the mark away; was it there?
+    pub(crate) fn take_written(&self) -> bool {
+        self.is_written() && self.state.fetch_and(!WRITTEN, Ordering::AcqRel) & WRITTEN != 0
     }
     /// The count field of a frame that has no references, for whoever owns the frame.
     pub(crate) fn note(&self) -> u32 {

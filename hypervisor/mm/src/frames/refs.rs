@@ -62,6 +62,16 @@ impl FrameTable {
         }
     }
 
+    /// Was a frame in use written past its owner's page tables? `clean`: from now on not.
+    pub(crate) fn written(&self, mfn: Mfn, clean: bool) -> bool {
+        let entry = self.entry(mfn);
+        if clean {
+            entry.take_written()
+        } else {
+            entry.is_written()
+        }
+    }
+
     /// Is it RAM that is charged to `owner`?
     pub(crate) fn is_ram_of(&self, mfn: Mfn, owner: DomainId) -> bool {
         self.get_entry(mfn).is_some_and(|entry| {
@@ -120,6 +130,10 @@ impl FrameSource for FrameTable {
 
     fn copy(&self, dst: Mfn, dst_offset: usize, src: Mfn, src_offset: usize, len: usize) {
         self.phys.copy(dst, dst_offset, src, src_offset, len);
+    }
+
+    fn mark_written(&self, mfn: Mfn) {
+        self.entry(mfn).mark_written();
     }
 
     fn stats(&self) -> MemoryStats {

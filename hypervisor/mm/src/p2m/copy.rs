@@ -1,10 +1,10 @@
 //! Copies between the hypervisor and guest-physical memory, page by page.
 
-use oxen_core::ports::MapKind;
+use oxen_core::ports::{FrameSource, MapKind};
 use oxen_types::{Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
 
 use super::GuestSpace;
-use super::kind::kind_of;
+use super::kind::{kind_of, may_write};
 use crate::phys::Phys;
 use crate::pt::Format;
 
@@ -31,6 +31,28 @@ impl<F: Format> GuestSpace<F> {
         self.with_frame(gfn, false, |phys, mfn| phys.word(mfn, at.page_offset()))
     }
 
+    /// The word is changed as a whole: another part of it that changes at the same time undoes the attempt.
+    pub(super) fn exchange_word(&self, at: Gaddr, size: u8, old: u64, new: u64) -> Result<bool> {
+        let gfn = at.frame();
+        if gfn.raw() >= self.gfn_end {
+            return Err(Errno::Fault);
+        }
+        let (shift, mask) = match size {
+            4 => (at.raw() % 8 / 4 * 32, u64::from(u32::MAX)),
+            _ => (0, u64::MAX),
+        };
+        self.with_frame(gfn, true, |phys, mfn| {
+            let there = phys.word(mfn, at.page_offset());
+            let whole = there & !(mask << shift);
+            let changed = there >> shift & mask == old
+                && phys.exchange(mfn, at.page_offset(), there, whole | (new & mask) << shift);
+            if changed {
+                self.frames.mark_written(mfn);
+            }
+            changed
+        })
+    }
+
     pub(super) fn copy_in(&self, to: Gaddr, from: &[u8]) -> Result<()> {
         self.check_bytes(to, from.len())?;
         let mut at = to;
@@ -38,7 +60,10 @@ impl<F: Format> GuestSpace<F> {
         while !rest.is_empty() {
             let offset = at.page_offset();
             let (part, later) = rest.split_at(rest.len().min(PAGE_SIZE - offset));
-            self.with_frame(at.frame(), true, |phys, mfn| phys.write(mfn, offset, part))?;
+            self.with_frame(at.frame(), true, |phys, mfn| {
+                phys.write(mfn, offset, part);
+                self.frames.mark_written(mfn);
+            })?;
             at = next_page(at);
             rest = later;
         }
@@ -57,7 +82,8 @@ impl<F: Format> GuestSpace<F> {
     fn with_frame<T>(&self, gfn: Gfn, write: bool, copy: impl FnOnce(Phys, Mfn) -> T) -> Result<T> {
         self.look(|inner| {
             let leaf = self.leaf_in(inner, gfn).ok_or(Errno::Fault)?;
-            if kind_of(leaf.attrs) == MapKind::Mmio || (write && !leaf.attrs.write) {
+            let kind = kind_of(leaf.attrs);
+            if kind == MapKind::Mmio || (write && !may_write(kind)) {
                 return Err(Errno::Fault);
             }
             Ok(copy(self.frames.phys(), leaf.mfn))

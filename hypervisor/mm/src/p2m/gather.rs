@@ -2,7 +2,7 @@
 //! translations are flushed, never before.
 
 use arrayvec::ArrayVec;
-use oxen_core::ports::MapKind;
+use oxen_core::ports::{FrameSource, MapKind};
 use oxen_types::{DomainId, Mfn};
 
 use super::FlushGuest;
@@ -17,8 +17,8 @@ pub(super) const BATCH: usize = 64;
 #[must_use]
 pub(super) struct Gather {
     frames: &'static FrameTable,
-    /// Runs of frames, one reference each to drop.
-    runs: ArrayVec<(Mfn, u64), BATCH>,
+    /// Runs of frames, one reference each to drop; could the domain write another's through it?
+    runs: ArrayVec<(Mfn, u64, bool), BATCH>,
     tables: FrameList,
     flush: bool,
 }
@@ -40,8 +40,10 @@ impl Gather {
     /// Notes a leaf that was taken away, with the reference that it held.
     pub(super) fn leaf(&mut self, leaf: Leaf) {
         self.flush = true;
-        if kind_of(leaf.attrs) != MapKind::Mmio {
-            self.runs.push((leaf.mfn, pages_at(leaf.level)));
+        let kind = kind_of(leaf.attrs);
+        if kind != MapKind::Mmio {
+            let granted = kind == MapKind::Grant { writable: true };
+            self.runs.push((leaf.mfn, pages_at(leaf.level), granted));
         }
     }
 
@@ -55,7 +57,10 @@ impl Gather {
         if self.flush || self.tables.first().is_some() {
             flush.flush();
         }
-        for (mfn, count) in &self.runs {
+        for (mfn, count, granted) in &self.runs {
+            if *granted {
+                self.frames.mark_written(*mfn);
+            }
             self.frames.put_run(*mfn, *count);
         }
         while let Some(table) = self.tables.pop(self.frames) {

@@ -50,6 +50,11 @@ pub(super) fn kind_of(attrs: Attrs) -> MapKind {
     }
 }
 
+/// May the domain write it? Its entry may say no for a while: see `log`.
+pub(super) fn may_write(kind: MapKind) -> bool {
+    attrs_of(kind).write
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@
 mod copy;
 mod gather;
 mod kind;
+mod log;
 mod map;
 mod mmio;
 mod port;
@@ -19,7 +20,7 @@ mod ram;
 mod tests;
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use oxen_core::ports::MapKind;
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result};
@@ -57,6 +58,9 @@ pub struct GuestSpace<F: Format> {
     max_frames: AtomicU64,
     max_gfn: AtomicU64,
     flush: Box<dyn FlushGuest>,
+    /// Log-dirty mode, and the faults that it took.
+    logging: AtomicBool,
+    log_faults: AtomicU32,
     /// `None` only while it is dropped.
     inner: RwLock<Option<Inner<F>>>,
 }
@@ -111,6 +115,8 @@ impl<F: Format> GuestSpace<F> {
             max_frames: AtomicU64::new(config.max_frames),
             max_gfn: AtomicU64::new(0),
             flush,
+            logging: AtomicBool::new(false),
+            log_faults: AtomicU32::new(0),
             inner: RwLock::new(Some(Inner {
                 tables,
                 table_pages,

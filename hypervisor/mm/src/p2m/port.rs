@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::{GuestMemory, MapKind, P2mEntry, PageRef};
+use oxen_core::ports::{GuestMemory, MapKind, Mapping, P2mEntry, PageRef};
 use oxen_types::{Gaddr, Gfn, Mfn, Result};
 
 use super::GuestSpace;
@@ -24,6 +24,21 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
 
     fn read_word(&self, at: Gaddr) -> Result<u64> {
         self.word(at)
+    }
+
+    fn mapping(&self, gfn: Gfn) -> Option<Mapping> {
+        let leaf = self.leaf(gfn)?;
+        Some(Mapping {
+            mfn: leaf.mfn,
+            large: leaf.level >= 2,
+            write: leaf.attrs.write,
+            exec: leaf.attrs.exec,
+            cached: leaf.attrs.cached,
+        })
+    }
+
+    fn exchange(&self, at: Gaddr, size: u8, old: u64, new: u64) -> Result<bool> {
+        self.exchange_word(at, size, old, new)
     }
 
     fn write(&self, to: Gaddr, from: &[u8]) -> Result<()> {
@@ -80,6 +95,29 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
 
     fn flush(&self) {
         self.flush.flush();
+    }
+
+    fn logs_writes(&self) -> bool {
+        self.logging.load(Ordering::Relaxed)
+    }
+
+    fn log_writes(&self, on: bool, from: Gfn) -> Option<Gfn> {
+        self.switch_log(on, from)
+    }
+
+    fn written(&self, first: Gfn, count: u64, bits: &mut [u8], clean: bool) -> u64 {
+        self.collect_written(first, count, bits, clean)
+    }
+
+    fn log_write(&self, gfn: Gfn) -> bool {
+        self.allow_write(gfn)
+    }
+
+    fn log_faults(&self, reset: bool) -> u32 {
+        match reset {
+            true => self.log_faults.swap(0, Ordering::Relaxed),
+            false => self.log_faults.load(Ordering::Relaxed),
+        }
     }
 
     fn teardown(&self, budget: usize) -> bool {

@@ -184,7 +184,7 @@ impl<F: Format> GuestSpace<F> {
                 .protect(pool, from.raw(), 1, source.attrs)
                 .map_err(no_memory)?;
             let old = tables
-                .replace(pool, to.raw(), source.mfn, source.attrs)
+                .replace(pool, to.raw(), source.mfn, attrs_of(MapKind::Ram))
                 .map_err(no_memory)?;
             if let Some(old) = old {
                 pool.dead.leaf(old);

@@ -1,5 +1,6 @@
 //! The tests, by name.
 
+mod dirty;
 mod events;
 mod fpu;
 mod grants;
@@ -65,6 +66,7 @@ const TESTS: &[(&str, Test)] = &[
     ("clock", time::clock),
     ("share", time::share),
     ("fpu", fpu::patterns),
+    ("dirty", dirty::pattern),
     ("bench", bench::alone),
     ("bench-ping", bench::ping),
     ("bench-pong", bench::pong),

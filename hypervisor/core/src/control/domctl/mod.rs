@@ -91,7 +91,7 @@ fn act(call: &mut Call<'_>, op: &mut abi::Domctl) -> Answer {
         abi::XEN_DOMCTL_GET_CPU_POLICY => policy::get(call, &domain, op),
         abi::XEN_DOMCTL_SET_CPU_POLICY => policy::set(call, &domain, op),
 
-        abi::XEN_DOMCTL_SHADOW_OP => paging::shadow(&domain, op),
+        abi::XEN_DOMCTL_SHADOW_OP => paging::shadow(call, &domain, op),
         abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => paging::pool(&domain, op),
         abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => paging::set_pool(&domain, op),
         abi::XEN_DOMCTL_GETPAGEFRAMEINFO3 => paging::frame_types(call, &domain, op),

@@ -1,5 +1,6 @@
-//! The p2m's operations, one by one; against a model in [`model`].
+//! The p2m's operations, one by one; against a model in [`model`]; log-dirty mode in [`log`].
 
+mod log;
 mod model;
 
 use alloc::sync::Arc;
