@@ -91,14 +91,6 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
     check_order(r, "vcpus", vcpus, "maxvcpus", Some(max_vcpus));
     check_order(r, "memory", memory, "maxmem", maxmem.or(memory));
     let cap_limit = max_vcpus.saturating_mul(100);
-    if r.boolean("hap") == Some(false)
-        && let Some(setting) = r.file.get("hap")
-    {
-        r.fail::<()>(
-            setting,
-            "hap: a guest without hardware-assisted paging is not supported; remove the line",
-        );
-    }
     let config = DomainConfig {
         name: name.unwrap_or_default(),
         uuid: r.parsed("uuid", str::parse),
@@ -132,6 +124,7 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
         max_event_channels: r
             .count("max_event_channels", 1..=131_071)
             .unwrap_or_else(domain::default_event_channels),
+        hap: r.boolean("hap"),
         nomigrate: r.boolean("nomigrate").unwrap_or_default(),
     };
     config.check_devices(r);

@@ -153,6 +153,9 @@ pub struct DomainConfig {
     pub max_grant_version: u32,
     #[serde(default = "default_event_channels")]
     pub max_event_channels: u32,
+    /// Nested paging; what the machine has, without.
+    #[serde(default)]
+    pub hap: Option<bool>,
     #[serde(default)]
     pub nomigrate: bool,
 }

@@ -9,7 +9,7 @@ use crate::layout::{self, PAGE, Placement, Ram};
 use crate::ports::{DomId, Hypervisor, Store, explain};
 use crate::{acpi, affinity, context, end, nodes, resize, start_info};
 use oxen_config::{DomainConfig, TscMode, Uuid};
-use oxen_sys::hypercall::{CreateDomain, Extents};
+use oxen_sys::hypercall::{CreateDomain, Extents, cdf};
 use oxen_sys::{Errno, Result as SysResult};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -97,9 +97,13 @@ pub fn build(
     let plan = Plan::new(config, images)?;
     check_memory(world.hypervisor, config)?;
     progress(Step::CreatingDomain);
+    let nested = match config.hap {
+        Some(wish) => wish,
+        None => world.hypervisor.nested_paging().unwrap_or(true),
+    };
     let domain = world
         .hypervisor
-        .create(&wanted(order))
+        .create(&wanted(order, nested))
         .map_err(|errno| explain_create(config, errno))?;
     let built = born(domain).and_then(|()| assemble(world, order, images, &plan, domain, progress));
     if let Err(error) = built {
@@ -130,10 +134,12 @@ impl Plan {
     }
 }
 
-fn wanted(order: &Order<'_>) -> CreateDomain {
+fn wanted(order: &Order<'_>, nested: bool) -> CreateDomain {
     let config = order.config;
     let limit = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    let hap = if nested { cdf::HAP } else { 0 };
     CreateDomain {
+        flags: cdf::HVM | hap,
         max_evtchn_port: config.max_event_channels,
         max_grant_frames: limit(config.max_grant_frames),
         max_maptrack_frames: limit(config.max_maptrack_frames),

@@ -143,6 +143,12 @@ impl Hypervisor for Xen {
         Ok(self.privcmd.physinfo()?.max_cpu_id.saturating_add(1))
     }
 
+    fn nested_paging(&self) -> Result<bool> {
+        /// `XEN_SYSCTL_PHYSCAP_HAP`.
+        const HAP: u32 = 1 << 3;
+        Ok(self.privcmd.physinfo()?.capabilities & HAP != 0)
+    }
+
     fn set_affinity(
         &self,
         domain: DomId,

@@ -28,6 +28,10 @@ pub trait Hypervisor {
     fn set_max_vcpus(&self, domain: DomId, count: u32) -> Result<()>;
     /// How many CPUs the machine has.
     fn cpus(&self) -> Result<u32>;
+    /// Does the machine have nested paging?
+    fn nested_paging(&self) -> Result<bool> {
+        Ok(true)
+    }
     /// Where a vcpu may run, or had better run: one bit for each CPU.
     fn set_affinity(&self, domain: DomId, vcpu: u32, kind: AffinityKind, cpus: &[u8])
     -> Result<()>;

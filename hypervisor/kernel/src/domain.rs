@@ -24,6 +24,7 @@ use spin::{Mutex, Once, RwLock};
 use crate::flush::{Flush, FlushHandle};
 use crate::globals;
 use crate::hardware::Hardware;
+use crate::shadow::VcpuShadow;
 use crate::vcpu::HvVcpu;
 
 pub struct HvDomain {
@@ -32,6 +33,8 @@ pub struct HvDomain {
     pub cpuid: RwLock<CpuidPolicy>,
     pub phys_bits: u32,
     pub root: Maddr,
+    /// Its vcpus run on shadows of their page tables.
+    pub shadow: bool,
     /// The machine's devices: dom0's.
     pub hardware: Option<Mutex<Hardware>>,
     pub controls: DomainControls,
@@ -47,6 +50,8 @@ pub fn create(
     hardware: Option<Hardware>,
 ) -> Result<Arc<Domain>> {
     let globals = globals::get();
+    let nested = globals.virt.nested_paging();
+    let shadow = config.flags & guest_pv_abi::XEN_DOMCTL_CDF_HAP == 0 || !nested;
     let flush = Flush::new(id);
     let space_config = SpaceConfig {
         owner: id,
@@ -63,9 +68,10 @@ pub fn create(
     let hv = HvDomain {
         id,
         flush,
-        cpuid: RwLock::new(crate::policy::cpuid(&config, hardware.is_some())),
+        cpuid: RwLock::new(crate::policy::cpuid(&config, hardware.is_some(), shadow)),
         phys_bits: globals.phys_bits,
         root,
+        shadow,
         hardware: hardware.map(Mutex::new),
         controls,
         lapics: (0..config.max_vcpus).map(|_| Once::new()).collect(),
@@ -116,7 +122,16 @@ impl DomainArch for Handle {
             .virt
             .new_vcpu(&hv.controls)
             .map_err(|_| Errno::NoMem)?;
-        backend.set_nested_root(hv.root);
+        let shadow = if hv.shadow {
+            let tables = VcpuShadow::new(globals.frames, hv.id).ok_or(Errno::NoMem)?;
+            if !backend.set_shadow_roots(tables.roots()) {
+                return Err(Errno::OpNotSupp);
+            }
+            Some(tables)
+        } else {
+            backend.set_nested_root(hv.root);
+            None
+        };
         // dom0 shares the machine's clock; guests' start at 0.
         let offset = if hv.hardware.is_some() {
             0
@@ -130,6 +145,7 @@ impl DomainArch for Handle {
             backend,
             lapic,
             msrs,
+            shadow,
             offset,
         )))
     }

@@ -37,6 +37,8 @@ mod run;
 #[cfg(target_os = "none")]
 mod save;
 #[cfg(target_os = "none")]
+mod shadow;
+#[cfg(target_os = "none")]
 mod space;
 #[cfg(target_os = "none")]
 mod trace;

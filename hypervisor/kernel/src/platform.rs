@@ -146,7 +146,8 @@ impl Platform for Machine {
             cpu_khz: time::tsc_khz() as u32,
             hw_cap,
             memory: globals::get().frames.stats(),
-            hap: true,
+            hap: globals::get().virt.nested_paging(),
+            shadow: globals::get().virt.shadow_paging(),
         }
     }
 

@@ -21,9 +21,10 @@ const NO_SUBLEAF: u32 = u32::MAX;
 
 static HOST_MSRS: Once<HostMsrs> = Once::new();
 
-pub fn cpuid(config: &DomainConfig, dom0: bool) -> CpuidPolicy {
+pub fn cpuid(config: &DomainConfig, dom0: bool, shadow: bool) -> CpuidPolicy {
     let shape = DomainShape {
         dom0,
+        shadow,
         vcpus: config.max_vcpus,
         speculation: globals::get().virt.spec.offer,
     };

@@ -145,8 +145,11 @@ fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu) -> oxen_virt::E
     shared.enter_guest(hv.hv.id);
     let generation = hv.hv.flush.generation();
     if context.flushed != generation {
-        context.backend.flush_tlb();
+        context.flush_translations();
         context.flushed = generation;
+    }
+    if let Some(tables) = &mut context.shadow {
+        tables.follow(&mut *context.backend);
     }
     if context.backend.wants_exit_at_once() {
         ipi::kick(cpu_id());

@@ -2,9 +2,10 @@
 
 use oxen_core::domain::Domain;
 use oxen_core::ports::{GuestMemory, LinearMemory};
-use oxen_types::{Errno, Gaddr, Result, Vaddr};
+use oxen_types::{Errno, Gaddr, Gfn, Result, Vaddr};
 use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;
+use oxen_virt::shadow::{GuestPage, ShadowSpace};
 use oxen_virt::walk::{self, Access, Paging, PhysRead};
 
 use crate::domain::HvDomain;
@@ -19,6 +20,23 @@ impl PhysRead for Ram<'_> {
 
     fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
         self.0.read(at, into).is_ok()
+    }
+}
+
+impl ShadowSpace for Ram<'_> {
+    fn exchange(&self, at: Gaddr, size: u8, old: u64, new: u64) -> bool {
+        self.0.exchange(at, size, old, new).unwrap_or(false)
+    }
+
+    fn page(&self, gfn: Gfn) -> Option<GuestPage> {
+        let found = self.0.mapping(gfn)?;
+        Some(GuestPage {
+            mfn: found.mfn,
+            large: found.large,
+            write: found.write,
+            exec: found.exec,
+            cached: found.cached,
+        })
     }
 }
 

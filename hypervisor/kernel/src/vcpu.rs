@@ -16,6 +16,7 @@ use oxen_virt::{BoxedVcpu, start};
 use spin::{Mutex, MutexGuard};
 
 use crate::domain::HvDomain;
+use crate::shadow::VcpuShadow;
 
 pub struct HvVcpu {
     pub hv: Arc<HvDomain>,
@@ -29,6 +30,8 @@ pub struct Context {
     pub backend: BoxedVcpu,
     pub lapic: Lapic,
     pub msrs: MsrState,
+    /// Without nested paging: the tables that the CPU uses.
+    pub shadow: Option<VcpuShadow>,
     /// The flush generation of the domain that its translations are not older than.
     pub flushed: u64,
     /// INIT was taken, or it never ran: only a SIPI (or a context) starts it.
@@ -45,6 +48,7 @@ impl HvVcpu {
         backend: BoxedVcpu,
         lapic: Lapic,
         msrs: MsrState,
+        shadow: Option<VcpuShadow>,
         tsc_offset: u64,
     ) -> Self {
         let posted = lapic.posted().clone();
@@ -53,6 +57,7 @@ impl HvVcpu {
             backend,
             lapic,
             msrs,
+            shadow,
             flushed,
             waits_for_sipi: true,
             lapic_deadline: None,
@@ -132,6 +137,22 @@ impl Context {
         self.backend.reset(false);
         self.lapic.init();
         self.waits_for_sipi = true;
+    }
+
+    /// The domain's memory changed: no translation is good any more.
+    pub fn flush_translations(&mut self) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.tables.flush();
+        }
+        self.backend.flush_tlb();
+    }
+
+    /// The guest loaded CR3, perhaps with what it was.
+    pub fn new_address_space(&mut self) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.tables.flush_local();
+        }
+        self.backend.flush_tlb();
     }
 
     /// SIPI: starts in real mode at the page, if it waits for one.

@@ -26,6 +26,7 @@ pub mod memmap;
 pub mod p2m;
 pub mod phys;
 pub mod pt;
+pub mod shadow;
 
 pub use frames::{AllocOptions, FrameTable, FrameUse};
 pub use heap::Heap;
@@ -33,3 +34,4 @@ pub use host::{HostBuilder, HostSpace};
 pub use memmap::MemoryMap;
 pub use p2m::{FlushGuest, GuestSpace};
 pub use phys::Phys;
+pub use shadow::Shadow;

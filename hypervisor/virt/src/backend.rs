@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use oxen_types::{Gaddr, Maddr};
+use oxen_types::{Gaddr, Maddr, Vaddr};
 
 use crate::fpu::Fpu;
 use crate::platform::PhysCpu;
@@ -279,6 +279,15 @@ pub enum Exit {
     Xsetbv,
     /// MOV to CR4, where the CPU would not check it.
     WriteCr4,
+    /// Without nested paging: MOV from or to CR0, CR3 or CR4, CLTS, LMSW, SMSW.
+    ControlRegister,
+    /// Without nested paging: INVLPG.
+    Invlpg,
+    /// Without nested paging: a page fault, to be made the guest's or the shadow's.
+    PageFault {
+        code: u32,
+        address: Vaddr,
+    },
     Hypercall,
     Io(IoExit),
     NestedFault(NestedFault),
@@ -305,6 +314,13 @@ pub enum Exit {
         info1: u64,
         info2: u64,
     },
+}
+
+/// The roots of a shadow: what the CPU's CR3 holds while the guest is in long mode, and while it is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShadowRoots {
+    pub long: Maddr,
+    pub pae: Maddr,
 }
 
 /// What rules how the vcpu's next instruction is found, decoded and translated: read at once, as every
@@ -414,6 +430,12 @@ pub trait VcpuBackend: Send {
     fn set_tsc_offset(&mut self, offset: u64);
     fn tsc_offset(&self) -> u64;
     fn set_nested_root(&mut self, root: Maddr);
+    /// Instead of [`VcpuBackend::set_nested_root`]: the guest runs on a shadow of its page tables. False if
+    /// this back end cannot.
+    fn set_shadow_roots(&mut self, roots: ShadowRoots) -> bool {
+        let _ = roots;
+        false
+    }
     /// Forget this vcpu's translations before its next entry.
     fn flush_tlb(&mut self);
     /// The state after INIT, interrupts and events dropped. FPU, MSRs and debug state as after a

@@ -19,6 +19,7 @@ pub mod hvmctx;
 mod permissions;
 pub mod platform;
 pub mod policy;
+pub mod shadow;
 pub mod spec;
 pub mod start;
 pub mod svm;
@@ -31,6 +32,6 @@ pub mod x86;
 
 pub use backend::{
     BoxedVcpu, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment,
-    VcpuBackend,
+    ShadowRoots, VcpuBackend,
 };
 pub use platform::{DomainControls, Hardware, NestedFormat, PhysCpu, Platform, VirtError};

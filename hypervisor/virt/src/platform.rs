@@ -9,7 +9,7 @@ use oxen_types::{CpuId, Maddr};
 use crate::backend::BoxedVcpu;
 use crate::fpu::{self, FpuLayout};
 use crate::spec::{self, Controls, Report, SpecCpu};
-use crate::svm::{SvmCaps, SvmCpu, SvmDomain, SvmVcpu};
+use crate::svm::{SvmCaps, SvmCpu, SvmDomain, SvmFeatures, SvmVcpu};
 use crate::vmx::{VmxCaps, VmxCpu, VmxDomain, VmxVcpu};
 use crate::x86::{CpuidSource, HostCpuid};
 
@@ -20,7 +20,6 @@ pub type ToMaddr = fn(usize) -> Maddr;
 pub enum VirtError {
     NoHardware,
     NoSvm,
-    NoNestedPaging,
     NoAsids,
     /// VM_CR.SVMDIS is set.
     DisabledByFirmware,
@@ -40,9 +39,6 @@ impl fmt::Display for VirtError {
         f.write_str(match self {
             Self::NoHardware => "the CPU has neither AMD-V (SVM) nor VT-x (VMX)",
             Self::NoSvm => "the CPU has no AMD-V (SVM)",
-            Self::NoNestedPaging => {
-                "the CPU's AMD-V lacks nested paging (NPT), and shadow paging is not there yet"
-            }
             Self::NoAsids => "the CPU's AMD-V offers no address space identifiers",
             Self::DisabledByFirmware => {
                 "AMD-V is disabled by the firmware: enable SVM in the BIOS setup"
@@ -170,7 +166,6 @@ impl Platform {
     /// A machine without any optional feature.
     #[cfg(test)]
     pub(crate) fn for_tests(to_maddr: ToMaddr) -> Self {
-        use crate::svm::SvmFeatures;
         Self {
             hardware: Hardware::Svm(SvmCaps {
                 features: SvmFeatures::NESTED_PAGING,
@@ -190,6 +185,19 @@ impl Platform {
             Hardware::Svm(_) => NestedFormat::Npt,
             Hardware::Vmx(_) => NestedFormat::Ept,
         }
+    }
+
+    /// Can guests have nested paging?
+    pub fn nested_paging(&self) -> bool {
+        match self.hardware {
+            Hardware::Svm(caps) => caps.has(SvmFeatures::NESTED_PAGING),
+            Hardware::Vmx(_) => true,
+        }
+    }
+
+    /// Can they do without?
+    pub fn shadow_paging(&self) -> bool {
+        matches!(self.hardware, Hardware::Svm(_))
     }
 
     /// RDTSCP or RDPID work in guests, with a TSC_AUX of their own.

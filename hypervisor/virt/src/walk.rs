@@ -11,7 +11,8 @@ use oxen_types::{Gaddr, Vaddr};
 
 use crate::backend::Execution;
 use crate::x86::{
-    CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX, RFLAGS_AC,
+    CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX,
+    RFLAGS_AC,
 };
 
 /// Guest physical memory, of which only RAM can hold page tables.
@@ -94,6 +95,7 @@ const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
+const GLOBAL: u64 = 1 << 8;
 const NX: u64 = 1 << 63;
 
 const CODE_PRESENT: u32 = 1;
@@ -119,6 +121,50 @@ const LONG: [Level; 4] = [
 const PAE: [Level; 3] = [level(30, 2, false), level(21, 9, true), level(12, 9, false)];
 const LEGACY: [Level; 2] = [level(22, 10, true), level(12, 10, false)];
 
+/// An entry that the walk went through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    pub at: Gaddr,
+    pub entry: u64,
+    /// It has no accessed bit of its own: a top entry of PAE.
+    pub bare: bool,
+}
+
+/// All that a walk found: the page, its rights and the way to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub place: Translation,
+    /// The page's size as a power of two.
+    pub shift: u32,
+    rights: u64,
+    no_execute: bool,
+    pub global: bool,
+    /// Bytes of an entry.
+    pub entry_size: u8,
+    /// From the root down; the last is the page's own.
+    pub steps: [Option<Step>; 4],
+}
+
+impl Found {
+    pub fn user(&self) -> bool {
+        self.rights & USER != 0
+    }
+    pub fn writable(&self) -> bool {
+        self.rights & WRITABLE != 0
+    }
+    pub fn executable(&self) -> bool {
+        !self.no_execute
+    }
+    /// May it be accessed so? If not, the error code of the fault.
+    pub fn check(&self, paging: &Paging, access: Access) -> Result<(), u32> {
+        if paging.cr0 & CR0_PG == 0 || allowed(paging, access, self.rights, self.no_execute) {
+            return Ok(());
+        }
+        let nx = paging.efer & EFER_NX != 0;
+        Err(fault_code(paging, access, nx) | CODE_PRESENT)
+    }
+}
+
 /// Translates one byte's address.
 pub fn walk(
     mem: &(impl PhysRead + ?Sized),
@@ -126,30 +172,47 @@ pub fn walk(
     linear: Vaddr,
     access: Access,
 ) -> Result<Translation, WalkError> {
+    let found = find(mem, paging, linear, access)?;
+    match found.check(paging, access) {
+        Ok(()) => Ok(found.place),
+        Err(code) => Err(WalkError::Fault { code }),
+    }
+}
+
+/// Finds the page of one byte's address, whoever may access it; `access` is for the error code of what is
+/// absent.
+pub fn find(
+    mem: &(impl PhysRead + ?Sized),
+    paging: &Paging,
+    linear: Vaddr,
+    access: Access,
+) -> Result<Found, WalkError> {
     let long = paging.efer & EFER_LMA != 0;
     let va = linear.raw();
     if paging.cr0 & CR0_PG == 0 {
-        return Ok(translation(va & 0xffff_ffff, 12));
+        return Ok(Found {
+            place: translation(va & 0xffff_ffff, 12),
+            shift: 12,
+            rights: WRITABLE | USER,
+            no_execute: false,
+            global: false,
+            entry_size: 0,
+            steps: [None; 4],
+        });
     }
     if long && paging.cr4 & CR4_LA57 != 0 {
         return Err(WalkError::Unsupported);
     }
+    let low = va & 0xffff_ffff;
     if long {
         if (va as i64) << 16 >> 16 != va as i64 {
             return Err(WalkError::NotCanonical);
         }
         descend(mem, paging, va, access, &LONG, Format::Long)
     } else if paging.cr4 & CR4_PAE != 0 {
-        descend(mem, paging, va & 0xffff_ffff, access, &PAE, Format::Pae)
+        descend(mem, paging, low, access, &PAE, Format::Pae)
     } else {
-        descend(
-            mem,
-            paging,
-            va & 0xffff_ffff,
-            access,
-            &LEGACY,
-            Format::Legacy,
-        )
+        descend(mem, paging, low, access, &LEGACY, Format::Legacy)
     }
 }
 
@@ -167,7 +230,7 @@ fn descend(
     access: Access,
     levels: &[Level],
     format: Format,
-) -> Result<Translation, WalkError> {
+) -> Result<Found, WalkError> {
     let frame_mask = ((1u64 << paging.phys_bits.clamp(32, 52)) - 1) & !0xfff;
     let nx = paging.efer & EFER_NX != 0;
     let code = fault_code(paging, access, nx);
@@ -178,14 +241,19 @@ fn descend(
     };
     let mut rights = WRITABLE | USER;
     let mut no_execute = false;
+    let mut steps = [None; 4];
     for (depth, level) in levels.iter().enumerate() {
         let index = va >> level.shift & ((1 << level.bits) - 1);
-        let entry = read_entry(mem, table, index, format)?;
+        let (at, entry) = read_entry(mem, table, index, format)?;
         if entry & PRESENT == 0 {
             return Err(WalkError::Fault { code });
         }
         // The four top entries of PAE have no rights of their own.
         let pdpte = format == Format::Pae && depth == 0;
+        if let Some(step) = steps.get_mut(depth) {
+            let bare = pdpte;
+            *step = Some(Step { at, entry, bare });
+        }
         if !pdpte {
             rights &= entry;
             no_execute |= nx && entry & NX != 0;
@@ -206,11 +274,6 @@ fn descend(
             };
             continue;
         }
-        if !allowed(paging, access, rights, no_execute) {
-            return Err(WalkError::Fault {
-                code: code | CODE_PRESENT,
-            });
-        }
         let offset_mask = (1u64 << level.shift) - 1;
         let base = match format {
             // PSE-36: bits 13-20 of the entry are bits 32-39 of the address.
@@ -220,7 +283,15 @@ fn descend(
             Format::Legacy => entry & 0xffff_f000,
             _ => entry & frame_mask & !offset_mask,
         };
-        return Ok(translation(base | va & offset_mask, level.shift));
+        return Ok(Found {
+            place: translation(base | va & offset_mask, level.shift),
+            shift: level.shift,
+            rights,
+            no_execute,
+            global: entry & GLOBAL != 0 && paging.cr4 & CR4_PGE != 0,
+            entry_size: if format == Format::Legacy { 4 } else { 8 },
+            steps,
+        });
     }
     Err(WalkError::Unsupported)
 }
@@ -230,15 +301,20 @@ fn read_entry(
     table: u64,
     index: u64,
     format: Format,
-) -> Result<u64, WalkError> {
-    let at = |size| Gaddr::new(table + index * size);
-    match format {
-        Format::Legacy => mem
-            .read_u32(at(4))
-            .map(u64::from)
-            .ok_or(WalkError::BadTable(at(4))),
-        _ => mem.read_u64(at(8)).ok_or(WalkError::BadTable(at(8))),
-    }
+) -> Result<(Gaddr, u64), WalkError> {
+    let (at, entry) = match format {
+        Format::Legacy => {
+            let at = Gaddr::new(table + index * 4);
+            (at, mem.read_u32(at).map(u64::from))
+        }
+        _ => {
+            let at = Gaddr::new(table + index * 8);
+            (at, mem.read_u64(at))
+        }
+    };
+    entry
+        .map(|entry| (at, entry))
+        .ok_or(WalkError::BadTable(at))
 }
 
 fn fault_code(paging: &Paging, access: Access, nx: bool) -> u32 {

@@ -57,7 +57,9 @@ pub struct MachineInfo {
     pub cpu_khz: u32,
     pub hw_cap: [u32; 8],
     pub memory: MemoryStats,
+    /// Guests can have nested paging; and can do without.
     pub hap: bool,
+    pub shadow: bool,
 }
 
 pub trait Platform: Send + Sync {

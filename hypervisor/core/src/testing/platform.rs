@@ -158,6 +158,7 @@ impl Platform for FakePlatform {
             hw_cap: [0; 8],
             memory: self.frames.stats(),
             hap: true,
+            shadow: true,
         }
     }
 

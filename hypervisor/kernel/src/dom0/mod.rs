@@ -41,8 +41,6 @@ const MAX_PORTS: u32 = (1 << 17) - 1;
 const GRANT_FRAMES: u32 = 64;
 const MAPTRACK_FRAMES: u32 = 1024;
 
-/// XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap.
-const FLAGS: u32 = 1 | 2;
 /// XEN_X86_EMU_LAPIC | _IOAPIC | _VPCI.
 const EMULATION: u32 = 1 << 0 | 1 << 4 | 1 << 10;
 
@@ -176,7 +174,7 @@ pub fn build(
         privileged: true,
         handle: [0; 16],
         ssid: 0,
-        flags: FLAGS,
+        flags: flags(CommandLine::new(&info.cmdline)),
         emulation: EMULATION,
         max_vcpus: vcpus,
         max_ports: MAX_PORTS,
@@ -251,6 +249,17 @@ pub fn build(
     boot.release(Hold::Down);
     domain.unpause()?;
     Ok(domain)
+}
+
+/// Nested paging where the machine has it, unless the option `dom0=` has the word `shadow`.
+fn flags(options: CommandLine<'_>) -> u32 {
+    use guest_pv_abi::{XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM};
+    let words = options.get("dom0").unwrap_or("");
+    let shadow = words.split(',').any(|word| word == "shadow");
+    match globals::get().virt.nested_paging() && !shadow {
+        true => XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP,
+        false => XEN_DOMCTL_CDF_HVM,
+    }
 }
 
 /// Gives dom0 all frames that were set aside for it.

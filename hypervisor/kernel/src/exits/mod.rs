@@ -5,6 +5,7 @@ mod hypercall;
 mod io;
 mod memory;
 mod msr;
+mod paging;
 
 use alloc::sync::Arc;
 
@@ -45,6 +46,10 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
         Exit::Io(io) => io::handle(&mut cx, io),
         Exit::NestedFault(fault) => memory::handle(&mut cx, fault),
         Exit::Xsetbv => msr::xsetbv(&mut cx),
+        Exit::PageFault { code, address } => paging::fault(&mut cx, code, address),
+        Exit::Invlpg => paging::invlpg(&mut cx),
+        Exit::ControlRegister => paging::control_register(&mut cx),
+        Exit::WriteCr4 if cx.context.shadow.is_some() => paging::control_register(&mut cx),
         Exit::WriteCr4 => msr::write_cr4(&mut cx),
         Exit::Pause => {
             let machine = vcpu.domain.machine;

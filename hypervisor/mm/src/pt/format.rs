@@ -151,6 +151,44 @@ impl Format for Npt {
     }
 }
 
+/// A vcpu's shadow: its guest's pages as the CPU's own tables hold them. Bits 52 to 62 are 0, as the CPU also
+/// walks them with three levels, where these are reserved. The tag's lowest bit is the CPU's "user", the next
+/// is kept in bit 9 and says "global for the guest" (the CPU is told of no global page); uncached is PAT entry
+/// 2 (UC-).
+pub struct Shadow;
+
+impl Shadow {
+    pub const USER: u8 = 1;
+    pub const GLOBAL: u8 = 2;
+    const GLOBAL_BIT: u64 = 1 << 9;
+}
+
+impl Format for Shadow {
+    fn leaf(mfn: Mfn, level: u32, attrs: Attrs) -> u64 {
+        let flag = |tag, bit| if attrs.tag & tag != 0 { bit } else { 0 };
+        let user = flag(Self::USER, long::USER) | flag(Self::GLOBAL, Self::GLOBAL_BIT);
+        long_leaf(mfn, level, Attrs { tag: 0, ..attrs }, user, long::PCD)
+    }
+    fn table(mfn: Mfn) -> u64 {
+        long_table(mfn, long::USER)
+    }
+    #[inline]
+    fn decode(entry: u64, level: u32) -> Decoded {
+        match long_decode(entry, level) {
+            Decoded::Leaf(mfn, attrs) => {
+                let flag = |bit, tag| if entry & bit != 0 { tag } else { 0 };
+                let tag = flag(long::USER, Self::USER) | flag(Self::GLOBAL_BIT, Self::GLOBAL);
+                Decoded::Leaf(mfn, Attrs { tag, ..attrs })
+            }
+            other => other,
+        }
+    }
+    #[inline]
+    fn next(entry: u64, level: u32) -> Option<Mfn> {
+        next(entry, level, long::PRESENT)
+    }
+}
+
 /// Intel's extended page tables.
 pub struct Ept;
 
@@ -225,6 +263,20 @@ mod tests {
         assert_eq!(Host::table(m), 0x1234_5023);
         assert_eq!(Npt::leaf(m, 1, RAM), 0x1234_5067);
         assert_eq!(Npt::leaf(Mfn::new(0x200), 2, RAM), 0x20_00e7);
+        let user = Attrs {
+            tag: Shadow::USER,
+            ..RAM
+        };
+        let kernel = Attrs { tag: 0, ..RAM };
+        assert_eq!(Shadow::leaf(m, 1, kernel), 0x1234_5063);
+        assert_eq!(Shadow::leaf(m, 1, user), 0x1234_5067);
+        let tag = Shadow::USER | Shadow::GLOBAL;
+        let global = Attrs { tag, ..RAM };
+        assert_eq!(Shadow::leaf(m, 1, global), 0x1234_5267);
+        for attrs in [kernel, user, global] {
+            let leaf = Shadow::leaf(m, 1, attrs);
+            assert_eq!(Shadow::decode(leaf, 1), Decoded::Leaf(m, attrs));
+        }
         assert_eq!(Npt::leaf(m, 1, DEVICE), 0x8090_0000_1234_5077);
         assert_eq!(Host::leaf(m, 1, DEVICE), 0x8090_0000_1234_507b);
         assert_eq!(Ept::leaf(m, 1, RAM), 0x1234_5337);

@@ -1,4 +1,4 @@
-//! One page-table engine for every radix-tree format: ours, NPT, EPT.
+//! One page-table engine for every radix-tree format: ours, NPT, EPT, shadows.
 //!
 //! The hardware may walk the tables at any moment. So each change of what an address means is one 64-bit
 //! store; a new table is complete before the store that links it; a table that was unlinked goes to
@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use oxen_types::{Maddr, Mfn};
 
 use crate::phys::Table;
-pub use format::{Attrs, Decoded, Ept, Format, Host, Npt};
+pub use format::{Attrs, Decoded, Ept, Format, Host, Npt, Shadow};
 
 const TOP: u32 = 4;
 
@@ -221,6 +221,19 @@ impl<F: Format> PageTable<F> {
     ) -> bool {
         let mut left = budget;
         Self::drain_table(pool, self.root, TOP, &mut left, &mut sink)
+    }
+
+    /// Takes away what hangs on one entry of the root. Its tables are left to the pool's owner, who takes
+    /// them back as a whole.
+    pub fn forget(&self, mem: &impl TableAccess, slot: usize) {
+        mem.table(self.root)[slot % 512].store(0, Ordering::Release);
+    }
+
+    /// The tables that the third-level entries of the root's first entry link to: the first four GiB.
+    pub fn first_four(&self, mem: &impl TableAccess) -> [Option<Mfn>; 4] {
+        let first = mem.table(self.root)[0].load(Ordering::Acquire);
+        let below = F::next(first, TOP).map(|table| mem.table(table));
+        core::array::from_fn(|n| F::next(below?[n].load(Ordering::Acquire), TOP - 1))
     }
 
     /// Gives the root back. Everything else has to be gone already.

@@ -18,7 +18,7 @@ mod string;
 
 use oxen_types::{Gaddr, Vaddr};
 
-pub use control::mov_to_cr4;
+pub use control::{ControlOp, control_op, mov_to_cr4};
 pub(crate) use decode::build_tables;
 pub use fetch::insn_len;
 pub use space::{Fault, GuestSpace};

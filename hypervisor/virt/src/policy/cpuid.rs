@@ -21,6 +21,8 @@ const HYGON: [u32; 3] = [0x6f67_7948, 0x6e65_476e, 0x656e_6975];
 #[derive(Clone, Copy, Debug)]
 pub struct DomainShape {
     pub dom0: bool,
+    /// It runs on shadows of its page tables.
+    pub shadow: bool,
     pub vcpus: u32,
     /// Of the controls of speculation.
     pub speculation: Offer,
@@ -75,8 +77,20 @@ impl CpuidPolicy {
         };
         policy.basic(host, fpu, &shape.speculation);
         policy.extended(host, shape);
+        if shape.shadow {
+            policy.without_tags();
+        }
         policy.derive();
         policy
+    }
+
+    /// Shadows hold translations of one address space, and know no keys.
+    fn without_tags(&mut self) {
+        self.change(1, 0, |r| r.ecx &= !Leaf1Ecx::PCID.bits());
+        self.change(7, 0, |r| {
+            r.ebx &= !Leaf7Ebx::INVPCID.bits();
+            r.ecx &= !Leaf7Ecx::PKU.bits();
+        });
     }
 
     fn basic(&mut self, host: &impl CpuidSource, fpu: &FpuLayout, offer: &Offer) {

@@ -4,6 +4,7 @@
 //! named faults.
 
 pub mod cpuid;
+mod cr;
 mod cr4;
 pub mod features;
 pub mod hypervisor;
@@ -13,6 +14,7 @@ mod topology;
 mod xstate;
 
 pub use cpuid::{BadLeaf, CpuidPolicy, DomainShape, Live};
+pub use cr::{write_cr0, write_cr3, write_status};
 pub use cr4::write_cr4;
 pub use hypervisor::HypervisorInfo;
 pub use msr::{HostMsrs, MsrAccess, MsrFault, MsrPolicy, MsrRead, MsrState, MsrWrite};

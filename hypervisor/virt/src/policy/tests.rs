@@ -54,6 +54,7 @@ fn policy(host: &Host, dom0: bool, vcpus: u32) -> CpuidPolicy {
         &FpuLayout::detect(host),
         DomainShape {
             dom0,
+            shadow: false,
             vcpus,
             speculation: Offer::default(),
         },
@@ -533,6 +534,7 @@ fn speculation_controls_by_what_is_offered() {
         let mut b = Bench::new(host, false);
         let shape = DomainShape {
             dom0: false,
+            shadow: false,
             vcpus: 1,
             speculation,
         };

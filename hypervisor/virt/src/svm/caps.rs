@@ -43,9 +43,6 @@ impl SvmCaps {
         }
         let leaf = cpuid.cpuid(0x8000_000a, 0);
         let features = SvmFeatures::from_bits_truncate(leaf.edx);
-        if !features.contains(SvmFeatures::NESTED_PAGING) {
-            return Err(VirtError::NoNestedPaging);
-        }
         if leaf.ebx < 2 {
             return Err(VirtError::NoAsids);
         }

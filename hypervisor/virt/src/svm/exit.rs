@@ -1,6 +1,6 @@
 //! From the exit code of a VMCB to an `Exit` (APM volume 2, appendix C).
 
-use oxen_types::Gaddr;
+use oxen_types::{Gaddr, Vaddr};
 
 use super::vmcb::Control;
 use crate::backend::{Exit, IoExit, NestedFault};
@@ -16,7 +16,12 @@ pub(crate) fn is_debug_register(code: u64) -> bool {
 
 pub(crate) fn decode(c: &Control) -> Exit {
     match c.exit_code {
+        0x00 | 0x03 | 0x04 | 0x10 | 0x13 => Exit::ControlRegister,
         0x14 => Exit::WriteCr4,
+        0x4e => Exit::PageFault {
+            code: c.exit_info1 as u32,
+            address: Vaddr::new(c.exit_info2),
+        },
         0x60 => Exit::ExternalInterrupt,
         0x61 => Exit::HostNmi,
         // SMI, INIT: the host's, pending like an interrupt.
@@ -34,6 +39,7 @@ pub(crate) fn decode(c: &Control) -> Exit {
         0x7f => Exit::Shutdown,
         0x81 => Exit::Hypercall,
         // INVLPGA; VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT; INVLPGB and its kin.
+        0x79 => Exit::Invlpg,
         0x7a | 0x80 | 0x82..=0x86 | 0xa0..=0xa4 => Exit::VirtInstruction,
         0x89 => Exit::Wbinvd,
         0x8a => Exit::Monitor,

@@ -12,6 +12,7 @@ pub(crate) mod g1 {
     pub(crate) const INVD: u32 = 1 << 22;
     pub(crate) const PAUSE: u32 = 1 << 23;
     pub(crate) const HLT: u32 = 1 << 24;
+    pub(crate) const INVLPG: u32 = 1 << 25;
     pub(crate) const INVLPGA: u32 = 1 << 26;
     pub(crate) const IOIO: u32 = 1 << 27;
     pub(crate) const MSR: u32 = 1 << 28;
@@ -33,6 +34,10 @@ pub(crate) const G3_INVLPGB: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4;
 /// shut out, if the hypervisor does not take part (CVE-2015-8104, CVE-2015-5307). #MC is the
 /// host's.
 pub(crate) const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+
+/// Without nested paging: reads and writes of CR0, CR3 and CR4 (CLTS, LMSW and SMSW too), and page faults.
+pub(crate) const CR_SHADOWED: u16 = 1 | 1 << 3 | 1 << 4;
+pub(crate) const PAGE_FAULT: u32 = 1 << 14;
 
 /// Writes of CR4.
 pub(crate) const CR4: u16 = 1 << 4;

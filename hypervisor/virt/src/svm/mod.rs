@@ -13,6 +13,7 @@ mod event;
 mod exit;
 mod insn;
 mod intercept;
+mod shadow;
 mod switch;
 mod vcpu;
 mod vmcb;

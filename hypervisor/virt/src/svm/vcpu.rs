@@ -12,9 +12,12 @@ use super::bitmap::SvmDomain;
 use super::caps::{SvmCaps, SvmFeatures};
 use super::event::{decode_event, encode_event, interrupted_event};
 use super::intercept::{self, g1};
+use super::shadow::Shadowed;
 use super::vmcb::{self, Clean, TLB_FLUSH_ALL, TLB_FLUSH_ASID, TLB_KEEP, Vmcb, VmcbSeg, int_ctl};
 use super::{SvmCpu, exit, insn, switch};
-use crate::backend::{Event, Execution, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
+use crate::backend::{
+    Event, Execution, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend,
+};
 use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, Quirks, ToMaddr, VirtError};
 use crate::spec::SpecVcpu;
@@ -49,6 +52,8 @@ pub struct SvmVcpu {
     nmi_blocked: bool,
     /// The IRET that will end the blocking, once it has run.
     nmi_iret_at: Option<u64>,
+    /// The guest's control registers, if it runs without nested paging.
+    shadowed: Option<Shadowed>,
     /// Keeps the maps alive that the VMCB points to.
     domain: Arc<SvmDomain>,
 }
@@ -105,6 +110,7 @@ impl SvmVcpu {
             loaded: false,
             nmi_blocked: false,
             nmi_iret_at: None,
+            shadowed: None,
             domain,
         };
         vcpu.reset(true);
@@ -204,10 +210,10 @@ impl VcpuBackend for SvmVcpu {
         match reg {
             Reg::Rip => s.rip,
             Reg::Rflags => s.rflags,
-            Reg::Cr0 => s.cr0,
+            Reg::Cr0 => self.shadowed.map_or(s.cr0, |g| g.cr0),
             Reg::Cr2 => s.cr2,
-            Reg::Cr3 => s.cr3,
-            Reg::Cr4 => s.cr4,
+            Reg::Cr3 => self.shadowed.map_or(s.cr3, |g| g.cr3),
+            Reg::Cr4 => self.shadowed.map_or(s.cr4, |g| g.cr4),
             Reg::Cr8 => c.int_ctl & int_ctl::TPR_MASK,
             Reg::Dr0 => self.dr(0),
             Reg::Dr1 => self.dr(1),
@@ -217,7 +223,7 @@ impl VcpuBackend for SvmVcpu {
             Reg::Dr7 => s.dr7,
             Reg::Xcr0 if self.loaded && self.quirks.xsetbv_runs => self.fpu.xcr0_of_cpu(),
             Reg::Xcr0 => self.fpu.xcr0(),
-            Reg::Efer => s.efer & !EFER_SVME,
+            Reg::Efer => self.shadowed.map_or(s.efer & !EFER_SVME, |g| g.efer),
             Reg::Star => s.star,
             Reg::Lstar => s.lstar,
             Reg::Cstar => s.cstar,
@@ -244,6 +250,11 @@ impl VcpuBackend for SvmVcpu {
             _ => Clean::empty(),
         };
         self.clean.remove(dirty);
+        if let Some(guest) = &mut self.shadowed
+            && guest.set(reg, value)
+        {
+            return guest.apply(s);
+        }
         match reg {
             Reg::Rip => s.rip = value,
             Reg::Rflags => s.rflags = value | RFLAGS_FIXED,
@@ -315,7 +326,7 @@ impl VcpuBackend for SvmVcpu {
 
     fn execution(&self) -> Execution {
         let s = &self.vmcb.save;
-        Execution {
+        let mut state = Execution {
             rip: s.rip,
             rflags: s.rflags,
             cr0: s.cr0,
@@ -323,7 +334,12 @@ impl VcpuBackend for SvmVcpu {
             cr4: s.cr4,
             efer: s.efer & !EFER_SVME,
             cs: s.cs.into(),
+        };
+        if let Some(guest) = &self.shadowed {
+            (state.cr0, state.cr3) = (guest.cr0, guest.cr3);
+            (state.cr4, state.efer) = (guest.cr4, guest.efer);
         }
+        state
     }
 
     fn cpl(&self) -> u8 {
@@ -480,6 +496,22 @@ impl VcpuBackend for SvmVcpu {
         self.vmcb.control.nested_cr3 = root.raw();
         self.clean.remove(Clean::NESTED);
         self.flush_tlb();
+    }
+
+    fn set_shadow_roots(&mut self, roots: ShadowRoots) -> bool {
+        let guest = Shadowed::new(roots);
+        guest.apply(&mut self.vmcb.save);
+        self.shadowed = Some(guest);
+        let c = &mut self.vmcb.control;
+        c.nested_ctl = 0;
+        c.cr_read |= intercept::CR_SHADOWED;
+        c.cr_write |= intercept::CR_SHADOWED;
+        c.exceptions |= intercept::PAGE_FAULT;
+        c.general1 |= g1::INVLPG;
+        self.clean = Clean::empty();
+        // The registers of a reset, as the guest sees them.
+        self.reset(true);
+        true
     }
 
     fn flush_tlb(&mut self) {

@@ -22,8 +22,13 @@ const GRANT_VERSIONS: RangeInclusive<u32> = 1..=2;
 
 pub fn create(call: &mut Call<'_>, op: &mut abi::Domctl) -> Answer {
     let ask: abi::DomctlCreateDomain = op.u.view();
-    let config = check(&ask)?;
     let machine = call.machine();
+    let info = machine.platform.info();
+    let nested = ask.flags & abi::XEN_DOMCTL_CDF_HAP != 0;
+    if (nested && !info.hap) || (!nested && !info.shadow) {
+        return Err(Errno::Inval.into());
+    }
+    let config = check(&ask)?;
     let wish = DomainId(op.domain);
     let wish = (wish != DomainId::DOM0 && wish.is_ordinary()).then_some(wish);
     let id = machine.free_domain_id(wish)?;
@@ -37,10 +42,11 @@ pub fn create(call: &mut Call<'_>, op: &mut abi::Domctl) -> Answer {
     Ok(0)
 }
 
-/// Guests are PVH for now: hardware-virtualized, nested paging, a local APIC and no other device.
+/// Guests are PVH for now: hardware-virtualized, a local APIC and no other device.
 fn check(ask: &abi::DomctlCreateDomain) -> Result<DomainConfig, Errno> {
-    let needed = abi::XEN_DOMCTL_CDF_HVM | abi::XEN_DOMCTL_CDF_HAP;
+    let needed = abi::XEN_DOMCTL_CDF_HVM;
     let known = needed
+        | abi::XEN_DOMCTL_CDF_HAP
         | abi::XEN_DOMCTL_CDF_S3_INTEGRITY
         | abi::XEN_DOMCTL_CDF_OOS_OFF
         | abi::XEN_DOMCTL_CDF_XS_DOMAIN;

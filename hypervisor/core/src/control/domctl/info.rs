@@ -69,7 +69,8 @@ pub fn describe(domain: &Domain) -> abi::DomctlGetDomainInfo {
 
 fn life_flags(domain: &Domain) -> u32 {
     let life = domain.life.lock();
-    let mut flags = abi::XEN_DOMINF_HVM_GUEST | abi::XEN_DOMINF_HAP;
+    let nested = domain.config.flags & abi::XEN_DOMCTL_CDF_HAP != 0;
+    let mut flags = abi::XEN_DOMINF_HVM_GUEST | flag(nested, abi::XEN_DOMINF_HAP);
     flags |= flag(life.dying != Dying::Alive, abi::XEN_DOMINF_DYING);
     flags |= flag(life.pauses > 0, abi::XEN_DOMINF_PAUSED);
     if let Some(reason) = life.shutdown {

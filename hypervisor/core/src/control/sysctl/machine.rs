@@ -13,11 +13,9 @@ const MOST_DEVICES: u32 = 1024;
 
 pub fn physinfo(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
     let info = call.machine().platform.info();
-    let hap = if info.hap {
-        abi::XEN_SYSCTL_PHYSCAP_HAP
-    } else {
-        0
-    };
+    let can = |able, flag| if able { flag } else { 0 };
+    let paging = can(info.hap, abi::XEN_SYSCTL_PHYSCAP_HAP)
+        | can(info.shadow, abi::XEN_SYSCTL_PHYSCAP_SHADOW);
     op.u.store(&abi::SysctlPhysInfo {
         threads_per_core: info.threads_per_core,
         cores_per_socket: info.cores_per_socket,
@@ -26,7 +24,7 @@ pub fn physinfo(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
         nr_nodes: 1,
         max_node_id: 0,
         cpu_khz: info.cpu_khz,
-        capabilities: abi::XEN_SYSCTL_PHYSCAP_HVM | abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1 | hap,
+        capabilities: abi::XEN_SYSCTL_PHYSCAP_HVM | abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1 | paging,
         arch_capabilities: 0,
         pad: 0,
         total_pages: info.memory.total_frames,

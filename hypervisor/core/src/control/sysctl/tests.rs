@@ -89,7 +89,8 @@ fn the_machine_is_described() {
     assert_eq!(dom0.sysctl(abi::XEN_SYSCTL_PHYSINFO, &mut info), 0);
     assert_eq!((info.nr_cpus, info.max_cpu_id, info.nr_nodes), (2, 1, 1));
     assert_eq!(info.free_pages, world.free_frames());
-    let pvh = abi::XEN_SYSCTL_PHYSCAP_HVM | abi::XEN_SYSCTL_PHYSCAP_HAP;
+    let pvh =
+        abi::XEN_SYSCTL_PHYSCAP_HVM | abi::XEN_SYSCTL_PHYSCAP_HAP | abi::XEN_SYSCTL_PHYSCAP_SHADOW;
     assert_eq!(info.capabilities & pvh, pvh);
     let mut heap = abi::SysctlAvailHeap {
         node: -1,
