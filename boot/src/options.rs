@@ -52,6 +52,9 @@ pub(crate) struct MachineOptions {
     /// QEMU's CPU model
     #[arg(long, default_value = "max")]
     cpu: String,
+    /// QEMU's AMD-V without nested paging: dom0 and guests run on shadows of their page tables
+    #[arg(long, conflicts_with = "bochs")]
+    no_npt: bool,
     /// A disk image, as FILE or FILE:BUS with the bus ahci, nvme or virtio; may be repeated
     #[arg(long, value_parser = disk)]
     disk: Vec<Disk>,
@@ -193,6 +196,9 @@ impl MachineOptions {
         machine.cpus = self.cpus;
         machine.memory_mib = self.mem;
         machine.cpu.clone_from(&self.cpu);
+        if self.no_npt {
+            machine.cpu += ",-npt";
+        }
         machine.firmware = if self.uefi {
             Firmware::Uefi
         } else {

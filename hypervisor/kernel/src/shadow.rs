@@ -48,7 +48,7 @@ impl VcpuShadow {
             cached: fill.cached,
             global: fill.global,
         };
-        self.tables.fill(fill.linear, page);
+        self.tables.fill(fill.linear, page, fill.shift);
     }
 
     /// Flushes what another mode or address space, however it came about, makes invalid.

@@ -50,13 +50,29 @@ pub struct Shadow {
     global: Arena,
     local: Arena,
     pae: Mfn,
-    /// Root entries under which a page is not global: a bit each.
-    is_local: [u64; 8],
+    /// Of each entry of the root.
+    slots: [Slot; SLOTS],
+}
+
+/// What is known of the pages under one entry of the root.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// One is not global.
+    local: bool,
+    /// The level whose entries span the guest's largest page: INVLPG of any part of it forgets all of it.
+    level: u8,
+    /// It takes two of them: 4 MiB.
+    pair: bool,
 }
 
 /// Fewer do not hold one page.
 const FEWEST: usize = 8;
 const SLOTS: usize = 512;
+
+/// The root's entry for a linear page.
+fn slot_of(linear: u64) -> usize {
+    (linear / pages_at(4)) as usize % SLOTS
+}
 
 impl Shadow {
     /// An empty shadow that uses at most so many pages for tables. `None` if there is no memory for it.
@@ -78,7 +94,7 @@ impl Shadow {
             global,
             local,
             pae,
-            is_local: [0; 8],
+            slots: [Slot::default(); SLOTS],
         })
     }
 
@@ -110,25 +126,36 @@ impl Shadow {
         })
     }
 
-    /// Puts a page where a walk of the guest's tables found it, in the place of what is there.
-    pub fn fill(&mut self, linear: u64, page: Page) {
-        if self.try_fill(linear, page).is_err() {
+    /// Puts a page where a walk of the guest's tables found it, in the place of what is there. `shift` is
+    /// the size of the guest's own page, as a power of two.
+    pub fn fill(&mut self, linear: u64, page: Page, shift: u32) {
+        if self.try_fill(linear, page, shift).is_err() {
             self.flush();
             // Three tables are there after a flush, if the machine has them: else the guest faults again.
-            let _ = self.try_fill(linear, page);
+            let _ = self.try_fill(linear, page, shift);
         }
         self.link_pae();
     }
 
-    fn try_fill(&mut self, linear: u64, page: Page) -> Result<(), NoMemory> {
-        let slot = (linear >> 27) as usize % SLOTS;
-        if !page.global && !self.holds_local(slot) {
-            self.tables.forget(&self.global, slot);
-            self.is_local[slot / 64] |= 1 << (slot % 64);
+    fn try_fill(&mut self, linear: u64, page: Page, shift: u32) -> Result<(), NoMemory> {
+        let Some(slot) = self.slots.get_mut(slot_of(linear)) else {
+            return Ok(());
+        };
+        if !page.global && !slot.local {
+            self.tables.cut(&self.global, linear, 4);
+            slot.local = true;
         }
-        let arena = match self.holds_local(slot) {
-            true => &mut self.local,
-            false => &mut self.global,
+        let level = match shift {
+            ..21 => 1,
+            21..30 => 2,
+            _ => 3,
+        };
+        slot.level = slot.level.max(level);
+        slot.pair |= shift == 22;
+        let arena = if slot.local {
+            &mut self.local
+        } else {
+            &mut self.global
         };
         let flag = |on, bit| if on { bit } else { 0 };
         let attrs = Attrs {
@@ -145,29 +172,24 @@ impl Shadow {
             .map(drop)
     }
 
-    fn holds_local(&self, slot: usize) -> bool {
-        self.is_local[slot / 64] & 1 << (slot % 64) != 0
-    }
-
-    /// INVLPG: forgets the page, global or not; of a large one all.
+    /// INVLPG: forgets the page, global or not, and all of a large one.
     pub fn invalidate(&mut self, linear: u64) {
-        let slot = (linear >> 27) as usize % SLOTS;
-        let arena = match self.holds_local(slot) {
-            true => &mut self.local,
-            false => &mut self.global,
+        let Some(slot) = self.slots.get(slot_of(linear)) else {
+            return;
         };
-        if let Walk::Leaf(leaf) = self.tables.walk(arena, linear) {
-            // At the leaf's own level nothing is split, so it cannot fail.
-            let _ = self.tables.unmap(arena, linear, leaf.level);
-            self.link_pae();
+        let level = u32::from(slot.level.max(1));
+        self.tables.cut(&self.global, linear, level);
+        if slot.pair && level == 2 {
+            self.tables.cut(&self.global, linear ^ pages_at(2), level);
         }
+        self.link_pae();
     }
 
     /// Another address space: forgets what is not global.
     pub fn flush_local(&mut self) {
-        for (n, bits) in self.is_local.into_iter().enumerate() {
-            for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
-                self.tables.forget(&self.global, n * 64 + bit);
+        for (n, slot) in (0..).zip(&self.slots) {
+            if slot.local {
+                self.tables.cut(&self.global, n * pages_at(4), 4);
             }
         }
         self.local.used = 0;
@@ -176,10 +198,10 @@ impl Shadow {
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        for slot in 0..SLOTS {
-            self.tables.forget(&self.global, slot);
+        for n in 0..SLOTS as u64 {
+            self.tables.cut(&self.global, n * pages_at(4), 4);
         }
-        self.is_local = [0; 8];
+        self.slots = [Slot::default(); SLOTS];
         self.local.used = 0;
         // The root stays.
         self.global.used = 1;

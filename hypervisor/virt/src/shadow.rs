@@ -36,6 +36,8 @@ pub struct Fill {
     pub linear: u64,
     pub mfn: Mfn,
     pub large: bool,
+    /// The size of the guest's own page, as a power of two.
+    pub shift: u32,
     pub user: bool,
     pub write: bool,
     pub exec: bool,
@@ -135,6 +137,7 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &Gu
         linear: (linear.raw() >> 12) & LINEAR_PAGES,
         mfn: page.mfn,
         large: page.large && found.shift >= LARGE_SHIFT,
+        shift: found.shift,
         user: found.user(),
         write: found.writable() && is_dirty && page.write,
         exec: found.executable() && page.exec,
@@ -151,3 +154,6 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &Gu
     }
     fill
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,10 +223,17 @@ impl<F: Format> PageTable<F> {
         Self::drain_table(pool, self.root, TOP, &mut left, &mut sink)
     }
 
-    /// Takes away what hangs on one entry of the root. Its tables are left to the pool's owner, who takes
-    /// them back as a whole.
-    pub fn forget(&self, mem: &impl TableAccess, slot: usize) {
-        mem.table(self.root)[slot % 512].store(0, Ordering::Release);
+    /// Takes away what hangs on the entry at `level` on the way to `page`, or the larger page that is there.
+    /// Its tables are left to the pool's owner, who takes them back as a whole.
+    pub fn cut(&self, mem: &impl TableAccess, page: u64, level: u32) {
+        let mut table = self.root;
+        for at in (level..=TOP).rev() {
+            let slot = &mem.table(table)[index(page, at)];
+            match F::next(slot.load(Ordering::Acquire), at) {
+                Some(next) if at > level => table = next,
+                _ => return slot.store(0, Ordering::Release),
+            }
+        }
     }
 
     /// The tables that the third-level entries of the root's first entry link to: the first four GiB.

@@ -133,6 +133,7 @@ fn xsaves_comes_without_supervisor_states() {
     fpu.xsaves = false;
     let shape = DomainShape {
         dom0: false,
+        shadow: false,
         vcpus: 1,
         speculation: Offer::default(),
     };
