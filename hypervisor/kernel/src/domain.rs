@@ -123,7 +123,8 @@ impl DomainArch for Handle {
             .new_vcpu(&hv.controls)
             .map_err(|_| Errno::NoMem)?;
         let shadow = if hv.shadow {
-            let tables = VcpuShadow::new(globals.frames, hv.id).ok_or(Errno::NoMem)?;
+            let tables =
+                VcpuShadow::new(globals.frames, hv.id, hv.lapics.len()).ok_or(Errno::NoMem)?;
             if !backend.set_shadow_roots(tables.roots()) {
                 return Err(Errno::OpNotSupp);
             }

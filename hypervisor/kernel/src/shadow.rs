@@ -6,8 +6,11 @@ use oxen_types::DomainId;
 use oxen_virt::shadow::Fill;
 use oxen_virt::{ShadowRoots, VcpuBackend};
 
-/// Tables of one vcpu, in pages: enough for 2 GiB of small pages in use at once.
-const POOL: usize = 1024;
+/// Tables of a domain's vcpus, in pages, and what one of them has at least and at most. A page of tables is good
+/// for 2 MiB of small pages in use at once.
+const POOL: usize = 4096;
+const LEAST: usize = 64;
+const MOST: usize = 1024;
 
 /// PG and WP; PSE, PAE, PGE, SMEP and SMAP; LMA and NXE: what decides how a translation comes about.
 const CR0_MODE: u64 = 1 << 31 | 1 << 16;
@@ -22,9 +25,10 @@ pub struct VcpuShadow {
 }
 
 impl VcpuShadow {
-    pub fn new(frames: &'static FrameTable, domain: DomainId) -> Option<Self> {
+    pub fn new(frames: &'static FrameTable, domain: DomainId, vcpus: usize) -> Option<Self> {
+        let pages = (POOL / vcpus.max(1)).clamp(LEAST, MOST);
         Some(Self {
-            tables: Shadow::new(frames, domain, POOL)?,
+            tables: Shadow::new(frames, domain, pages)?,
             mode: [0; 3],
             cr3: 0,
         })
@@ -38,7 +42,7 @@ impl VcpuShadow {
         }
     }
 
-    pub fn fill(&mut self, fill: &Fill) {
+    pub fn fill(&mut self, fill: &Fill, backend: &mut dyn VcpuBackend) {
         let page = Page {
             mfn: fill.mfn,
             level: if fill.large { 2 } else { 1 },
@@ -48,7 +52,9 @@ impl VcpuShadow {
             cached: fill.cached,
             global: fill.global,
         };
-        self.tables.fill(fill.linear, page, fill.shift);
+        if self.tables.fill(fill.linear, page, fill.shift) {
+            backend.flush_tlb();
+        }
     }
 
     /// Flushes what another mode or address space, however it came about, makes invalid.

@@ -128,13 +128,16 @@ impl Shadow {
 
     /// Puts a page where a walk of the guest's tables found it, in the place of what is there. `shift` is
     /// the size of the guest's own page, as a power of two.
-    pub fn fill(&mut self, linear: u64, page: Page, shift: u32) {
-        if self.try_fill(linear, page, shift).is_err() {
+    /// True if the tables ran out, so that everything else is forgotten and the CPU's TLB must be flushed.
+    pub fn fill(&mut self, linear: u64, page: Page, shift: u32) -> bool {
+        let ran_out = self.try_fill(linear, page, shift).is_err();
+        if ran_out {
             self.flush();
             // Three tables are there after a flush, if the machine has them: else the guest faults again.
             let _ = self.try_fill(linear, page, shift);
         }
         self.link_pae();
+        ran_out
     }
 
     fn try_fill(&mut self, linear: u64, page: Page, shift: u32) -> Result<(), NoMemory> {

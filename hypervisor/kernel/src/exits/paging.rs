@@ -22,7 +22,7 @@ pub fn fault(cx: &mut Cx<'_>, code: u32, address: Vaddr) {
     let paging = Paging::of(&cx.context.backend.execution(), cx.hv.hv.phys_bits);
     let answer = shadow::fault(&Ram(&*cx.vcpu.domain.memory), &paging, address, code);
     match (answer, &mut cx.context.shadow) {
-        (Answer::Fill(fill), Some(shadow)) => shadow.fill(&fill),
+        (Answer::Fill(fill), Some(shadow)) => shadow.fill(&fill, &mut *cx.context.backend),
         (Answer::Retry | Answer::Fill(_), _) => {}
         (Answer::Memory(fault), _) => memory::handle(cx, fault),
         (Answer::Guest(code), _) => {

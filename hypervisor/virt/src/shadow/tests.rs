@@ -183,8 +183,8 @@ impl Machine {
     fn invalidated(&mut self, at: usize) {
         self.forget(at);
         let Ok(page) = self.walk(at) else { return };
-        for other in 0..ADDRESSES.len() {
-            let inside = ADDRESSES[at] >> page.shift == ADDRESSES[other] >> page.shift;
+        for (other, address) in ADDRESSES.iter().enumerate() {
+            let inside = ADDRESSES[at] >> page.shift == address >> page.shift;
             let mut walks = self.seen[other].iter();
             if inside && walks.all(|walk| walk.is_ok_and(|found| found.shift == page.shift)) {
                 self.forget(other);

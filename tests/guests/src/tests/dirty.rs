@@ -110,7 +110,7 @@ fn part(number: usize) {
             continue;
         }
         let at = (FIRST + page as u64) << 12;
-        let value = round << 32 | page as u64 + 1;
+        let value = (round << 32) | (page as u64 + 1);
         let inside = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55;
         // Some pages the hypervisor writes, and nobody else.
         if page % 16 == 5 {
