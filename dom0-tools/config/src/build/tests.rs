@@ -111,7 +111,7 @@ fn values_out_of_range_or_order() {
         ("memory=99999999999999999999", "too large"),
         ("memory=[1]", "expected a number, found a list"),
         ("on_crash='explode'", "none of destroy"),
-        ("hap=2", "hap"),
+        ("hap='maybe'", "0 or 1"),
         ("localtime='maybe'", "0 or 1"),
         ("disk='x'", "expected a list"),
         ("disk=['/a,raw,xvda','/b,raw,xvda']", "twice"),
