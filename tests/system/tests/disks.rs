@@ -135,7 +135,6 @@ fn features(lab: &mut Lab) -> Result<()> {
 }
 
 #[test]
-#[ignore = "has passed once: a second run is wanted"]
 fn disks_come_and_go_while_the_guest_runs() -> Result<()> {
     let (mut lab, _directory) = lab_with_disks("disks_hot")?;
     lab.sh("for i in a b c; do dd if=/dev/zero of=/d/sda/$i.img bs=1M count=4 2>/dev/null; done")?;
