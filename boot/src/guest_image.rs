@@ -18,8 +18,9 @@ use crate::compile::make_parent;
 use crate::exec::{command, output, run, text};
 
 const RELEASE: &str = "bookworm";
-/// Beyond what every Debian has: a kernel and what boots it, systemd, a network, tools for its disk.
-const PACKAGES: [&str; 16] = [
+/// Beyond what every Debian has: a kernel and what boots it, systemd, a network, tools for its disk; and
+/// qemu-nbd, which dom0 borrows from the disk in the test of images that are not raw.
+const PACKAGES: [&str; 17] = [
     "linux-image-amd64",
     "initramfs-tools",
     "zstd",
@@ -36,6 +37,7 @@ const PACKAGES: [&str; 16] = [
     "procps",
     "less",
     "nano",
+    "qemu-utils",
 ];
 /// Files that a guest under test has no use for.
 const LEFT_OUT: [&str; 4] = [

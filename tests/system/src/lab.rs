@@ -174,7 +174,7 @@ impl Lab {
     /// dom0 answers, all of its daemons run, and neither log has anything bad.
     pub fn healthy(&mut self) -> Result<()> {
         self.sh("for d in xenstored xenconsoled xnetd xmd; do pidof $d >/dev/null || { echo $d is gone; exit 1; }; done")?;
-        let bad = self.outcome(&format!("dmesg | grep -E '{BAD_LINES}'"), 30)?;
+        let bad = self.outcome(&format!("dmesg | grep -A 30 -E '{BAD_LINES}'"), 30)?;
         ensure!(bad.status == 1, "dom0's log holds:\n{}", bad.output);
         Ok(())
     }
