@@ -5,8 +5,9 @@ use regex::Regex;
 use system_tests::{Guest, Lab, machine};
 
 const SECONDS: u64 = 30;
-/// What a share may be off: the emulator's host has other work too.
-const TOLERANCE: f64 = 0.25;
+/// What a share may be off. Small weights burn much credit in the milliseconds that an emulated timer comes late, and
+/// a debt of more than one helping is forgiven: they get up to a quarter more than their due.
+const TOLERANCE: f64 = 0.4;
 
 #[test]
 fn progress_is_in_proportion_to_weights() -> Result<()> {
@@ -46,11 +47,12 @@ fn progress_is_in_proportion_to_weights() -> Result<()> {
         .collect();
     let all: f64 = used.iter().sum();
     let weight: u32 = weights.iter().sum();
+    let shares = format!("{used:.2?}");
     for (number, used) in used.iter().enumerate() {
         let due = all * f64::from(weights[number]) / f64::from(weight);
         ensure!(
             (used - due).abs() <= due * TOLERANCE,
-            "share{number} got {used:.2} s of {all:.2}, {due:.2} were due"
+            "share{number} got {used:.2} s of {all:.2}, {due:.2} were due, of all: {shares}"
         );
     }
     ensure!(
