@@ -64,7 +64,7 @@ impl fmt::Display for VirtError {
     }
 }
 
-/// Faults of particular emulators, found by CPUID. Each has a test case that shows it.
+/// Faults of particular emulators, found by CPUID.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Quirks {
     /// QEMU's TCG: the type of an interrupted event is recorded as exception for all of them.
@@ -77,8 +77,8 @@ pub struct Quirks {
     pub cr4_unchecked: bool,
     /// QEMU's TCG: an interrupt injected by VMRUN stays noted as the CPU's exception, and is delivered a
     /// second time if another of the emulator's threads asks for this one before the next exit: at the
-    /// first instruction of the handler, say, on the guest's user GS. (Any boot with `thread=single`
-    /// shows it within minutes.) An exit at once forgets the note.
+    /// first instruction of the handler, say, on the guest's user GS. (docs/testing.md tells
+    /// what was seen; it has no test of its own.) An exit at once forgets the note.
     pub injects_twice: bool,
 }
 
