@@ -13,6 +13,8 @@ use oxen_domain::{Error, Result};
 const DRIVER: Duration = Duration::from_secs(20);
 /// The guest may take so long to connect, or to let go.
 const GUEST: Duration = Duration::from_secs(30);
+/// The guest may take so long to let go of what is taken away in any case.
+const FORCED: Duration = Duration::from_secs(5);
 
 /// Whose devices.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +85,9 @@ pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) 
 /// Detaches a device. Without `force` it is refused if the guest uses it, as far as can be known, and
 /// the guest must let go.
 ///
+/// With `force` the guest is told too before dom0's driver ends: Linux writes what it has not yet written
+/// when it notices that a disk is gone, and waits without end if nobody answers who has not said so.
+///
 /// # Errors
 /// The reason of the refusal: then the device is as it was, or the guest is still about to let it go.
 pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool) -> Result<()> {
@@ -93,15 +98,25 @@ pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool
             let remedy = "unmount it in the guest, or take it away in spite of that with --force";
             return Err(Error::new(what, reason).remedy(remedy));
         }
-        if held.back_state == State::Connected {
-            close(store, guest, held, &what)?;
+    }
+    if held.back_state == State::Connected {
+        let limit = if force { FORCED } else { GUEST };
+        let closed = close(store, guest, held, &what, limit);
+        if !force {
+            closed?;
         }
     }
     remove(store, guest.domain, kind, id)
 }
 
 /// Both sides come to an end in an orderly way.
-fn close(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, what: &str) -> Result<()> {
+fn close(
+    store: &mut dyn Store,
+    guest: &Guest<'_>,
+    held: &Held,
+    what: &str,
+    limit: Duration,
+) -> Result<()> {
     let (domain, kind, id) = (guest.domain, held.kind, held.id);
     let mut changes = nodes::forget_errors(domain, kind, id);
     changes.extend(nodes::close(domain, kind, id));
@@ -109,7 +124,7 @@ fn close(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, what: &str) -> R
     let place = Place::new(guest, kind, id, what);
     let closed =
         |back, front| matches!(back, State::Closed | State::Unknown) || front == State::Unknown;
-    if place.wait(store, GUEST, closed)? {
+    if place.wait(store, limit, closed)? {
         return Ok(());
     }
     Err(Error::new(what, "the guest does not let go of it in time")
