@@ -93,11 +93,9 @@ pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) 
 pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool) -> Result<()> {
     let (kind, id) = (held.kind, held.id);
     let what = format!("cannot take {} {} from {}", kind, held.name, guest.name);
-    if !force {
-        if let Some(reason) = kind.busy(held) {
-            let remedy = "unmount it in the guest, or take it away in spite of that with --force";
-            return Err(Error::new(what, reason).remedy(remedy));
-        }
+    if !force && let Some(reason) = kind.busy(held) {
+        let remedy = "unmount it in the guest, or take it away in spite of that with --force";
+        return Err(Error::new(what, reason).remedy(remedy));
     }
     if held.back_state == State::Connected {
         let limit = if force { FORCED } else { GUEST };

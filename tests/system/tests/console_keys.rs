@@ -1,9 +1,12 @@
 //! The hypervisor's console: input switches with three Ctrl-A, debug keys answer, dom0 gets its input
-//! back; reboot from the keys works, and a panic names its place.
+//! back; reboot from the keys works; a panic names its place, and an NMI what the CPUs do.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use system_tests::{Lab, plain};
 
 const SHORT: Duration = Duration::from_secs(15);
@@ -60,5 +63,48 @@ fn a_panic_tells_where_and_starts_the_machine_again() -> Result<()> {
     lab.vm.expect(r"oxen::run::cpu_loop\+0x", SHORT)?;
     lab.vm.expect("reboot in five seconds", SHORT)?;
     ensure!(lab.vm.wait(Duration::from_secs(30))?.success());
+    Ok(())
+}
+
+/// The button of a real machine's front: each CPU tells where it is, and all goes on.
+#[test]
+fn an_nmi_tells_what_the_cpus_do() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut machine = plain()?;
+    let socket = directory.path().join("qmp");
+    machine.qmp = Some(socket.clone());
+    let mut lab = Lab::start(&machine, "nmi")?;
+    for round in 1..=3 {
+        command(&socket, "inject-nmi")?;
+        for _ in 0..2 {
+            lab.vm.expect(r"\(OXEN\).*unknown NMI on CPU\d", SHORT)?;
+            lab.vm.expect(r"rip [0-9a-f]{4}:[0-9a-f]{16}", SHORT)?;
+            // An idle CPU is in the loop, one that runs a guest where that entered.
+            lab.vm
+                .expect(r"(oxen::run|oxen_virt::svm::switch)::\w+\+0x", SHORT)?;
+        }
+        ensure!(lab.sh(&format!("echo {round} and on"))? == format!("{round} and on"));
+    }
+    lab.finish()
+}
+
+/// One command by QEMU's machine protocol, without arguments.
+fn command(socket: &Path, name: &str) -> Result<()> {
+    let mut stream = UnixStream::connect(socket).context("QEMU's socket")?;
+    stream.set_read_timeout(Some(SHORT))?;
+    let mut answers = BufReader::new(stream.try_clone()?).lines();
+    for command in ["qmp_capabilities", name] {
+        writeln!(stream, "{{\"execute\": \"{command}\"}}")?;
+        loop {
+            let line = answers.next().context("QEMU went away")??;
+            let answer: serde_json::Value = serde_json::from_str(&line)?;
+            if answer.get("return").is_some() {
+                break;
+            }
+            if answer.get("error").is_some() {
+                bail!("{command}: {line}");
+            }
+        }
+    }
     Ok(())
 }

@@ -12,7 +12,6 @@ mod nmi;
 mod panic;
 
 pub use frame::TrapFrame;
-pub use nmi::{NmiVerdict, set_nmi_handler};
 pub use panic::{PanicAction, backtrace, is_panicking, set_panic_action, set_state_hook};
 
 use crate::cpu::regs;

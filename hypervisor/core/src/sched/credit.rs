@@ -15,6 +15,10 @@ const ABI_ID: u32 = 6;
 
 /// A helping of credit: what a unit of the default weight burns in as many ns.
 const HELPING: i64 = 10_000_000;
+/// So much of its running time, in ns, a unit can owe; what it ran beyond that while nobody else wanted its
+/// CPU is forgiven. Far more than a slice: else a unit of small weight, which burns fast, would gain by each
+/// timer that comes late.
+const LONGEST_DEBT: i64 = 50_000_000;
 const LONGEST_SLICE: u64 = 10_000_000;
 const SHORTEST_SLICE: u64 = 500_000;
 /// A unit that wakes must be ahead by this much to interrupt another.
@@ -54,14 +58,15 @@ pub struct Credit<T> {
 }
 
 impl<T: Clone> Unit<T> {
+    /// The credit that it burns when it runs so many ns.
+    fn cost(&self, ran: i64) -> i64 {
+        ran.saturating_mul(DEFAULT_WEIGHT) / i64::from(self.share.weight.max(1))
+    }
+
     fn burn(&mut self, now: u64) {
         let ran = now.saturating_sub(self.since);
         self.since = now;
-        let weight = i64::from(self.share.weight.max(1));
-        let cost = i64::try_from(ran)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(DEFAULT_WEIGHT)
-            / weight;
+        let cost = self.cost(i64::try_from(ran).unwrap_or(i64::MAX));
         self.credit = self.credit.saturating_sub(cost);
         let period = now / CAP_PERIOD;
         if period != self.period {
@@ -171,10 +176,8 @@ impl<T: Clone> Credit<T> {
     fn weakest(&self, may: CpuMask, credit: i64, now: u64) -> Option<CpuId> {
         let left = |cpu: CpuId| {
             let unit = self.unit(*self.cpus.get(cpu.index())?.as_ref()?)?;
-            let weight = i64::from(unit.share.weight.max(1));
             let ran = i64::try_from(now.saturating_sub(unit.since)).unwrap_or(i64::MAX);
-            let burned = ran.saturating_mul(DEFAULT_WEIGHT) / weight;
-            Some((unit.credit.saturating_sub(burned), cpu))
+            Some((unit.credit.saturating_sub(unit.cost(ran)), cpu))
         };
         let cpus = (0..self.cpus.len() as u32).map(CpuId);
         let (running, cpu) = cpus
@@ -186,7 +189,8 @@ impl<T: Clone> Credit<T> {
 
     fn new_helping(&mut self) {
         for unit in self.units.iter_mut().flatten() {
-            unit.credit = unit.credit.clamp(-HELPING, 0).saturating_add(HELPING);
+            let debt = unit.cost(LONGEST_DEBT);
+            unit.credit = unit.credit.clamp(-debt, 0).saturating_add(HELPING);
         }
     }
 

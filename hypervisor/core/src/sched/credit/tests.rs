@@ -3,6 +3,16 @@ use std::vec;
 
 /// Runs busy units on some CPUs for a while; what each got, in ns.
 fn simulate(cpus: usize, shares: &[Share], duration: u64) -> Vec<u64> {
+    simulate_late(cpus, shares, duration, |_| 0)
+}
+
+/// The same with timers that come late: by how much, for each slice.
+fn simulate_late(
+    cpus: usize,
+    shares: &[Share],
+    duration: u64,
+    mut late: impl FnMut(u64) -> u64,
+) -> Vec<u64> {
     let mut credit = Credit::new(cpus);
     let ids: Vec<UnitId> = shares
         .iter()
@@ -25,6 +35,7 @@ fn simulate(cpus: usize, shares: &[Share], duration: u64) -> Vec<u64> {
         let decision = credit.pick(CpuId(cpu as u32), now);
         let until = decision.until.min(now + LONGEST_SLICE);
         assert!(until > now);
+        let until = until + late(now);
         next[cpu] = (until, decision.next, now);
     }
 }
@@ -50,6 +61,58 @@ fn time_follows_weight() {
         .zip([1_000_000_000u64, 2_000_000_000, 4_000_000_000])
     {
         assert!(time.abs_diff(fair) < fair / 20, "{time} of {fair}");
+    }
+}
+
+/// Up to 20 ms late, which is forty of the shortest slices.
+#[test]
+fn time_follows_weight_when_timers_are_late() {
+    let weights = [16, 16, 32, 32, 32, 32, 64, 64];
+    let shares: Vec<Share> = weights.iter().flat_map(|w| [weight(*w); 2]).collect();
+    let mut state = 1u64;
+    let late = |now: u64| {
+        state = (state ^ now)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29);
+        state % 20_000_000
+    };
+    let duration = 60_000_000_000;
+    let ran = simulate_late(2, &shares, duration, late);
+    let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
+    for (time, share) in ran.iter().zip(&shares) {
+        let fair = 2 * duration * u64::from(share.weight) / all;
+        assert!(time.abs_diff(fair) < fair / 10, "{time} of {fair}: {ran:?}");
+    }
+}
+
+/// What ran alone on its CPU while others met elsewhere owes no more than its limit when it meets them.
+#[test]
+fn a_debt_has_an_end() {
+    let mut credit = Credit::new(2);
+    let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
+    credit.set_affinity(units[0], hard(&[0]), 0);
+    for unit in [1, 2] {
+        credit.set_affinity(units[unit], hard(&[1]), 0);
+    }
+    for unit in &units {
+        credit.wake(*unit, 0);
+    }
+    let mut now = 0;
+    while now < 10_000_000_000 {
+        credit.pick(CpuId(0), now);
+        now = credit.pick(CpuId(1), now).until;
+    }
+    credit.set_affinity(units[0], hard(&[1]), now);
+    credit.pick(CpuId(0), now);
+    let start = now;
+    loop {
+        let decision = credit.pick(CpuId(1), now);
+        if decision.next == Some(0) {
+            break;
+        }
+        now = decision.until;
+        let limit = 3 * LONGEST_DEBT as u64;
+        assert!(now - start < limit, "it waits for {} ns", now - start);
     }
 }
 
