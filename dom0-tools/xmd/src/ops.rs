@@ -1,5 +1,6 @@
 //! What the daemon does with domains, for clients and by itself. Independent of threads and sockets.
 
+mod ending;
 mod resize;
 
 use crate::api::{Event, Op, Subject};
@@ -130,6 +131,7 @@ impl Context<'_> {
         };
         config.uuid = Some(uuid);
         let name = config.name.clone();
+        self.await_end(&name)?;
         // Domains that others made have names too.
         let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
         if listed
@@ -234,15 +236,21 @@ impl Context<'_> {
     }
 
     fn destroy(&mut self, wanted: &str, tell: &mut dyn FnMut(Event)) -> Result<Subject> {
-        let found = self.find(wanted)?;
-        let subject = subject(&found);
+        if let Some(ended) = self.await_end(wanted)? {
+            return Ok(ended);
+        }
+        let subject = subject(&self.find(wanted)?);
         if subject.domain == 0 {
             return Err(
                 Error::new("cannot destroy domain 0", "it is the privileged domain")
                     .remedy("run poweroff in it"),
             );
         }
-        self.manager().claim(subject.uuid)?;
+        let claimed = self.manager().claim(subject.uuid);
+        if let Err(busy) = claimed {
+            // It may have ended by itself since.
+            return self.await_end(&subject.name)?.ok_or(busy);
+        }
         if let Some(text) = self.erase(subject.domain, subject.uuid)? {
             tell(Event::Warning { text });
         }
@@ -398,11 +406,15 @@ impl Context<'_> {
             Verdict::Destroy | Verdict::Restart => {}
         }
         self.erase(domain, uuid)?;
+        if end.verdict == Verdict::Destroy {
+            self.manager().forget(uuid)?;
+        } else {
+            self.manager().rebuild(uuid)?;
+        }
         (self.announce)(Event::Gone { domain, name });
         if end.verdict == Verdict::Destroy {
-            return self.manager().forget(uuid);
+            return Ok(());
         }
-        self.manager().rebuild(uuid)?;
         self.build(uuid, false, &mut |_| {}).map(drop)
     }
 

@@ -16,6 +16,8 @@ use xmd::client::Client;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a dead domain may take to go away before we stop waiting for it.
 const DYING: Duration = Duration::from_secs(10);
+/// So long its devices may take to be released.
+const RELEASE: Duration = Duration::from_secs(60);
 /// A guest that has taken the request and still runs after this is asked again: one that is just
 /// booting takes it before there is anybody who could follow it.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -58,6 +60,7 @@ pub(super) fn run(args: &Shutdown, request: Request, out: &Output) -> Result<()>
                 );
             };
             ends.push(wait(&mut machine, subject, limit, out, &mut again)?);
+            released(&mut client, subject)?;
         }
         out.print(&ends, "");
     } else {
@@ -117,6 +120,27 @@ fn wait(
         }
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Waits until xmd has released the devices of a domain that is gone.
+fn released(client: &mut Client, subject: &Subject) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < RELEASE {
+        let entries = client.call(Op::List, &mut |_| {})?;
+        let is_ending = |entry: &serde_json::Value| {
+            entry["domain"] == subject.domain
+                && (entry["state"] == "ending" || entry["state"] == "restarting")
+        };
+        if !entries
+            .as_array()
+            .is_some_and(|all| all.iter().any(is_ending))
+        {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let what = format!("the devices of {} are not released", subject.name);
+    Err(Error::new(what, "a driver in dom0 does not let go").remedy("see xm log"))
 }
 
 /// Whether the guest's kernel has taken the request: it empties the node then.

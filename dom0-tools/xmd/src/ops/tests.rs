@@ -4,7 +4,7 @@ use super::*;
 use crate::journal::Journal;
 use crate::recover::recover;
 use oxen_domain::fake::Fake;
-use oxen_domain::ports::{Hypervisor, Store};
+use oxen_domain::ports::{Clock, Hypervisor, Store};
 use oxen_sys::hypercall::ShutdownReason;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -84,13 +84,17 @@ impl Rig {
     }
 
     fn run<T>(&self, work: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        self.run_by(&self.fake, work)
+    }
+
+    fn run_by<T>(&self, clock: &dyn Clock, work: impl FnOnce(&mut Context<'_>) -> T) -> T {
         let mut store = self.fake.clone();
         let announce = |event| self.events.borrow_mut().push(event);
         work(&mut Context {
             world: World {
                 hypervisor: &self.fake,
                 store: &mut store,
-                clock: &self.fake,
+                clock,
             },
             manager: &self.manager,
             devices: &self.devices,
@@ -453,4 +457,57 @@ fn a_dead_domain_that_lingers_holds_neither_name_nor_uuid() {
     rig.reap();
     assert!(rig.names().is_empty());
     assert_eq!(files(&scratch.0), 0);
+}
+
+/// While somebody waits, the domain's end is finished.
+struct Reaper<'a> {
+    rig: &'a Rig,
+    end: RefCell<Option<crate::manager::End>>,
+}
+
+impl Clock for Reaper<'_> {
+    fn sleep(&self, _: core::time::Duration) {
+        if let Some(end) = self.end.take() {
+            self.rig
+                .run(|context| context.finish(&end))
+                .expect("its end");
+        }
+    }
+}
+
+#[test]
+fn who_destroys_or_creates_waits_for_an_end_under_way() {
+    let (scratch, fake) = (Scratch::new(), Fake::new(256));
+    let (rig, _) = Rig::start(&scratch, &fake);
+    let ended = || {
+        let made = rig.create(config(&scratch, "")).expect("it is created");
+        fake.ends(made.domain, ShutdownReason::Crash);
+        let end = rig.run(|context| context.look()).expect("the hypervisor");
+        let end = RefCell::new(end.into_iter().next());
+        Reaper { rig: &rig, end }
+    };
+    let clock = ended();
+    let destroyed = rig.run_by(&clock, |context| {
+        let domain = "demo".to_owned();
+        context.perform(Op::Destroy { domain }, &mut |_| {})
+    });
+    assert_eq!(destroyed.expect("it is gone")["name"], "demo");
+    nothing_left(&fake, &scratch, "after the destruction");
+    let clock = ended();
+    let created = rig.run_by(&clock, |context| {
+        context.create(config(&scratch, ""), false, &mut |_| {})
+    });
+    created.expect("its name is free");
+    assert_eq!(rig.names(), ["demo"]);
+    // An end that nobody finishes is told.
+    let domain = fake.domains().expect("the fake")[0].domain;
+    fake.ends(domain, ShutdownReason::Crash);
+    rig.run(|context| context.look()).expect("the hypervisor");
+    let error = rig
+        .create(config(&scratch, ""))
+        .expect_err("a driver hangs");
+    assert!(
+        error.to_string().contains("still being taken down"),
+        "{error}"
+    );
 }
