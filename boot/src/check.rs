@@ -84,6 +84,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
 /// The long tests, which are named `soak_*` and left out of `./x test`.
 pub(crate) fn soak(arguments: &SoakArguments) -> Result<()> {
     crate::image(false)?;
+    crate::tools::archive()?;
     let name = arguments.name.as_deref().unwrap_or_default();
     let mut tests = system_tests();
     tests.args(["--ignored", "--nocapture", &format!("soak_{name}")]);

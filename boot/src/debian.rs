@@ -126,6 +126,26 @@ fn ask_for_kernel() -> Result<String> {
         .to_owned())
 }
 
+/// The libraries' packages that a package depends on.
+pub(crate) fn libraries_of(package: &str) -> Result<Vec<String>> {
+    let record = match show(package) {
+        Some(record) => record,
+        None => {
+            refresh_lists()?;
+            show(package).with_context(|| format!("apt knows no package {package}"))?
+        }
+    };
+    let depends = record
+        .lines()
+        .filter_map(|line| line.strip_prefix("Depends: "))
+        .flat_map(|line| line.split(','));
+    Ok(depends
+        .filter_map(|one| one.split_whitespace().next())
+        .filter(|name| name.starts_with("lib") || name.starts_with("zlib"))
+        .map(str::to_owned)
+        .collect())
+}
+
 /// apt's newest record of a package.
 fn show(package: &str) -> Option<String> {
     let record = text(apt("apt-cache").args(["show", "--no-all-versions", package])).ok()?;

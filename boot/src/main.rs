@@ -13,6 +13,7 @@ mod iso;
 mod options;
 mod run;
 mod symbols;
+mod tools;
 mod unpacked;
 
 use std::process::ExitCode;

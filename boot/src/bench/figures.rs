@@ -162,6 +162,39 @@ pub(crate) const SIZE: &[Figure] = &[
     },
 ];
 
+const fn io(name: &'static str, unit: &'static str, aim: f64, means: &'static str) -> Figure {
+    Figure {
+        name,
+        unit,
+        aim: Some(aim),
+        means,
+    }
+}
+
+/// Of a guest beside dom0's own on the same device, by boot/bench/io.sh; here the aim is the lowest ratio.
+pub(crate) const IO: &[Figure] = &[
+    io("ahci-write", "KiB/s", 0.8, "1 MiB each, four at once"),
+    io("ahci-read", "KiB/s", 0.8, "the same"),
+    io("ahci-random-write", "1/s", 0.5, "4 KiB each, 32 at once"),
+    io("ahci-random-read", "1/s", 0.5, "the same"),
+    io("nvme-write", "KiB/s", 0.8, "1 MiB each, four at once"),
+    io("nvme-read", "KiB/s", 0.8, "the same"),
+    io("nvme-random-write", "1/s", 0.5, "4 KiB each, 32 at once"),
+    io("nvme-random-read", "1/s", 0.5, "the same"),
+    io("virtio-write", "KiB/s", 0.8, "1 MiB each, four at once"),
+    io("virtio-read", "KiB/s", 0.8, "the same"),
+    io("virtio-random-write", "1/s", 0.5, "4 KiB each, 32 at once"),
+    io("virtio-random-read", "1/s", 0.5, "the same"),
+    io(
+        "tcp-send",
+        "KiB/s",
+        0.8,
+        "one stream to the emulator's host; the guest's by dom0's NAT",
+    ),
+    io("tcp-receive", "KiB/s", 0.8, "the same, from there"),
+];
+
+pub(crate) const IO_GROUP: &str = "io";
 pub(crate) const MICRO_GROUP: &str = "micro";
 pub(crate) const GUESTS_GROUP: &str = "guests";
 pub(crate) const BOOT_GROUP: &str = "boot";
@@ -172,7 +205,13 @@ pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
     (GUESTS_GROUP, DOMAINS),
     (BOOT_GROUP, BOOT),
     ("size", SIZE),
+    (IO_GROUP, IO),
 ];
+
+/// Whether a name is of the figures beside dom0, where there is no Xen.
+pub(crate) fn is_io(name: &str) -> bool {
+    name == IO_GROUP || IO.iter().any(|figure| figure.name == name)
+}
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Figure> {
     GROUPS.iter().flat_map(|(_, figures)| *figures)
@@ -185,6 +224,9 @@ pub(crate) struct Measured {
     pub(crate) unit: String,
     pub(crate) oxen: Option<f64>,
     pub(crate) xen: Option<f64>,
+    /// dom0's own figure, where the guest's is compared with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dom0: Option<f64>,
     pub(crate) ratio: Option<f64>,
     pub(crate) aim: Option<f64>,
     pub(crate) met: Option<bool>,
@@ -203,10 +245,22 @@ impl Measured {
             unit: figure.unit.to_owned(),
             oxen: o,
             xen: x,
+            dom0: None,
             ratio,
             aim: figure.aim,
             met: ratio.zip(figure.aim).map(|(ratio, aim)| ratio <= aim),
             spread: oxen.iter().chain(&xen).map(spread).reduce(f64::max),
+        }
+    }
+
+    /// Where more is better: a guest on Oxen against its dom0.
+    pub(crate) fn beside_dom0(figure: &Figure, guest: Samples, dom0: Samples) -> Self {
+        let ratio = guest.median / dom0.median;
+        Self {
+            dom0: Some(dom0.median),
+            ratio: Some(ratio),
+            met: figure.aim.map(|aim| ratio >= aim),
+            ..Self::new(figure, Some(guest), None)
         }
     }
 }
@@ -219,6 +273,18 @@ pub(crate) struct Samples {
     pub(crate) max: f64,
 }
 
+impl Samples {
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Some(Self {
+            min: *sorted.first()?,
+            median: *sorted.get(sorted.len() / 2)?,
+            max: *sorted.last()?,
+        })
+    }
+}
+
 impl From<f64> for Samples {
     fn from(only: f64) -> Self {
         Self {
@@ -229,24 +295,31 @@ impl From<f64> for Samples {
     }
 }
 
-/// The table for people.
+/// The tables for people.
 pub(crate) fn print(measured: &[Measured]) {
-    println!(
-        "{:<26} {:>12} {:>14} {:>14} {:>7} {:>5}  {:<6} {:>6}",
-        "figure", "unit", "oxen", "xen", "ratio", "aim", "met", "spread"
-    );
-    for one in measured {
+    let (beside_dom0, beside_xen): (Vec<_>, Vec<_>) =
+        measured.iter().partition(|one| one.dom0.is_some());
+    for (rows, first, second) in [(beside_xen, "oxen", "xen"), (beside_dom0, "guest", "dom0")] {
+        if rows.is_empty() {
+            continue;
+        }
         println!(
-            "{:<26} {:>12} {:>14} {:>14} {:>7} {:>5}  {:<6} {:>6}",
-            one.name,
-            one.unit,
-            shown(one.oxen, 1),
-            shown(one.xen, 1),
-            shown(one.ratio, 2),
-            shown(one.aim, 2),
-            one.met.map_or("", |met| if met { "yes" } else { "NO" }),
-            shown(one.spread, 2),
+            "{:<26} {:>12} {first:>14} {second:>14} {:>7} {:>5}  {:<6} {:>6}",
+            "figure", "unit", "ratio", "aim", "met", "spread"
         );
+        for one in rows {
+            println!(
+                "{:<26} {:>12} {:>14} {:>14} {:>7} {:>5}  {:<6} {:>6}",
+                one.name,
+                one.unit,
+                shown(one.oxen, 1),
+                shown(one.xen.or(one.dom0), 1),
+                shown(one.ratio, 2),
+                shown(one.aim, 2),
+                one.met.map_or("", |met| if met { "yes" } else { "NO" }),
+                shown(one.spread, 2),
+            );
+        }
     }
 }
 

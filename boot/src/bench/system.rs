@@ -17,7 +17,7 @@ use crate::iso;
 const CPU: &str = "max,-smap,-rdtscp,-xsave,-xsaveopt,-avx,-avx2,-fma,-f16c,-vaes,-vpclmulqdq,-pku";
 const XEN_ARGS: &str = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=error noreboot \
                         dom0_mem=1024M,max:1024M";
-const LIMIT: Duration = Duration::from_secs(1800);
+pub(super) const LIMIT: Duration = Duration::from_secs(1800);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
@@ -156,7 +156,7 @@ impl Bench {
 }
 
 /// The lines of the command, which the initramfs marks.
-fn output(vm: &mut Vm) -> Result<Vec<String>> {
+pub(super) fn output(vm: &mut Vm) -> Result<Vec<String>> {
     vm.expect("<oxen-begin>\r?\n", LIMIT)?;
     let mut lines = Vec::new();
     loop {

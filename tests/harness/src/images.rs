@@ -61,6 +61,8 @@ pub struct Images {
     pub small_initrd: PathBuf,
     /// What the guests of the example configurations boot.
     pub guest_initrd: PathBuf,
+    /// What long tests add to dom0's: fio and iperf3. Only `./x soak` and `./x bench io` make it.
+    pub tools: PathBuf,
     /// GRUB and all of the above.
     pub iso: PathBuf,
 }
@@ -77,6 +79,7 @@ impl Images {
             initrd: file("dom0.cpio"),
             small_initrd: file("dom0-small.cpio"),
             guest_initrd: file("guest.cpio.gz"),
+            tools: file("tools.cpio"),
             iso: file("oxen.iso"),
         }
     }

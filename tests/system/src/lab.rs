@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The way to dom0's prompt, on a busy host.
 const BOOT: u64 = 150;
-/// The longest life of any machine.
+/// The longest life of any machine that does not ask for more.
 const LIFE: u64 = 900;
 /// dom0's own timers and queues come and go in the hypervisor's heap. A hundred guests that left no more
 /// than the smallest object each would show beyond this.
@@ -85,7 +85,12 @@ impl Totals {
 impl Lab {
     /// Boots, and waits for the prompt.
     pub fn start(machine: &Machine, name: &str) -> Result<Self> {
-        let mut vm = Vm::start(machine, name, limit(LIFE))?;
+        Self::start_for(machine, name, LIFE)
+    }
+
+    /// The same for a long life.
+    pub fn start_for(machine: &Machine, name: &str, seconds: u64) -> Result<Self> {
+        let mut vm = Vm::start(machine, name, limit(seconds))?;
         vm.wait_for_dom0(limit(BOOT))?;
         let mut lab = Self { vm };
         // Messages of dom0's kernel would break the lines that are looked for.

@@ -9,6 +9,8 @@ pub mod backends;
 mod guest;
 mod lab;
 pub mod runner;
+mod tools;
 
 pub use guest::{Guest, LINUX_READY};
 pub use lab::{BAD_LINES, Lab, Totals, machine, patient, plain};
+pub use tools::with_tools;

@@ -16,6 +16,10 @@ const HOST: [(&str, DiskBus); 3] = [
 
 /// A machine with those disks, at dom0's prompt. They are mounted at /d/NAME.
 fn lab_with_disks(name: &str) -> Result<(Lab, tempfile::TempDir)> {
+    lab_with_disks_for(name, 900)
+}
+
+fn lab_with_disks_for(name: &str, seconds: u64) -> Result<(Lab, tempfile::TempDir)> {
     let directory = tempfile::tempdir()?;
     let mut machine = plain()?;
     for (disk, bus) in HOST {
@@ -23,7 +27,7 @@ fn lab_with_disks(name: &str) -> Result<(Lab, tempfile::TempDir)> {
         std::fs::File::create(&file)?.set_len(HOST_MIB << 20)?;
         machine.disks.push(Disk::new(file, bus));
     }
-    let mut lab = Lab::start(&machine, name)?;
+    let mut lab = Lab::start_for(&machine, name, seconds)?;
     for (disk, _) in HOST {
         lab.until(&format!("[ -b /dev/{disk} ]"), 20)?;
     }
@@ -346,13 +350,14 @@ fn hostile_guests_leave_nothing() -> Result<()> {
 
 #[test]
 #[ignore = "a hundred rounds take some minutes: for ./x soak"]
-fn soak_disks_hostile() -> Result<()> {
+fn soak_io_disks_hostile() -> Result<()> {
     hostile(100)
 }
 
 /// Guests that send nonsense, revoke what they granted, and die in the middle, beside one that goes on.
 fn hostile(rounds: u32) -> Result<()> {
-    let (mut lab, _directory) = lab_with_disks("disks_hostile")?;
+    let life = 900 + u64::from(rounds) * 60;
+    let (mut lab, _directory) = lab_with_disks_for("disks_hostile", life)?;
     lab.sh("for i in a b c; do dd if=/dev/zero of=/d/sda/$i.img bs=1M count=4 2>/dev/null; done")?;
     Guest::linux("n")
         .set("disk", "[\"/d/sda/b.img,,xvda\"]")

@@ -1,0 +1,146 @@
+//! fio and iperf3 of Debian, with the libraries that they need: for benchmarks and long tests only.
+//!
+//! In dom0's initramfs they are in their usual places. Guests get them by the same archive, which is in
+//! dom0's as /boot/tools.cpio, before their own ramdisk.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use oxen_harness::Images;
+
+use crate::compile::write_whole;
+use crate::debian;
+use crate::exec::command;
+use crate::initramfs::cpio::Archive;
+
+const LOADER: &str = "ld-linux-x86-64.so.2";
+const LIBRARIES: &str = "lib/x86_64-linux-gnu";
+
+/// A program of Debian's, unpacked.
+pub(crate) struct Program {
+    file: PathBuf,
+    loader: PathBuf,
+    libraries: BTreeSet<PathBuf>,
+}
+
+/// Fetches both, and makes the archive that follows dom0's initramfs; returns its path.
+pub(crate) fn archive() -> Result<PathBuf> {
+    let programs = [program("fio", "fio")?, iperf3()?];
+    let mut files = Archive::default();
+    let mut libraries = BTreeSet::new();
+    for program in &programs {
+        files.copy(&format!("bin/{}", name_of(&program.file)?), &program.file)?;
+        libraries.extend(&program.libraries);
+    }
+    for library in libraries {
+        files.copy(&format!("{LIBRARIES}/{}", name_of(library)?), library)?;
+    }
+    files.copy(&format!("lib64/{LOADER}"), &programs[0].loader)?;
+    let files = files.finish()?;
+    let mut for_guests = Archive::default();
+    for_guests.file("boot/tools.cpio", false, &files)?;
+    let path = Images::in_target().tools;
+    write_whole(&path, &[files, for_guests.finish()?].concat())?;
+    Ok(path)
+}
+
+pub(crate) fn iperf3() -> Result<Program> {
+    program("iperf3", "iperf3")
+}
+
+impl Program {
+    /// The command that runs it here, with the libraries that were unpacked with it.
+    pub(crate) fn command(&self) -> Command {
+        let mut run = command(&self.loader.to_string_lossy(), ["--library-path"]);
+        run.arg(joined(&self.libraries)).arg(&self.file);
+        run
+    }
+}
+
+/// Unpacks a package, and of those it depends on as many as its program needs.
+fn program(package: &str, name: &str) -> Result<Program> {
+    let libc = debian::unpacked("libc6")?;
+    let file = debian::unpacked(package)?.join("usr/bin").join(name);
+    let loader = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
+        .map(|directory| libc.join(directory).join(LOADER))
+        .into_iter()
+        .find(|path| path.exists());
+    let loader = loader.context("libc6 holds no loader")?;
+    let mut packages = vec!["libc6".to_owned(), package.to_owned()];
+    let mut seen = 1;
+    loop {
+        let libraries = needed(&loader, &file, &packages)?;
+        if let Some(libraries) = libraries {
+            return Ok(Program {
+                file,
+                loader,
+                libraries,
+            });
+        }
+        let next = packages.get(seen).cloned();
+        let next = next.with_context(|| format!("{package}'s packages hold not all it needs"))?;
+        seen += 1;
+        for library in debian::libraries_of(&next)? {
+            if !packages.contains(&library) {
+                debian::unpacked(&library)?;
+                packages.push(library);
+            }
+        }
+    }
+}
+
+/// The libraries of a program by the loader's own search; None while some are not unpacked.
+fn needed(loader: &Path, file: &Path, packages: &[String]) -> Result<Option<BTreeSet<PathBuf>>> {
+    let mut directories = Vec::new();
+    for package in packages {
+        let root = debian::unpacked(package)?;
+        for directory in ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"] {
+            let directory = root.join(directory);
+            directories.push(directory.join("ceph"));
+            directories.push(directory);
+        }
+    }
+    let paths = directories.iter().map(|path| path.to_string_lossy());
+    let paths = paths.collect::<Vec<_>>().join(":");
+    let listed = command(
+        &loader.to_string_lossy(),
+        ["--inhibit-cache", "--library-path", &paths, "--list"],
+    )
+    .arg(file)
+    .output()
+    .context("cannot start the loader")?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let complaint = String::from_utf8_lossy(&listed.stderr);
+    if complaint.contains("cannot open shared object file") {
+        return Ok(None);
+    }
+    ensure!(
+        listed.status.success() && text.contains("=>"),
+        "the loader says of {}: {text}{complaint}",
+        file.display()
+    );
+    let found = text.lines().filter_map(|line| line.split_once(" => "));
+    Ok(found
+        .map(|(_, rest)| {
+            let path = PathBuf::from(rest.split(" (").next().unwrap_or_default().trim());
+            // One of this machine's own may be of another release.
+            directories
+                .iter()
+                .any(|directory| path.starts_with(directory))
+                .then_some(path)
+        })
+        .collect())
+}
+
+fn joined(libraries: &BTreeSet<PathBuf>) -> String {
+    let directories: BTreeSet<_> = libraries.iter().filter_map(|path| path.parent()).collect();
+    let names = directories.into_iter().map(Path::to_string_lossy);
+    names.collect::<Vec<_>>().join(":")
+}
+
+fn name_of(path: &Path) -> Result<String> {
+    let name = path.file_name().context("a path without a name")?;
+    Ok(name.to_string_lossy().into_owned())
+}
