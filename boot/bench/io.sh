@@ -42,7 +42,7 @@ tcp() {
 	measure "tcp-$2" $1 "iperf3 -c 10.0.2.2 -p $port -t $SECONDS_EACH -f K $3 | awk '/receiver/ { print \$7 }'"
 }
 
-cat /boot/tools.cpio /boot/guest.cpio.gz >/boot/guest-tools.cpio && rm /boot/tools.cpio
+(cd / && cpio -o -H newc </boot/tools >/boot/guest-tools.cpio 2>/dev/null && cat /boot/guest.cpio.gz >>/boot/guest-tools.cpio)
 cat >/tmp/bench.cfg <<END
 name = "bench"
 type = "pvh"
@@ -63,7 +63,7 @@ for word in sda nvme0n1 vda; do
 done
 xm create -q /tmp/bench.cfg || { echo "FAIL the guest cannot be created"; exit 1; }
 xm console --expect OXEN-GUEST-READY --timeout 300 bench >/dev/null || { echo "FAIL the guest is silent"; exit 1; }
-in_guest 'until ip addr show eth0 | grep -q inet.10; do sleep 1; done' >/dev/null
+xm console --send 'until ip addr show eth0 | grep -q inet.10; do sleep 1; done; echo add''ress\n' --expect '^address' --timeout 120 bench || exit 1
 
 round=0
 while [ $round -lt $ROUNDS ]; do

@@ -1,7 +1,7 @@
 //! fio and iperf3 of Debian, with the libraries that they need: for benchmarks and long tests only.
 //!
-//! In dom0's initramfs they are in their usual places. Guests get them by the same archive, which is in
-//! dom0's as /boot/tools.cpio, before their own ramdisk.
+//! In dom0's initramfs they are in their usual places; /boot/tools names the files, of which a ramdisk for guests
+//! is made there.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,21 +28,25 @@ pub(crate) struct Program {
 /// Fetches both, and makes the archive that follows dom0's initramfs; returns its path.
 pub(crate) fn archive() -> Result<PathBuf> {
     let programs = [program("fio", "fio")?, iperf3()?];
-    let mut files = Archive::default();
-    let mut libraries = BTreeSet::new();
+    let mut files = vec![(format!("lib64/{LOADER}"), &programs[0].loader)];
     for program in &programs {
-        files.copy(&format!("bin/{}", name_of(&program.file)?), &program.file)?;
-        libraries.extend(&program.libraries);
+        files.push((format!("bin/{}", name_of(&program.file)?), &program.file));
+        for library in &program.libraries {
+            files.push((format!("{LIBRARIES}/{}", name_of(library)?), library));
+        }
     }
-    for library in libraries {
-        files.copy(&format!("{LIBRARIES}/{}", name_of(library)?), library)?;
+    files.sort();
+    files.dedup_by(|one, other| one.0 == other.0);
+    let mut archive = Archive::default();
+    // A cpio that is told of a file does not make its directory.
+    let mut names = format!("lib\nlib64\n{LIBRARIES}\n");
+    for (name, from) in files {
+        archive.copy(&name, from)?;
+        names += &format!("{name}\n");
     }
-    files.copy(&format!("lib64/{LOADER}"), &programs[0].loader)?;
-    let files = files.finish()?;
-    let mut for_guests = Archive::default();
-    for_guests.file("boot/tools.cpio", false, &files)?;
+    archive.file("boot/tools", false, names.as_bytes())?;
     let path = Images::in_target().tools;
-    write_whole(&path, &[files, for_guests.finish()?].concat())?;
+    write_whole(&path, &archive.finish()?)?;
     Ok(path)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -45,7 +45,7 @@ pub(super) fn measure(only: Option<&str>) -> Result<Vec<Measured>> {
         .collect()
 }
 
-fn run(name: &str, directory: &PathBuf) -> Result<Vec<String>> {
+fn run(name: &str, directory: &Path) -> Result<Vec<String>> {
     let mut images = Images::built()?;
     let (_server, port) = server()?;
     let mut more = Archive::default();

@@ -35,7 +35,7 @@ impl Lab {
     pub fn prepare_tools(&mut self) -> Result<()> {
         // A packed archive may follow one that is not, whose end is aligned.
         self.sh(&format!(
-            "cat /boot/tools.cpio /boot/guest.cpio.gz > {RAMDISK} && rm /boot/tools.cpio"
+            "cd / && cpio -o -H newc < /boot/tools > {RAMDISK} 2>/dev/null && cat /boot/guest.cpio.gz >> {RAMDISK} && cd /root"
         ))
         .map(drop)
     }

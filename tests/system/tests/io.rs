@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use oxen_harness::{Disk, DiskBus};
-use system_tests::{Guest, LINUX_READY, Lab, plain, with_tools};
+use system_tests::{Guest, LINUX_READY, Lab, machine, with_tools};
 
 /// Each disk's size; a file system of that size holds an image of [`IMAGE_MIB`].
 const DISK_MIB: u64 = 1280;
@@ -51,7 +51,7 @@ const WAYS: [Way; 3] = [
 #[ignore = "three gigabytes written, checked and summed on both sides: takes many minutes"]
 fn soak_io_verify() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let mut machine = plain()?;
+    let mut machine = machine("dom0_mem=1G", "")?;
     with_tools(&mut machine)?;
     for way in &WAYS {
         let file = directory.path().join(way.host);

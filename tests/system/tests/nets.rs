@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use oxen_harness::{Nic, NicModel};
-use system_tests::{Guest, LINUX_READY, Lab, plain, with_tools};
+use system_tests::{Guest, LINUX_READY, Lab, machine, plain, with_tools};
 
 /// What the suite takes, and what `./x soak` does.
 struct Size {
@@ -130,7 +130,7 @@ fn soak_io_nets_hostile() -> Result<()> {
 
 fn talk(size: &Size) -> Result<()> {
     let mib = size.mib;
-    let mut machine = plain()?;
+    let mut machine = machine("dom0_mem=1G", "")?;
     if size.iperf {
         with_tools(&mut machine)?;
     }
