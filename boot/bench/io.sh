@@ -1,6 +1,6 @@
 # io.sh NETWORK-PORT: disks and TCP, dom0's own and a guest's on the same device or link by turns, so that
 # what else the host does falls on both. Prints "IO figure who value" lines: MiB or operations a second.
-ROUNDS=3
+ROUNDS=2
 SECONDS_EACH=3
 port=$1
 dmesg -n 1
@@ -19,7 +19,7 @@ device() {
 
 # in_guest COMMAND: runs it in the guest; what it printed, if that is one word. What is typed has not the mark.
 in_guest() {
-	xm console --send "echo val''ue=\"\$($1)\";\\n" --expect 'value=[^;]*;' --timeout 600 bench |
+	xm console --send "echo val''ue=\"\$($1);\"\\n" --expect 'value=[^;]*;' --timeout 200 bench |
 		sed -n 's/.*value=\([^;]*\);.*/\1/p'
 }
 # measure FIGURE WHO COMMAND

@@ -39,7 +39,7 @@ pub(crate) fn archive() -> Result<PathBuf> {
     files.dedup_by(|one, other| one.0 == other.0);
     let mut archive = Archive::default();
     // A cpio that is told of a file does not make its directory.
-    let mut names = format!("lib\nlib64\n{LIBRARIES}\n");
+    let mut names = format!("bin\nlib\nlib64\n{LIBRARIES}\n");
     for (name, from) in files {
         archive.copy(&name, from)?;
         names += &format!("{name}\n");

@@ -10,6 +10,7 @@ mod guest;
 mod lab;
 pub mod runner;
 mod tools;
+mod traces;
 
 pub use guest::{Guest, LINUX_READY};
 pub use lab::{BAD_LINES, Lab, Totals, machine, patient, plain};

@@ -19,7 +19,7 @@ disk = [ "phy:/dev/vda,xvda,w" ]
 
 #[test]
 #[ignore = "takes a disk that ./x guest-image makes, as root, and several minutes"]
-fn debian_boots_from_its_own_disk() -> Result<()> {
+fn soak_debian_boots_from_its_own_disk() -> Result<()> {
     with_disk("menu", |disk| {
         let mut machine = machine("dom0_mem=1G", "")?;
         machine.disks.push(Disk::new(disk, DiskBus::Virtio));
@@ -61,7 +61,7 @@ fn with_disk(name: &str, test: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 /// The world through dom0's NAT: the emulator's user network, and behind it the machine's own sources.
 #[test]
 #[ignore = "takes a disk that ./x guest-image makes, as root, a network, and several minutes"]
-fn apt_works_over_the_guests_network() -> Result<()> {
+fn soak_debian_apt_works_over_its_network() -> Result<()> {
     with_disk("apt", |disk| {
         let mut machine = machine("dom0_mem=1G", "")?;
         machine.disks.push(Disk::new(disk, DiskBus::Virtio));
@@ -87,7 +87,7 @@ fn apt_works_over_the_guests_network() -> Result<()> {
 /// Its qemu-nbd serves a guest images in other formats than raw; dom0 of the tests has none of its own.
 #[test]
 #[ignore = "takes a disk that ./x guest-image makes, as root"]
-fn qcow2_vhd_and_vmdk_by_its_qemu_nbd() -> Result<()> {
+fn soak_debian_serves_qcow2_vhd_and_vmdk() -> Result<()> {
     const LIBRARIES: &str = "/q/usr/lib/x86_64-linux-gnu";
     const FORMATS: [(&str, &str, &str); 3] = [
         ("xvda", "qcow2", "qcow2"),
