@@ -4,6 +4,7 @@
 //! is made there.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,17 +67,32 @@ impl Program {
 /// Unpacks a package, and of those it depends on as many as its program needs.
 fn program(package: &str, name: &str) -> Result<Program> {
     let libc = debian::unpacked("libc6")?;
-    let file = debian::unpacked(package)?.join("usr/bin").join(name);
+    let root = debian::unpacked(package)?;
+    let file = root.join("usr/bin").join(name);
     let loader = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
         .map(|directory| libc.join(directory).join(LOADER))
         .into_iter()
         .find(|path| path.exists());
     let loader = loader.context("libc6 holds no loader")?;
+    // Asking apt for every package takes long: what was found is kept.
+    let note = root.join("libraries");
+    if let Ok(text) = fs::read_to_string(&note) {
+        let libraries: BTreeSet<_> = text.lines().map(PathBuf::from).collect();
+        if libraries.iter().all(|path| path.exists()) {
+            return Ok(Program {
+                file,
+                loader,
+                libraries,
+            });
+        }
+    }
     let mut packages = vec!["libc6".to_owned(), package.to_owned()];
     let mut seen = 1;
     loop {
         let libraries = needed(&loader, &file, &packages)?;
         if let Some(libraries) = libraries {
+            let paths = libraries.iter().map(|path| path.to_string_lossy());
+            fs::write(&note, paths.collect::<Vec<_>>().join("\n"))?;
             return Ok(Program {
                 file,
                 loader,
