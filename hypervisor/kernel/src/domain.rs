@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicUsize;
 
 use oxen_arch::time;
 use oxen_core::domain::{Domain, DomainConfig};
-use oxen_core::ports::{DomainArch, GuestMemory, VcpuArch};
+use oxen_core::ports::{DomainArch, GuestMemory, MapKind, VcpuArch};
 use oxen_core::vcpu::{Hold, Vcpu};
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::SpaceConfig;
@@ -84,6 +84,11 @@ pub fn create(
         memory,
         Box::new(Handle(Arc::new(hv))),
     )?;
+    if let Some((at, table)) = globals.virt.identity_table() {
+        let page = globals.machine.frames.alloc(id).ok_or(Errno::NoMem)?;
+        page.write(0, &table[..]);
+        domain.memory.map(at, page, MapKind::Xen)?;
+    }
     domain.create_vcpus()?;
     Ok(domain)
 }

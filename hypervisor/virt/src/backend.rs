@@ -288,6 +288,8 @@ pub enum Exit {
         code: u32,
         address: Vaddr,
     },
+    /// A privileged instruction of real mode, where that is only made believe: `emul::real_mode` does it.
+    RealMode,
     Hypercall,
     Io(IoExit),
     NestedFault(NestedFault),

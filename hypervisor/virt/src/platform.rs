@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 
-use oxen_types::{CpuId, Maddr};
+use oxen_types::{CpuId, Gfn, Maddr, PAGE_SIZE};
 
 use crate::backend::BoxedVcpu;
 use crate::fpu::{self, FpuLayout};
@@ -25,7 +25,6 @@ pub enum VirtError {
     DisabledByFirmware,
     NoVmx,
     NoEpt,
-    NoUnrestrictedGuest,
     /// Control bits (of the named kind) that we need cannot have the value that we need.
     NoControl(&'static str, u32),
     /// IA32_FEATURE_CONTROL is locked without VMX.
@@ -47,10 +46,6 @@ impl fmt::Display for VirtError {
             Self::NoEpt => {
                 "the CPU's VT-x lacks extended page tables (EPT) with four levels, write-back and 2 MiB \
                  pages, and shadow paging is not there yet"
-            }
-            Self::NoUnrestrictedGuest => {
-                "the CPU's VT-x lacks unrestricted guests (CPUs since 2010 have them), and guests' real \
-                 mode is not emulated yet"
             }
             Self::NoControl(name, bits) => {
                 return write!(f, "the CPU's VT-x cannot do {name} (bits {bits:#x})");
@@ -198,6 +193,15 @@ impl Platform {
     /// Can they do without?
     pub fn shadow_paging(&self) -> bool {
         matches!(self.hardware, Hardware::Svm(_))
+    }
+
+    /// Where a domain's memory must have a page of the hypervisor's, and what is in it: the tables of guests
+    /// without paging, on CPUs that know no such guests.
+    pub fn identity_table(&self) -> Option<(Gfn, Box<[u8; PAGE_SIZE]>)> {
+        match &self.hardware {
+            Hardware::Vmx(caps) => caps.identity_table(),
+            Hardware::Svm(_) => None,
+        }
     }
 
     /// RDTSCP or RDPID work in guests, with a TSC_AUX of their own.

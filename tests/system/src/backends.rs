@@ -119,6 +119,22 @@ pub const BACKENDS: &[Backend] = &[
         without: &[],
     },
     Backend {
+        id: "vmx-lynnfield",
+        title: "VT-x, Bochs, Lynnfield (restricted guests)",
+        options: &[
+            "--bochs",
+            "--small",
+            "--stock-guest",
+            "--bochs-cpu",
+            "corei5_lynnfield_750",
+        ],
+        log_has: "hardware: Vmx",
+        // The second one starts in real mode.
+        vcpus: 2,
+        limit: 1800,
+        without: &[],
+    },
+    Backend {
         id: "svm-trinity",
         title: "AMD-V, Bochs, Trinity",
         options: &[

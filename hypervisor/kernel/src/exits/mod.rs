@@ -10,7 +10,7 @@ mod paging;
 use alloc::sync::Arc;
 
 use oxen_core::vcpu::{Hold, Vcpu};
-use oxen_virt::emul::{self, GuestSpace, Outcome};
+use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
 use oxen_virt::{Event, Exit, Reg, VcpuBackend};
 
 use crate::run::sync_cr8;
@@ -51,6 +51,7 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
         Exit::ControlRegister => paging::control_register(&mut cx),
         Exit::WriteCr4 if cx.context.shadow.is_some() => paging::control_register(&mut cx),
         Exit::WriteCr4 => msr::write_cr4(&mut cx),
+        Exit::RealMode => real_mode(&mut cx),
         Exit::Pause => {
             let machine = vcpu.domain.machine;
             machine
@@ -66,6 +67,21 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
             cx.crash("stopped by", &exit)
         }
         Exit::Shutdown => cx.crash("triple fault:", &exit),
+    }
+}
+
+/// A privileged instruction of a real mode that is none to the CPU.
+fn real_mode(cx: &mut Cx<'_>) {
+    match cx.with_memory(emul::real_mode) {
+        RealMode::Done => {}
+        RealMode::Exit(Exit::Rdmsr) => msr::read(cx),
+        RealMode::Exit(Exit::Wrmsr) => msr::write(cx),
+        RealMode::Exit(Exit::Hlt) => halt(cx),
+        RealMode::Exit(exit) => cx.step(&exit),
+        RealMode::Unknown(bytes) => {
+            log::error!("{}: not emulated in real mode: {bytes:02x?}", cx.name());
+            cx.crash("stopped by", &Exit::RealMode);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod control;
 mod decode;
 mod fetch;
 mod operand;
+mod real;
 mod space;
 mod string;
 
@@ -21,6 +22,7 @@ use oxen_types::{Gaddr, Vaddr};
 pub use control::{ControlOp, control_op, mov_to_cr4};
 pub(crate) use decode::build_tables;
 pub use fetch::insn_len;
+pub use real::{RealMode, real_mode};
 pub use space::{Fault, GuestSpace};
 
 use crate::backend::{Event, IoExit, NestedFault, Reg, VcpuBackend};

@@ -101,7 +101,8 @@ pub struct VmxCaps {
     pub(super) second: u32,
     pub(super) exit: u32,
     pub(super) entry: u32,
-    /// Bits that CR0 must and may have in a guest (PE and PG are free: unrestricted guest).
+    /// Bits that CR0 must and may have in a guest. PE and PG are free: without unrestricted guests, `restricted`
+    /// sees to them.
     pub(super) cr0_fixed: u64,
     pub(super) cr0_allowed: u64,
     pub(super) cr4_fixed: u64,
@@ -131,9 +132,6 @@ impl VmxCaps {
         let has = |bit: u32| seconds >> 32 & u64::from(bit) != 0;
         if !has(second::EPT) {
             return Err(VirtError::NoEpt);
-        }
-        if !has(second::UNRESTRICTED) {
-            return Err(VirtError::NoUnrestrictedGuest);
         }
         let extended = rdmsr(EPT_VPID);
         let needed =
@@ -176,8 +174,8 @@ impl VmxCaps {
         let second = controls(
             "secondary controls",
             seconds,
-            second::EPT | second::UNRESTRICTED,
-            wished,
+            second::EPT,
+            wished | second::UNRESTRICTED,
         )?;
         let free = CR0_PE | CR0_PG;
         let pins = rdmsr(TRUE_PIN);
@@ -219,6 +217,11 @@ impl VmxCaps {
     /// Guests may use XSAVES.
     pub(crate) fn xsaves(&self) -> bool {
         self.has_second(second::XSAVES)
+    }
+
+    /// Guests may run without protection and without paging.
+    pub(super) fn unrestricted(&self) -> bool {
+        self.has_second(second::UNRESTRICTED)
     }
 
     pub(super) fn has_second(&self, bit: u32) -> bool {
@@ -325,10 +328,6 @@ pub(super) mod tests {
         }
         assert_eq!(VmxCaps::detect(&Other, &mut haswell), Err(VirtError::NoVmx));
         assert_eq!(with(0x48b, 0x0000_007d_0000_0000), Err(VirtError::NoEpt));
-        assert_eq!(
-            with(0x48b, 0x0000_007f_0000_0000),
-            Err(VirtError::NoUnrestrictedGuest)
-        );
         assert_eq!(with(0x480, 0x005a_0400_0000_0012), Err(VirtError::NoEpt));
         let no_nmi = VirtError::NoControl("pin-based controls", pin::VIRTUAL_NMI);
         assert_eq!(with(0x48d, 0x0000_001f_0000_0016), Err(no_nmi));
@@ -337,6 +336,13 @@ pub(super) mod tests {
             cr3,
             Err(VirtError::NoControl("free access to CR3", _))
         ));
+    }
+
+    #[test]
+    fn older_cpus_have_no_unrestricted_guests() {
+        let caps = with(0x48b, 0x0000_007f_0000_0000).unwrap();
+        assert!(!caps.unrestricted() && self::caps().unrestricted());
+        assert_eq!(caps.cr0_fixed, 0x20);
     }
 
     #[test]

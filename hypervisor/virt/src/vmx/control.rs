@@ -23,16 +23,34 @@ pub(super) enum Write {
     Fault,
 }
 
-pub(super) fn cr0_mask() -> u64 {
-    !CR0_GUEST
+/// Without unrestricted guests, these are what the CPU has on when the guest may have them off.
+const CR0_RESTRICTED: u64 = CR0_PE | CR0_PG;
+const CR4_RESTRICTED: u64 = CR4_PSE | CR4_PAE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
+
+pub(super) fn cr0_mask(caps: &VmxCaps) -> u64 {
+    if caps.unrestricted() {
+        !CR0_GUEST
+    } else {
+        !CR0_GUEST | CR0_RESTRICTED
+    }
 }
 
 pub(super) fn cr4_mask(caps: &VmxCaps) -> u64 {
-    !(CR4_GUEST & caps.cr4_allowed)
+    let mask = !(CR4_GUEST & caps.cr4_allowed);
+    if caps.unrestricted() {
+        mask
+    } else {
+        mask | CR4_RESTRICTED
+    }
 }
 
-pub(super) fn cr0(state: &State) -> u64 {
-    let mask = cr0_mask();
+/// May `value` be written to CR0 at all?
+pub(super) fn cr0_is_valid(value: u64) -> bool {
+    value >> 32 == 0 && value & (CR0_NW | CR0_CD) != CR0_NW && value & (CR0_PE | CR0_PG) != CR0_PG
+}
+
+pub(super) fn cr0(state: &State, caps: &VmxCaps) -> u64 {
+    let mask = cr0_mask(caps);
     state.get(state::CR0_SHADOW) & mask | state.get(state::CR0) & !mask | CR0_ET
 }
 
@@ -57,7 +75,7 @@ pub(super) fn set_cr4(state: &mut State, caps: &VmxCaps, value: u64) {
 
 /// MOV to CR0 that changes a bit of ours.
 pub(super) fn write_cr0(state: &mut State, value: u64) -> Write {
-    if value >> 32 != 0 || value & (CR0_NW | CR0_CD) == CR0_NW {
+    if !cr0_is_valid(value) {
         return Write::Fault;
     }
     // All bits are compared, even ET and those without a meaning, which a CPU ignores.
@@ -84,7 +102,7 @@ mod tests {
         let (mut state, caps) = (State::new(), caps());
         set_cr0(&mut state, &caps, CR0_PE | CR0_CD);
         assert_eq!(state.get(state::CR0), CR0_PE | CR0_ET | CR0_NE);
-        assert_eq!(cr0(&state), CR0_PE | CR0_ET | CR0_CD);
+        assert_eq!(cr0(&state, &caps), CR0_PE | CR0_ET | CR0_CD);
         set_cr4(&mut state, &caps, CR4_PAE);
         assert_eq!(state.get(state::CR4), CR4_PAE | 1 << 13 | CR4_MCE);
         assert_eq!(cr4(&state, &caps), CR4_PAE);
@@ -96,7 +114,7 @@ mod tests {
         set_cr0(&mut state, &caps, CR0_PE);
         let value = CR0_PE | CR0_PG | CR0_NE | CR0_ET;
         assert_eq!(write_cr0(&mut state, value), Write::Again);
-        assert_eq!((state.get(state::CR0_SHADOW) ^ value) & cr0_mask(), 0);
+        assert_eq!((state.get(state::CR0_SHADOW) ^ value) & cr0_mask(&caps), 0);
         // Paging is for the instruction to switch on.
         assert_eq!(state.get(state::CR0) & CR0_PG, 0);
         assert_eq!(write_cr0(&mut state, CR0_NW), Write::Fault);

@@ -7,7 +7,7 @@ use super::caps::{enter, pin, second};
 use super::exit::{Info, reason};
 use super::state::{self, NMI_BLOCKED};
 use super::{VmxCpu, VmxVcpu, control, event, field, insn, refused, switch};
-use crate::backend::{Event, Exit};
+use crate::backend::Event;
 use crate::x86::{CR0_PE, CR0_PG, EFER_LMA, EFER_LME};
 
 /// PAUSEs closer together than the gap belong to one loop; a loop longer than the window exits (in
@@ -16,7 +16,7 @@ const PAUSE_GAP: u64 = 128;
 const PAUSE_WINDOW: u64 = 4096 * 16;
 /// #DB and #AC only because a guest can make their delivery recurse without end (CVE-2015-8104,
 /// CVE-2015-5307). #MC is the host's.
-const EXCEPTIONS: u64 = 1 << 1 | 1 << 17 | 1 << 18;
+pub(super) const EXCEPTIONS: u64 = 1 << 1 | 1 << 17 | 1 << 18;
 
 impl VmxVcpu {
     /// The fields of the current VMCS that stay as they are.
@@ -26,12 +26,11 @@ impl VmxVcpu {
         let fields = [
             (field::SECONDARY_CONTROLS, caps.second.into()),
             (field::EXIT_CONTROLS, caps.exit.into()),
-            (field::EXCEPTIONS, EXCEPTIONS),
             (field::IO_MAP_A, io_map),
             (field::IO_MAP_B, io_map + 4096),
             (field::MSR_MAP, self.domain.msr_map().raw()),
             (field::VIRTUAL_APIC, self.apic_maddr.raw()),
-            (field::CR0_MASK, control::cr0_mask()),
+            (field::CR0_MASK, control::cr0_mask(caps)),
             (field::CR4_MASK, control::cr4_mask(caps)),
             (field::LINK, u64::MAX),
             (field::ENTRY_EVENT, 0),
@@ -57,10 +56,11 @@ impl VmxVcpu {
         self.prepared = true;
     }
 
-    /// Enters once. False if the CPU refused.
-    pub(super) fn enter(&mut self, cpu: &mut VmxCpu) -> bool {
-        self.flush_if_needed(cpu);
+    /// Enters once, or says why that cannot be.
+    pub(super) fn enter(&mut self, cpu: &mut VmxCpu) -> Result<(), &'static str> {
         self.match_entry_controls();
+        let disguise = self.disguise()?;
+        self.flush_if_needed(cpu);
         let tpr = self.tpr();
         self.state.set(state::TPR_THRESHOLD, tpr);
         self.state.set(state::RSP, self.regs.rsp);
@@ -92,17 +92,19 @@ impl VmxVcpu {
         self.cr2 = regs::cr2();
         if refused {
             self.pending = pending;
-            return false;
+            self.undisguise(disguise);
+            return Err(refused::instruction(insn::vmread(field::INSN_ERROR)));
         }
         self.launched = true;
         self.state.forget();
+        self.undisguise(disguise);
         self.regs.rsp = self.state.get(state::RSP);
         self.info = Info::read();
         if self.info.reason & reason::ENTRY_FAILED != 0 {
             self.launched = false;
-            return false;
+            return Err(refused::entry(self.info.reason, self.info.qualification));
         }
-        true
+        Ok(())
     }
 
     /// Lets the entry end when the deadline comes. It is set anew each time, as the timer stands still outside of
@@ -177,16 +179,6 @@ impl VmxVcpu {
             insn::vmwrite(field::ENTRY_EVENT_CODE, code.into());
             insn::vmwrite(field::ENTRY_EVENT, info.into());
         }
-    }
-
-    pub(super) fn failed_entry(&self) -> Exit {
-        let why = if self.info.reason & reason::ENTRY_FAILED != 0 {
-            refused::entry(self.info.reason, self.info.qualification)
-        } else {
-            refused::instruction(insn::vmread(field::INSN_ERROR))
-        };
-        log::error!("entry to a guest failed: {why}");
-        Exit::InvalidState
     }
 
     /// What an exit means before anything looks at it: an event whose delivery it interrupted is

@@ -1,6 +1,5 @@
 //! Encodings of VMCS fields (SDM volume 3, appendix B) that are not part of the cached `state`.
 
-pub(super) const EXCEPTIONS: u32 = 0x4004;
 pub(super) const EXIT_CONTROLS: u32 = 0x400c;
 pub(super) const ENTRY_EVENT: u32 = 0x4016;
 pub(super) const ENTRY_EVENT_CODE: u32 = 0x4018;

@@ -3,7 +3,7 @@
 //! Layers, from below: `insn` (the instructions), `field` (the encodings), `state` (the guest's part
 //! of a VMCS, cached), `switch` (the entry in assembly), `caps` (what the CPU can do, and the
 //! controls that follow from it), `bitmap`, `cpu` and `host` (what a CPU and a domain own), `vcpu`
-//! (the back end) with `enter` (one entry), `msrs` and `debug` (registers outside the VMCS), `control` (control registers), `exit` (exit reasons to `Exit`), `refused` (why an
+//! (the back end) with `enter` (one entry), `msrs` and `debug` (registers outside the VMCS), `control` (control registers), `restricted` (guests without paging on CPUs that want it), `exit` (exit reasons to `Exit`), `refused` (why an
 //! entry failed).
 //!
 //! A VMCS is active on a CPU only between `load` and `unload`: the latter reads everything into the
@@ -23,6 +23,7 @@ mod host;
 mod insn;
 mod msrs;
 mod refused;
+mod restricted;
 mod segment;
 mod state;
 mod switch;

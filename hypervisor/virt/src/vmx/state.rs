@@ -55,7 +55,8 @@ pub(super) const EPTP: Slot = Slot(56);
 pub(super) const VPID: Slot = Slot(57);
 pub(super) const TPR_THRESHOLD: Slot = Slot(58);
 pub(super) const PIN_CONTROLS: Slot = Slot(59);
-const COUNT: usize = 60;
+pub(super) const EXCEPTIONS: Slot = Slot(60);
+const COUNT: usize = 61;
 const ALL: u64 = (1 << COUNT) - 1;
 const STABLE: u64 = ALL & !((1 << FIRST_STABLE) - 1);
 
@@ -72,7 +73,7 @@ const ENCODINGS: [u32; COUNT] = [
     0x4824, 0x6822, 0x2802, // interruptibility, pending debug exceptions, DEBUGCTL
     0x4012, // entry controls
     0x6004, 0x6006, // read shadows
-    0x4002, 0x2010, 0x201a, 0x0, 0x401c, 0x4000,
+    0x4002, 0x2010, 0x201a, 0x0, 0x401c, 0x4000, 0x4004,
 ];
 
 pub(super) struct State {

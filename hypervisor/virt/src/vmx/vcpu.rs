@@ -12,6 +12,7 @@ use zerocopy::{FromZeros, KnownLayout};
 use super::bitmap::VmxDomain;
 use super::caps::{VmxCaps, proc};
 use super::cpu::Page;
+use super::enter::EXCEPTIONS;
 use super::exit::{self, Info, reason};
 use super::msrs::LOADED_MSRS;
 use super::{control, event, host, insn, segment, state};
@@ -113,22 +114,23 @@ impl VmxVcpu {
         vcpu.state.set(state::PROC_CONTROLS, proc);
         vcpu.state.set(state::ENTRY_CONTROLS, entry);
         vcpu.state.set(state::PIN_CONTROLS, caps.pin.into());
+        vcpu.state.set(state::EXCEPTIONS, EXCEPTIONS);
         vcpu.reset(true);
         Ok(vcpu)
     }
 
-    /// MOV to CR0 or CR4 that changes a bit of ours: other accesses do not exit.
-    fn write_control_register(&mut self) {
+    /// MOV to CR0 or CR4 that changes a bit of ours: other accesses do not exit where guests are unrestricted.
+    fn write_control_register(&mut self) -> Option<Exit> {
         let q = self.info.qualification;
-        let number = (q >> 8) as u8 & 15;
-        let value = if number == 4 {
-            self.regs.rsp
-        } else {
-            self.regs.get(number)
-        };
         // Outside 64-bit mode only half of the register counts.
         let long = self.state.get(state::EFER) & EFER_LMA != 0 && self.segment(SegReg::Cs).long();
+        let value = self.regs.get((q >> 8) as u8);
         let value = if long { value } else { value & 0xffff_ffff };
+        if !self.caps.unrestricted()
+            && let Some(done) = self.write_restricted(q, value)
+        {
+            return done;
+        }
         let done = match q & 15 {
             0 => control::write_cr0(&mut self.state, value),
             4 => control::write_cr4(&mut self.state, &self.caps, value),
@@ -137,6 +139,7 @@ impl VmxVcpu {
         if done == control::Write::Fault {
             self.inject(Event::GP);
         }
+        None
     }
 
     /// The exit has not touched DR6 and DR7; the guest's handler is to find them as the CPU leaves them.
@@ -178,7 +181,7 @@ impl VcpuBackend for VmxVcpu {
         match reg {
             Reg::Rip => s.get(state::RIP),
             Reg::Rflags => s.get(state::RFLAGS),
-            Reg::Cr0 => control::cr0(s),
+            Reg::Cr0 => control::cr0(s, &self.caps),
             Reg::Cr2 => self.cr2,
             Reg::Cr3 => s.get(state::CR3),
             Reg::Cr4 => control::cr4(s, &self.caps),
@@ -316,13 +319,18 @@ impl VcpuBackend for VmxVcpu {
         };
         // Ends: a pending host interrupt turns any entry into an exit.
         loop {
-            if !self.enter(cpu) {
-                return self.failed_entry();
+            if let Err(why) = self.enter(cpu) {
+                log::error!("entry to a guest failed: {why}");
+                return Exit::InvalidState;
             }
             self.settle();
             match self.info.reason {
                 reason::DEBUG_REGISTER => self.load_debug_registers(),
-                reason::CONTROL_REGISTER => self.write_control_register(),
+                reason::CONTROL_REGISTER => {
+                    if let Some(exit) = self.write_control_register() {
+                        return exit;
+                    }
+                }
                 reason::INTERRUPT_WINDOW => {
                     self.request_interrupt_window(false);
                     return Exit::InterruptWindow;
@@ -333,6 +341,7 @@ impl VcpuBackend for VmxVcpu {
                     self.state.change(state::PROC_CONTROLS, window, false);
                     return Exit::NmiWindow;
                 }
+                reason::EXCEPTION if self.real_mode_instruction() => return Exit::RealMode,
                 _ => match exit::decode(&self.info, self.state.get(state::RIP)) {
                     Exit::Exception { vector: 1, .. } => self.debug_exception(),
                     Exit::Exception { vector: 17, .. } => self.inject(Event::Exception {
@@ -377,6 +386,7 @@ impl VcpuBackend for VmxVcpu {
 
     fn can_take_nmi(&self) -> bool {
         !self.nmi_blocked
+            && !self.pretends_real_mode()
             && self.state.get(state::INTERRUPTIBILITY) & SHADOW == 0
             && !self.event_pending()
     }
