@@ -37,7 +37,7 @@ pub struct HvDomain {
     pub shadow: bool,
     /// The machine's devices: dom0's.
     pub hardware: Option<Mutex<Hardware>>,
-    pub controls: DomainControls,
+    pub controls: Arc<DomainControls>,
     lapics: Box<[Once<Arc<LapicPosted>>]>,
     round_robin: AtomicUsize,
 }

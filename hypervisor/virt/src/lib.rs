@@ -12,11 +12,13 @@ extern crate alloc;
 extern crate std;
 
 pub mod backend;
+mod controls;
 pub mod dev;
+mod dump;
 pub mod emul;
 pub mod fpu;
+mod gprs;
 pub mod hvmctx;
-mod permissions;
 pub mod platform;
 pub mod policy;
 pub mod shadow;
@@ -34,4 +36,5 @@ pub use backend::{
     BoxedVcpu, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment,
     ShadowRoots, VcpuBackend,
 };
-pub use platform::{DomainControls, Hardware, NestedFormat, PhysCpu, Platform, VirtError};
+pub use controls::DomainControls;
+pub use platform::{Hardware, NestedFormat, PhysCpu, Platform, VirtError};

@@ -7,10 +7,11 @@ use core::fmt;
 use oxen_types::{CpuId, Gfn, Maddr, PAGE_SIZE};
 
 use crate::backend::BoxedVcpu;
+use crate::controls::DomainControls;
 use crate::fpu::{self, FpuLayout};
 use crate::spec::{self, Controls, Report, SpecCpu};
-use crate::svm::{SvmCaps, SvmCpu, SvmDomain, SvmFeatures, SvmVcpu};
-use crate::vmx::{VmxCaps, VmxCpu, VmxDomain, VmxVcpu};
+use crate::svm::{self, SvmCaps, SvmCpu, SvmFeatures, SvmVcpu};
+use crate::vmx::{self, VmxCaps, VmxCpu, VmxVcpu};
 use crate::x86::{CpuidSource, HostCpuid};
 
 /// The machine address of something in the hypervisor's heap, by its linear address.
@@ -226,30 +227,21 @@ impl Platform {
         })
     }
 
-    pub fn new_domain(&self) -> Result<DomainControls, VirtError> {
-        Ok(match self.hardware {
-            Hardware::Svm(_) => DomainControls::Svm(Arc::new(SvmDomain::new(self.to_maddr)?)),
-            Hardware::Vmx(_) => DomainControls::Vmx(Arc::new(VmxDomain::new(self.to_maddr)?)),
-        })
+    pub fn new_domain(&self) -> Result<Arc<DomainControls>, VirtError> {
+        let msr_bits = match self.hardware {
+            Hardware::Svm(_) => svm::maps::msr_bits,
+            Hardware::Vmx(_) => vmx::maps::msr_bits,
+        };
+        Ok(Arc::new(DomainControls::new(msr_bits, self.to_maddr)?))
     }
 
-    pub fn new_vcpu(&self, domain: &DomainControls) -> Result<BoxedVcpu, VirtError> {
-        let to_maddr = self.to_maddr;
-        match (domain, self.hardware) {
-            (DomainControls::Svm(domain), Hardware::Svm(caps)) => Ok(Box::new(SvmVcpu::new(
-                self,
-                caps,
-                domain.clone(),
-                to_maddr,
-            )?)),
-            (DomainControls::Vmx(domain), Hardware::Vmx(caps)) => Ok(Box::new(VmxVcpu::new(
-                self,
-                caps,
-                domain.clone(),
-                to_maddr,
-            )?)),
-            _ => Err(VirtError::NoHardware),
-        }
+    /// For a domain with controls of `new_domain`.
+    pub fn new_vcpu(&self, domain: &Arc<DomainControls>) -> Result<BoxedVcpu, VirtError> {
+        let (domain, to_maddr) = (domain.clone(), self.to_maddr);
+        Ok(match self.hardware {
+            Hardware::Svm(caps) => Box::new(SvmVcpu::new(self, caps, domain, to_maddr)?),
+            Hardware::Vmx(caps) => Box::new(VmxVcpu::new(self, caps, domain, to_maddr)?),
+        })
     }
 }
 
@@ -264,30 +256,6 @@ impl PhysCpu {
         match self {
             Self::Svm(cpu) => &mut cpu.spec,
             Self::Vmx(cpu) => &mut cpu.spec,
-        }
-    }
-}
-
-/// Port and MSR permissions that the hardware checks, shared by the vcpus of a domain. Everything
-/// exits at first, but for MSRs that the hardware switches itself.
-#[derive(Clone)]
-pub enum DomainControls {
-    Svm(Arc<SvmDomain>),
-    Vmx(Arc<VmxDomain>),
-}
-
-impl DomainControls {
-    pub fn set_ports_direct(&self, first: u16, last: u16, direct: bool) {
-        match self {
-            Self::Svm(d) => d.set_ports_direct(first, last, direct),
-            Self::Vmx(d) => d.set_ports_direct(first, last, direct),
-        }
-    }
-
-    pub fn set_msr_direct(&self, msr: u32, read: bool, write: bool) {
-        match self {
-            Self::Svm(d) => d.set_msr_direct(msr, read, write),
-            Self::Vmx(d) => d.set_msr_direct(msr, read, write),
         }
     }
 }

@@ -8,7 +8,6 @@ use core::fmt;
 use oxen_types::Maddr;
 use zerocopy::FromZeros;
 
-use super::bitmap::SvmDomain;
 use super::caps::{SvmCaps, SvmFeatures};
 use super::event::{decode_event, encode_event, interrupted_event};
 use super::intercept::{self, g1};
@@ -18,6 +17,7 @@ use super::{SvmCpu, exit, insn, switch};
 use crate::backend::{
     Event, Execution, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend,
 };
+use crate::controls::DomainControls;
 use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, Quirks, ToMaddr, VirtError};
 use crate::spec::SpecVcpu;
@@ -55,14 +55,14 @@ pub struct SvmVcpu {
     /// The guest's control registers, if it runs without nested paging.
     shadowed: Option<Shadowed>,
     /// Keeps the maps alive that the VMCB points to.
-    domain: Arc<SvmDomain>,
+    domain: Arc<DomainControls>,
 }
 
 impl SvmVcpu {
     pub fn new(
         platform: &Platform,
         caps: SvmCaps,
-        domain: Arc<SvmDomain>,
+        domain: Arc<DomainControls>,
         to_maddr: ToMaddr,
     ) -> Result<Self, VirtError> {
         let mut vmcb = Vmcb::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
@@ -540,6 +540,20 @@ impl VcpuBackend for SvmVcpu {
     }
 
     fn dump(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::dump::dump(f, self, &self.vmcb)
+        crate::dump::dump(f, self)?;
+        let c = &self.vmcb.control;
+        write!(
+            f,
+            "exit {:x} info {:x} {:x} intinfo {:x} inj {:x} int_ctl {:x} shadow {:x} asid {} ncr3 {:x}",
+            c.exit_code,
+            c.exit_info1,
+            c.exit_info2,
+            c.exit_int_info,
+            c.event_inj,
+            c.int_ctl,
+            c.int_state,
+            c.asid,
+            c.nested_cr3
+        )
     }
 }

@@ -2,25 +2,24 @@
 //!
 //! Layers, from below: `insn` (the instructions), `field` (the encodings), `state` (the guest's part
 //! of a VMCS, cached), `switch` (the entry in assembly), `caps` (what the CPU can do, and the
-//! controls that follow from it), `bitmap`, `cpu` and `host` (what a CPU and a domain own), `vcpu`
+//! controls that follow from it), `maps`, `cpu` and `host` (what a CPU owns), `vcpu`
 //! (the back end) with `enter` (one entry), `msrs` and `debug` (registers outside the VMCS), `control` (control registers), `restricted` (guests without paging on CPUs that want it), `exit` (exit reasons to `Exit`), `refused` (why an
 //! entry failed).
 //!
 //! A VMCS is active on a CPU only between `load` and `unload`: the latter reads everything into the
 //! cache and clears the VMCS, so that a vcpu can go on anywhere, and be looked at from anywhere.
 
-mod bitmap;
 mod caps;
 mod control;
 mod cpu;
 mod debug;
-mod dump;
 mod enter;
 mod event;
 mod exit;
 mod field;
 mod host;
 mod insn;
+pub(crate) mod maps;
 mod msrs;
 mod refused;
 mod restricted;
@@ -29,7 +28,6 @@ mod state;
 mod switch;
 mod vcpu;
 
-pub use bitmap::VmxDomain;
 pub use caps::VmxCaps;
 pub use cpu::VmxCpu;
 pub use vcpu::VmxVcpu;

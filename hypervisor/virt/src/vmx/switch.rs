@@ -5,10 +5,10 @@
 #![allow(unsafe_code, reason = "the entry to a guest")]
 
 use core::arch::naked_asm;
-use core::mem::offset_of;
 
 use super::field;
 use crate::backend::Gprs;
+use crate::gprs::{load_gprs, pop_kept, push_kept, store_gprs};
 use crate::spec::overwrite_rsb;
 
 /// The VMCS was entered before, since it was loaded.
@@ -31,12 +31,7 @@ static SELECTOR: u16 = 0x10;
 #[unsafe(naked)]
 pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, flags: u64) -> u64 {
     naked_asm!(
-        "push rbp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_kept!(),
         "push rsi",
         "push rdi",
         "mov eax, {host_rsp}",
@@ -48,21 +43,8 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, flags: u64) -> u64 {
         "4:",
         // Kept through the moves below, which leave the flags alone.
         "test sil, {resume}",
-        "mov rax, [rdi + {rax}]",
-        "mov rcx, [rdi + {rcx}]",
-        "mov rdx, [rdi + {rdx}]",
-        "mov rbx, [rdi + {rbx}]",
-        "mov rbp, [rdi + {rbp}]",
-        "mov rsi, [rdi + {rsi}]",
-        "mov r8,  [rdi + {r8}]",
-        "mov r9,  [rdi + {r8} + 8]",
-        "mov r10, [rdi + {r8} + 16]",
-        "mov r11, [rdi + {r8} + 24]",
-        "mov r12, [rdi + {r8} + 32]",
-        "mov r13, [rdi + {r8} + 40]",
-        "mov r14, [rdi + {r8} + 48]",
-        "mov r15, [rdi + {r8} + 56]",
-        "mov rdi, [rdi + {rdi}]",
+        "mov rax, [rdi]",
+        load_gprs!(),
         "jz 2f",
         "vmresume",
         "jmp 3f",
@@ -73,25 +55,12 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, flags: u64) -> u64 {
         "pop rdi",
         "pop rsi",
         "mov eax, 1",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
+        pop_kept!(),
         "ret",
         host_rsp = const field::HOST_RSP,
         verw = const VERW,
         resume = const RESUME,
         selector = sym SELECTOR,
-        rax = const offset_of!(Gprs, rax),
-        rcx = const offset_of!(Gprs, rcx),
-        rdx = const offset_of!(Gprs, rdx),
-        rbx = const offset_of!(Gprs, rbx),
-        rbp = const offset_of!(Gprs, rbp),
-        rsi = const offset_of!(Gprs, rsi),
-        rdi = const offset_of!(Gprs, rdi),
-        r8 = const offset_of!(Gprs, r8),
     )
 }
 
@@ -100,44 +69,14 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, flags: u64) -> u64 {
 pub(super) unsafe extern "sysv64" fn exit_point() {
     naked_asm!(
         // RDI is the guest's; the top of the stack is `regs`.
-        "xchg rdi, [rsp]",
-        "mov [rdi + {rax}], rax",
-        "mov [rdi + {rcx}], rcx",
-        "mov [rdi + {rdx}], rdx",
-        "mov [rdi + {rbx}], rbx",
-        "mov [rdi + {rbp}], rbp",
-        "mov [rdi + {rsi}], rsi",
-        "mov [rdi + {r8}], r8",
-        "mov [rdi + {r8} + 8], r9",
-        "mov [rdi + {r8} + 16], r10",
-        "mov [rdi + {r8} + 24], r11",
-        "mov [rdi + {r8} + 32], r12",
-        "mov [rdi + {r8} + 40], r13",
-        "mov [rdi + {r8} + 48], r14",
-        "mov [rdi + {r8} + 56], r15",
-        "pop rcx",
-        "mov [rdi + {rdi}], rcx",
+        store_gprs!(),
+        "mov [rdi], rax",
         "pop rcx",
         "and ecx, {rsb}",
         overwrite_rsb!("rcx"),
         "xor eax, eax",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
+        pop_kept!(),
         "ret",
         rsb = const RSB,
-        rax = const offset_of!(Gprs, rax),
-        rcx = const offset_of!(Gprs, rcx),
-        rdx = const offset_of!(Gprs, rdx),
-        rbx = const offset_of!(Gprs, rbx),
-        rbp = const offset_of!(Gprs, rbp),
-        rsi = const offset_of!(Gprs, rsi),
-        rdi = const offset_of!(Gprs, rdi),
-        r8 = const offset_of!(Gprs, r8),
     )
 }
-
-const _: () = assert!(offset_of!(Gprs, r15) == offset_of!(Gprs, r8) + 56);

@@ -9,7 +9,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use oxen_types::Maddr;
 use zerocopy::{FromZeros, KnownLayout};
 
-use super::bitmap::VmxDomain;
 use super::caps::{VmxCaps, proc};
 use super::cpu::Page;
 use super::enter::EXCEPTIONS;
@@ -17,6 +16,7 @@ use super::exit::{self, Info, reason};
 use super::msrs::LOADED_MSRS;
 use super::{control, event, host, insn, segment, state};
 use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
+use crate::controls::DomainControls;
 use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, ToMaddr, VirtError};
 use crate::spec::SpecVcpu;
@@ -48,7 +48,7 @@ pub struct VmxVcpu {
     vmcs_maddr: Maddr,
     apic: Box<ApicPage>,
     pub(super) apic_maddr: Maddr,
-    pub(super) domain: Arc<VmxDomain>,
+    pub(super) domain: Arc<DomainControls>,
     /// The controls that never change have been written.
     pub(super) prepared: bool,
     pub(super) launched: bool,
@@ -77,7 +77,7 @@ impl VmxVcpu {
     pub fn new(
         platform: &Platform,
         caps: VmxCaps,
-        domain: Arc<VmxDomain>,
+        domain: Arc<DomainControls>,
         to_maddr: ToMaddr,
     ) -> Result<Self, VirtError> {
         let (vmcs, vmcs_maddr) = Page::new(caps.revision, to_maddr)?;
@@ -456,7 +456,27 @@ impl VcpuBackend for VmxVcpu {
     }
 
     fn dump(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::dump::dump(f, self)
+        crate::dump::dump(f, self)?;
+        let s = &self.state;
+        let Info {
+            reason,
+            qualification,
+            guest_physical,
+            ..
+        } = self.info;
+        write!(
+            f,
+            "exit {reason:x} qualification {qualification:x} gpa {guest_physical:x} pending {:?} real cr0 {:x} cr4 {:x} \
+             proc {:x} entry {:x} blocked {:x} vpid {:x} eptp {:x}",
+            self.pending,
+            s.get(state::CR0),
+            s.get(state::CR4),
+            s.get(state::PROC_CONTROLS),
+            s.get(state::ENTRY_CONTROLS),
+            s.get(state::INTERRUPTIBILITY),
+            s.get(state::VPID),
+            s.get(state::EPTP)
+        )
     }
 }
 

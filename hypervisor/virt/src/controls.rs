@@ -1,0 +1,162 @@
+//! What a domain lets its vcpus do without an exit: the maps of ports and MSRs that the hardware looks at, a set bit
+//! meaning exit. They are shared by the vcpus and may change while those run, one bit at a time. Vendors differ in
+//! sizes and places only (`svm::maps`, `vmx::maps`).
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use oxen_types::Maddr;
+use zerocopy::{FromZeros, KnownLayout};
+
+use crate::platform::{ToMaddr, VirtError};
+use crate::x86::{
+    MSR_CSTAR, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_SFMASK, MSR_STAR,
+    MSR_SYSENTER_CS, MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TSC,
+};
+
+/// MSRs that entries and exits, or `load` and `unload`, switch, so that the guest may have them directly.
+const SWITCHED: [u32; 10] = [
+    MSR_FS_BASE,
+    MSR_GS_BASE,
+    MSR_KERNEL_GS_BASE,
+    MSR_STAR,
+    MSR_LSTAR,
+    MSR_CSTAR,
+    MSR_SFMASK,
+    MSR_SYSENTER_CS,
+    MSR_SYSENTER_ESP,
+    MSR_SYSENTER_EIP,
+];
+
+const IO_PAGES: usize = 3;
+const MSR_PAGES: usize = 2;
+
+/// The places of an MSR's bits, for reads and for writes. `None`: all accesses exit.
+pub(crate) type MsrBits = fn(u32) -> Option<[usize; 2]>;
+
+/// As large as the larger vendor's: VT-x has two pages of ports and one of MSRs.
+#[derive(FromZeros, KnownLayout)]
+#[repr(C, align(4096))]
+struct Maps {
+    io: [AtomicU8; IO_PAGES * 4096],
+    msr: [AtomicU8; MSR_PAGES * 4096],
+}
+
+/// Everything exits at first, but for MSRs that the hardware switches itself.
+pub struct DomainControls {
+    maps: Box<Maps>,
+    msr_bits: MsrBits,
+    to_maddr: ToMaddr,
+    /// Tells domains apart: no other ever had it, and it is not 0.
+    pub(crate) id: u64,
+}
+
+impl DomainControls {
+    pub(crate) fn new(msr_bits: MsrBits, to_maddr: ToMaddr) -> Result<Self, VirtError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let maps = Maps::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+        for byte in maps.io.iter().chain(&maps.msr) {
+            byte.store(0xff, Ordering::Relaxed);
+        }
+        let controls = Self {
+            maps,
+            msr_bits,
+            to_maddr,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        };
+        for msr in SWITCHED {
+            controls.set_msr_direct(msr, true, true);
+        }
+        // RDMSR applies the TSC offset as RDTSC does.
+        controls.set_msr_direct(MSR_TSC, true, false);
+        Ok(controls)
+    }
+
+    pub(crate) fn io_map(&self) -> Maddr {
+        (self.to_maddr)(self.maps.io.as_ptr().addr())
+    }
+
+    pub(crate) fn msr_map(&self) -> Maddr {
+        (self.to_maddr)(self.maps.msr.as_ptr().addr())
+    }
+
+    /// Lets the guest use ports `first..=last` directly, or not.
+    pub fn set_ports_direct(&self, first: u16, last: u16, direct: bool) {
+        for port in first..=last {
+            set(&self.maps.io, usize::from(port), !direct);
+        }
+    }
+
+    /// Lets the guest read or write an MSR directly, if it is one of those that have bits.
+    pub fn set_msr_direct(&self, msr: u32, read: bool, write: bool) {
+        if let Some([reads, writes]) = (self.msr_bits)(msr) {
+            set(&self.maps.msr, reads, !read);
+            set(&self.maps.msr, writes, !write);
+        }
+    }
+}
+
+fn set(map: &[AtomicU8], bit: usize, on: bool) {
+    if let Some(byte) = map.get(bit / 8) {
+        let mask = 1u8 << (bit % 8);
+        if on {
+            byte.fetch_or(mask, Ordering::Relaxed);
+        } else {
+            byte.fetch_and(!mask, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{svm, vmx};
+
+    fn controls(msr_bits: MsrBits) -> DomainControls {
+        DomainControls::new(msr_bits, |virt| Maddr::new(virt as u64)).unwrap()
+    }
+
+    fn byte(map: &[AtomicU8], at: usize) -> u8 {
+        map[at].load(Ordering::Relaxed)
+    }
+
+    fn clear(map: &[AtomicU8]) -> u32 {
+        map.iter()
+            .map(|b| b.load(Ordering::Relaxed).count_zeros())
+            .sum()
+    }
+
+    #[test]
+    fn a_new_domain_has_only_switched_msrs() {
+        for msr_bits in [svm::maps::msr_bits, vmx::maps::msr_bits] {
+            let d = controls(msr_bits);
+            assert_eq!(
+                [clear(&d.maps.msr), clear(&d.maps.io)],
+                [SWITCHED.len() as u32 * 2 + 1, 0]
+            );
+            assert_eq!(d.io_map().page_offset() | d.msr_map().page_offset(), 0);
+        }
+        let (amd, intel) = (controls(svm::maps::msr_bits), controls(vmx::maps::msr_bits));
+        // STAR, LSTAR, CSTAR, SFMASK are 0x81 to 0x84 of the high MSRs.
+        assert_eq!(byte(&amd.maps.msr, 0x820), 0b0000_0011);
+        assert_eq!(byte(&amd.maps.msr, 0x821), 0b1111_1100);
+        assert_eq!(byte(&intel.maps.msr, 1024 + 0x10), 0b1110_0001);
+        assert_eq!(byte(&intel.maps.msr, 3072 + 0x10), 0b1110_0001);
+        // SYSENTER: 0x174 to 0x176. The TSC: reads only.
+        assert_eq!(byte(&intel.maps.msr, 2048 + 0x2e), 0b1000_1111);
+        assert_eq!(byte(&intel.maps.msr, 2), 0b1111_1110);
+        assert_eq!(byte(&intel.maps.msr, 2048 + 2), 0xff);
+    }
+
+    #[test]
+    fn ports_open_and_close() {
+        let d = controls(svm::maps::msr_bits);
+        d.set_ports_direct(0x60, 0x64, true);
+        assert_eq!(byte(&d.maps.io, 0x60 / 8), 0b1110_0000);
+        d.set_ports_direct(0x62, 0x62, false);
+        assert_eq!(byte(&d.maps.io, 0x60 / 8), 0b1110_0100);
+        d.set_ports_direct(0xffff, 0xffff, true);
+        assert_eq!(byte(&d.maps.io, 0x1fff), 0x7f);
+        assert_eq!(byte(&d.maps.io, 0x2000), 0xff);
+    }
+}
