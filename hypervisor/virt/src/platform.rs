@@ -145,10 +145,11 @@ impl Platform {
         crate::emul::build_tables();
         let cpuid = HostCpuid;
         let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
-        let hardware = Hardware::detect(&cpuid, &mut rdmsr)?;
+        let mut hardware = Hardware::detect(&cpuid, &mut rdmsr)?;
         let mut fpu = FpuLayout::detect(&cpuid);
-        if let Hardware::Vmx(caps) = &hardware {
-            fpu.xsaves &= caps.xsaves();
+        fpu.check();
+        if let Hardware::Vmx(caps) = &mut hardware {
+            fpu.xsaves = caps.match_xsaves(fpu.xsaves);
         }
         Ok(Self {
             hardware,

@@ -151,6 +151,9 @@ impl CpuidPolicy {
         }
         if max >= 0xd {
             let mut eax = host.cpuid(0xd, 1).eax & XsaveEax::all().bits();
+            if !fpu.xsavec {
+                eax &= !XsaveEax::XSAVEC.bits();
+            }
             if !fpu.xsaves {
                 eax &= !XsaveEax::XSAVES.bits();
             }

@@ -108,8 +108,10 @@ pub struct VmxCaps {
     pub(super) cr4_fixed: u64,
     pub(super) cr4_allowed: u64,
     pub(super) invept_one: bool,
-    /// The preemption timer counts once in so many (as a power of 2) ticks of the TSC.
+    /// The preemption timer counts once in so many (as a power of 2) ticks of the TSC,
     pub(super) timer_shift: Option<u8>,
+    /// and can be relied upon.
+    pub(super) timer_steady: bool,
     pub pages_1g: bool,
     pub tsc_aux: bool,
 }
@@ -179,8 +181,7 @@ impl VmxCaps {
         )?;
         let free = CR0_PE | CR0_PG;
         let pins = rdmsr(TRUE_PIN);
-        let timer = pins >> 32 & u64::from(pin::PREEMPTION_TIMER) != 0
-            && !TIMER_BROKEN.contains(&(cpuid.cpuid(1, 0).eax & SIGNATURE));
+        let timer = pins >> 32 & u64::from(pin::PREEMPTION_TIMER) != 0;
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
             pin: controls(
@@ -209,13 +210,17 @@ impl VmxCaps {
             cr4_allowed: rdmsr(CR4_FIXED1),
             invept_one: extended & ept::INVEPT_ONE != 0,
             timer_shift: timer.then(|| rdmsr(MISC) as u8 & 31),
+            timer_steady: !TIMER_BROKEN.contains(&(cpuid.cpuid(1, 0).eax & SIGNATURE)),
             pages_1g: extended & ept::PAGES_1G != 0,
             tsc_aux: rdtscp && second & second::RDTSCP != 0,
         })
     }
 
-    /// Guests may use XSAVES.
-    pub(crate) fn xsaves(&self) -> bool {
+    /// May guests use XSAVES, if nothing else forbids it? Not, if something does.
+    pub(crate) fn match_xsaves(&mut self, wanted: bool) -> bool {
+        if !wanted {
+            self.second &= !second::XSAVES;
+        }
         self.has_second(second::XSAVES)
     }
 

@@ -14,6 +14,9 @@ use crate::x86::{CR0_PE, CR0_PG, EFER_LMA, EFER_LME};
 /// cycles).
 const PAUSE_GAP: u64 = 128;
 const PAUSE_WINDOW: u64 = 4096 * 16;
+/// The longest run on CPUs whose timer has a rate of its own, in cycles: Bochs 2.7 holds interrupts of the host back
+/// while a guest runs that was entered with its own off.
+const BACKSTOP: u64 = 1 << 22;
 /// #DB and #AC only because a guest can make their delivery recurse without end (CVE-2015-8104,
 /// CVE-2015-5307). #MC is the host's.
 pub(super) const EXCEPTIONS: u64 = 1 << 1 | 1 << 17 | 1 << 18;
@@ -107,14 +110,17 @@ impl VmxVcpu {
         Ok(())
     }
 
-    /// Lets the entry end when the deadline comes. It is set anew each time, as the timer stands still outside of
-    /// the guest.
+    /// Lets the entry end when the deadline comes, or, where the timer's rate is not to be trusted and none is kept
+    /// by it, some time. It is set anew each time, as the timer stands still outside of the guest.
     fn start_timer(&mut self) {
-        let on = self.deadline.is_some();
+        let ticks = self.caps.timer_shift.and_then(|shift| match self.deadline {
+            Some(deadline) => Some(timer_ticks(deadline, regs::rdtsc(), shift)),
+            None => (!self.caps.timer_steady).then_some(BACKSTOP >> shift),
+        });
         let timer = u64::from(pin::PREEMPTION_TIMER);
-        self.state.change(state::PIN_CONTROLS, timer, on);
-        if let (Some(deadline), Some(shift)) = (self.deadline, self.caps.timer_shift) {
-            let ticks = timer_ticks(deadline, regs::rdtsc(), shift);
+        self.state
+            .change(state::PIN_CONTROLS, timer, ticks.is_some());
+        if let Some(ticks) = ticks {
             // SAFETY: ends the entry.
             unsafe { insn::vmwrite(field::PREEMPTION_TIMER, ticks) };
         }

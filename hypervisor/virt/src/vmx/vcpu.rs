@@ -359,7 +359,7 @@ impl VcpuBackend for VmxVcpu {
     }
 
     fn has_deadline(&self) -> bool {
-        self.caps.timer_shift.is_some()
+        self.caps.timer_shift.is_some() && self.caps.timer_steady
     }
 
     fn set_deadline(&mut self, tsc: Option<u64>) {
