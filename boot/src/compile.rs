@@ -17,6 +17,9 @@ const HOST: &str = "x86_64-unknown-linux-gnu";
 /// The store's command, a second program of the package xenstored.
 const STORE_CLIENT: &str = "xenstore";
 
+/// What tests run in dom0.
+pub(crate) const TEST_PROGRAM: &str = "test-xstate";
+
 /// The programs of dom0. A package that has no such program yet is left out.
 pub(crate) const DOM0_PROGRAMS: [&str; 6] =
     ["xenstored", "xenconsoled", "xnetd", "xmd", "xm", "xmgrub"];
@@ -67,7 +70,7 @@ pub(crate) fn hypervisor_with_symbols() -> PathBuf {
 pub(crate) fn dom0_programs() -> Result<Vec<PathBuf>> {
     let mut build = cargo();
     build.args(["build", "-q", "--profile", "dom0", "--target", HOST]);
-    for package in DOM0_PROGRAMS {
+    for package in DOM0_PROGRAMS.iter().chain(&[TEST_PROGRAM]) {
         build.args(["-p", package]);
     }
     // With --target given, these flags reach neither build scripts nor macros.
@@ -79,7 +82,7 @@ pub(crate) fn dom0_programs() -> Result<Vec<PathBuf>> {
     let directory = images::target_dir().join(HOST).join("dom0");
     Ok(DOM0_PROGRAMS
         .iter()
-        .chain(&[STORE_CLIENT])
+        .chain(&[STORE_CLIENT, TEST_PROGRAM])
         .map(|name| directory.join(name))
         .filter(|file| file.exists())
         .collect())
