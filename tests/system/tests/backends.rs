@@ -11,7 +11,7 @@ fn short_set_vtx() -> Result<()> {
 }
 
 #[test]
-#[ignore = "no run of it has finished yet: by name with --ignored"]
+#[ignore = "slow, and not passed twice yet: by name with --ignored"]
 fn short_set_amdv_uefi() -> Result<()> {
     run("svm-qemu-uefi")
 }
