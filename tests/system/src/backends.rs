@@ -202,7 +202,7 @@ fn checks() -> Vec<(String, String)> {
         ("triple", "a triple fault ends its guest alone"),
         (
             "fpu",
-            "extended state of two guests and dom0, each with its own patterns; XSAVES",
+            "extended state of two guests and dom0, each with its own patterns",
         ),
     ];
     let attacks = ATTACKS.iter().map(|name| (*name, "hostile guest"));

@@ -11,7 +11,7 @@ fn short_set_vtx() -> Result<()> {
 }
 
 #[test]
-#[ignore = "slow, and not passed twice yet: by name with --ignored"]
+#[ignore = "long: by name with --ignored"]
 fn short_set_amdv_uefi() -> Result<()> {
     run("svm-qemu-uefi")
 }
