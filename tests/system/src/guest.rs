@@ -86,8 +86,9 @@ impl Lab {
     pub fn in_guest(&mut self, name: &str, command: &str, seconds: u64) -> Result<String> {
         let typed = format!("{{ {command}; }} 2>&1; echo \"<status $?>\"\\n");
         let quoted = typed.replace('\'', r"'\''");
+        let limit = patient(seconds);
         let script = format!(
-            "xm console --send '{quoted}' --expect '<status [0-9]+>' --timeout {seconds} -v {name}"
+            "xm console --send '{quoted}' --expect '<status [0-9]+>' --timeout {limit} -v {name}"
         );
         let output = self.sh_in(&script, seconds + 30)?;
         ensure!(

@@ -48,7 +48,7 @@ fn soak_io_nets_fetch() -> Result<()> {
 fn soak_io_nets_iperf() -> Result<()> {
     talk(&Size {
         name: "nets-iperf",
-        mib: 4,
+        mib: 1,
         seconds: 20,
         iperf: true,
         life: 1800,
