@@ -84,8 +84,10 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
 /// The long tests, which are named `soak_*` and left out of `./x test`.
 pub(crate) fn soak(arguments: &SoakArguments) -> Result<()> {
     crate::image(false)?;
-    crate::tools::archive()?;
     let name = arguments.name.as_deref().unwrap_or_default();
+    if name.is_empty() || name.starts_with("io") {
+        crate::tools::archive()?;
+    }
     let mut tests = system_tests();
     tests.args(["--ignored", "--nocapture", &format!("soak_{name}")]);
     if let Some(seed) = arguments.seed {

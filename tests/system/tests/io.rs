@@ -151,8 +151,8 @@ fn same_on_both_sides(lab: &mut Lab, way: &Way) -> Result<()> {
             "echo 3 > /proc/sys/vm/drop_caches; echo sum $(dd if={file} bs=1M count={IMAGE_MIB} 2>/dev/null | md5sum)"
         )
     };
-    let guest = lab.in_guest("g", &read(&format!("/dev/{}", way.name)), 600)?;
-    let dom0 = lab.sh_in(&read(way.file), 600)?;
+    let guest = lab.in_guest("g", &read(&format!("/dev/{}", way.name)), 1800)?;
+    let dom0 = lab.sh_in(&read(way.file), 1800)?;
     ensure!(
         sum(&guest)? == sum(&dom0)?,
         "the guest reads {guest}, dom0 {dom0}"
