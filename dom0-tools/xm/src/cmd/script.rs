@@ -2,7 +2,7 @@
 
 use super::plain::Plain;
 use crate::cli::Console;
-use crate::output::{Output, write};
+use crate::output::Output;
 use clap::ArgMatches;
 use oxen_domain::{Error, Result};
 use regex::bytes::{Regex, RegexBuilder};
@@ -59,19 +59,12 @@ pub(super) fn run(
     mut stream: UnixStream,
     out: &Output,
 ) -> Result<()> {
-    let lost = |error: std::io::Error| Error::new("the console was lost", error);
-    let mut seen = Plain::default();
-    let mut matched = Vec::new();
-    for step in steps {
-        match step {
-            Step::Send(text) => stream.write_all(text).map_err(lost)?,
-            Step::Expect(regex) => {
-                let end = wait(args, regex, &mut stream, &mut seen)?;
-                matched.push(line_around(seen.text(), end));
-                seen.forget(end);
-            }
-        }
+    let matched = perform(args, steps, &mut stream);
+    if args.verbose {
+        // The console's last line may have no end.
+        show(b"\n");
     }
+    let matched = matched?;
     if !args.verbose {
         out.print(
             &serde_json::json!({ "matched": matched }),
@@ -79,6 +72,24 @@ pub(super) fn run(
         );
     }
     Ok(())
+}
+
+/// The lines that matched.
+fn perform(args: &Console, steps: &[Step], stream: &mut UnixStream) -> Result<Vec<String>> {
+    let lost = |error: std::io::Error| Error::new("the console was lost", error);
+    let mut seen = Plain::default();
+    let mut matched = Vec::new();
+    for step in steps {
+        match step {
+            Step::Send(text) => stream.write_all(text).map_err(lost)?,
+            Step::Expect(regex) => {
+                let end = wait(args, regex, stream, &mut seen)?;
+                matched.push(line_around(seen.text(), end));
+                seen.forget(end);
+            }
+        }
+    }
+    Ok(matched)
 }
 
 /// Reads until `regex` matches what was seen; returns the end of the match.
@@ -119,7 +130,7 @@ fn wait(args: &Console, regex: &Regex, stream: &mut UnixStream, seen: &mut Plain
             Ok(length) => {
                 let new = buffer.get(..length).unwrap_or_default();
                 if args.verbose {
-                    write(&String::from_utf8_lossy(new));
+                    show(new);
                 }
                 seen.add(new);
             }
@@ -131,6 +142,13 @@ fn wait(args: &Console, regex: &Regex, stream: &mut UnixStream, seen: &mut Plain
             Err(error) => return Err(fail(error.to_string(), seen.text())),
         }
     }
+}
+
+/// As it comes: where a piece ends says nothing about lines.
+fn show(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    // Whoever reads us may have seen enough.
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
 /// The line in which a match ends.
