@@ -3,7 +3,8 @@
 use oxen_arch::time;
 use oxen_types::{Gaddr, PAGE_SIZE};
 use oxen_virt::policy::{self, MsrAccess, MsrFault, MsrRead, MsrWrite};
-use oxen_virt::{Event, Exit, emul, spec};
+use oxen_virt::x86::CR4_OSXSAVE;
+use oxen_virt::{Event, Exit, Reg, emul, spec};
 
 use super::{Cx, memory};
 use crate::run::{arm_lapic_timer, clock};
@@ -94,6 +95,10 @@ fn fill_hypercall_page(cx: &Cx<'_>, at: Gaddr) -> bool {
 }
 
 pub fn xsetbv(cx: &mut Cx<'_>) {
+    // CPUs see to this before the intercept (APM 15.7); QEMU 10 does not.
+    if cx.context.backend.get(Reg::Cr4) & CR4_OSXSAVE == 0 {
+        return cx.inject(Event::UD);
+    }
     let done = policy::xsetbv(&mut *cx.context.backend, &cx.hv.hv.cpuid.read());
     match done {
         Ok(()) => cx.step(&Exit::Xsetbv),
