@@ -1,6 +1,6 @@
 //! Domctl arguments about a domain as a whole (xen/domctl.h; xen/arch-x86/xen.h for its x86 part).
 
-use crate::{CpuidLeaf, GuestHandle, MsrEntry};
+use crate::{CpuidLeaf, GuestHandle, MsrEntry, ShutdownReason};
 
 abi! {
     abi_consts! { u32:
@@ -172,6 +172,65 @@ abi! {
         /// `XEN_DOMCTL_SET_VIRQ_HANDLER`.
         pub struct DomctlSetVirqHandler = "struct xen_domctl_set_virq_handler", 4 {
             pub virq: u32,
+        }
+    }
+}
+
+impl DomctlCreateDomain {
+    /// A PVH guest with the usual limits.
+    pub const fn pvh(handle: [u8; 16], max_vcpus: u32) -> Self {
+        Self {
+            ssidref: 0,
+            handle,
+            flags: XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP,
+            iommu_opts: 0,
+            max_vcpus,
+            max_evtchn_port: 1023,
+            max_grant_frames: -1,
+            max_maptrack_frames: -1,
+            grant_opts: 1,
+            vmtrace_size: 0,
+            cpupool_id: 0,
+            arch: ArchDomainConfig {
+                emulation_flags: XEN_X86_EMU_LAPIC,
+                misc_flags: 0,
+            },
+        }
+    }
+}
+
+impl DomctlGetDomainInfo {
+    const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub const fn dying(&self) -> bool {
+        self.has(XEN_DOMINF_DYING)
+    }
+
+    pub const fn hvm(&self) -> bool {
+        self.has(XEN_DOMINF_HVM_GUEST)
+    }
+
+    pub const fn paused(&self) -> bool {
+        self.has(XEN_DOMINF_PAUSED)
+    }
+
+    pub const fn blocked(&self) -> bool {
+        self.has(XEN_DOMINF_BLOCKED)
+    }
+
+    pub const fn running(&self) -> bool {
+        self.has(XEN_DOMINF_RUNNING)
+    }
+
+    /// The reason, once it has shut down.
+    pub const fn shutdown(&self) -> Option<ShutdownReason> {
+        if self.has(XEN_DOMINF_SHUTDOWN) {
+            let code = self.flags >> XEN_DOMINF_SHUTDOWNSHIFT & XEN_DOMINF_SHUTDOWNMASK;
+            Some(ShutdownReason::from_code(code as u8))
+        } else {
+            None
         }
     }
 }

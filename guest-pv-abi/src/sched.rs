@@ -54,3 +54,41 @@ abi! {
         }
     }
 }
+
+/// Why a domain shut down: the `SHUTDOWN_*` that toolstacks tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownReason {
+    Poweroff,
+    Reboot,
+    Suspend,
+    Crash,
+    Watchdog,
+    SoftReset,
+    Other(u8),
+}
+
+impl ShutdownReason {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Poweroff => SHUTDOWN_POWEROFF as u8,
+            Self::Reboot => SHUTDOWN_REBOOT as u8,
+            Self::Suspend => SHUTDOWN_SUSPEND as u8,
+            Self::Crash => SHUTDOWN_CRASH as u8,
+            Self::Watchdog => SHUTDOWN_WATCHDOG as u8,
+            Self::SoftReset => SHUTDOWN_SOFT_RESET as u8,
+            Self::Other(code) => code,
+        }
+    }
+
+    pub const fn from_code(code: u8) -> Self {
+        match code as u32 {
+            SHUTDOWN_POWEROFF => Self::Poweroff,
+            SHUTDOWN_REBOOT => Self::Reboot,
+            SHUTDOWN_SUSPEND => Self::Suspend,
+            SHUTDOWN_CRASH => Self::Crash,
+            SHUTDOWN_WATCHDOG => Self::Watchdog,
+            SHUTDOWN_SOFT_RESET => Self::SoftReset,
+            _ => Self::Other(code),
+        }
+    }
+}

@@ -8,8 +8,9 @@ use crate::image::{self, Kernel};
 use crate::layout::{self, PAGE, Placement, Ram};
 use crate::ports::{DomId, Hypervisor, Store, explain};
 use crate::{acpi, affinity, context, end, nodes, resize, start_info};
+use guest_pv_abi::{XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM};
 use oxen_config::{DomainConfig, TscMode, Uuid};
-use oxen_sys::hypercall::{CreateDomain, Extents, cdf};
+use oxen_sys::hypercall::{CreateDomain, Extents};
 use oxen_sys::{Errno, Result as SysResult};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -137,9 +138,9 @@ impl Plan {
 fn wanted(order: &Order<'_>, nested: bool) -> CreateDomain {
     let config = order.config;
     let limit = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    let hap = if nested { cdf::HAP } else { 0 };
+    let hap = if nested { XEN_DOMCTL_CDF_HAP } else { 0 };
     CreateDomain {
-        flags: cdf::HVM | hap,
+        flags: XEN_DOMCTL_CDF_HVM | hap,
         max_evtchn_port: config.max_event_channels,
         max_grant_frames: limit(config.max_grant_frames),
         max_maptrack_frames: limit(config.max_maptrack_frames),

@@ -1,59 +1,15 @@
 //! The registers that a PVH guest starts with, as records of the hypervisor's save format
 //! (xen/hvm/save.h, xen/arch-x86/hvm/save.h; entry state of docs/misc/pvh).
 
-use core::mem::offset_of;
-use zerocopy::{FromZeros, Immutable, IntoBytes};
+use guest_pv_abi::{
+    HVM_SAVE_CODE_CPU as CPU, HVM_SAVE_CODE_END as END, HVM_SAVE_CODE_HEADER as HEADER,
+    HVM_SAVE_CODE_MTRR as MTRR, HvmHwCpu, HvmSaveDescriptor,
+};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-const END: u16 = 0;
-const HEADER: u16 = 1;
-const CPU: u16 = 2;
-const MTRR: u16 = 14;
-
-const DESCRIPTOR: usize = 8;
+const DESCRIPTOR: usize = size_of::<HvmSaveDescriptor>();
 /// `msr_mtrr_def_type` is the last word of its record.
 const WRITE_BACK_ENABLED: u64 = 6 | 1 << 11;
-
-/// `struct hvm_hw_cpu`; only what the start needs has a name.
-#[derive(FromZeros, IntoBytes, Immutable)]
-#[repr(C)]
-struct Cpu {
-    fpu: [u8; 512],
-    rax: u64,
-    rbx: u64,
-    others: [u64; 14],
-    rip: u64,
-    rflags: u64,
-    cr0: u64,
-    cr2: u64,
-    cr3: u64,
-    cr4: u64,
-    dr0_to_3: [u64; 4],
-    dr6: u64,
-    dr7: u64,
-    selectors: [u32; 8],
-    limits: [u32; 10],
-    bases: [u64; 10],
-    attributes: [u32; 8],
-    sysenter: [u64; 3],
-    shadow_gs: u64,
-    msrs: [u64; 7],
-    tsc: u64,
-    pending_event: u32,
-    error_code: u32,
-    flags: u32,
-    pad: u32,
-}
-
-const _: () = assert!(
-    offset_of!(Cpu, rip) == 640 && offset_of!(Cpu, attributes) == 888 && size_of::<Cpu>() == 1032
-);
-
-// The order of segments in the arrays.
-const CS: usize = 0;
-const DS: usize = 1;
-const ES: usize = 2;
-const SS: usize = 5;
-const TR: usize = 6;
 
 /// One record found in a context.
 struct Record<'a> {
@@ -96,57 +52,55 @@ pub(crate) fn start(
     Ok(contexts)
 }
 
-fn registers(entry: u32, start_info: u64) -> Cpu {
-    let mut cpu = Cpu::new_zeroed();
-    cpu.rbx = start_info;
-    cpu.rip = entry.into();
-    cpu.rflags = 2;
-    cpu.cr0 = 0x11; // PE and ET
-    cpu.dr6 = 0xffff_0ff0;
-    cpu.dr7 = 0x400;
-    for data in [DS, ES, SS] {
-        cpu.limits[data] = u32::MAX;
-        cpu.attributes[data] = 0xc93;
+fn registers(entry: u32, start_info: u64) -> HvmHwCpu {
+    const DATA: u32 = 0xc93;
+    const CODE: u32 = 0xc9b;
+    const BUSY_TASK: u32 = 0x8b;
+    HvmHwCpu {
+        rbx: start_info,
+        rip: entry.into(),
+        rflags: 2,
+        cr0: 0x11, // PE and ET
+        dr6: 0xffff_0ff0,
+        dr7: 0x400,
+        cs_limit: u32::MAX,
+        ds_limit: u32::MAX,
+        es_limit: u32::MAX,
+        ss_limit: u32::MAX,
+        tr_limit: 0x67,
+        cs_arbytes: CODE,
+        ds_arbytes: DATA,
+        es_arbytes: DATA,
+        ss_arbytes: DATA,
+        tr_arbytes: BUSY_TASK,
+        ..HvmHwCpu::new_zeroed()
     }
-    cpu.limits[CS] = u32::MAX;
-    cpu.attributes[CS] = 0xc9b;
-    cpu.limits[TR] = 0x67;
-    cpu.attributes[TR] = 0x8b;
-    cpu
 }
 
 fn context(header: &[u8], kind: u16, instance: u16, body: &[u8]) -> Vec<u8> {
-    [
-        header,
-        &descriptor(kind, instance, body.len()),
-        body,
-        &descriptor(END, 0, 0),
-    ]
-    .concat()
+    let [first, last] = [(kind, instance, body.len()), (END, 0, 0)].map(descriptor);
+    [header, first.as_bytes(), body, last.as_bytes()].concat()
 }
 
-fn descriptor(kind: u16, instance: u16, length: usize) -> [u8; DESCRIPTOR] {
-    let mut bytes = [0; DESCRIPTOR];
-    let parts = kind
-        .to_le_bytes()
-        .into_iter()
-        .chain(instance.to_le_bytes())
-        .chain((length as u32).to_le_bytes());
-    for (byte, part) in bytes.iter_mut().zip(parts) {
-        *byte = part;
+fn descriptor((typecode, instance, length): (u16, u16, usize)) -> HvmSaveDescriptor {
+    HvmSaveDescriptor {
+        typecode,
+        instance,
+        length: length as u32,
     }
-    bytes
 }
 
 fn records(context: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut rest = context;
     core::iter::from_fn(move || {
-        let head: &[u8; DESCRIPTOR] = rest.first_chunk()?;
-        let kind = u16::from_le_bytes([head[0], head[1]]);
-        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-        let (whole, tail) = rest.split_at_checked(DESCRIPTOR.checked_add(length)?)?;
+        let (head, _) = HvmSaveDescriptor::read_from_prefix(rest).ok()?;
+        let length = DESCRIPTOR.checked_add(head.length as usize)?;
+        let (whole, tail) = rest.split_at_checked(length)?;
         rest = tail;
-        Some(Record { kind, whole })
+        Some(Record {
+            kind: head.typecode,
+            whole,
+        })
     })
 }
 
@@ -155,9 +109,16 @@ mod tests {
     use super::*;
 
     fn given() -> Vec<u8> {
-        let header = [descriptor(HEADER, 0, 24).to_vec(), vec![7; 24]].concat();
-        let mtrr = [descriptor(MTRR, 0, 240).to_vec(), vec![9; 240]].concat();
-        [header, mtrr, descriptor(END, 0, 0).to_vec()].concat()
+        let record = |kind, body: &[u8]| {
+            let head = descriptor((kind, 0, body.len()));
+            [head.as_bytes(), body].concat()
+        };
+        [
+            record(HEADER, &[7; 24]),
+            record(MTRR, &[9; 240]),
+            record(END, &[]),
+        ]
+        .concat()
     }
 
     #[test]
@@ -185,7 +146,7 @@ mod tests {
 
     #[test]
     fn without_memory_types_only_the_registers() {
-        let header = [descriptor(HEADER, 0, 24).to_vec(), vec![7; 24]].concat();
+        let header = [descriptor((HEADER, 0, 24)).as_bytes(), &[7; 24]].concat();
         assert_eq!(start(&header, 1, 1, 8).expect("contexts").len(), 1);
         assert!(start(&[], 1, 1, 1).is_err());
         assert!(start(&[1, 0, 0, 0, 255, 255, 255, 255], 1, 1, 1).is_err());

@@ -144,9 +144,8 @@ impl Hypervisor for Xen {
     }
 
     fn nested_paging(&self) -> Result<bool> {
-        /// `XEN_SYSCTL_PHYSCAP_HAP`.
-        const HAP: u32 = 1 << 3;
-        Ok(self.privcmd.physinfo()?.capabilities & HAP != 0)
+        let capabilities = self.privcmd.physinfo()?.capabilities;
+        Ok(capabilities & guest_pv_abi::XEN_SYSCTL_PHYSCAP_HAP != 0)
     }
 
     fn set_affinity(
@@ -180,8 +179,8 @@ impl Hypervisor for Xen {
 
     fn set_tsc_mode(&self, domain: DomId, mode: u32) -> Result<()> {
         let info = TscInfo {
-            mode,
-            khz: 0,
+            tsc_mode: mode,
+            gtsc_khz: 0,
             incarnation: 0,
             pad: 0,
             elapsed_nsec: 0,

@@ -2,52 +2,14 @@
 //! structure, the list of modules, the memory map and the command line.
 
 use crate::layout::Placement;
+use guest_pv_abi as abi;
 use oxen_sys::hypercall::E820Entry;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
-const MAGIC: u32 = 0x336e_c578;
 const VERSION: u32 = 1;
-
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct StartInfo {
-    magic: u32,
-    version: u32,
-    flags: u32,
-    modules: u32,
-    module_list: u64,
-    command_line: u64,
-    rsdp: u64,
-    memory_map: u64,
-    memory_map_entries: u32,
-    reserved: u32,
-}
-
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct Module {
-    addr: u64,
-    size: u64,
-    command_line: u64,
-    reserved: u64,
-}
-
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct MapEntry {
-    addr: u64,
-    size: u64,
-    kind: u32,
-    reserved: u32,
-}
-
-const _: () = assert!(
-    size_of::<StartInfo>() == 56 && size_of::<Module>() == 32 && size_of::<MapEntry>() == 24
-);
-
-const HEAD: u64 = 56;
-const MODULE: u64 = 32;
-const ENTRY: u64 = 24;
+const HEAD: u64 = size_of::<abi::HvmStartInfo>() as u64;
+const MODULE: u64 = size_of::<abi::HvmModlistEntry>() as u64;
+const ENTRY: u64 = size_of::<abi::HvmMemmapTableEntry>() as u64;
 
 /// How many bytes [`build`] will make. The map has at most four entries.
 #[must_use]
@@ -68,27 +30,27 @@ pub fn build(
     let module_list = at.info + HEAD;
     let memory_map = module_list + MODULE;
     let command = memory_map + map.len() as u64 * ENTRY;
-    let head = StartInfo {
-        magic: MAGIC,
+    let head = abi::HvmStartInfo {
+        magic: abi::XEN_HVM_START_MAGIC_VALUE,
         version: VERSION,
         flags: 0,
-        modules,
-        module_list: if modules > 0 { module_list } else { 0 },
-        command_line: command,
-        rsdp,
-        memory_map,
-        memory_map_entries: map.len() as u32,
+        nr_modules: modules,
+        modlist_paddr: if modules > 0 { module_list } else { 0 },
+        cmdline_paddr: command,
+        rsdp_paddr: rsdp,
+        memmap_paddr: memory_map,
+        memmap_entries: map.len() as u32,
         reserved: 0,
     };
-    let module = Module {
-        addr: at.ramdisk,
+    let module = abi::HvmModlistEntry {
+        paddr: at.ramdisk,
         size: ramdisk_bytes,
-        command_line: 0,
+        cmdline_paddr: 0,
         reserved: 0,
     };
     let mut bytes = [head.as_bytes(), module.as_bytes()].concat();
     for entry in map {
-        let entry = MapEntry {
+        let entry = abi::HvmMemmapTableEntry {
             addr: entry.addr,
             size: entry.size,
             kind: entry.kind,

@@ -53,7 +53,7 @@ fn the_guest_finds_its_memory_kernel_and_information() {
         (
             found.max_vcpus,
             found.created.max_vcpus,
-            found.created.emulation_flags
+            found.created.arch.emulation_flags
         ),
         (3, 3, 1)
     );

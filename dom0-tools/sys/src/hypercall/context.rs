@@ -1,47 +1,8 @@
 //! The state of a domain beside its memory: register contexts, and which pages were written.
 
 use guest_pv_abi as abi;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Errno, Privcmd, Result};
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct HvmContext {
-    pub(super) size: u32,
-    pub(super) pad: u32,
-    pub(super) address: u64,
-}
-
-/// `xen_domctl_hvmcontext_partial`.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Partial {
-    pub(super) kind: u32,
-    pub(super) instance: u32,
-    pub(super) size: u64,
-    pub(super) address: u64,
-}
-
-/// `xen_domctl_shadow_op`.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct ShadowOp {
-    pub(super) op: u32,
-    pub(super) mode: u32,
-    pub(super) mib: u32,
-    pub(super) pad: u32,
-    pub(super) address: u64,
-    pub(super) pages: u64,
-    pub(super) faults: u32,
-    pub(super) dirty: u32,
-}
-
-const OFF: u32 = 0;
-const ENABLE_LOG_DIRTY: u32 = 2;
-const CLEAN: u32 = 11;
-const PEEK: u32 = 12;
-const FINAL: u32 = 1;
 
 /// The pages written since the last look.
 #[derive(Debug, Clone)]
@@ -60,17 +21,17 @@ impl Privcmd {
         let (_, need) = self.domctl(
             abi::XEN_DOMCTL_GETHVMCONTEXT,
             domain,
-            &HvmContext {
+            &abi::DomctlHvmContext {
                 size: 0,
-                pad: 0,
-                address: 0,
+                _pad: 0,
+                buffer: 0,
             },
         )?;
         let buffer = self.buffer(need.size as usize)?;
-        let arg = HvmContext {
+        let arg = abi::DomctlHvmContext {
             size: need.size,
-            pad: 0,
-            address: buffer.addr(),
+            _pad: 0,
+            buffer: buffer.addr(),
         };
         let (_, got) = self.domctl(abi::XEN_DOMCTL_GETHVMCONTEXT, domain, &arg)?;
         let mut bytes = vec![0; got.size.min(need.size) as usize];
@@ -84,10 +45,10 @@ impl Privcmd {
         self.domctl(
             abi::XEN_DOMCTL_SETHVMCONTEXT,
             domain,
-            &HvmContext {
+            &abi::DomctlHvmContext {
                 size,
-                pad: 0,
-                address: buffer.addr(),
+                _pad: 0,
+                buffer: buffer.addr(),
             },
         )
         .map(drop)
@@ -102,24 +63,26 @@ impl Privcmd {
         max: usize,
     ) -> Result<Vec<u8>> {
         let buffer = self.buffer(max)?;
-        let arg = Partial {
+        let arg = abi::DomctlHvmContextPartial {
             kind,
             instance,
-            size: max as u64,
-            address: buffer.addr(),
+            bufsz: max as u64,
+            buffer: buffer.addr(),
         };
         let (_, got) = self.domctl(abi::XEN_DOMCTL_GETHVMCONTEXT_PARTIAL, domain, &arg)?;
-        let mut bytes = vec![0; (got.size as usize).min(max)];
+        let mut bytes = vec![0; (got.bufsz as usize).min(max)];
         buffer.read(0, &mut bytes)?;
         Ok(bytes)
     }
 
     pub fn log_dirty_on(&self, domain: u16) -> Result<()> {
-        self.shadow(domain, ENABLE_LOG_DIRTY, 0, 0, 0).map(drop)
+        self.shadow(domain, abi::XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, 0, 0, 0)
+            .map(drop)
     }
 
     pub fn log_dirty_off(&self, domain: u16) -> Result<()> {
-        self.shadow(domain, OFF, 0, 0, 0).map(drop)
+        self.shadow(domain, abi::XEN_DOMCTL_SHADOW_OP_OFF, 0, 0, 0)
+            .map(drop)
     }
 
     /// The dirty pages among the first `pages` frames; `clean` forgets them, `last` says that none will follow.
@@ -127,11 +90,19 @@ impl Privcmd {
         let bytes = usize::try_from(pages.div_ceil(8)).map_err(|_| Errno::TOOBIG)?;
         // The hypervisor writes whole words.
         let buffer = self.buffer(bytes.checked_next_multiple_of(8).ok_or(Errno::TOOBIG)?)?;
-        let op = if clean { CLEAN } else { PEEK };
+        let op = if clean {
+            abi::XEN_DOMCTL_SHADOW_OP_CLEAN
+        } else {
+            abi::XEN_DOMCTL_SHADOW_OP_PEEK
+        };
         let answer = self.shadow(
             domain,
             op,
-            if last { FINAL } else { 0 },
+            if last {
+                abi::XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL
+            } else {
+                0
+            },
             buffer.addr(),
             pages,
         )?;
@@ -140,8 +111,8 @@ impl Privcmd {
         Ok(Dirty {
             bitmap,
             pages: answer.pages,
-            faults: answer.faults,
-            dirty: answer.dirty,
+            faults: answer.stats.fault_count,
+            dirty: answer.stats.dirty_count,
         })
     }
 
@@ -152,16 +123,18 @@ impl Privcmd {
         mode: u32,
         address: u64,
         pages: u64,
-    ) -> Result<ShadowOp> {
-        let arg = ShadowOp {
+    ) -> Result<abi::DomctlShadowOp> {
+        let arg = abi::DomctlShadowOp {
             op,
             mode,
-            mib: 0,
-            pad: 0,
-            address,
+            mb: 0,
+            _pad: 0,
+            dirty_bitmap: address,
             pages,
-            faults: 0,
-            dirty: 0,
+            stats: abi::DomctlShadowOpStats {
+                fault_count: 0,
+                dirty_count: 0,
+            },
         };
         self.domctl(abi::XEN_DOMCTL_SHADOW_OP, domain, &arg)
             .map(|(_, answer)| answer)

@@ -1,25 +1,16 @@
 //! Event channels of other domains (xen/event_channel.h). Our own are in [`crate::evtchn`].
 
 use guest_pv_abi as abi;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::nr;
 use crate::{Privcmd, Result};
 
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct AllocUnbound {
-    pub(super) domain: u16,
-    pub(super) remote: u16,
-    pub(super) port: u32,
-}
-
 impl Privcmd {
     /// A port of `domain` that waits for `remote` to connect.
     pub fn alloc_unbound(&self, domain: u16, remote: u16) -> Result<u32> {
-        let arg = AllocUnbound {
-            domain,
-            remote,
+        let arg = abi::EvtchnAllocUnbound {
+            dom: domain,
+            remote_dom: remote,
             port: 0,
         };
         self.structured(

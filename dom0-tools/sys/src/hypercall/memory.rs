@@ -1,20 +1,9 @@
 //! Guests' memory as the toolset arranges it (xen/memory.h, xen/hvm/params.h).
 
 use guest_pv_abi as abi;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::nr;
+use super::{E820Entry, nr};
 use crate::{Errno, Privcmd, Result, SharedMemory};
-
-/// One entry of a guest's memory map, as the hypervisor packs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C, packed)]
-pub struct E820Entry {
-    pub addr: u64,
-    pub size: u64,
-    /// 1 RAM, 2 reserved, 3 ACPI, 4 NVS, 5 unusable.
-    pub kind: u32,
-}
 
 /// Which pages a reservation call is about.
 #[derive(Debug, Clone, Copy)]
@@ -26,60 +15,6 @@ pub struct Extents<'a> {
     /// `XENMEMF_*`, usually 0.
     pub flags: u32,
 }
-
-/// `xen_memory_reservation`.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Reservation {
-    pub(super) address: u64,
-    pub(super) count: u64,
-    pub(super) order: u32,
-    pub(super) flags: u32,
-    pub(super) domain: u16,
-    pub(super) pad: [u16; 3],
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct AddToPhysmap {
-    pub(super) domain: u16,
-    pub(super) size: u16,
-    pub(super) space: u32,
-    pub(super) index: u64,
-    pub(super) gfn: u64,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct RemoveFromPhysmap {
-    pub(super) domain: u16,
-    pub(super) pad: [u16; 3],
-    pub(super) gfn: u64,
-}
-
-/// `xen_foreign_memory_map`.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct ForeignMemoryMap {
-    pub(super) domain: u16,
-    pub(super) pad: [u16; 3],
-    pub(super) entries: u32,
-    pub(super) pad2: u32,
-    pub(super) address: u64,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct HvmParam {
-    pub(super) domain: u16,
-    pub(super) pad: u16,
-    pub(super) index: u32,
-    pub(super) value: u64,
-}
-
-/// `XENMEM_resource_grant_table`, and the ids of its two tables.
-const GRANT_TABLE: u32 = 1;
-const GRANT_SHARED: u32 = 0;
 
 impl Privcmd {
     /// Gives the domain memory at those frames; says how many extents were done, which may be fewer.
@@ -104,13 +39,13 @@ impl Privcmd {
 
     fn reservation(&self, cmd: u64, domain: u16, extents: Extents<'_>) -> Result<usize> {
         let frames = self.buffer_of(extents.frames)?;
-        let arg = Reservation {
-            address: frames.addr(),
-            count: extents.frames.len() as u64,
-            order: extents.order,
-            flags: extents.flags,
-            domain,
-            pad: [0; 3],
+        let arg = abi::MemoryReservation {
+            extent_start: frames.addr(),
+            nr_extents: extents.frames.len() as u64,
+            extent_order: extents.order,
+            mem_flags: extents.flags,
+            domid: domain,
+            _pad: [0; 3],
         };
         let (done, _) = self.structured(nr::MEMORY_OP, cmd, &arg)?;
         usize::try_from(done).map_err(|_| Errno::IO)
@@ -118,13 +53,13 @@ impl Privcmd {
 
     /// Keeps `pages` aside for a domain that is being built; 0 gives up the rest.
     pub fn claim_pages(&self, domain: u16, pages: u64) -> Result<()> {
-        let arg = Reservation {
-            address: 0,
-            count: pages,
-            order: 0,
-            flags: 0,
-            domain,
-            pad: [0; 3],
+        let arg = abi::MemoryReservation {
+            extent_start: 0,
+            nr_extents: pages,
+            extent_order: 0,
+            mem_flags: 0,
+            domid: domain,
+            _pad: [0; 3],
         };
         self.structured(nr::MEMORY_OP, abi::XENMEM_CLAIM_PAGES.into(), &arg)
             .map(drop)
@@ -134,13 +69,13 @@ impl Privcmd {
     pub fn add_to_physmap(&self, domain: u16, space: u32, index: u64, gfn: u64) -> Result<()> {
         self.structured(
             nr::MEMORY_OP,
-            abi::XENMEM_SHARING_OP_AUDIT.into(),
-            &AddToPhysmap {
-                domain,
+            abi::XENMEM_ADD_TO_PHYSMAP.into(),
+            &abi::AddToPhysmap {
+                domid: domain,
                 size: 0,
                 space,
-                index,
-                gfn,
+                idx: index,
+                gpfn: gfn,
             },
         )
         .map(drop)
@@ -150,10 +85,10 @@ impl Privcmd {
         self.structured(
             nr::MEMORY_OP,
             abi::XENMEM_REMOVE_FROM_PHYSMAP.into(),
-            &RemoveFromPhysmap {
-                domain,
-                pad: [0; 3],
-                gfn,
+            &abi::RemoveFromPhysmap {
+                domid: domain,
+                _pad: [0; 3],
+                gpfn: gfn,
             },
         )
         .map(drop)
@@ -162,13 +97,12 @@ impl Privcmd {
     /// The map that the guest gets from XENMEM_memory_map.
     pub fn set_memory_map(&self, domain: u16, map: &[E820Entry]) -> Result<()> {
         let buffer = self.buffer_of(map)?;
-        let entries = u32::try_from(map.len()).map_err(|_| Errno::TOOBIG)?;
-        let arg = ForeignMemoryMap {
-            domain,
-            pad: [0; 3],
-            entries,
-            pad2: 0,
-            address: buffer.addr(),
+        let arg = abi::ForeignMemoryMap {
+            domid: domain,
+            _pad0: [0; 3],
+            nr_entries: u32::try_from(map.len()).map_err(|_| Errno::TOOBIG)?,
+            _pad1: 0,
+            buffer: buffer.addr(),
         };
         self.structured(nr::MEMORY_OP, abi::XENMEM_SET_MEMORY_MAP.into(), &arg)
             .map(drop)
@@ -181,12 +115,12 @@ impl Privcmd {
 
     /// Pages that the domain has.
     pub fn current_reservation(&self, domain: u16) -> Result<u64> {
-        self.of_domain(abi::XENMEM_SHARING_OP_DEBUG_GFN.into(), domain)
+        self.of_domain(abi::XENMEM_CURRENT_RESERVATION.into(), domain)
     }
 
     /// Pages that the domain may have.
     pub fn maximum_reservation(&self, domain: u16) -> Result<u64> {
-        self.of_domain(abi::XENMEM_SHARING_OP_DEBUG_MFN.into(), domain)
+        self.of_domain(abi::XENMEM_MAXIMUM_RESERVATION.into(), domain)
     }
 
     fn of_domain(&self, cmd: u64, domain: u16) -> Result<u64> {
@@ -196,7 +130,13 @@ impl Privcmd {
 
     /// The first `frames` frames of the domain's grant table, to seed references before it runs.
     pub fn map_grant_table(&self, domain: u16, frames: usize) -> Result<SharedMemory> {
-        self.map_resource(domain, GRANT_TABLE, GRANT_SHARED, 0, frames)
+        self.map_resource(
+            domain,
+            abi::XENMEM_RESOURCE_GRANT_TABLE,
+            abi::XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
+            0,
+            frames,
+        )
     }
 
     /// Grants frame `gfn` of `domain` to `to` by reference `reference` (version 1, writable).
@@ -214,8 +154,8 @@ impl Privcmd {
     }
 
     pub fn hvm_param(&self, domain: u16, index: u32) -> Result<u64> {
-        let arg = HvmParam {
-            domain,
+        let arg = abi::HvmParam {
+            domid: domain,
             pad: 0,
             index,
             value: 0,
@@ -228,8 +168,8 @@ impl Privcmd {
         self.structured(
             nr::HVM_OP,
             abi::HVMOP_SET_PARAM.into(),
-            &HvmParam {
-                domain,
+            &abi::HvmParam {
+                domid: domain,
                 pad: 0,
                 index,
                 value,

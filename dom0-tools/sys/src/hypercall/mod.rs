@@ -1,5 +1,6 @@
 //! One typed method a hypercall, all on [`Privcmd`]: the numbers and structures are
-//! those of xen/{domctl,sysctl,memory,event_channel,sched,version}.h and xen/hvm/*.h, Xen 4.17.
+//! those of xen/{domctl,sysctl,memory,event_channel,sched,version}.h and xen/hvm/*.h, Xen 4.17, as
+//! the ABI crate declares them.
 //!
 //! Invariant of the modules below, on which the soundness of [`raw`](Privcmd::raw) rests: an address
 //! inside a structure is always that of a [`HypercallBuffer`] which lives across the call and whose
@@ -8,8 +9,6 @@
 mod context;
 mod domain;
 mod events;
-#[cfg(test)]
-mod layout;
 mod memory;
 mod policy;
 mod sysctl;
@@ -17,14 +16,18 @@ mod vcpu;
 mod version;
 
 pub use context::Dirty;
-pub use domain::{CreateDomain, DomainInfo, ShutdownReason, cdf};
-pub use memory::{E820Entry, Extents};
-pub use policy::{CpuidLeaf, MsrEntry, PolicyError, TscInfo};
-pub use sysctl::{CpuTopology, PhysInfo};
-pub use vcpu::{AffinityKind, SchedParams, VcpuInfo};
+pub use guest_pv_abi::{
+    ArchDomainConfig, CpuidLeaf, DomctlCreateDomain as CreateDomain,
+    DomctlGetDomainInfo as DomainInfo, DomctlGetVcpuInfo as VcpuInfo,
+    DomctlSchedCredit2 as SchedParams, DomctlTscInfo as TscInfo, E820Entry, MsrEntry,
+    ShutdownReason, SysctlCpuTopo as CpuTopology, SysctlPhysInfo as PhysInfo,
+};
+pub use memory::Extents;
+pub use policy::PolicyError;
+pub use vcpu::AffinityKind;
 pub use version::CompileInfo;
 
-use guest_pv_abi as abi;
+use guest_pv_abi::{self as abi, UnionBytes};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Arg, HypercallBuffer, Privcmd, Result};
@@ -42,30 +45,9 @@ mod nr {
     pub(super) const DOMCTL: u64 = abi::HYPERVISOR_DOMCTL as u64;
 }
 
-/// Both calls end in a union of this size.
-const UNION: usize = 128;
-
 /// A structure of the ABI: plain bytes without padding.
 trait Plain: FromBytes + IntoBytes + Immutable {}
 impl<T: FromBytes + IntoBytes + Immutable> Plain for T {}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct DomctlHeader {
-    cmd: u32,
-    version: u32,
-    domain: u16,
-    pad: [u16; 3],
-}
-
-const DOMCTL_HEADER: usize = size_of::<DomctlHeader>();
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct SysctlHeader {
-    cmd: u32,
-    version: u32,
-}
 
 impl Privcmd {
     /// A call that follows no address but those of its buffers.
@@ -85,49 +67,42 @@ impl Privcmd {
 
     /// A domctl; gives back the domain (createdomain answers there) and the structure.
     fn domctl<T: Plain>(&self, cmd: u32, domain: u16, arg: &T) -> Result<(u16, T)> {
-        let buffer = self.domctl_buffer(cmd, domain, arg)?;
-        self.raw(nr::DOMCTL, &[Arg::Buffer(&buffer)])?;
-        let header: DomctlHeader = buffer.get(0)?;
-        Ok((header.domain, buffer.get(DOMCTL_HEADER)?))
+        let (result, answer) = self.domctl_any(cmd, domain, arg)?;
+        result?;
+        Ok((answer.domain, answer.u.view()))
     }
 
     /// A domctl whose structure tells more when it fails.
     fn domctl_always<T: Plain>(&self, cmd: u32, domain: u16, arg: &T) -> Result<(Result<i64>, T)> {
-        let buffer = self.domctl_buffer(cmd, domain, arg)?;
-        let result = self.raw(nr::DOMCTL, &[Arg::Buffer(&buffer)]);
-        Ok((result, buffer.get(DOMCTL_HEADER)?))
+        let (result, answer) = self.domctl_any(cmd, domain, arg)?;
+        Ok((result, answer.u.view()))
     }
 
-    fn domctl_buffer<T: Plain>(&self, cmd: u32, domain: u16, arg: &T) -> Result<HypercallBuffer> {
-        const { assert!(size_of::<T>() <= UNION) };
-        let buffer = self.buffer(DOMCTL_HEADER + UNION)?;
-        buffer.put(
-            0,
-            &DomctlHeader {
-                cmd,
-                version: abi::DOMCTL_INTERFACE_VERSION,
-                domain,
-                pad: [0; 3],
-            },
-        )?;
-        buffer.put(DOMCTL_HEADER, arg)?;
-        Ok(buffer)
+    fn domctl_any<T: Plain>(
+        &self,
+        cmd: u32,
+        domain: u16,
+        arg: &T,
+    ) -> Result<(Result<i64>, abi::Domctl)> {
+        let buffer = self.buffer(size_of::<abi::Domctl>())?;
+        buffer.put(0, &abi::Domctl::with(cmd, domain, arg))?;
+        let result = self.raw(nr::DOMCTL, &[Arg::Buffer(&buffer)]);
+        Ok((result, buffer.get(0)?))
     }
 
     fn sysctl<T: Plain>(&self, cmd: u32, arg: &T) -> Result<T> {
-        const HEADER: usize = size_of::<SysctlHeader>();
-        const { assert!(size_of::<T>() <= UNION) };
-        let buffer = self.buffer(HEADER + UNION)?;
+        let buffer = self.buffer(size_of::<abi::Sysctl>())?;
         buffer.put(
             0,
-            &SysctlHeader {
+            &abi::Sysctl {
                 cmd,
-                version: abi::SYSCTL_INTERFACE_VERSION,
+                interface_version: abi::SYSCTL_INTERFACE_VERSION,
+                u: UnionBytes::holding(arg),
             },
         )?;
-        buffer.put(HEADER, arg)?;
         self.raw(nr::SYSCTL, &[Arg::Buffer(&buffer)])?;
-        buffer.get(HEADER)
+        let answer: abi::Sysctl = buffer.get(0)?;
+        Ok(answer.u.view())
     }
 
     /// A buffer that holds `items`.

@@ -3,58 +3,10 @@
 use core::fmt;
 
 use guest_pv_abi as abi;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::FromZeros;
 
+use super::{CpuidLeaf, MsrEntry, TscInfo};
 use crate::{Errno, Privcmd, Result};
-
-/// `xen_cpuid_leaf_t`; a leaf without subleaves has `subleaf` [`CpuidLeaf::NO_SUBLEAF`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct CpuidLeaf {
-    pub leaf: u32,
-    pub subleaf: u32,
-    pub a: u32,
-    pub b: u32,
-    pub c: u32,
-    pub d: u32,
-}
-
-impl CpuidLeaf {
-    pub const NO_SUBLEAF: u32 = u32::MAX;
-}
-
-/// `xen_msr_entry_t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct MsrEntry {
-    pub index: u32,
-    pub flags: u32,
-    pub value: u64,
-}
-
-/// `xen_domctl_tsc_info`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct TscInfo {
-    pub mode: u32,
-    pub khz: u32,
-    pub incarnation: u32,
-    pub pad: u32,
-    pub elapsed_nsec: u64,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Policy {
-    pub(super) leaves: u32,
-    pub(super) msrs: u32,
-    pub(super) leaves_address: u64,
-    pub(super) msrs_address: u64,
-    pub(super) err_leaf: u32,
-    pub(super) err_subleaf: u32,
-    pub(super) err_msr: u32,
-    pub(super) pad: u32,
-}
 
 /// Why a policy was refused, and the entry that was at fault where the hypervisor says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,21 +39,21 @@ impl Privcmd {
     pub fn cpu_policy(&self, domain: u16) -> Result<(Vec<CpuidLeaf>, Vec<MsrEntry>)> {
         let leaves = self.buffer(MOST * size_of::<CpuidLeaf>())?;
         let msrs = self.buffer(MOST * size_of::<MsrEntry>())?;
-        let arg = Policy {
-            leaves: MOST as u32,
-            msrs: MOST as u32,
-            leaves_address: leaves.addr(),
-            msrs_address: msrs.addr(),
+        let arg = abi::DomctlCpuPolicy {
+            nr_leaves: MOST as u32,
+            nr_msrs: MOST as u32,
+            leaves: leaves.addr(),
+            msrs: msrs.addr(),
             err_leaf: NONE,
             err_subleaf: NONE,
             err_msr: NONE,
-            pad: 0,
+            _pad: 0,
         };
         let (_, got) = self.domctl(abi::XEN_DOMCTL_GET_CPU_POLICY, domain, &arg)?;
         let count = |n: u32| (n as usize).min(MOST);
         Ok((
-            super::items(&leaves, count(got.leaves))?,
-            super::items(&msrs, count(got.msrs))?,
+            super::items(&leaves, count(got.nr_leaves))?,
+            super::items(&msrs, count(got.nr_msrs))?,
         ))
     }
 
@@ -122,15 +74,15 @@ impl Privcmd {
         }
         let leaf_buffer = self.buffer_of(leaves).map_err(plain)?;
         let msr_buffer = self.buffer_of(msrs).map_err(plain)?;
-        let arg = Policy {
-            leaves: leaves.len() as u32,
-            msrs: msrs.len() as u32,
-            leaves_address: leaf_buffer.addr(),
-            msrs_address: msr_buffer.addr(),
+        let arg = abi::DomctlCpuPolicy {
+            nr_leaves: leaves.len() as u32,
+            nr_msrs: msrs.len() as u32,
+            leaves: leaf_buffer.addr(),
+            msrs: msr_buffer.addr(),
             err_leaf: NONE,
             err_subleaf: NONE,
             err_msr: NONE,
-            pad: 0,
+            _pad: 0,
         };
         let (result, answer) = self
             .domctl_always(abi::XEN_DOMCTL_SET_CPU_POLICY, domain, &arg)

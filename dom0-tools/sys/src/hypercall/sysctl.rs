@@ -1,95 +1,10 @@
 //! The machine as a whole (xen/sysctl.h).
 
 use guest_pv_abi as abi;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::FromZeros;
 
-use super::{DomainInfo, items};
+use super::{CpuTopology, DomainInfo, PhysInfo, items};
 use crate::{Errno, Privcmd, Result};
-
-/// `xen_sysctl_physinfo`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct PhysInfo {
-    pub threads_per_core: u32,
-    pub cores_per_socket: u32,
-    pub nr_cpus: u32,
-    pub max_cpu_id: u32,
-    pub nr_nodes: u32,
-    pub max_node_id: u32,
-    pub cpu_khz: u32,
-    /// `XEN_SYSCTL_PHYSCAP_*`.
-    pub capabilities: u32,
-    pub arch_capabilities: u32,
-    pad: u32,
-    pub total_pages: u64,
-    pub free_pages: u64,
-    pub scrub_pages: u64,
-    pub outstanding_pages: u64,
-    pub max_mfn: u64,
-    pub hw_cap: [u32; 8],
-}
-
-/// `xen_sysctl_cputopo`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct CpuTopology {
-    pub core: u32,
-    pub socket: u32,
-    pub node: u32,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct ReadConsole {
-    pub(super) clear: u8,
-    pub(super) incremental: u8,
-    pub(super) pad: [u8; 2],
-    pub(super) index: u32,
-    pub(super) address: u64,
-    pub(super) count: u32,
-    pub(super) pad2: u32,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct DomainList {
-    pub(super) first: u16,
-    pub(super) pad: u16,
-    pub(super) max: u32,
-    pub(super) address: u64,
-    pub(super) count: u32,
-    pub(super) pad2: u32,
-}
-
-/// The shape of debug_keys.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct AddressCount {
-    pub(super) address: u64,
-    pub(super) count: u32,
-    pub(super) pad: u32,
-}
-
-/// The shape of getcpuinfo and cputopoinfo.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct CountAddress {
-    pub(super) count: u32,
-    pub(super) pad: u32,
-    pub(super) address: u64,
-    pub(super) answered: u32,
-    pub(super) pad2: u32,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct AvailHeap {
-    pub(super) min_bits: u32,
-    pub(super) max_bits: u32,
-    pub(super) node: i32,
-    pub(super) pad: u32,
-    pub(super) bytes: u64,
-}
 
 /// Domains asked for in one call.
 const LIST: usize = 128;
@@ -101,14 +16,15 @@ impl Privcmd {
     /// The hypervisor's log from `index` on (0 the first time) and the index to go on from.
     pub fn read_console(&self, index: u32, clear: bool) -> Result<(Vec<u8>, u32)> {
         let buffer = self.buffer(LOG)?;
-        let arg = ReadConsole {
+        let arg = abi::SysctlReadConsole {
             clear: clear.into(),
             incremental: 1,
-            pad: [0; 2],
+            pad0: 0,
+            pad1: 0,
             index,
-            address: buffer.addr(),
+            buffer: buffer.addr(),
             count: LOG as u32,
-            pad2: 0,
+            _pad2: 0,
         };
         let answer = self.sysctl(abi::XEN_SYSCTL_READCONSOLE, &arg)?;
         let mut log = vec![0; (answer.count as usize).min(LOG)];
@@ -131,17 +47,16 @@ impl Privcmd {
         let mut all: Vec<DomainInfo> = Vec::new();
         let mut first = 0u16;
         loop {
-            let max = LIST as u32;
-            let arg = DomainList {
-                first,
-                pad: 0,
-                max,
-                address: buffer.addr(),
-                count: 0,
-                pad2: 0,
+            let arg = abi::SysctlGetDomainInfoList {
+                first_domain: first,
+                _pad0: 0,
+                max_domains: LIST as u32,
+                buffer: buffer.addr(),
+                num_domains: 0,
+                _pad1: 0,
             };
-            let count =
-                (self.sysctl(abi::XEN_SYSCTL_GETDOMAININFOLIST, &arg)?.count as usize).min(LIST);
+            let answer = self.sysctl(abi::XEN_SYSCTL_GETDOMAININFOLIST, &arg)?;
+            let count = (answer.num_domains as usize).min(LIST);
             let some: Vec<DomainInfo> = items(&buffer, count)?;
             all.extend(&some);
             match some.last().and_then(|last| last.domain.checked_add(1)) {
@@ -157,10 +72,10 @@ impl Privcmd {
         let buffer = self.buffer_of(keys)?;
         self.sysctl(
             abi::XEN_SYSCTL_DEBUG_KEYS,
-            &AddressCount {
-                address: buffer.addr(),
-                count,
-                pad: 0,
+            &abi::SysctlDebugKeys {
+                keys: buffer.addr(),
+                nr_keys: count,
+                _pad: 0,
             },
         )
         .map(drop)
@@ -168,43 +83,39 @@ impl Privcmd {
 
     /// Nanoseconds that each CPU was idle.
     pub fn cpu_idle_times(&self) -> Result<Vec<u64>> {
-        let buffer = self.buffer(CPUS * 8)?;
-        let arg = CountAddress {
-            count: CPUS as u32,
-            pad: 0,
-            address: buffer.addr(),
-            answered: 0,
-            pad2: 0,
+        let buffer = self.buffer(CPUS * size_of::<abi::SysctlCpuInfo>())?;
+        let arg = abi::SysctlGetCpuInfo {
+            max_cpus: CPUS as u32,
+            _pad0: 0,
+            info: buffer.addr(),
+            nr_cpus: 0,
+            _pad1: 0,
         };
         let answer = self.sysctl(abi::XEN_SYSCTL_GETCPUINFO, &arg)?;
-        items(&buffer, (answer.answered as usize).min(CPUS))
+        items(&buffer, (answer.nr_cpus as usize).min(CPUS))
     }
 
     /// Free bytes of the heap, of memory below 2^`max_bits` (0: of all).
     pub fn available_heap(&self, max_bits: u32) -> Result<u64> {
-        let arg = AvailHeap {
-            min_bits: 0,
-            max_bits,
+        let arg = abi::SysctlAvailHeap {
+            min_bitwidth: 0,
+            max_bitwidth: max_bits,
             node: -1,
-            pad: 0,
-            bytes: 0,
+            _pad: 0,
+            avail_bytes: 0,
         };
         self.sysctl(abi::XEN_SYSCTL_AVAILHEAP, &arg)
-            .map(|answer| answer.bytes)
+            .map(|answer| answer.avail_bytes)
     }
 
     pub fn cpu_topology(&self) -> Result<Vec<CpuTopology>> {
         let buffer = self.buffer(CPUS * size_of::<CpuTopology>())?;
-        let arg = CountAddress {
-            count: CPUS as u32,
-            pad: 0,
-            address: buffer.addr(),
-            answered: 0,
-            pad2: 0,
+        let arg = abi::SysctlCpuTopoInfo {
+            num_cpus: CPUS as u32,
+            _pad: 0,
+            cputopo: buffer.addr(),
         };
         let answer = self.sysctl(abi::XEN_SYSCTL_CPUTOPOINFO, &arg)?;
-        items(&buffer, (answer.count as usize).min(CPUS))
+        items(&buffer, (answer.num_cpus as usize).min(CPUS))
     }
 }
-
-const _: () = assert!(size_of::<PhysInfo>() == 112);
