@@ -406,7 +406,8 @@ fn kept(backend: &Backend) -> Result<Option<BTreeMap<String, String>>> {
     ))
 }
 
-fn write_table() -> Result<()> {
+/// Of all results that are kept.
+pub fn write_table() -> Result<()> {
     let mut columns = Vec::new();
     for backend in BACKENDS {
         if let Some(results) = kept(backend)? {

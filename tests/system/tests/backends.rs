@@ -2,8 +2,14 @@
 //! others take minutes each and run by `./x test --bochs`.
 
 use anyhow::{Context, Result, ensure};
-use system_tests::backends::{run, run_with};
+use system_tests::backends::{run, run_with, write_table};
 use system_tests::runner;
+
+#[test]
+#[ignore = "writes the table only: ./x test --write-table"]
+fn table_of_what_ran() -> Result<()> {
+    write_table()
+}
 
 #[test]
 fn short_set_vtx() -> Result<()> {
