@@ -1,7 +1,7 @@
 //! The loop.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -83,13 +83,12 @@ impl Daemon {
         let mut news = self.store.news(now);
         if news.look_for_dead {
             let known = self.guests.0.keys().copied().chain(self.store.watched());
-            let gone: BTreeSet<u16> = known.filter(|d| self.machine.is_gone(*d)).collect();
-            for domain in gone {
+            for domain in self.machine.gone(known.collect()) {
                 self.close(domain, now);
             }
         }
-        if news.look_at_all {
-            let domains = self.store.domains();
+        if news.look_for_new {
+            let domains = self.store.new_domains();
             domains.iter().for_each(|d| self.store.watch(*d));
             news.changed.extend(domains);
         }

@@ -1,5 +1,6 @@
 //! The hypervisor's part: pages, ports, and whether a domain is still there.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use oxen_sys::{Errno, EventChannels, Gntdev, Privcmd};
@@ -39,12 +40,15 @@ impl Machine {
             .map(|info| info.handle)
     }
 
-    /// Is the domain gone for good, so that its page must be let go?
-    pub(crate) fn is_gone(&self, domain: u16) -> bool {
-        match self.privcmd.domain_info(domain) {
-            Ok(info) => info.dying(),
-            Err(error) => error == Errno::SRCH,
+    /// Those of some domains that are gone for good, so that their pages must be let go. None if nobody knows.
+    pub(crate) fn gone(&self, mut known: BTreeSet<u16>) -> BTreeSet<u16> {
+        let Ok(all) = self.privcmd.domains() else {
+            return BTreeSet::new();
+        };
+        for alive in all.iter().filter(|info| !info.dying()) {
+            known.remove(&alive.domain);
         }
+        known
     }
 
     /// A console's page and our port.

@@ -20,8 +20,8 @@ pub(crate) struct Place {
 /// What happened.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
-    /// Domains may have come: look at all.
-    pub(crate) look_at_all: bool,
+    /// Domains may have come.
+    pub(crate) look_for_new: bool,
     /// Domains may have gone.
     pub(crate) look_for_dead: bool,
     /// Consoles whose nodes changed.
@@ -67,7 +67,7 @@ impl Store {
                 self.client = Some(client);
                 self.watched.clear();
                 // Watches fire at once, but what was missed is not told.
-                news.look_at_all = true;
+                news.look_for_new = true;
                 news.look_for_dead = true;
             }
         }
@@ -77,7 +77,7 @@ impl Store {
         let drained = client.drain();
         while let Some(event) = client.queued_event() {
             match event.token.split_once('/') {
-                None if event.token == "introduce" => news.look_at_all = true,
+                None if event.token == "introduce" => news.look_for_new = true,
                 None if event.token == "release" => news.look_for_dead = true,
                 Some(("console", domain)) => news.changed.extend(domain.parse::<u16>()),
                 _ => {}
@@ -87,21 +87,17 @@ impl Store {
         news
     }
 
-    /// The numbers of all domains that are introduced.
-    pub(crate) fn domains(&mut self) -> Vec<u16> {
-        self.with(|c| {
-            let mut domains = Vec::new();
-            for name in c.directory("/local/domain")? {
-                if let Ok(domain) = name.parse()
-                    && domain != 0
-                    && c.is_introduced(domain)?
-                {
-                    domains.push(domain);
-                }
-            }
-            Ok(domains)
-        })
-        .unwrap_or_default()
+    /// The numbers of the domains that are introduced and not listened for yet: of the others we are told.
+    pub(crate) fn new_domains(&mut self) -> Vec<u16> {
+        let names = self.with(|c| c.directory("/local/domain"));
+        let mut domains: Vec<u16> = names
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .filter(|domain| *domain != 0 && !self.watched.contains(domain))
+            .collect();
+        domains.retain(|domain| self.with(|c| c.is_introduced(*domain)) == Some(true));
+        domains
     }
 
     /// Where a domain's console is, if it has one that is ours to serve.

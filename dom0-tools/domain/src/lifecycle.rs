@@ -50,13 +50,28 @@ impl Listed {
 /// # Errors
 /// The hypervisor or the store cannot be asked.
 pub fn list(hypervisor: &dyn Hypervisor, store: &mut dyn Store) -> Result<Vec<Listed>> {
+    list_with(hypervisor, store, |_| None)
+}
+
+/// The same for who knows the names of most domains: the store need not be asked for each.
+///
+/// # Errors
+/// The hypervisor or the store cannot be asked.
+pub fn list_with(
+    hypervisor: &dyn Hypervisor,
+    store: &mut dyn Store,
+    known: impl Fn(&DomainInfo) -> Option<String>,
+) -> Result<Vec<Listed>> {
     let infos = hypervisor
         .domains()
         .map_err(|errno| explain("cannot list domains", errno))?;
     infos
         .into_iter()
         .map(|info| {
-            let name = store.read(&format!("{}/name", nodes::home(info.domain)))?;
+            let name = match known(&info) {
+                Some(name) => Some(name),
+                None => store.read(&format!("{}/name", nodes::home(info.domain)))?,
+            };
             Ok(Listed {
                 info,
                 name: name.filter(|name| !name.is_empty()),
@@ -70,7 +85,14 @@ pub fn list(hypervisor: &dyn Hypervisor, store: &mut dyn Store) -> Result<Vec<Li
 /// # Errors
 /// There is none, or it cannot be asked for.
 pub fn find(hypervisor: &dyn Hypervisor, store: &mut dyn Store, wanted: &str) -> Result<Listed> {
-    let domains = list(hypervisor, store)?;
+    pick(list(hypervisor, store)?, wanted)
+}
+
+/// The same among those of a list.
+///
+/// # Errors
+/// There is none.
+pub fn pick(domains: Vec<Listed>, wanted: &str) -> Result<Listed> {
     let number = wanted.parse::<DomId>().ok();
     let found = domains.into_iter().find(|domain| {
         domain.name.as_deref() == Some(wanted) || number == Some(domain.info.domain)

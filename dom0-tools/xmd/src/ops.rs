@@ -15,6 +15,7 @@ use oxen_domain::end::{self, Erased, Verdict, reason_word};
 use oxen_domain::lifecycle::{self, Listed};
 use oxen_domain::ports::DomId;
 use oxen_domain::{Error, Result, nodes};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Everything an operation needs.
@@ -133,7 +134,7 @@ impl Context<'_> {
         let name = config.name.clone();
         self.await_end(&name)?;
         // Domains that others made have names too.
-        let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
+        let listed = self.listed()?;
         if listed
             .iter()
             .filter(|domain| !domain.info.dying())
@@ -308,7 +309,7 @@ impl Context<'_> {
         let mut subject = subject(&found);
         oxen_config::check_name(name)
             .map_err(|cause| Error::new(format!("cannot rename {wanted}"), cause))?;
-        let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
+        let listed = self.listed()?;
         if listed
             .iter()
             .any(|domain| domain.name.as_deref() == Some(name))
@@ -368,7 +369,23 @@ impl Context<'_> {
     }
 
     pub(crate) fn find(&mut self, wanted: &str) -> Result<Listed> {
-        lifecycle::find(self.world.hypervisor, self.world.store, wanted)
+        lifecycle::pick(self.listed()?, wanted)
+    }
+
+    /// All domains. Of our own we know the names: asking the store for each would make every operation as long
+    /// as there are domains.
+    fn listed(&mut self) -> Result<Vec<Listed>> {
+        let manager = self.manager;
+        let manager = manager.lock().unwrap_or_else(PoisonError::into_inner);
+        let own: BTreeMap<DomId, (Uuid, String)> = manager
+            .entries()
+            .filter_map(|entry| Some((entry.domain?, (entry.uuid, entry.config.name.clone()))))
+            .collect();
+        drop(manager);
+        lifecycle::list_with(self.world.hypervisor, self.world.store, |info| {
+            let (uuid, name) = own.get(&info.domain)?;
+            (uuid.0 == info.handle).then(|| name.clone())
+        })
     }
 
     /// Looks for domains that have ended.
@@ -422,7 +439,7 @@ impl Context<'_> {
         let (uuid, domain) = (end.entry.uuid, end.domain);
         let config = end.entry.config.clone();
         let kept_uuid = Uuid::from_random((self.random)()?);
-        let listed = lifecycle::list(self.world.hypervisor, self.world.store)?;
+        let listed = self.listed()?;
         let kept_name = nodes::free_name(&config.name, |name| {
             self.manager().has_name(name)
                 || listed

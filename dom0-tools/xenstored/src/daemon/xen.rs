@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use oxen_sys::gntdev::GrantMapping;
+use oxen_sys::hypercall::DomainInfo;
 use oxen_sys::{Errno, EventChannels, Gntdev, Privcmd, SharedMemory, xenbus};
 use xenstored::error::StoreError;
 use xenstored::perms::DomId;
@@ -129,13 +130,21 @@ impl Xen {
 
     /// Who died or shut down?
     pub(crate) fn look_after_domains(&mut self, server: &mut Server) {
+        let all = match self.privcmd.domains() {
+            Ok(all) => all,
+            Err(error) => {
+                eprintln!("xenstored: cannot list the domains: {error}");
+                return;
+            }
+        };
+        let infos: BTreeMap<DomId, DomainInfo> =
+            all.into_iter().map(|info| (info.domain, info)).collect();
         for domain in server.domains().into_iter().filter(|d| *d != 0) {
-            match self.privcmd.domain_info(domain) {
-                Ok(info) if info.dying() => server.forget_domain(domain, self),
-                Err(Errno::SRCH) => server.forget_domain(domain, self),
-                Ok(info) if info.shutdown().is_some() => server.domain_shut_down(domain),
-                Ok(_) => {}
-                Err(error) => eprintln!("xenstored: domain {domain}: {error}"),
+            match infos.get(&domain) {
+                Some(info) if info.dying() => server.forget_domain(domain, self),
+                None => server.forget_domain(domain, self),
+                Some(info) if info.shutdown().is_some() => server.domain_shut_down(domain),
+                Some(_) => {}
             }
         }
     }
