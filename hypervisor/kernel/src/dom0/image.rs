@@ -30,6 +30,7 @@ pub enum ImageError {
     /// The first bytes of the payload.
     Compression([u8; 4]),
     Corrupt(lzma_rust2::Error),
+    Size,
     NoMemory,
 }
 
@@ -43,6 +44,7 @@ impl fmt::Display for ImageError {
                 "a compression that we do not unpack ({magic:02x?}): xz is"
             ),
             Self::Corrupt(error) => write!(f, "corrupt: {error:?}"),
+            Self::Size => write!(f, "larger than it says"),
             Self::NoMemory => write!(f, "no memory to unpack it"),
         }
     }
@@ -80,10 +82,16 @@ pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
         packed.len() >> 10,
         size >> 10
     );
-    XzReader::new(packed, false)
+    let mut reader = XzReader::new(packed, false);
+    // The kernel's checksum is looked at behind its last byte.
+    let rest = reader
         .read_exact(&mut unpacked)
-        .map_err(ImageError::Corrupt)?;
-    Ok(unpacked)
+        .and_then(|()| reader.read(&mut [0]));
+    match rest {
+        Ok(0) => Ok(unpacked),
+        Ok(_) => Err(ImageError::Size),
+        Err(error) => Err(ImageError::Corrupt(error)),
+    }
 }
 
 fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
