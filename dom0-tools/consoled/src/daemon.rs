@@ -1,7 +1,7 @@
 //! The loop.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -80,7 +80,7 @@ impl Daemon {
     }
 
     fn take_news(&mut self, now: Instant) {
-        let mut news = self.store.news(now);
+        let news = self.store.news(now);
         if news.look_for_dead {
             let known = self.guests.0.keys().copied().chain(self.store.watched());
             for domain in self.machine.gone(known.collect()) {
@@ -88,11 +88,13 @@ impl Daemon {
             }
         }
         if news.look_for_new {
-            let domains = self.store.new_domains();
-            domains.iter().for_each(|d| self.store.watch(*d));
-            news.changed.extend(domains);
+            // A watch fires when it is set: that is when we look.
+            for domain in self.store.new_domains() {
+                self.store.watch(domain);
+            }
         }
-        for domain in news.changed {
+        let changed: BTreeSet<u16> = news.changed.into_iter().collect();
+        for domain in changed {
             self.look_at(domain, now);
         }
     }

@@ -102,23 +102,15 @@ impl Store {
 
     /// Where a domain's console is, if it has one that is ours to serve.
     pub(crate) fn place(&mut self, domain: u16) -> Option<Place> {
-        self.with(|c| {
-            let mut node =
-                |name: &str| c.try_read(&format!("/local/domain/{domain}/console/{name}"));
-            let ours = node("type")?.is_none_or(|t| t == "xenconsoled");
-            let (gfn, port) = (node("ring-ref")?, node("port")?);
-            let number = |text: Option<String>| text.and_then(|t| t.parse().ok());
-            Ok(
-                match (
-                    number(gfn),
-                    number(port).and_then(|p| u32::try_from(p).ok()),
-                ) {
-                    (Some(gfn), Some(port)) if ours => Some(Place { gfn, port }),
-                    _ => None,
-                },
-            )
+        let nodes = ["type", "ring-ref", "port"]
+            .map(|name| format!("/local/domain/{domain}/console/{name}"));
+        let values = self.with(|c| c.try_read_all(nodes.iter().map(String::as_str)))?;
+        let [kind, gfn, port] = values.try_into().ok()?;
+        let ours = kind.is_none_or(|kind| kind == "xenconsoled");
+        ours.then_some(Place {
+            gfn: gfn?.parse().ok()?,
+            port: port?.parse().ok()?,
         })
-        .flatten()
     }
 
     /// The domain's name, or its number.

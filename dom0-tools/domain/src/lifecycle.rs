@@ -65,19 +65,19 @@ pub fn list_with(
     let infos = hypervisor
         .domains()
         .map_err(|errno| explain("cannot list domains", errno))?;
-    infos
-        .into_iter()
-        .map(|info| {
-            let name = match known(&info) {
-                Some(name) => Some(name),
-                None => store.read(&format!("{}/name", nodes::home(info.domain)))?,
-            };
-            Ok(Listed {
-                info,
-                name: name.filter(|name| !name.is_empty()),
-            })
-        })
-        .collect()
+    let mut names: Vec<Option<String>> = infos.iter().map(known).collect();
+    let unknown = || names.iter().zip(&infos).filter(|(name, _)| name.is_none());
+    let paths: Vec<String> = unknown()
+        .map(|(_, info)| format!("{}/name", nodes::home(info.domain)))
+        .collect();
+    let read = store.read_all(&paths)?;
+    let missing = names.iter_mut().filter(|name| name.is_none());
+    missing.zip(read).for_each(|(name, read)| *name = read);
+    let listed = infos.into_iter().zip(names).map(|(info, name)| Listed {
+        info,
+        name: name.filter(|name| !name.is_empty()),
+    });
+    Ok(listed.collect())
 }
 
 /// The domain of that name or number.

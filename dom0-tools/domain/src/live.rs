@@ -9,7 +9,7 @@ use oxen_sys::hypercall::{
 };
 use oxen_sys::{Errno, PAGE_SIZE, Privcmd, Result};
 use std::time::Instant;
-use xenstored::client::{self, Client, Perm, Perms, Store as _, StoreError};
+use xenstored::client::{self, Client, Perm, Perms, Request, Store as _, StoreError};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages of a guest that are mapped at once: the kernel parts with as many of its own meanwhile.
@@ -335,6 +335,12 @@ impl Store for XenStore {
         })
     }
 
+    fn read_all(&mut self, paths: &[String]) -> ToolResult<Vec<Option<String>>> {
+        self.with("cannot read the store", |client| {
+            client.try_read_all(paths.iter().map(String::as_str))
+        })
+    }
+
     fn list(&mut self, path: &str) -> ToolResult<Vec<String>> {
         self.with(
             &format!("cannot list {path} in the store"),
@@ -347,11 +353,7 @@ impl Store for XenStore {
 
     fn apply(&mut self, changes: &[Change]) -> ToolResult<()> {
         self.with("cannot change the store", |client| {
-            client.transact(|transaction| {
-                changes
-                    .iter()
-                    .try_for_each(|change| apply_one(transaction, change))
-            })
+            client.transact(|transaction| apply_all(transaction, changes))
         })
     }
 
@@ -424,22 +426,36 @@ fn next(client: &mut Client, time: Duration) -> client::Result<()> {
     Ok(())
 }
 
-fn apply_one(transaction: &mut client::Transaction<'_>, change: &Change) -> client::Result<()> {
-    match change {
-        Change::Set {
-            path,
-            value,
-            access,
-        } => {
-            transaction.write(path, value)?;
-            transaction.set_perms(path, &perms(*access)?)
+fn apply_all(
+    transaction: &mut client::Transaction<'_>,
+    changes: &[Change],
+) -> client::Result<()> {
+    let mut requests = Vec::new();
+    let mut may_be_missing = Vec::new();
+    for change in changes {
+        match change {
+            Change::Set {
+                path,
+                value,
+                access,
+            } => {
+                requests.push(Request::write(path, value));
+                requests.push(Request::set_perms(path, &perms(*access)?));
+            }
+            Change::Write { path, value } => requests.push(Request::write(path, value)),
+            Change::Remove { path } => {
+                may_be_missing.push(requests.len());
+                requests.push(Request::rm(path));
+            }
         }
-        Change::Write { path, value } => transaction.write(path, value),
-        Change::Remove { path } => match transaction.rm(path) {
-            Err(client::Error::Store(StoreError::NoEnt)) => Ok(()),
-            other => other,
-        },
     }
+    for (index, answer) in transaction.all(&requests)?.into_iter().enumerate() {
+        match answer {
+            Err(StoreError::NoEnt) if may_be_missing.contains(&index) => {}
+            other => drop(other.map_err(client::Error::Store)?),
+        }
+    }
+    Ok(())
 }
 
 fn perms(access: Access) -> client::Result<Perms> {

@@ -104,6 +104,10 @@ pub enum Change {
 pub trait Store {
     /// None if there is no such node.
     fn read(&mut self, path: &str) -> ToolResult<Option<String>>;
+    /// The same of several nodes.
+    fn read_all(&mut self, paths: &[String]) -> ToolResult<Vec<Option<String>>> {
+        paths.iter().map(|path| self.read(path)).collect()
+    }
     /// Names of children; none if there is no such node.
     fn list(&mut self, path: &str) -> ToolResult<Vec<String>>;
     /// All of the changes or none of them.

@@ -7,11 +7,13 @@
 //! When the daemon is restarted, a socket's watches and transactions are gone: the client gets an
 //! I/O error ([`Error::is_disconnect`]), connects again and sets its watches again.
 
+mod link;
+
 use core::fmt;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -21,7 +23,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use crate::error::StoreError;
 pub use crate::perms::{Access, DomId, Perm, Perms};
-use crate::wire::{self, HEADER, Header, Kind};
+use crate::wire::{self, Kind};
+use link::Link;
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/xenstored/socket";
@@ -191,20 +194,58 @@ pub struct Client {
     next_id: u32,
 }
 
-#[derive(Debug)]
-enum Link {
-    Socket(UnixStream),
-    Xenbus(File),
+/// A request, to be sent with others.
+#[derive(Debug, Clone)]
+pub struct Request {
+    kind: Kind,
+    payload: Vec<u8>,
 }
+
+impl Request {
+    pub fn read(path: &str) -> Self {
+        Self {
+            kind: Kind::Read,
+            payload: nul(path),
+        }
+    }
+
+    pub fn write(path: &str, value: impl AsRef<[u8]>) -> Self {
+        Self {
+            kind: Kind::Write,
+            payload: [path.as_bytes(), b"\0", value.as_ref()].concat(),
+        }
+    }
+
+    pub fn rm(path: &str) -> Self {
+        Self {
+            kind: Kind::Rm,
+            payload: nul(path),
+        }
+    }
+
+    pub fn set_perms(path: &str, perms: &Perms) -> Self {
+        Self {
+            kind: Kind::SetPerms,
+            payload: [nul(path), perms.encode()].concat(),
+        }
+    }
+}
+
+/// An answer, or the store's refusal.
+pub type Answer = core::result::Result<Vec<u8>, StoreError>;
+
+/// How many requests are sent before the first answer is waited for. The daemon queues more answers than these
+/// have, so it never waits for us while we wait for it.
+const TOGETHER: usize = 64;
 
 impl Client {
     /// Connects by the daemon's socket (or the path in the environment), else through the kernel.
     pub fn connect() -> Result<Self> {
         let path = std::env::var_os(SOCKET_ENV).unwrap_or_else(|| SOCKET.into());
         match UnixStream::connect(&path) {
-            Ok(socket) => Ok(Self::over(Link::Socket(socket))),
+            Ok(socket) => Ok(Self::over(Link::socket(socket))),
             Err(error) => match File::options().read(true).write(true).open(XENBUS) {
-                Ok(file) => Ok(Self::over(Link::Xenbus(file))),
+                Ok(file) => Ok(Self::over(Link::xenbus(file))),
                 Err(_) => Err(error.into()),
             },
         }
@@ -212,7 +253,7 @@ impl Client {
 
     /// Connects by a socket, whatever the environment says.
     pub fn connect_to(socket: &Path) -> Result<Self> {
-        Ok(Self::over(Link::Socket(UnixStream::connect(socket)?)))
+        Ok(Self::over(Link::socket(UnixStream::connect(socket)?)))
     }
 
     /// Connects by the socket, waiting while the daemon is not there (it may be restarting).
@@ -221,7 +262,7 @@ impl Client {
         let deadline = Instant::now() + timeout;
         loop {
             match UnixStream::connect(&path) {
-                Ok(socket) => return Ok(Self::over(Link::Socket(socket))),
+                Ok(socket) => return Ok(Self::over(Link::socket(socket))),
                 Err(error) if Instant::now() >= deadline => return Err(error.into()),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
@@ -234,6 +275,24 @@ impl Client {
             events: VecDeque::new(),
             next_id: 1,
         }
+    }
+
+    /// The values of several nodes as text, None for each that is not there.
+    pub fn try_read_all<'a>(
+        &mut self,
+        paths: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<Option<String>>> {
+        let requests: Vec<Request> = paths.into_iter().map(Request::read).collect();
+        let values = self.call_all(0, &requests)?.into_iter();
+        values
+            .map(|value| match value {
+                Ok(value) => String::from_utf8(value)
+                    .map(Some)
+                    .map_err(|_| Error::Protocol("a value is not text")),
+                Err(StoreError::NoEnt) => Ok(None),
+                Err(error) => Err(Error::Store(error)),
+            })
+            .collect()
     }
 
     /// Starts a transaction. Dropping it without [`Transaction::commit`] gives it up.
@@ -306,11 +365,12 @@ impl Client {
     }
 
     fn read_event(&mut self) -> Result<()> {
-        let (header, payload) = self.receive()?;
+        let (header, payload) = self.link.receive()?;
         match Kind::from_number(header.kind) {
-            Some(Kind::WatchEvent) => self.queue(&payload),
-            _ => Err(Error::Protocol("an answer to no request")),
+            Some(Kind::WatchEvent) => self.queue(&payload)?,
+            _ => return Err(Error::Protocol("an answer to no request")),
         }
+        self.settle()
     }
 
     /// Tells the store of a new domain, its ring's frame and its port.
@@ -368,11 +428,50 @@ impl Client {
         if payload.len() > wire::PAYLOAD_MAX {
             return Err(Error::Store(StoreError::TooBig));
         }
+        let id = self.number();
+        self.link.send(&wire::message(kind, id, tx_id, payload))?;
+        let answer = self.answer(kind, id);
+        self.settle()?;
+        answer
+    }
+
+    /// Several requests under way at once: one wait for all, not one for each.
+    fn call_all(&mut self, tx_id: u32, requests: &[Request]) -> Result<Vec<Answer>> {
+        if requests.iter().any(|it| it.payload.len() > wire::PAYLOAD_MAX) {
+            return Err(Error::Store(StoreError::TooBig));
+        }
+        let together = if self.link.takes_several() { TOGETHER } else { 1 };
+        let mut answers = Vec::with_capacity(requests.len());
+        for some in requests.chunks(together) {
+            let mut bytes = Vec::new();
+            let mut sent = Vec::new();
+            for Request { kind, payload } in some {
+                let id = self.number();
+                bytes.extend(wire::message(*kind, id, tx_id, payload));
+                sent.push((*kind, id));
+            }
+            self.link.send(&bytes)?;
+            for (kind, id) in sent {
+                answers.push(match self.answer(kind, id) {
+                    Err(Error::Store(error)) => Err(error),
+                    other => Ok(other?),
+                });
+            }
+        }
+        self.settle()?;
+        Ok(answers)
+    }
+
+    const fn number(&mut self) -> u32 {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        self.send(&wire::message(kind, id, tx_id, payload))?;
+        id
+    }
+
+    /// Waits for the answer to a request; events that come before it are queued.
+    fn answer(&mut self, kind: Kind, id: u32) -> Result<Vec<u8>> {
         loop {
-            let (header, payload) = self.receive()?;
+            let (header, payload) = self.link.receive()?;
             match Kind::from_number(header.kind) {
                 Some(Kind::WatchEvent) => self.queue(&payload)?,
                 _ if header.req_id != id => {
@@ -387,6 +486,17 @@ impl Client {
         }
     }
 
+    /// Queues what was read beyond the answer, so that who waits for the connection to be readable misses nothing.
+    fn settle(&mut self) -> Result<()> {
+        while let Some((header, payload)) = self.link.arrived()? {
+            match Kind::from_number(header.kind) {
+                Some(Kind::WatchEvent) => self.queue(&payload)?,
+                _ => return Err(Error::Protocol("an answer to no request")),
+            }
+        }
+        Ok(())
+    }
+
     fn queue(&mut self, payload: &[u8]) -> Result<()> {
         let mut words = names(payload)?.into_iter();
         let (Some(path), Some(token)) = (words.next(), words.next()) else {
@@ -394,30 +504,6 @@ impl Client {
         };
         self.events.push_back(WatchEvent { path, token });
         Ok(())
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.link {
-            Link::Socket(socket) => socket.write_all(bytes)?,
-            Link::Xenbus(file) => file.write_all(bytes)?,
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self) -> Result<(Header, Vec<u8>)> {
-        let link: &mut dyn Read = match &mut self.link {
-            Link::Socket(socket) => socket,
-            Link::Xenbus(file) => file,
-        };
-        let mut bytes = [0; HEADER];
-        link.read_exact(&mut bytes)?;
-        let header = Header::decode(&bytes);
-        let len = header
-            .payload_len()
-            .ok_or(Error::Protocol("too long a message"))?;
-        let mut payload = vec![0; len];
-        link.read_exact(&mut payload)?;
-        Ok((header, payload))
     }
 
     fn readable(&self, timeout: Option<Duration>) -> Result<bool> {
@@ -435,10 +521,7 @@ impl Client {
 impl AsFd for Client {
     /// Readable when an event has arrived; look at [`Client::queued_event`] before waiting on it.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.link {
-            Link::Socket(socket) => socket.as_fd(),
-            Link::Xenbus(file) => file.as_fd(),
-        }
+        self.link.as_fd()
     }
 }
 
@@ -457,6 +540,11 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
+    /// Several requests, with one wait for all of their answers.
+    pub fn all(&mut self, requests: &[Request]) -> Result<Vec<Answer>> {
+        self.client.call_all(self.id, requests)
+    }
+
     /// Makes all changes at once; false if others' changes collided and nothing was done.
     pub fn commit(mut self) -> Result<bool> {
         self.open = false;

@@ -1,6 +1,10 @@
 //! Messages that wait to be taken by the other side.
 
 use std::collections::{HashSet, VecDeque};
+use std::io::IoSlice;
+
+/// Messages that go out together.
+const TOGETHER: usize = 64;
 
 /// A queue of whole messages, taken byte by byte.
 #[derive(Debug, Default)]
@@ -55,6 +59,13 @@ impl Outbox {
             .front()
             .and_then(|m| m.bytes.get(self.taken..))
             .unwrap_or(&[])
+    }
+
+    /// The next bytes to go, of several messages, for one call of the kernel.
+    pub fn next_together(&self) -> Vec<IoSlice<'_>> {
+        let rest = self.messages.iter().skip(1).map(|m| m.bytes.as_slice());
+        let first = core::iter::once(self.next());
+        first.chain(rest).take(TOGETHER).map(IoSlice::new).collect()
     }
 
     /// Bytes that wait.
@@ -126,6 +137,8 @@ mod tests {
         assert_eq!(outbox.next(), b"abc");
         outbox.advance(1);
         assert_eq!(outbox.next(), b"bc");
+        let together: Vec<u8> = outbox.next_together().iter().flat_map(|s| s.to_vec()).collect();
+        assert_eq!(together, b"bcdede");
         assert_eq!(outbox.rest(), b"bcdede");
         outbox.advance(3);
         assert_eq!((outbox.next(), outbox.replies()), (b"e".as_slice(), 0));

@@ -85,6 +85,37 @@ impl Node {
         }
         all
     }
+
+    /// Those of [`Self::walk`] whose permissions are `wanted`. The others cost no path.
+    pub fn find(
+        self: &Arc<Self>,
+        path: &Path,
+        wanted: &dyn Fn(&Perms) -> bool,
+    ) -> Vec<(Path, Arc<Self>)> {
+        let mut found = Vec::new();
+        let mut names = Vec::new();
+        self.find_below(&mut names, wanted, &mut |names, node| {
+            let path = names.iter().fold(path.clone(), |path, name| path.join(name));
+            found.push((path, Arc::clone(node)));
+        });
+        found
+    }
+
+    fn find_below<'a>(
+        self: &'a Arc<Self>,
+        names: &mut Vec<&'a str>,
+        wanted: &dyn Fn(&Perms) -> bool,
+        found: &mut dyn FnMut(&[&str], &Arc<Self>),
+    ) {
+        if wanted(&self.perms) {
+            found(names, self);
+        }
+        for (name, child) in self.children() {
+            names.push(name);
+            child.find_below(names, wanted, found);
+            names.pop();
+        }
+    }
 }
 
 impl Default for Tree {

@@ -12,12 +12,14 @@ use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use xenstored::journal::Journal;
-use xenstored::server::{Platform, Server};
-use xenstored::session::TURN;
+use xenstored::server::{ConnId, Platform, Server};
 use xenstored::wire::{Header, Kind};
 
 use sockets::Sockets;
 use xen::{NoXen, Xen};
+
+/// Requests of one process of dom0 that are handled before others' turn.
+const SOCKET_TURN: usize = 64;
 
 pub(crate) struct Daemon {
     server: Server,
@@ -89,8 +91,8 @@ impl Daemon {
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let mut busy = true;
         loop {
-            self.wait(busy)?;
-            self.sockets.take_in(&mut self.server);
+            let ready = self.wait(busy)?;
+            self.sockets.take_in(&ready, &mut self.server);
             if let Machine::Xen(xen) = &mut self.machine {
                 xen.take_events(&mut self.server);
             }
@@ -103,8 +105,8 @@ impl Daemon {
         }
     }
 
-    /// Waits until something arrives, or only looks when there is more to do.
-    fn wait(&self, busy: bool) -> anyhow::Result<()> {
+    /// Waits until something arrives, or only looks when there is more to do. The sockets that are to be read.
+    fn wait(&self, busy: bool) -> anyhow::Result<Vec<ConnId>> {
         let mut fds = self.sockets.poll_fds(&self.server);
         if let Machine::Xen(xen) = &self.machine {
             fds.push(PollFd::from_borrowed_fd(xen.as_fd(), PollFlags::IN));
@@ -114,15 +116,22 @@ impl Daemon {
             tv_nsec: 0,
         };
         match rustix::event::poll(&mut fds, busy.then_some(&now)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error).context("poll"),
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Vec::new()),
+            Err(error) => return Err(error).context("poll"),
         }
+        let readable = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        let sockets = self.sockets.ids().into_iter();
+        let ready = sockets
+            .zip(fds.iter().skip(1))
+            .filter(|(_, fd)| fd.revents().intersects(readable));
+        Ok(ready.map(|(id, _)| id).collect())
     }
 
     /// Handles a turn of everyone's requests.
     fn serve(&mut self) {
         for id in self.sockets.ids() {
-            for _ in 0..TURN {
+            for _ in 0..SOCKET_TURN {
                 if self.server.is_backed_up(id) {
                     break;
                 }

@@ -10,12 +10,16 @@ use xenstored::ring::{Message, first_message};
 use xenstored::server::{ConnId, Server};
 use xenstored::wire::Header;
 
+/// What is read at once.
+const CHUNK: usize = 8192;
 /// Bytes of requests that wait here before a process is not read from any more.
 const INPUT: usize = 64 * 1024;
 
 pub(crate) struct Sockets {
     listener: UnixListener,
     open: BTreeMap<ConnId, Socket>,
+    /// Where bytes are read to.
+    chunk: Box<[u8; CHUNK]>,
 }
 
 struct Socket {
@@ -31,6 +35,7 @@ impl Sockets {
         Self {
             listener,
             open: BTreeMap::new(),
+            chunk: Box::new([0; CHUNK]),
         }
     }
 
@@ -38,6 +43,7 @@ impl Sockets {
         self.open.keys().copied().collect()
     }
 
+    /// The listener, then the sockets in the order of [`Self::ids`].
     pub(crate) fn poll_fds<'a>(&'a self, server: &Server) -> Vec<PollFd<'a>> {
         let mut fds = vec![PollFd::from_borrowed_fd(
             self.listener.as_fd(),
@@ -52,8 +58,8 @@ impl Sockets {
         fds
     }
 
-    /// New connections, and what has arrived on the others.
-    pub(crate) fn take_in(&mut self, server: &mut Server) {
+    /// New connections, and what has arrived on those that are ready.
+    pub(crate) fn take_in(&mut self, ready: &[ConnId], server: &mut Server) {
         while let Ok((stream, _)) = self.listener.accept() {
             if stream.set_nonblocking(true).is_ok() {
                 let id = server.open_socket();
@@ -68,8 +74,10 @@ impl Sockets {
                 );
             }
         }
-        for socket in self.open.values_mut() {
-            socket.take_in();
+        for id in ready {
+            if let Some(socket) = self.open.get_mut(id) {
+                socket.take_in(&mut self.chunk[..]);
+            }
         }
         self.close_ended(server);
     }
@@ -102,7 +110,7 @@ impl Sockets {
                 continue;
             };
             while !outbox.is_empty() && !socket.broken {
-                match socket.stream.write(outbox.next()) {
+                match socket.stream.write_vectored(&outbox.next_together()) {
                     Ok(sent) => outbox.advance(sent),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -130,12 +138,18 @@ impl Sockets {
 }
 
 impl Socket {
-    fn take_in(&mut self) {
-        let mut chunk = [0; 8192];
+    fn take_in(&mut self, chunk: &mut [u8]) {
         while self.input.len() < INPUT && !self.ended && !self.broken {
-            match self.stream.read(&mut chunk) {
+            match self.stream.read(chunk) {
                 Ok(0) => self.ended = true,
-                Ok(got) => self.input.extend_from_slice(&chunk[..got]),
+                Ok(got) => {
+                    self.input
+                        .extend_from_slice(chunk.get(..got).unwrap_or_default());
+                    // What is more makes it ready again.
+                    if got < chunk.len() {
+                        return;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => self.broken = true,

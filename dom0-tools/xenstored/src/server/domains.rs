@@ -8,7 +8,7 @@ use super::{ConnId, Platform, Ring, Server};
 use crate::access::Done;
 use crate::error::StoreError;
 use crate::path::Path;
-use crate::perms::DomId;
+use crate::perms::{DomId, Perms};
 use crate::record::Record;
 use crate::watch::Special;
 use crate::wire::strings;
@@ -149,7 +149,8 @@ impl Server {
 
     fn remove_traces(&mut self, domain: DomId) -> Vec<Done> {
         let mut changes = Vec::new();
-        for (path, node) in self.tree.root().walk(&Path::root()) {
+        let about = |perms: &Perms| perms.iter().any(|perm| perm.domain == domain);
+        for (path, node) in self.tree.root().find(&Path::root(), &about) {
             if node.perms.owner() == domain {
                 // Where its parent was the domain's too, it is gone already.
                 let removed = self.tree.remove(&path).map(|gone| (path, gone));
@@ -157,7 +158,7 @@ impl Server {
                     removed,
                     ..Done::default()
                 });
-            } else if node.perms.iter().any(|p| p.domain == domain) {
+            } else {
                 let mut perms = (*node.perms).clone();
                 perms.forget(domain);
                 if self.tree.set_perms(&path, perms) {
