@@ -48,9 +48,11 @@ pub(super) fn measure(
         .collect())
 }
 
-/// `TIME name from to [from to]` in seconds, `MEMORY guests before after` in MiB.
+/// `TIME name from to [from to]` in nanoseconds, where `clock` is what a look at the clock takes; `MEMORY guests before
+/// after` in MiB.
 fn parse(lines: &[String]) -> Result<BTreeMap<String, f64>> {
     let mut found = BTreeMap::new();
+    let mut clock = 0.0;
     for line in lines {
         let mut words = line.split_whitespace();
         let kind = words.next();
@@ -71,10 +73,8 @@ fn parse(lines: &[String]) -> Result<BTreeMap<String, f64>> {
                 if !rest.is_empty() || spans.is_empty() {
                     bail!("not a span of time: {line:?}");
                 }
-                (
-                    name,
-                    spans.iter().map(|[from, to]| (to - from) * 1000.0).sum(),
-                )
+                let time = |[from, to]: &[f64; 2]| (to - from) / 1e6 - clock;
+                (name, spans.iter().map(time).sum())
             }
             (_, [before, after]) => {
                 let guests: f64 = name.parse()?;
@@ -83,7 +83,11 @@ fn parse(lines: &[String]) -> Result<BTreeMap<String, f64>> {
             }
             _ => bail!("not a pair of free memory: {line:?}"),
         };
-        found.insert(name.to_owned(), value);
+        if name == "clock" {
+            clock = value;
+        } else {
+            found.insert(name.to_owned(), value);
+        }
     }
     Ok(found)
 }
@@ -96,8 +100,9 @@ mod tests {
     fn the_script_s_lines() {
         let lines = [
             "warming up",
-            "TIME create 10.00 10.25",
-            "TIME guests-10 11.00 12.00 12.50 13.00",
+            "TIME clock 9000000000 9001000000",
+            "TIME create 10000000000 10251000000",
+            "TIME guests-10 11000000000 12001000000 12500000000 13001000000",
             "MEMORY 100 2000 1190",
         ];
         let found = parse(&lines.map(str::to_owned)).expect("well-formed");

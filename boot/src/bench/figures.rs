@@ -146,6 +146,28 @@ pub(crate) const BOOT: &[Figure] = &[
     },
 ];
 
+/// Taken by boot/bench/load.sh, on that machine as well.
+pub(crate) const LOAD: &[Figure] = &[
+    Figure {
+        name: "idle",
+        unit: "ms",
+        aim: None,
+        means: "CPU time of dom0 and one sleeping guest in 1000 s: timers, the daemons, exits",
+    },
+    Figure {
+        name: "load-dom0",
+        unit: "of bare",
+        aim: None,
+        means: "many processes, page faults, files, as a kernel's build has: in dom0, over the bare kernel's time",
+    },
+    Figure {
+        name: "load-guest",
+        unit: "of bare",
+        aim: None,
+        means: "the same in a guest with the stock kernel",
+    },
+];
+
 /// Of the hypervisors' files.
 pub(crate) const SIZE: &[Figure] = &[
     Figure {
@@ -198,12 +220,14 @@ pub(crate) const IO_GROUP: &str = "io";
 pub(crate) const MICRO_GROUP: &str = "micro";
 pub(crate) const GUESTS_GROUP: &str = "guests";
 pub(crate) const BOOT_GROUP: &str = "boot";
+pub(crate) const LOAD_GROUP: &str = "load";
 
 /// What is measured together.
 pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
     (MICRO_GROUP, MICRO),
     (GUESTS_GROUP, DOMAINS),
     (BOOT_GROUP, BOOT),
+    (LOAD_GROUP, LOAD),
     ("size", SIZE),
     (IO_GROUP, IO),
 ];

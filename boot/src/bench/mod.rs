@@ -6,6 +6,7 @@ mod domains;
 mod figures;
 pub(crate) mod guard;
 mod io;
+mod load;
 mod micro;
 mod plot;
 mod size;
@@ -25,7 +26,7 @@ use system::{Bench, System};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only this figure, or one group of them: micro, guests, boot, size, io (which
+    /// Only this figure, or one group of them: micro, guests, boot, load, size, io (which
     /// runs only when asked for)
     name: Option<String>,
     /// Say what each figure means, and measure nothing
@@ -92,6 +93,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
             figures::GUESTS_GROUP => domains::measure(&bench, systems, only)?,
             figures::BOOT_GROUP => boot::measure(&bench, systems, only)?,
             figures::IO_GROUP => io::measure(only)?,
+            figures::LOAD_GROUP => load::measure(&bench, systems, only)?,
             _ => size::measure(&bench)?,
         });
     }

@@ -2,7 +2,7 @@
 //! and with it the toolset that the initramfs starts.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -30,6 +30,8 @@ pub(crate) enum System {
 pub(crate) enum Start {
     /// By QEMU's own loader: what comes before dom0's prompt does not matter.
     Direct,
+    /// dom0's kernel and initramfs without any hypervisor, whatever the system.
+    Bare,
     /// From a GRUB disc, as users start it.
     Disc,
     /// The same on a machine with an IOMMU, with `dom0=pvh`, which Xen has no other way to run.
@@ -62,10 +64,11 @@ impl Bench {
         let images = Images::built()?;
         let mut archive = Archive::default();
         let scripts = images::root().join("boot/bench");
-        for script in ["lib.sh", "micro.sh", "domains.sh"] {
+        for script in ["lib.sh", "micro.sh", "domains.sh", "load.sh", "work.sh"] {
             archive.copy(&format!("bench/{script}"), &scripts.join(script))?;
         }
         archive.file("bench/tsc", true, &boot::clock_reader())?;
+        archive.file("bench/guest.cpio", false, &working_guest(&scripts)?)?;
         let toolset = "toolset-xl";
         archive.copy(&format!("etc/oxen/{toolset}"), &scripts.join(toolset))?;
         let xen = if with_xen {
@@ -120,7 +123,13 @@ impl Bench {
             ""
         };
         let command_line = format!("{XEN_ARGS}{pvh}");
-        let boot = if start == Start::Direct {
+        let boot = if start == Start::Bare {
+            Boot::Linux {
+                kernel: self.kernel.clone(),
+                initrd,
+                command_line: "console=ttyS0".to_owned(),
+            }
+        } else if start == Start::Direct {
             let module = |file, command_line| Module { file, command_line };
             Boot::Multiboot {
                 kernel: elf.clone(),
@@ -153,6 +162,16 @@ impl Bench {
         }
         lines
     }
+}
+
+/// What follows the example guest's ramdisk to make it work.
+fn working_guest(scripts: &Path) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    let first = fs::read(scripts.join("work-guest.sh"))?;
+    archive.file("bench/init", true, &first)?;
+    archive.copy("bench/work.sh", &scripts.join("work.sh"))?;
+    archive.file("bench/tsc", true, &boot::clock_reader())?;
+    archive.finish()
 }
 
 /// The lines of the command, which the initramfs marks.

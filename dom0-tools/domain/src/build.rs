@@ -342,11 +342,9 @@ fn load(
     images: &Images,
     plan: &Plan,
 ) -> SysResult<()> {
+    // What a segment has beyond its bytes is zero already, as all of a new domain's memory is.
     for segment in &images.kernel.segments {
-        let bytes = images.kernel.bytes(segment);
-        hypervisor.write(domain, segment.addr, bytes)?;
-        let len = bytes.len() as u64;
-        hypervisor.zero(domain, segment.addr + len, segment.size - len)?;
+        hypervisor.write(domain, segment.addr, images.kernel.bytes(segment))?;
     }
     hypervisor.write(domain, plan.place.ramdisk, &images.ramdisk)?;
     hypervisor.write(domain, layout::ACPI_BASE, &plan.acpi.bytes)?;
@@ -362,7 +360,6 @@ fn load(
 }
 
 fn special_pages(hypervisor: &dyn Hypervisor, domain: DomId, ports: nodes::Ports) -> SysResult<()> {
-    hypervisor.zero(domain, layout::SPECIAL * PAGE, layout::SPECIAL_PAGES * PAGE)?;
     // 4 MiB pages that map all of 4 GiB to itself, for processors that cannot run without paging:
     // present, writable, user, accessed, dirty, large.
     let identity: Vec<u8> = (0..1024u32)

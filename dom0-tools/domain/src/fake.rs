@@ -346,10 +346,6 @@ impl Hypervisor for Fake {
         self.edit(domain, addr, bytes.len() as u64, |at| bytes[at as usize])
     }
 
-    fn zero(&self, domain: DomId, addr: u64, len: u64) -> Result<()> {
-        self.edit(domain, addr, len, |_| 0)
-    }
-
     fn set_param(&self, domain: DomId, index: u32, value: u64) -> Result<()> {
         self.with(domain, |domain| {
             domain.params.insert(index, value);

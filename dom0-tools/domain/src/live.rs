@@ -210,10 +210,6 @@ impl Hypervisor for Xen {
         })
     }
 
-    fn zero(&self, domain: DomId, addr: u64, len: u64) -> Result<()> {
-        self.pieces(domain, addr, len, |memory, at, _, len| memory.zero(at, len))
-    }
-
     fn set_param(&self, domain: DomId, index: u32, value: u64) -> Result<()> {
         self.privcmd.set_hvm_param(domain, index, value)
     }

@@ -44,12 +44,10 @@ pub trait Hypervisor {
     fn set_max_mem(&self, domain: DomId, kib: u64) -> Result<()>;
     fn set_paging_pool(&self, domain: DomId, bytes: u64) -> Result<()>;
     fn set_memory_map(&self, domain: DomId, map: &[E820Entry]) -> Result<()>;
-    /// How many extents were done.
+    /// Gives memory, which reads as zero; how many of the extents there was room for.
     fn populate(&self, domain: DomId, extents: Extents<'_>) -> Result<usize>;
     /// Writes into the domain's memory, across pages.
     fn write(&self, domain: DomId, addr: u64, bytes: &[u8]) -> Result<()>;
-    /// Zeroes the domain's memory, across pages.
-    fn zero(&self, domain: DomId, addr: u64, len: u64) -> Result<()>;
     fn set_param(&self, domain: DomId, index: u32, value: u64) -> Result<()>;
     fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<u32>;
     /// Grants frame `gfn` of `domain` to `to` by `reference`, before the domain runs. `scratch` is a

@@ -7,7 +7,10 @@
 //! checks; the typed functions of [`crate::hypercall`] are the safe way.
 #![allow(unsafe_code)] // Reason: ioctls that carry addresses.
 
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -18,16 +21,44 @@ use crate::{Errno, PAGE_SIZE, Result, SharedMemory, ioctl};
 pub struct Privcmd {
     privcmd: OwnedFd,
     buffers: OwnedFd,
+    /// Buffers of one page that are free: a mapping costs more than most hypercalls.
+    free: Mutex<Vec<SharedMemory>>,
 }
 
-/// Memory that hypercalls may point at.
-pub type HypercallBuffer = SharedMemory;
+/// How many free buffers are kept.
+const KEPT: usize = 8;
+
+/// Memory that hypercalls may point at. When it is dropped, another call may have it.
+#[derive(Debug)]
+pub struct HypercallBuffer<'a> {
+    memory: ManuallyDrop<SharedMemory>,
+    free: &'a Mutex<Vec<SharedMemory>>,
+}
+
+impl Deref for HypercallBuffer<'_> {
+    type Target = SharedMemory;
+
+    fn deref(&self) -> &SharedMemory {
+        &self.memory
+    }
+}
+
+impl Drop for HypercallBuffer<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it is taken once, here, and nobody looks at it afterwards.
+        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.len() == PAGE_SIZE && free.len() < KEPT {
+            free.push(memory);
+        }
+    }
+}
 
 /// One argument of a hypercall.
 #[derive(Debug, Clone, Copy)]
 pub enum Arg<'a> {
     Value(u64),
-    Buffer(&'a HypercallBuffer),
+    Buffer(&'a SharedMemory),
 }
 
 #[repr(C)]
@@ -62,12 +93,27 @@ impl Privcmd {
         Ok(Self {
             privcmd: rustix::fs::open("/dev/xen/privcmd", flags, Mode::empty())?,
             buffers: rustix::fs::open("/dev/xen/hypercall", flags, Mode::empty())?,
+            free: Mutex::new(Vec::new()),
         })
     }
 
-    /// A zeroed buffer of at least `len` bytes that hypercalls may point at.
-    pub fn buffer(&self, len: usize) -> Result<HypercallBuffer> {
-        SharedMemory::map(self.buffers.as_fd(), len.max(1), 0, true)
+    /// A buffer of `len` zeroed bytes, or more, that hypercalls may point at.
+    pub fn buffer(&self, len: usize) -> Result<HypercallBuffer<'_>> {
+        let free = || {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            free.pop()
+        };
+        let memory = match (len <= PAGE_SIZE).then(free).flatten() {
+            Some(memory) => {
+                memory.zero(0, len)?;
+                memory
+            }
+            None => SharedMemory::map(self.buffers.as_fd(), len.max(1), 0, true)?,
+        };
+        Ok(HypercallBuffer {
+            memory: ManuallyDrop::new(memory),
+            free: &self.free,
+        })
     }
 
     /// Calls the hypervisor. An error of the hypervisor comes back as its errno.

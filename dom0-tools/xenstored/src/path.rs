@@ -66,6 +66,16 @@ impl Path {
         }
     }
 
+    /// The first `depth` steps of it.
+    pub fn upto(&self, depth: usize) -> Self {
+        let mut slashes = self.0.match_indices('/').map(|(at, _)| at);
+        match (depth, slashes.nth(depth)) {
+            (0, _) => Self::root(),
+            (_, Some(end)) => Self(self.0[..end].to_owned()),
+            (_, None) => self.clone(),
+        }
+    }
+
     /// The child of that name, which must be a valid step.
     pub fn join(&self, name: &str) -> Self {
         if self.0 == "/" {
@@ -154,6 +164,10 @@ mod tests {
         assert_eq!(path("/").parent(), None);
         assert_eq!(path("/a").parent(), Some(Path::root()));
         assert_eq!(path("/a/b").parent(), Some(path("/a")));
+        assert_eq!(path("/a/b/c").upto(2), path("/a/b"));
+        assert_eq!(path("/a/b").upto(2), path("/a/b"));
+        assert_eq!(path("/a/b").upto(0), Path::root());
+        assert_eq!(Path::root().upto(0), Path::root());
         assert_eq!(path("/a/b").depth_below(&path("/a")), Some(1));
         assert_eq!(path("/a/b/c").depth_below(&Path::root()), Some(3));
         assert_eq!(path("/").depth_below(&Path::root()), Some(0));

@@ -1,7 +1,8 @@
 //! Transactions: a frozen tree to work on, and what the work depended on.
 //!
 //! A commit does the changes again on the tree of that moment, if all nodes that the transaction's
-//! outcomes depended on are still as they were at its start. So a committed transaction has seen
+//! outcomes depended on are still as they were at its start (and if nothing has changed at all, what
+//! was done on its own tree is that already). So a committed transaction has seen
 //! and done exactly what it would have at the instant of its commit: they are serializable.
 
 use crate::access::{self, Caller, Change, Done, Trace};
@@ -19,6 +20,8 @@ pub struct Transaction {
     work: Tree,
     trace: Trace,
     changes: Vec<Change>,
+    /// What those did to `work`.
+    done: Vec<Done>,
     bytes: usize,
     /// Its start is not known any more (the daemon was restarted): it can only be done again.
     lost: bool,
@@ -31,6 +34,7 @@ impl Transaction {
             work: tree.clone(),
             trace: Trace::default(),
             changes: Vec::new(),
+            done: Vec::new(),
             bytes: 0,
             lost: false,
         }
@@ -52,7 +56,8 @@ impl Transaction {
 
     pub fn change(&mut self, change: Change, who: Caller, quota: &Quota) -> Result<(), StoreError> {
         self.check(who, quota)?;
-        access::apply(&mut self.work, &change, who, quota, &mut self.trace)?;
+        let done = access::apply(&mut self.work, &change, who, quota, &mut self.trace)?;
+        self.done.push(done);
         self.bytes = self.bytes.saturating_add(change.size());
         self.changes.push(change);
         Ok(())
@@ -76,6 +81,10 @@ impl Transaction {
         who: Caller,
         quota: &Quota,
     ) -> Result<Vec<Done>, StoreError> {
+        if !self.lost && self.start.is_same(tree) {
+            *tree = self.work;
+            return Ok(self.done);
+        }
         if self.lost || !self.trace.holds(&self.start, tree) {
             return Err(StoreError::Again);
         }

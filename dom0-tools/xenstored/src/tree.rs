@@ -144,18 +144,23 @@ impl Tree {
             .try_fold(&self.root, |node, name| node.children.get(name))
     }
 
+    /// Has nothing changed between the two, of which one was cloned from the other?
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.root, &other.root)
+    }
+
     /// The nearest node at or above `path`, and its path.
     pub fn nearest(&self, path: &Path) -> (Path, &Arc<Node>) {
-        let mut at = Path::root();
         let mut node = &self.root;
+        let mut depth = 0;
         for name in path.steps() {
             let Some(child) = node.children.get(name) else {
                 break;
             };
             node = child;
-            at = at.join(name);
+            depth += 1;
         }
-        (at, node)
+        (path.upto(depth), node)
     }
 
     pub fn stamps(&self, path: &Path) -> Stamps {

@@ -106,7 +106,7 @@ impl Privcmd {
     }
 
     /// A buffer that holds `items`.
-    fn buffer_of<T: IntoBytes + Immutable>(&self, items: &[T]) -> Result<HypercallBuffer> {
+    fn buffer_of<T: IntoBytes + Immutable>(&self, items: &[T]) -> Result<HypercallBuffer<'_>> {
         let buffer = self.buffer(size_of_val(items))?;
         buffer.write(0, items.as_bytes())?;
         Ok(buffer)
@@ -114,7 +114,7 @@ impl Privcmd {
 }
 
 /// The first `count` items of a buffer.
-fn items<T: Plain>(buffer: &HypercallBuffer, count: usize) -> Result<Vec<T>> {
+fn items<T: Plain>(buffer: &HypercallBuffer<'_>, count: usize) -> Result<Vec<T>> {
     (0..count).map(|i| buffer.get(i * size_of::<T>())).collect()
 }
 

@@ -19,7 +19,7 @@ pub enum AffinityKind {
 fn affinity(
     vcpu: u32,
     kind: AffinityKind,
-    buffer: &HypercallBuffer,
+    buffer: &HypercallBuffer<'_>,
     bytes: usize,
 ) -> abi::DomctlVcpuAffinity {
     let none = abi::BitmapHandle::new_zeroed();
