@@ -66,8 +66,8 @@ pub fn list_with(
         .domains()
         .map_err(|errno| explain("cannot list domains", errno))?;
     let mut names: Vec<Option<String>> = infos.iter().map(known).collect();
-    let unknown = || names.iter().zip(&infos).filter(|(name, _)| name.is_none());
-    let paths: Vec<String> = unknown()
+    let unknown = names.iter().zip(&infos).filter(|(name, _)| name.is_none());
+    let paths: Vec<String> = unknown
         .map(|(_, info)| format!("{}/name", nodes::home(info.domain)))
         .collect();
     let read = store.read_all(&paths)?;

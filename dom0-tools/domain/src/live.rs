@@ -422,10 +422,7 @@ fn next(client: &mut Client, time: Duration) -> client::Result<()> {
     Ok(())
 }
 
-fn apply_all(
-    transaction: &mut client::Transaction<'_>,
-    changes: &[Change],
-) -> client::Result<()> {
+fn apply_all(transaction: &mut client::Transaction<'_>, changes: &[Change]) -> client::Result<()> {
     let mut requests = Vec::new();
     let mut may_be_missing = Vec::new();
     for change in changes {

@@ -8,6 +8,7 @@
 //! I/O error ([`Error::is_disconnect`]), connects again and sets its watches again.
 
 mod link;
+mod request;
 
 use core::fmt;
 use core::time::Duration;
@@ -25,6 +26,7 @@ pub use crate::error::StoreError;
 pub use crate::perms::{Access, DomId, Perm, Perms};
 use crate::wire::{self, Kind};
 use link::Link;
+pub use request::Request;
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/xenstored/socket";
@@ -192,43 +194,6 @@ pub struct Client {
     link: Link,
     events: VecDeque<WatchEvent>,
     next_id: u32,
-}
-
-/// A request, to be sent with others.
-#[derive(Debug, Clone)]
-pub struct Request {
-    kind: Kind,
-    payload: Vec<u8>,
-}
-
-impl Request {
-    pub fn read(path: &str) -> Self {
-        Self {
-            kind: Kind::Read,
-            payload: nul(path),
-        }
-    }
-
-    pub fn write(path: &str, value: impl AsRef<[u8]>) -> Self {
-        Self {
-            kind: Kind::Write,
-            payload: [path.as_bytes(), b"\0", value.as_ref()].concat(),
-        }
-    }
-
-    pub fn rm(path: &str) -> Self {
-        Self {
-            kind: Kind::Rm,
-            payload: nul(path),
-        }
-    }
-
-    pub fn set_perms(path: &str, perms: &Perms) -> Self {
-        Self {
-            kind: Kind::SetPerms,
-            payload: [nul(path), perms.encode()].concat(),
-        }
-    }
 }
 
 /// An answer, or the store's refusal.
@@ -437,10 +402,17 @@ impl Client {
 
     /// Several requests under way at once: one wait for all, not one for each.
     fn call_all(&mut self, tx_id: u32, requests: &[Request]) -> Result<Vec<Answer>> {
-        if requests.iter().any(|it| it.payload.len() > wire::PAYLOAD_MAX) {
+        if requests
+            .iter()
+            .any(|it| it.payload.len() > wire::PAYLOAD_MAX)
+        {
             return Err(Error::Store(StoreError::TooBig));
         }
-        let together = if self.link.takes_several() { TOGETHER } else { 1 };
+        let together = if self.link.takes_several() {
+            TOGETHER
+        } else {
+            1
+        };
         let mut answers = Vec::with_capacity(requests.len());
         for some in requests.chunks(together) {
             let mut bytes = Vec::new();

@@ -137,7 +137,11 @@ mod tests {
         assert_eq!(outbox.next(), b"abc");
         outbox.advance(1);
         assert_eq!(outbox.next(), b"bc");
-        let together: Vec<u8> = outbox.next_together().iter().flat_map(|s| s.to_vec()).collect();
+        let together: Vec<u8> = outbox
+            .next_together()
+            .iter()
+            .flat_map(|s| s.to_vec())
+            .collect();
         assert_eq!(together, b"bcdede");
         assert_eq!(outbox.rest(), b"bcdede");
         outbox.advance(3);

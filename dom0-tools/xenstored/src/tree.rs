@@ -95,7 +95,9 @@ impl Node {
         let mut found = Vec::new();
         let mut names = Vec::new();
         self.find_below(&mut names, wanted, &mut |names, node| {
-            let path = names.iter().fold(path.clone(), |path, name| path.join(name));
+            let path = names
+                .iter()
+                .fold(path.clone(), |path, name| path.join(name));
             found.push((path, Arc::clone(node)));
         });
         found
