@@ -125,6 +125,7 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
             .count("max_event_channels", 1..=131_071)
             .unwrap_or_else(domain::default_event_channels),
         hap: r.boolean("hap"),
+        shadow_memory_mib: r.count("shadow_memory", 1..=1 << 20),
         nomigrate: r.boolean("nomigrate").unwrap_or_default(),
     };
     config.check_devices(r);

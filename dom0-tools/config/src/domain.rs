@@ -156,6 +156,9 @@ pub struct DomainConfig {
     /// Nested paging; what the machine has, without.
     #[serde(default)]
     pub hap: Option<bool>,
+    /// The pool of its shadows; reckoned from vcpus and memory, without.
+    #[serde(default)]
+    pub shadow_memory_mib: Option<u32>,
     #[serde(default)]
     pub nomigrate: bool,
 }

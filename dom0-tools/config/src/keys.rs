@@ -72,7 +72,7 @@ const SUPPORTED: &[&str] = &[
     "bootloader", "bootloader_args", "builder", "cap", "cmdline", "cpu_weight", "cpus", "cpus_soft", "disk", "extra", "hap", "kernel", "localtime",
     "max_event_channels", "max_grant_frames", "max_grant_version", "max_maptrack_frames", "maxmem", "maxvcpus",
     "memory", "name", "nomigrate", "on_crash", "on_poweroff", "on_reboot", "on_soft_reset", "on_watchdog",
-    "ramdisk", "root", "rtc_timeoffset", "tsc_mode", "type", "uuid", "vcpus", "vif",
+    "ramdisk", "root", "rtc_timeoffset", "shadow_memory", "tsc_mode", "type", "uuid", "vcpus", "vif",
 ];
 
 #[rustfmt::skip]
@@ -81,7 +81,7 @@ const NOT_YET: &[&str] = &[
     "channel", "cpuid", "driver_domain", "dtdev", "e820_host", "firmware", "init_seclabel", "iomem",
     "ioports", "irqs", "latency", "llc_colors", "mca_caps", "msr_relaxed", "nestedhvm", "p9", "passthrough", "pci",
     "pci_msitranslate", "pci_permissive", "pci_power_mgmt", "pci_seize", "period", "pool", "pvcalls", "pvshim",
-    "pvshim_cmdline", "pvshim_extra", "pvshim_path", "rdm", "rdm_mem_boundary", "seclabel", "shadow_memory", "slice",
+    "pvshim_cmdline", "pvshim_extra", "pvshim_path", "rdm", "rdm_mem_boundary", "seclabel", "slice",
     "usbctrl", "usbdev", "vdispl", "vfb", "virtio", "vkb", "vmtrace_buf_kb", "vnuma", "vpmu", "vsnd", "vtpm",
     "xend_suspend_evtchn_compat", "xenstore_feature_mask", "xenstore_quota",
 ];

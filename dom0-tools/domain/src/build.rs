@@ -228,7 +228,10 @@ fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId)
     hypervisor.set_max_mem(domain, resize::limit_kib(config.memory_mib))?;
     // A hypervisor that has no such pool takes the page tables from elsewhere.
     let pages = 256 * u64::from(config.max_vcpus) + 2 * u64::from(config.maxmem_mib);
-    optional(hypervisor.set_paging_pool(domain, (pages * PAGE).next_multiple_of(layout::MIB)))?;
+    let reckoned = (pages * PAGE).next_multiple_of(layout::MIB);
+    let asked = config.shadow_memory_mib;
+    let pool = asked.map_or(reckoned, |mib| u64::from(mib) * layout::MIB);
+    optional(hypervisor.set_paging_pool(domain, pool))?;
     let mode = match config.tsc_mode {
         TscMode::Default => 0,
         TscMode::AlwaysEmulate => 1,

@@ -24,7 +24,7 @@ use spin::{Mutex, Once, RwLock};
 use crate::flush::{Flush, FlushHandle};
 use crate::globals;
 use crate::hardware::Hardware;
-use crate::shadow::VcpuShadow;
+use crate::shadow::{DomainShadow, VcpuShadow};
 use crate::vcpu::HvVcpu;
 
 pub struct HvDomain {
@@ -33,8 +33,8 @@ pub struct HvDomain {
     pub cpuid: RwLock<CpuidPolicy>,
     pub phys_bits: u32,
     pub root: Maddr,
-    /// Its vcpus run on shadows of their page tables.
-    pub shadow: bool,
+    /// Its vcpus run on these shadows of their page tables.
+    pub shadow: Option<DomainShadow>,
     /// The machine's devices: dom0's.
     pub hardware: Option<Mutex<Hardware>>,
     pub controls: Arc<DomainControls>,
@@ -65,13 +65,19 @@ pub fn create(
         NestedFormat::Ept => new_space::<Ept>(space_config, flusher)?,
     };
     let controls = globals.virt.new_domain().map_err(|_| Errno::NoMem)?;
+    let shadows = if shadow {
+        let vcpus = config.max_vcpus as usize;
+        Some(DomainShadow::new(globals.frames, id, vcpus).ok_or(Errno::NoMem)?)
+    } else {
+        None
+    };
     let hv = HvDomain {
         id,
         flush,
         cpuid: RwLock::new(crate::policy::cpuid(&config, hardware.is_some(), shadow)),
         phys_bits: globals.phys_bits,
         root,
-        shadow,
+        shadow: shadows,
         hardware: hardware.map(Mutex::new),
         controls,
         lapics: (0..config.max_vcpus).map(|_| Once::new()).collect(),
@@ -127,9 +133,8 @@ impl DomainArch for Handle {
             .virt
             .new_vcpu(&hv.controls)
             .map_err(|_| Errno::NoMem)?;
-        let shadow = if hv.shadow {
-            let tables =
-                VcpuShadow::new(globals.frames, hv.id, hv.lapics.len()).ok_or(Errno::NoMem)?;
+        let shadow = if hv.shadow.is_some() {
+            let tables = VcpuShadow::new(globals.frames, hv.id).ok_or(Errno::NoMem)?;
             if !backend.set_shadow_roots(tables.roots()) {
                 return Err(Errno::OpNotSupp);
             }
@@ -162,6 +167,16 @@ impl DomainArch for Handle {
 
     fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32> {
         crate::policy::get_cpuid(&self.0.cpuid.read(), into)
+    }
+
+    fn shadow_pool(&self) -> Option<u64> {
+        self.0.shadow.as_ref().map(DomainShadow::pool)
+    }
+
+    fn set_shadow_pool(&self, bytes: u64) {
+        if let Some(shadow) = &self.0.shadow {
+            shadow.set_pool(bytes);
+        }
     }
 
     fn set_msrs(&self, _entries: &[u8]) -> Result<()> {

@@ -110,7 +110,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
             break;
         }
         set_deadline(machine, &mut context, cpu, slice_end);
-        let exit = enter(&mut context, phys, hv);
+        let exit = enter(&mut context, phys, hv, vcpu);
         exits::handle(exit, &mut context, hv, vcpu);
     }
 
@@ -140,7 +140,7 @@ fn set_deadline(machine: &Machine, context: &mut Context, cpu: CpuId, slice_end:
     context.backend.set_deadline(own);
 }
 
-fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu) -> oxen_virt::Exit {
+fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu, vcpu: &Vcpu) -> oxen_virt::Exit {
     let shared = percpu::this();
     shared.enter_guest(hv.hv.id);
     let generation = hv.hv.flush.generation();
@@ -148,8 +148,14 @@ fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu) -> oxen_virt::E
         context.flush_translations();
         context.flushed = generation;
     }
-    if let Some(tables) = &mut context.shadow {
-        tables.follow(&mut *context.backend);
+    if let Some(shadow) = &mut context.shadow {
+        let backend = &mut *context.backend;
+        while !shadow.is_ready(&hv.hv, backend) {
+            // Whoever holds the shadows may wait for this CPU to be out of the guest.
+            shared.leave_guest();
+            shadow.prepare(&hv.hv, &*vcpu.domain.memory, backend);
+            shared.enter_guest(hv.hv.id);
+        }
     }
     if context.backend.wants_exit_at_once() {
         ipi::kick(cpu_id());

@@ -1,78 +1,238 @@
-//! A vcpu's shadow, and when it is flushed.
+//! Guests without nested paging: the domain's cache of shadows, and each vcpu's place in it.
+//!
+//! A vcpu enters only with a root that belongs to the cache as it is. Two generations tell, both raised before
+//! all vcpus are made to leave the guest: the p2m's, after which the cache is empty, and the cache's own, when it
+//! takes rights or tables away. The cache's lock is never waited for by a CPU that counts as inside.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use oxen_core::ports::GuestMemory;
 use oxen_mm::FrameTable;
-use oxen_mm::shadow::{Page, Shadow};
-use oxen_types::DomainId;
-use oxen_virt::shadow::Fill;
+use oxen_mm::shadow::{Around, Cache, Page, Tables, View, Walked, top};
+use oxen_types::{DomainId, Gfn, PAGE_SIZE, Vaddr};
+use oxen_virt::shadow::{self, Answer, Fill, GuestTables};
+use oxen_virt::walk::Paging;
 use oxen_virt::{ShadowRoots, VcpuBackend};
+use spin::Mutex;
 
-/// Tables of a domain's vcpus, in pages, and what one of them has at least and at most. A page of tables is good
-/// for 2 MiB of small pages in use at once.
-const POOL: usize = 4096;
-const LEAST: usize = 64;
-const MOST: usize = 1024;
+use crate::domain::HvDomain;
+use crate::percpu;
+use crate::space::Ram;
 
-/// PG and WP; PSE, PAE, PGE, SMEP and SMAP; LMA and NXE: what decides how a translation comes about.
-const CR0_MODE: u64 = 1 << 31 | 1 << 16;
-const CR4_MODE: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 20 | 1 << 21;
-const EFER_MODE: u64 = 1 << 10 | 1 << 11;
+/// Pages of a domain's pool that nobody has sized: as libxl reckons, a MiB for each vcpu, and these for 1 GiB.
+const PER_VCPU: usize = 256;
+const BASE: usize = 2048;
+/// 256 MiB: to forget them all has to stay short.
+const MOST: usize = 1 << 16;
+
+/// What a domain's vcpus share.
+pub struct DomainShadow {
+    domain: DomainId,
+    cache: Mutex<Followed>,
+    /// Raised when TLBs have to forget what the cache had.
+    tlb: AtomicU64,
+}
+
+struct Followed {
+    cache: Cache,
+    /// The p2m's generation that it was empty at.
+    generation: u64,
+}
+
+impl DomainShadow {
+    pub fn new(frames: &'static FrameTable, domain: DomainId, vcpus: usize) -> Option<Self> {
+        let cache = Cache::new(frames, domain, BASE + PER_VCPU * vcpus)?;
+        let generation = 0;
+        Some(Self {
+            domain,
+            cache: Mutex::new(Followed { cache, generation }),
+            tlb: AtomicU64::new(0),
+        })
+    }
+
+    /// What the pool may grow to, in bytes.
+    pub fn pool(&self) -> u64 {
+        (self.cache.lock().cache.most_pages() * PAGE_SIZE) as u64
+    }
+
+    pub fn set_pool(&self, bytes: u64) {
+        let pages = usize::try_from(bytes / PAGE_SIZE as u64).unwrap_or(usize::MAX);
+        let followed = &mut *self.cache.lock();
+        followed.cache.resize(pages.min(MOST), || self.flush());
+    }
+
+    fn flush(&self) {
+        self.tlb.fetch_add(1, Ordering::SeqCst);
+        percpu::expel(self.domain);
+    }
+
+    fn around<'a>(&'a self, memory: &'a dyn GuestMemory) -> Outside<'a> {
+        Outside {
+            shadow: self,
+            memory,
+        }
+    }
+}
+
+struct Outside<'a> {
+    shadow: &'a DomainShadow,
+    memory: &'a dyn GuestMemory,
+}
+
+impl Around for Outside<'_> {
+    fn frame(&self, gfn: u64) -> Option<oxen_types::Mfn> {
+        // Tables lie in RAM.
+        let at = Gfn::new(gfn).base();
+        self.memory.read_word(at).ok()?;
+        Some(self.memory.mapping(Gfn::new(gfn))?.mfn)
+    }
+
+    fn flush(&self) {
+        self.shadow.flush();
+    }
+}
 
 pub struct VcpuShadow {
-    pub tables: Shadow,
-    /// What it was filled under: the mode, and CR3.
-    mode: [u64; 3],
+    view: View,
+    /// What its root was taken for: the mode, and CR3.
+    mode: u16,
     cr3: u64,
+    generation: u64,
+    tlb: u64,
+    /// The guest loaded CR3, perhaps with what it was.
+    reload: bool,
 }
 
 impl VcpuShadow {
-    pub fn new(frames: &'static FrameTable, domain: DomainId, vcpus: usize) -> Option<Self> {
-        let pages = (POOL / vcpus.max(1)).clamp(LEAST, MOST);
+    pub fn new(frames: &'static FrameTable, domain: DomainId) -> Option<Self> {
         Some(Self {
-            tables: Shadow::new(frames, domain, pages)?,
-            mode: [0; 3],
+            view: View::new(frames, domain)?,
+            mode: 0,
             cr3: 0,
+            generation: 0,
+            tlb: 0,
+            reload: true,
         })
     }
 
     pub fn roots(&self) -> ShadowRoots {
-        let roots = self.tables.roots();
         ShadowRoots {
-            long: roots.long,
-            pae: roots.pae,
+            long: self.view.pae(),
+            pae: self.view.pae(),
         }
     }
 
-    pub fn fill(&mut self, fill: &Fill, backend: &mut dyn VcpuBackend) {
-        let page = Page {
+    /// A load of CR3.
+    pub fn new_address_space(&mut self) {
+        self.reload = true;
+    }
+
+    /// May the guest be entered with the root as it is? Asked while this CPU counts as inside already.
+    pub fn is_ready(&self, hv: &HvDomain, backend: &dyn VcpuBackend) -> bool {
+        let Some(shared) = &hv.shadow else {
+            return true;
+        };
+        let paging = Paging::of(&backend.execution(), hv.phys_bits);
+        !self.reload
+            && self.cr3 == paging.cr3
+            && self.generation == hv.flush.generation()
+            && self.tlb == shared.tlb.load(Ordering::SeqCst)
+            && self.mode == shadow::tables(&paging).1
+    }
+
+    /// Takes a root for what the guest's registers say.
+    pub fn prepare(
+        &mut self,
+        hv: &HvDomain,
+        memory: &dyn GuestMemory,
+        backend: &mut dyn VcpuBackend,
+    ) {
+        let Some(shared) = &hv.shadow else {
+            return;
+        };
+        let paging = Paging::of(&backend.execution(), hv.phys_bits);
+        let (tables, mode) = shadow::tables(&paging);
+        let followed = &mut *shared.cache.lock();
+        let cache = &mut followed.cache;
+        let generation = hv.flush.generation();
+        if followed.generation != generation {
+            cache.reset();
+            followed.generation = generation;
+        }
+        let moved = self.reload || self.cr3 != paging.cr3 || self.mode != mode;
+        if moved || cache.is_stale(&self.view) {
+            let top = (tables == GuestTables::Long).then(|| top(mode, paging.cr3));
+            let around = shared.around(memory);
+            let long = cache.activate(&mut self.view, top.as_ref(), &around);
+            let pae = self.view.pae();
+            backend.move_shadow_roots(ShadowRoots { long, pae });
+            (self.mode, self.cr3) = (mode, paging.cr3);
+            self.reload = false;
+        }
+        self.generation = generation;
+        self.tlb = shared.tlb.load(Ordering::SeqCst);
+        backend.flush_tlb();
+    }
+
+    /// A page fault: what the cache can settle, it does.
+    pub fn fault(
+        &mut self,
+        hv: &HvDomain,
+        memory: &dyn GuestMemory,
+        paging: &Paging,
+        address: Vaddr,
+        code: u32,
+    ) -> Answer {
+        let Some(shared) = &hv.shadow else {
+            return Answer::Retry;
+        };
+        // The p2m is read and the shadow written under one lock: who changes the p2m in between has the cache
+        // emptied after this.
+        let followed = &mut *shared.cache.lock();
+        let answer = shadow::fault(&Ram(memory), paging, address, code);
+        if let Answer::Fill(fill) = &answer {
+            let cache = &mut followed.cache;
+            let large = !fill.write || cache.may_be_large(fill.gfn.raw());
+            let path = walked(paging, fill).path(large);
+            let around = shared.around(memory);
+            cache.fill(&mut self.view, &path, fill.for_write, &around);
+        }
+        answer
+    }
+
+    /// INVLPG, of whatever page. The caller flushes the TLB.
+    pub fn invalidate(&mut self, hv: &HvDomain) {
+        if let Some(shared) = &hv.shadow {
+            shared.cache.lock().cache.resync();
+        }
+    }
+}
+
+fn walked<'a>(paging: &Paging, fill: &'a Fill) -> Walked<'a> {
+    const NXE: u64 = 1 << 11;
+    let (tables, mode) = shadow::tables(paging);
+    Walked {
+        tables: match tables {
+            GuestTables::None => Tables::None,
+            GuestTables::Short => Tables::Short,
+            GuestTables::Pae => Tables::Pae,
+            GuestTables::Long => Tables::Long,
+        },
+        mode,
+        no_execute: paging.efer & NXE != 0,
+        cr3: paging.cr3,
+        entries: fill.entries.get(..fill.depth).unwrap_or(&[]),
+        shift: fill.shift,
+        linear: fill.linear,
+        page: Page {
+            gfn: fill.gfn.raw(),
             mfn: fill.mfn,
-            level: if fill.large { 2 } else { 1 },
+            large: fill.large,
             user: fill.user,
             write: fill.write,
             exec: fill.exec,
             cached: fill.cached,
             global: fill.global,
-        };
-        if self.tables.fill(fill.linear, page, fill.shift) {
-            backend.flush_tlb();
-        }
-    }
-
-    /// Flushes what another mode or address space, however it came about, makes invalid.
-    pub fn follow(&mut self, backend: &mut dyn VcpuBackend) {
-        let state = backend.execution();
-        let mode = [
-            state.cr0 & CR0_MODE,
-            state.cr4 & CR4_MODE,
-            state.efer & EFER_MODE,
-        ];
-        if mode != self.mode {
-            self.tables.flush();
-        } else if state.cr3 != self.cr3 {
-            self.tables.flush_local();
-        } else {
-            return;
-        }
-        (self.mode, self.cr3) = (mode, state.cr3);
-        backend.flush_tlb();
+        },
     }
 }

@@ -30,7 +30,7 @@ pub struct Context {
     pub backend: BoxedVcpu,
     pub lapic: Lapic,
     pub msrs: MsrState,
-    /// Without nested paging: the tables that the CPU uses.
+    /// Without nested paging: its place among the tables that the CPU uses.
     pub shadow: Option<VcpuShadow>,
     /// The flush generation of the domain that its translations are not older than.
     pub flushed: u64,
@@ -141,18 +141,14 @@ impl Context {
 
     /// The domain's memory changed: no translation is good any more.
     pub fn flush_translations(&mut self) {
-        if let Some(shadow) = &mut self.shadow {
-            shadow.tables.flush();
-        }
         self.backend.flush_tlb();
     }
 
     /// The guest loaded CR3, perhaps with what it was.
     pub fn new_address_space(&mut self) {
         if let Some(shadow) = &mut self.shadow {
-            shadow.tables.flush_local();
+            shadow.new_address_space();
         }
-        self.backend.flush_tlb();
     }
 
     /// SIPI: starts in real mode at the page, if it waits for one.

@@ -34,4 +34,3 @@ pub use host::{HostBuilder, HostSpace};
 pub use memmap::MemoryMap;
 pub use p2m::{FlushGuest, GuestSpace};
 pub use phys::Phys;
-pub use shadow::Shadow;

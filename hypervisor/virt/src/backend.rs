@@ -438,6 +438,10 @@ pub trait VcpuBackend: Send {
         let _ = roots;
         false
     }
+    /// The guest that runs on a shadow goes on with other roots; its TLB is flushed by the caller.
+    fn move_shadow_roots(&mut self, roots: ShadowRoots) {
+        let _ = roots;
+    }
     /// Forget this vcpu's translations before its next entry.
     fn flush_tlb(&mut self);
     /// The state after INIT, interrupts and events dropped. FPU, MSRs and debug state as after a

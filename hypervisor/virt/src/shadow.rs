@@ -1,15 +1,17 @@
 //! What a page fault of a guest without nested paging means: its own, a page for the shadow to hold, or an
 //! access to guest-physical memory that has to be looked at.
 //!
-//! The shadow is a TLB (see `oxen_mm::shadow`), and this is its page walker: it walks the guest's tables as
-//! they are now, sets accessed and dirty bits as the CPU would (SDM vol. 3, 4.8), and says what the TLB
+//! The shadows keep to a TLB's rules (see `oxen_mm::shadow`), and this is their page walker: it walks the guest's tables as
+//! they are now, sets accessed and dirty bits as the CPU would (SDM vol. 3, 4.8), and says what the shadow
 //! holds from now on. A page is writable there only once it is dirty.
 
 use oxen_types::{Gaddr, Gfn, Mfn, Vaddr};
 
 use crate::backend::NestedFault;
-use crate::walk::{self, Access, Found, Paging, PhysRead, WalkError};
-use crate::x86::{CR0_PG, CR0_WP, CR4_SMEP};
+use crate::walk::{self, Access, Found, Paging, PhysRead, Step, WalkError};
+use crate::x86::{
+    CR0_PG, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX,
+};
 
 /// Guest-physical memory, as far as a shadow needs it.
 pub trait ShadowSpace: PhysRead {
@@ -43,6 +45,12 @@ pub struct Fill {
     pub exec: bool,
     pub cached: bool,
     pub global: bool,
+    pub gfn: Gfn,
+    /// The guest is about to write it.
+    pub for_write: bool,
+    /// The guest's entries from the root down, accessed and dirty bits set, and how many there are.
+    pub entries: [u64; 4],
+    pub depth: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,16 +123,21 @@ fn access_mask() -> u32 {
 fn mark(space: &(impl ShadowSpace + ?Sized), found: &Found, write: bool) -> bool {
     let last = found.steps.iter().flatten().count();
     for (n, step) in (1..).zip(found.steps.iter().flatten()) {
-        let dirty = if write && n == last { DIRTY } else { 0 };
-        let new = step.entry | ACCESSED | dirty;
-        if new != step.entry
-            && !step.bare
-            && !space.exchange(step.at, found.entry_size, step.entry, new)
-        {
+        let new = step.entry | marks(step, write && n == last);
+        if new != step.entry && !space.exchange(step.at, found.entry_size, step.entry, new) {
             return false;
         }
     }
     true
+}
+
+/// The bits that a walk sets in an entry.
+fn marks(step: &Step, written: bool) -> u64 {
+    match (step.bare, written) {
+        (true, _) => 0,
+        (false, false) => ACCESSED,
+        (false, true) => ACCESSED | DIRTY,
+    }
 }
 
 fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &GuestPage) -> Fill {
@@ -143,7 +156,14 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &Gu
         exec: found.executable() && page.exec,
         cached: page.cached,
         global: found.global,
+        gfn: found.place.gpa.frame(),
+        for_write: write,
+        entries: [0; 4],
+        depth: found.steps.iter().flatten().count(),
     };
+    for (n, (entry, step)) in (1..).zip(fill.entries.iter_mut().zip(found.steps.iter().flatten())) {
+        *entry = step.entry | marks(step, write && n == fill.depth);
+    }
     // The CPU always protects from the kernel's writes too, as our own reasons to forbid them need it. A
     // guest that does not (CR0.WP = 0) gets the page it writes as the kernel's, until its user's next access.
     let kernel_writes = write && !access.contains(Access::USER) && !found.writable();
@@ -153,6 +173,39 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &Gu
         fill.user = false;
     }
     fill
+}
+
+/// How the guest's tables are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestTables {
+    None,
+    Short,
+    Pae,
+    Long,
+}
+
+/// How the guest's tables are read, and the bits of control registers that decide about it.
+pub fn tables(paging: &Paging) -> (GuestTables, u16) {
+    let on = |register: u64, bit: u64, n: u32| u16::from(register & bit != 0) << n;
+    let mode = on(paging.cr0, CR0_PG, 0)
+        | on(paging.cr0, CR0_WP, 1)
+        | on(paging.cr4, CR4_PSE, 2)
+        | on(paging.cr4, CR4_PAE, 3)
+        | on(paging.cr4, CR4_PGE, 4)
+        | on(paging.cr4, CR4_SMEP, 5)
+        | on(paging.cr4, CR4_SMAP, 6)
+        | on(paging.efer, EFER_LMA, 7)
+        | on(paging.efer, EFER_NX, 8);
+    let tables = if paging.cr0 & CR0_PG == 0 {
+        GuestTables::None
+    } else if paging.efer & EFER_LMA != 0 {
+        GuestTables::Long
+    } else if paging.cr4 & CR4_PAE != 0 {
+        GuestTables::Pae
+    } else {
+        GuestTables::Short
+    };
+    (tables, mode)
 }
 
 #[cfg(test)]

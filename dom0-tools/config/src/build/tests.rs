@@ -34,7 +34,7 @@ fn a_full_file() {
         "{LEAST}uuid='01234567-89ab-cdef-0123-456789abcdef'\nmaxmem=256\nvcpus=2\nmaxvcpus=4\ncpus='0-1'\n\
          cpu_weight=512\ncap=50\nramdisk='/i'\nroot='/dev/xvda1'\nextra='ro quiet'\non_crash='preserve'\n\
          on_reboot='rename_restart'\ndisk=['/d,raw,xvda']\nvif=['']\nlocaltime=1\nrtc_timeoffset=-3600\n\
-         tsc_mode='native'\nhap=1\nnomigrate=1\nmax_grant_frames=32"
+         tsc_mode='native'\nhap=1\nshadow_memory=8\nnomigrate=1\nmax_grant_frames=32"
     );
     let config = good(&text).config;
     assert_eq!(config.cmdline, "root=/dev/xvda1 ro quiet");

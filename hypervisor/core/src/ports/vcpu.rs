@@ -40,6 +40,12 @@ pub trait DomainArch: Send + Sync {
     fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32>;
     fn set_msrs(&self, entries: &[u8]) -> Result<()>;
     fn msrs(&self, into: &mut Vec<u8>) -> Result<u32>;
+    /// Bytes that shadows of its page tables may take, if its vcpus run on such.
+    fn shadow_pool(&self) -> Option<u64> {
+        None
+    }
+    /// Sets them; whatever exceeds them is given back before it returns.
+    fn set_shadow_pool(&self, _bytes: u64) {}
     /// The last reference to the domain is about to go.
     fn teardown(&self) {}
 }

@@ -3,12 +3,11 @@
 use oxen_types::Vaddr;
 use oxen_virt::emul::{self, ControlOp};
 use oxen_virt::policy::{self, MsrFault};
-use oxen_virt::shadow::{self, Answer};
+use oxen_virt::shadow::Answer;
 use oxen_virt::walk::Paging;
-use oxen_virt::{CpuMode, Event, Exit, Reg, SegReg};
+use oxen_virt::{CpuMode, Event, Exit, Reg};
 
 use super::{Cx, memory};
-use crate::space::Ram;
 
 const CR0_TS: u64 = 1 << 3;
 const PAGE_FAULT: u8 = 14;
@@ -19,13 +18,15 @@ const DOUBLE_FAULT: Event = Event::Exception {
 
 /// The guest's own fault, or one that the shadow settles.
 pub fn fault(cx: &mut Cx<'_>, code: u32, address: Vaddr) {
-    let paging = Paging::of(&cx.context.backend.execution(), cx.hv.hv.phys_bits);
-    let answer = shadow::fault(&Ram(&*cx.vcpu.domain.memory), &paging, address, code);
-    match (answer, &mut cx.context.shadow) {
-        (Answer::Fill(fill), Some(shadow)) => shadow.fill(&fill, &mut *cx.context.backend),
-        (Answer::Retry | Answer::Fill(_), _) => {}
-        (Answer::Memory(fault), _) => memory::handle(cx, fault),
-        (Answer::Guest(code), _) => {
+    let context = &mut *cx.context;
+    let paging = Paging::of(&context.backend.execution(), cx.hv.hv.phys_bits);
+    let Some(shadow) = &mut context.shadow else {
+        return;
+    };
+    match shadow.fault(&cx.hv.hv, &*cx.vcpu.domain.memory, &paging, address, code) {
+        Answer::Fill(_) | Answer::Retry => {}
+        Answer::Memory(fault) => memory::handle(cx, fault),
+        Answer::Guest(code) => {
             cx.context.backend.set(Reg::Cr2, address.raw());
             deliver(cx, code);
         }
@@ -110,26 +111,15 @@ fn carry_out(cx: &mut Cx<'_>, op: ControlOp) -> Result<(), MsrFault> {
     Ok(())
 }
 
-/// Forgets one page; all of them if the operand is not a plain one.
+/// Forgets one page: here, what the guest changed since its last flush.
 pub fn invlpg(cx: &mut Cx<'_>) {
-    let Some((ControlOp::Invlpg { register }, len)) = cx.with_memory(emul::control_op) else {
+    let Some((ControlOp::Invlpg { .. }, len)) = cx.with_memory(emul::control_op) else {
         return; // Another instruction is there now: the guest runs that.
     };
     let context = &mut *cx.context;
-    let backend = &mut context.backend;
     if let Some(shadow) = &mut context.shadow {
-        match register {
-            Some(register) => {
-                let offset = backend.gprs().get(register);
-                let linear = match backend.mode() {
-                    CpuMode::Long64 => offset,
-                    _ => backend.segment(SegReg::Ds).base.wrapping_add(offset) & 0xffff_ffff,
-                };
-                shadow.tables.invalidate(linear >> 12);
-            }
-            None => shadow.tables.flush(),
-        }
+        shadow.invalidate(&cx.hv.hv);
     }
-    backend.flush_tlb();
-    backend.advance_rip(len);
+    context.backend.flush_tlb();
+    context.backend.advance_rip(len);
 }

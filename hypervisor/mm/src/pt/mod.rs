@@ -223,26 +223,6 @@ impl<F: Format> PageTable<F> {
         Self::drain_table(pool, self.root, TOP, &mut left, &mut sink)
     }
 
-    /// Takes away what hangs on the entry at `level` on the way to `page`, or the larger page that is there.
-    /// Its tables are left to the pool's owner, who takes them back as a whole.
-    pub fn cut(&self, mem: &impl TableAccess, page: u64, level: u32) {
-        let mut table = self.root;
-        for at in (level..=TOP).rev() {
-            let slot = &mem.table(table)[index(page, at)];
-            match F::next(slot.load(Ordering::Acquire), at) {
-                Some(next) if at > level => table = next,
-                _ => return slot.store(0, Ordering::Release),
-            }
-        }
-    }
-
-    /// The tables that the third-level entries of the root's first entry link to: the first four GiB.
-    pub fn first_four(&self, mem: &impl TableAccess) -> [Option<Mfn>; 4] {
-        let first = mem.table(self.root)[0].load(Ordering::Acquire);
-        let below = F::next(first, TOP).map(|table| mem.table(table));
-        core::array::from_fn(|n| F::next(below?[n].load(Ordering::Acquire), TOP - 1))
-    }
-
     /// Gives the root back. Everything else has to be gone already.
     pub fn free_root(self, pool: &mut impl TablePool) {
         debug_assert!(is_empty(pool.table(self.root)));

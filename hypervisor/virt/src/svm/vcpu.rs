@@ -514,6 +514,14 @@ impl VcpuBackend for SvmVcpu {
         true
     }
 
+    fn move_shadow_roots(&mut self, roots: ShadowRoots) {
+        if let Some(guest) = &mut self.shadowed {
+            guest.roots = roots;
+            guest.apply(&mut self.vmcb.save);
+            self.clean.remove(Clean::CRX);
+        }
+    }
+
     fn flush_tlb(&mut self) {
         if self.caps.has(SvmFeatures::FLUSH_BY_ASID) {
             self.flush_asid = true;

@@ -21,11 +21,22 @@ const PARTS: usize = 8;
 /// Frames that one getpageframeinfo3 may ask for, as in Xen.
 const MOST_FRAMES: u64 = 1024;
 
-/// Our tables come from the heap as they are needed: the pool is a number that is kept.
+/// The pool sizes a domain's shadows. With nested paging tables come from the heap as they are needed, and it is
+/// a number that is kept.
 pub fn pool(domain: &Domain, op: &mut abi::Domctl) -> Answer {
-    let size = domain.control.lock().paging_pool;
+    let size = pool_size(domain);
     op.u.store(&abi::DomctlPagingMempool { size });
     Ok(0)
+}
+
+fn pool_size(domain: &Domain) -> u64 {
+    let kept = || domain.control.lock().paging_pool;
+    domain.arch.shadow_pool().unwrap_or_else(kept)
+}
+
+fn resize_pool(domain: &Domain, bytes: u64) {
+    domain.control.lock().paging_pool = bytes;
+    domain.arch.set_shadow_pool(bytes);
 }
 
 pub fn set_pool(domain: &Domain, op: &abi::Domctl) -> Answer {
@@ -33,7 +44,7 @@ pub fn set_pool(domain: &Domain, op: &abi::Domctl) -> Answer {
     if !ask.size.is_multiple_of(PAGE_SIZE as u64) {
         return Err(Errno::Inval.into());
     }
-    domain.control.lock().paging_pool = ask.size;
+    resize_pool(domain, ask.size);
     Ok(0)
 }
 
@@ -64,13 +75,13 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
             Ok(0)
         }
         abi::XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION => {
-            let mib = domain.control.lock().paging_pool.div_ceil(MIB);
+            let mib = pool_size(domain).div_ceil(MIB);
             ask.mb = u32::try_from(mib).unwrap_or(u32::MAX);
             op.u.store(&ask);
             Ok(0)
         }
         abi::XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION => {
-            domain.control.lock().paging_pool = u64::from(ask.mb) * MIB;
+            resize_pool(domain, u64::from(ask.mb) * MIB);
             Ok(0)
         }
         _ => Err(Errno::Inval.into()),

@@ -1,0 +1,544 @@
+//! A domain's shadows: the page tables that the CPU uses for guests without nested paging, cached by the
+//! guest's own tables that they stand for, and shared by its vcpus.
+//!
+//! A shadow keeps to a TLB's rules (APM vol. 2, 5.5; SDM vol. 3, 4.10): entries are made on demand, by
+//! faults; the guest's tables may be ahead of it until the guest flushes. It outlasts the flush, because
+//! what the guest changed is known:
+//! - A new shadow is *loose*: its guest's table may be written by all who can. Few are loose at once. At each
+//!   flush their entries are compared with those that they were made from, and what differs is dropped.
+//! - When too many are loose, the oldest are *protected*: whatever may write their tables is taken out of
+//!   the shadows, all TLBs are flushed, and they are compared once more. A write faults from then on, and
+//!   makes the table loose again. So no write has to be emulated, at any level.
+//!
+//! All of it lives in a pool of a fixed size. Who may write a page is known by two places at most
+//! (`reverse`). When the pool is used up, the shadows that nothing links to go, oldest first; when there are
+//! none, all is forgotten. Each of these takes a bounded time.
+//!
+//! A change of the p2m forgets all ([`Cache::reset`]), before any vcpu enters the guest again. A guest's frame
+//! that is read here may have been given away meanwhile: what is read is only compared.
+//!
+//! Locks: the cache's owner locks it as a whole; the p2m's lock may be taken inside.
+
+mod index;
+mod key;
+mod path;
+mod pool;
+mod reverse;
+mod step;
+
+use core::sync::atomic::Ordering;
+
+use arrayvec::ArrayVec;
+use oxen_types::{DomainId, Maddr, Mfn};
+
+use crate::frames::{AllocOptions, FrameTable};
+use crate::pt::{self, Attrs, Decoded, Format, NoMemory, pages_at};
+use index::{Index, MOST_SHAPES};
+pub use key::{Entries, Key, Rights};
+pub use path::{Tables, Walked, top};
+use pool::{Info, NONE, Pair, Pool};
+use reverse::{Place, Reverse};
+
+/// Guests' tables that may be out of step at once, and how many are protected together.
+const LOOSE: usize = 16;
+const BATCH: usize = 8;
+/// Shadows that go together when the pool is used up.
+const EVICT: usize = 16;
+/// Room for a root, a way down, and the reverse map of what it reads and writes.
+pub const FEWEST_PAGES: usize = 32;
+
+type Fmt = pt::Shadow;
+
+/// A page as the guest may use it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page {
+    pub gfn: u64,
+    /// The frame of the 4 KiB page that was asked for.
+    pub mfn: Mfn,
+    /// It may be mapped by an entry of 2 MiB.
+    pub large: bool,
+    pub user: bool,
+    pub write: bool,
+    pub exec: bool,
+    pub cached: bool,
+    pub global: bool,
+}
+
+/// A table on the way to a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop {
+    pub key: Key,
+    /// The guest's entry that leads to it.
+    pub entry: u64,
+}
+
+/// From a root to a page.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// Linear address / 4096.
+    pub linear: u64,
+    pub hops: ArrayVec<Hop, 5>,
+    /// The guest's own entry of the page, if the last hop's table is one of the guest's.
+    pub entry: u64,
+    pub page: Page,
+}
+
+/// A vcpu's roots.
+pub struct View {
+    /// One of four levels, or the four tables of a root of three.
+    roots: [Pair; 4],
+    long: bool,
+    /// The root of three levels: its own page, below 4 GiB.
+    pae: Mfn,
+    /// That of the cache when the roots were taken.
+    epoch: u64,
+    frames: &'static FrameTable,
+}
+
+pub struct Cache {
+    pool: Pool,
+    index: Index,
+    reverse: Reverse,
+    /// Guest frames that hold tables and may be written, oldest first.
+    loose: ArrayVec<u64, LOOSE>,
+    /// It was forgotten so many times.
+    epoch: u64,
+    counts: Counts,
+}
+
+/// What has been done so far.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counts {
+    pub fills: u64,
+    pub made: u64,
+    pub evicted: u64,
+    pub resets: u64,
+    pub protected: u64,
+    pub loosened: u64,
+    pub dropped: u64,
+}
+
+/// What the cache needs from its surroundings.
+pub trait Around {
+    /// The frame of a guest's table; `None` if there is no RAM.
+    fn frame(&self, gfn: u64) -> Option<Mfn>;
+    /// All TLBs forget the guest before it runs on; none of its vcpus is inside meanwhile.
+    fn flush(&self);
+}
+
+impl View {
+    pub fn new(frames: &'static FrameTable, owner: DomainId) -> Option<Self> {
+        let low = AllocOptions {
+            zeroed: true,
+            below_4g: true,
+            node: None,
+        };
+        Some(Self {
+            roots: [NONE; 4],
+            long: false,
+            pae: frames.alloc_own(0, owner, low)?,
+            epoch: u64::MAX,
+            frames,
+        })
+    }
+
+    /// The root of three levels.
+    pub fn pae(&self) -> Maddr {
+        self.pae.base()
+    }
+
+    fn link_pae(&self, pool: &Pool) {
+        const PRESENT: u64 = 1;
+        let entries = self.frames.phys().table(self.pae);
+        for (entry, root) in entries.iter().zip(self.roots) {
+            let value = if self.long || root == NONE {
+                0
+            } else {
+                pool.mfn(root).base().raw() | PRESENT
+            };
+            entry.store(value, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.frames.free_own(self.pae, 1);
+    }
+}
+
+fn slot_at(linear: u64, level: u8) -> usize {
+    (linear / pages_at(level.into())) as usize % 512
+}
+
+impl Cache {
+    pub fn new(frames: &'static FrameTable, owner: DomainId, pages: usize) -> Option<Self> {
+        let pages = pages.max(FEWEST_PAGES);
+        Some(Self {
+            pool: Pool::new(frames, owner, pages),
+            index: Index::new(pages)?,
+            reverse: Reverse::default(),
+            loose: ArrayVec::new(),
+            epoch: 0,
+            counts: Counts::default(),
+        })
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Pages that it takes up now.
+    pub fn pages(&self) -> usize {
+        self.pool.pages()
+    }
+
+    /// Changes the pool's size; what exceeds it goes back at once, with all shadows.
+    pub fn resize(&mut self, pages: usize, flush: impl FnOnce()) {
+        self.pool.set_most(pages.max(FEWEST_PAGES));
+        if self.pool.too_large() {
+            flush();
+            self.reset();
+        }
+    }
+
+    /// Pages that it may take up.
+    pub fn most_pages(&self) -> usize {
+        self.pool.most_pages()
+    }
+
+    /// Forgets everything. The caller flushes the TLBs of all vcpus before they enter again; each has to
+    /// take a new root.
+    pub fn reset(&mut self) {
+        self.epoch += 1;
+        self.counts.resets += 1;
+        self.index.clear();
+        self.reverse.clear();
+        self.loose.clear();
+        self.pool.clear();
+    }
+
+    /// Does the vcpu have to take a root?
+    pub fn is_stale(&self, view: &View) -> bool {
+        view.epoch != self.epoch
+    }
+
+    /// The vcpu loads CR3: `top` is its table, in long mode. What the CPU's CR3 is from now on. Its TLB has
+    /// to be flushed by the caller.
+    pub fn activate(&mut self, view: &mut View, top: Option<&Key>, around: &impl Around) -> Maddr {
+        self.resync();
+        self.let_go(view);
+        view.long = top.is_some();
+        let root = top.map(|key| match self.get(key, around) {
+            Ok(root) => root,
+            Err(NoMemory) => {
+                self.forget(around);
+                self.get(key, around).unwrap_or(NONE)
+            }
+        });
+        view.epoch = self.epoch;
+        if let (Some(root), Some(place)) = (root, view.roots.first_mut()) {
+            self.pool.hold(root);
+            *place = root;
+        }
+        view.link_pae(&self.pool);
+        match root {
+            Some(root) if root != NONE => self.pool.mfn(root).base(),
+            _ => view.pae(),
+        }
+    }
+
+    /// The vcpu no longer needs its roots.
+    pub fn let_go(&mut self, view: &mut View) {
+        let stale = self.is_stale(view);
+        for root in &mut view.roots {
+            if *root != NONE && !stale {
+                self.pool.release(*root);
+            }
+            *root = NONE;
+        }
+    }
+
+    /// Puts a page where a walk of the guest's tables found it. `write`: the guest is about to write it.
+    /// False if all had to be forgotten: then the vcpu has to take its root again.
+    pub fn fill(
+        &mut self,
+        view: &mut View,
+        path: &Path,
+        write: bool,
+        around: &impl Around,
+    ) -> bool {
+        if self.is_stale(view) {
+            return false;
+        }
+        self.counts.fills += 1;
+        let done = self.try_fill(view, path, write, around).is_ok();
+        if !done {
+            self.forget(around);
+        }
+        done
+    }
+
+    fn forget(&mut self, around: &impl Around) {
+        around.flush();
+        self.reset();
+    }
+
+    fn try_fill(
+        &mut self,
+        view: &mut View,
+        path: &Path,
+        write: bool,
+        around: &impl Around,
+    ) -> Result<(), NoMemory> {
+        let mut hops = path.hops.iter();
+        let mut at = if view.long {
+            view.roots[0]
+        } else {
+            let Some(hop) = hops.next() else {
+                return Ok(());
+            };
+            self.low_root(view, path.linear, hop, around)?
+        };
+        if at == NONE {
+            return Err(NoMemory);
+        }
+        self.pool.hold(at);
+        for hop in hops {
+            let next = self.link(at, path.linear, hop, around);
+            self.pool.release(at);
+            at = next?;
+        }
+        let filled = self.put(at, path, write, around);
+        self.pool.release(at);
+        filled
+    }
+
+    /// One of the four tables that a root of three levels links to.
+    fn low_root(
+        &mut self,
+        view: &mut View,
+        linear: u64,
+        hop: &Hop,
+        around: &impl Around,
+    ) -> Result<Pair, NoMemory> {
+        let quarter = slot_at(linear, 3) % 4;
+        let now = view.roots[quarter];
+        if self.pool.info(now).is_some_and(|info| info.key == hop.key) {
+            return Ok(now);
+        }
+        let new = self.get(&hop.key, around)?;
+        self.pool.hold(new);
+        view.roots[quarter] = new;
+        if now != NONE {
+            self.pool.release(now);
+        }
+        view.link_pae(&self.pool);
+        Ok(new)
+    }
+
+    /// The next table on the way, held.
+    fn link(
+        &mut self,
+        at: Pair,
+        linear: u64,
+        hop: &Hop,
+        around: &impl Around,
+    ) -> Result<Pair, NoMemory> {
+        let Some(level) = self.pool.info(at).map(|info| info.key.level) else {
+            return Err(NoMemory);
+        };
+        let slot = slot_at(linear, level);
+        let next = self.get(&hop.key, around)?;
+        // Held for the way, and for the link.
+        self.pool.hold(next);
+        let entry = Fmt::table(self.pool.mfn(next));
+        if self.pool.table(at)[slot].load(Ordering::Relaxed) != entry {
+            self.pool.hold(next);
+            self.set(at, slot, entry);
+        }
+        self.pool.origin(at)[slot].store(hop.entry, Ordering::Relaxed);
+        Ok(next)
+    }
+
+    /// The page's own entry.
+    fn put(
+        &mut self,
+        at: Pair,
+        path: &Path,
+        write: bool,
+        around: &impl Around,
+    ) -> Result<(), NoMemory> {
+        let Some(level) = self.pool.info(at).map(|info| info.key.level) else {
+            return Err(NoMemory);
+        };
+        let page = &path.page;
+        let slot = slot_at(path.linear, level);
+        let place = Place {
+            pair: at,
+            slot: slot as u16,
+        };
+        let mut may_write = page.write;
+        if may_write && page.cached {
+            self.cover(page.gfn, around)?;
+            if level == 1 && self.reverse.is_protected(&self.pool, page.gfn) {
+                may_write = write;
+                if write {
+                    self.loosen(page.gfn, around)?;
+                }
+            }
+            // It was found to be allowed on the way; a table may have been protected since.
+            may_write &= level == 1 || self.reverse.may_write_large(page.gfn);
+        }
+        let flag = |on, bit| if on { bit } else { 0 };
+        let attrs = Attrs {
+            write: may_write,
+            exec: page.exec,
+            cached: page.cached,
+            tag: flag(page.user, Fmt::USER) | flag(page.global, Fmt::GLOBAL),
+        };
+        let first = page.mfn.raw() & !(pages_at(level.into()) - 1);
+        let leaf = Fmt::leaf(Mfn::new(first), level.into(), attrs);
+        self.set(at, slot, leaf);
+        self.pool.origin(at)[slot].store(path.entry, Ordering::Relaxed);
+        if may_write && page.cached {
+            let gone = match level {
+                1 => self.reverse.note(&self.pool, page.gfn, place),
+                _ => self.reverse.note_large(page.gfn, place),
+            };
+            if let Some(gone) = gone {
+                self.drop_writer(gone, page.mfn);
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest writes a page that is protected, in whatever way. False if all had to be forgotten.
+    pub fn write_faults(&mut self, gfn: u64, around: &impl Around) -> bool {
+        if !self.reverse.is_protected(&self.pool, gfn) {
+            return true;
+        }
+        let done = self.loosen(gfn, around).is_ok();
+        if !done {
+            self.forget(around);
+        }
+        done
+    }
+
+    /// May the page's 2 MiB be one entry, if it is to be written?
+    pub fn may_be_large(&self, gfn: u64) -> bool {
+        self.reverse.may_write_large(gfn)
+    }
+
+    /// The guest flushes, be it a part: what it changed of the tables that it may write is dropped. The caller
+    /// flushes the vcpu's TLB.
+    pub fn resync(&mut self) {
+        for gfn in self.loose.clone() {
+            self.compare_all(gfn);
+        }
+    }
+
+    /// What the CPU finds for a linear page (address / 4096): its frame, and the entry that holds it.
+    pub fn lookup(&self, view: &View, linear: u64) -> Option<(Mfn, Attrs)> {
+        let quarter = if view.long { 0 } else { slot_at(linear, 3) % 4 };
+        let mut at = *view.roots.get(quarter)?;
+        loop {
+            let level = self.pool.info(at)?.key.level;
+            let entry = self.pool.table(at)[slot_at(linear, level)].load(Ordering::Acquire);
+            let level = u32::from(level);
+            match Fmt::decode(entry, level) {
+                Decoded::Absent => return None,
+                Decoded::Table(next) => at = self.pool.number(next)?,
+                Decoded::Leaf(first, attrs) => {
+                    let mfn = Mfn::new(first.raw() + linear % pages_at(level));
+                    return Some((mfn, attrs));
+                }
+            }
+        }
+    }
+
+    /// Does an entry of some shadow let the CPU write the frame?
+    pub fn is_writable(&self, mfn: Mfn) -> bool {
+        (0..(self.pool.pages() / 2) as Pair).any(|pair| {
+            let level = self.pool.info(pair).map_or(3, |info| info.key.level);
+            let level = u32::from(level);
+            level < 3
+                && self.pool.table(pair).iter().any(|entry| {
+                    let entry = entry.load(Ordering::Acquire);
+                    match Fmt::decode(entry, level) {
+                        Decoded::Leaf(first, attrs) => {
+                            let end = first.raw() + pages_at(level);
+                            attrs.write && (first.raw()..end).contains(&mfn.raw())
+                        }
+                        _ => false,
+                    }
+                })
+        })
+    }
+
+    /// Writes an entry, and lets go of what the old one linked to.
+    fn set(&mut self, pair: Pair, slot: usize, new: u64) {
+        let Some(info) = self.pool.info_mut(pair) else {
+            return;
+        };
+        if new != 0 {
+            info.low = info.low.min(slot as u16);
+            info.end = info.end.max(slot as u16 + 1);
+        }
+        let level = info.key.level;
+        let old = self.pool.table(pair)[slot].swap(new, Ordering::AcqRel);
+        if level > 1
+            && let Some(table) = Fmt::next(old, level.into())
+            && let Some(child) = self.pool.number(table)
+        {
+            self.pool.release(child);
+        }
+    }
+
+    /// The shadow of a key, which the caller holds next.
+    fn get(&mut self, key: &Key, around: &impl Around) -> Result<Pair, NoMemory> {
+        if let Some(pair) = self.index.find(&self.pool, key) {
+            return Ok(pair);
+        }
+        let guest = match key.entries {
+            Entries::Direct => None,
+            _ => around.frame(key.gfn),
+        };
+        let pair = self.take(around)?;
+        let info = Info {
+            key: *key,
+            guest,
+            refs: 0,
+            idle: false,
+            before: NONE,
+            after: NONE,
+            chain: NONE,
+            low: 512,
+            end: 0,
+            strays: 0,
+        };
+        self.counts.made += 1;
+        self.index.insert(&mut self.pool, pair, info);
+        if guest.is_some() {
+            let mut last = None;
+            let mut shapes = 0;
+            while let Some(other) = self.index.next_of(&self.pool, key.gfn, last) {
+                last = Some(other);
+                shapes += 1;
+            }
+            if shapes > MOST_SHAPES {
+                return Err(NoMemory);
+            }
+            if !self.reverse.is_protected(&self.pool, key.gfn) {
+                // Held, so that it is not taken for one that nobody needs.
+                self.pool.hold(pair);
+                let done = self.loosen(key.gfn, around);
+                if let Some(info) = self.pool.info_mut(pair) {
+                    info.refs -= 1;
+                }
+                done?;
+            }
+        }
+        Ok(pair)
+    }
+}

@@ -1,0 +1,251 @@
+//! The pages of a domain's shadows, in pairs: a shadow and the guest's entries that it was made from, or a
+//! part of the reverse map. There are never more than the pool's size.
+
+use alloc::vec::Vec;
+
+use oxen_types::{DomainId, Mfn};
+
+use super::key::Key;
+use crate::frames::{AllocOptions, FrameTable};
+use crate::phys::Table;
+use crate::pt::NoMemory;
+
+/// A pair's number.
+pub(super) type Pair = u32;
+pub(super) const NONE: Pair = Pair::MAX;
+const ORDER: u32 = 1;
+
+/// What is known of the shadow in a pair.
+#[derive(Clone, Copy)]
+pub(super) struct Info {
+    pub(super) key: Key,
+    /// The guest's table.
+    pub(super) guest: Option<Mfn>,
+    /// Entries that link to it, roots in use, and work under way.
+    pub(super) refs: u32,
+    /// It waits in the list of those that nothing links to.
+    pub(super) idle: bool,
+    pub(super) before: Pair,
+    pub(super) after: Pair,
+    /// The next with the same hash.
+    pub(super) chain: Pair,
+    /// Entries outside of these are empty.
+    pub(super) low: u16,
+    pub(super) end: u16,
+    /// How often it got out of step while nothing linked to it.
+    pub(super) strays: u8,
+}
+
+struct Slot {
+    mfn: Mfn,
+    info: Option<Info>,
+}
+
+pub(super) struct Pool {
+    frames: &'static FrameTable,
+    owner: DomainId,
+    slots: Vec<Slot>,
+    /// By frame.
+    numbers: Vec<(Mfn, Pair)>,
+    free: Vec<Pair>,
+    /// Free once the TLBs are flushed.
+    limbo: Vec<Pair>,
+    most: usize,
+    /// Shadows without a link, oldest first.
+    first: Pair,
+    last: Pair,
+}
+
+impl Pool {
+    pub(super) fn new(frames: &'static FrameTable, owner: DomainId, pages: usize) -> Self {
+        Self {
+            frames,
+            owner,
+            slots: Vec::new(),
+            numbers: Vec::new(),
+            free: Vec::new(),
+            limbo: Vec::new(),
+            most: pages >> ORDER,
+            first: NONE,
+            last: NONE,
+        }
+    }
+
+    /// Pages that are taken from the machine.
+    pub(super) fn pages(&self) -> usize {
+        self.slots.len() << ORDER
+    }
+
+    pub(super) fn most_pages(&self) -> usize {
+        self.most << ORDER
+    }
+
+    pub(super) fn set_most(&mut self, pages: usize) {
+        self.most = pages >> ORDER;
+    }
+
+    pub(super) fn too_large(&self) -> bool {
+        self.slots.len() > self.most
+    }
+
+    /// A zeroed pair that no TLB knows.
+    pub(super) fn take(&mut self) -> Result<Pair, NoMemory> {
+        let pair = match self.free.pop() {
+            Some(pair) => pair,
+            None => self.grow()?,
+        };
+        let mfn = self.mfn(pair);
+        self.frames.phys().zero(mfn, 1 << ORDER);
+        Ok(pair)
+    }
+
+    fn grow(&mut self) -> Result<Pair, NoMemory> {
+        if self.slots.len() >= self.most {
+            return Err(NoMemory);
+        }
+        // So that nothing can fail later.
+        let pairs = self.slots.len() + 1;
+        let lists = [&mut self.free, &mut self.limbo];
+        for list in lists {
+            let more = pairs.saturating_sub(list.len());
+            list.try_reserve(more).map_err(|_| NoMemory)?;
+        }
+        self.slots.try_reserve(1).map_err(|_| NoMemory)?;
+        self.numbers.try_reserve(1).map_err(|_| NoMemory)?;
+        let options = AllocOptions::default();
+        let mfn = self.frames.alloc_own(ORDER, self.owner, options);
+        let mfn = mfn.ok_or(NoMemory)?;
+        let pair = (pairs - 1) as Pair;
+        self.slots.push(Slot { mfn, info: None });
+        let at = self.numbers.partition_point(|(other, _)| *other < mfn);
+        self.numbers.insert(at, (mfn, pair));
+        Ok(pair)
+    }
+
+    /// Free for new use after [`Pool::flushed`].
+    pub(super) fn give(&mut self, pair: Pair) {
+        if let Some(slot) = self.slots.get_mut(pair as usize) {
+            slot.info = None;
+        }
+        self.limbo.push(pair);
+    }
+
+    pub(super) fn has_limbo(&self) -> bool {
+        !self.limbo.is_empty()
+    }
+
+    pub(super) fn flushed(&mut self) {
+        self.free.append(&mut self.limbo);
+    }
+
+    /// All are free, no TLB knows them. What exceeds the size goes back to the machine.
+    pub(super) fn clear(&mut self) {
+        (self.first, self.last) = (NONE, NONE);
+        self.limbo.clear();
+        self.free.clear();
+        let keep = self.most.min(self.slots.len());
+        self.numbers.retain(|(_, pair)| (*pair as usize) < keep);
+        for slot in self.slots.drain(keep..) {
+            self.frames.free_own(slot.mfn, 1 << ORDER);
+        }
+        for (pair, slot) in (0..).zip(&mut self.slots) {
+            slot.info = None;
+            self.free.push(pair);
+        }
+    }
+
+    pub(super) fn mfn(&self, pair: Pair) -> Mfn {
+        match self.slots.get(pair as usize) {
+            Some(slot) => slot.mfn,
+            None => unreachable!("a shadow that is not there"),
+        }
+    }
+
+    pub(super) fn table(&self, pair: Pair) -> &'static Table {
+        self.frames.phys().table(self.mfn(pair))
+    }
+
+    /// The second page of the pair.
+    pub(super) fn origin(&self, pair: Pair) -> &'static Table {
+        let mfn = self.mfn(pair).raw() + 1;
+        self.frames.phys().table(Mfn::new(mfn))
+    }
+
+    pub(super) fn guest_table(&self, mfn: Mfn) -> &'static Table {
+        self.frames.phys().table(mfn)
+    }
+
+    pub(super) fn number(&self, mfn: Mfn) -> Option<Pair> {
+        let at = self.numbers.binary_search_by_key(&mfn, |(mfn, _)| *mfn);
+        self.numbers.get(at.ok()?).map(|(_, pair)| *pair)
+    }
+
+    pub(super) fn info(&self, pair: Pair) -> Option<&Info> {
+        self.slots.get(pair as usize)?.info.as_ref()
+    }
+
+    pub(super) fn info_mut(&mut self, pair: Pair) -> Option<&mut Info> {
+        self.slots.get_mut(pair as usize)?.info.as_mut()
+    }
+
+    pub(super) fn describe(&mut self, pair: Pair, info: Info) {
+        if let Some(slot) = self.slots.get_mut(pair as usize) {
+            slot.info = Some(info);
+        }
+    }
+
+    pub(super) fn hold(&mut self, pair: Pair) {
+        if self.info(pair).is_some_and(|info| info.idle) {
+            self.unlist(pair);
+        }
+        if let Some(info) = self.info_mut(pair) {
+            info.refs += 1;
+        }
+    }
+
+    pub(super) fn release(&mut self, pair: Pair) {
+        let last = self.last;
+        let Some(info) = self.info_mut(pair) else {
+            return;
+        };
+        info.refs = info.refs.saturating_sub(1);
+        if info.refs > 0 {
+            return;
+        }
+        (info.idle, info.before, info.after) = (true, last, NONE);
+        match self.info_mut(last) {
+            Some(info) => info.after = pair,
+            None => self.first = pair,
+        }
+        self.last = pair;
+    }
+
+    /// The shadow that has been without a link for longest.
+    pub(super) fn oldest(&self) -> Option<Pair> {
+        (self.first != NONE).then_some(self.first)
+    }
+
+    pub(super) fn unlist(&mut self, pair: Pair) {
+        let Some(info) = self.info_mut(pair) else {
+            return;
+        };
+        let (before, after) = (info.before, info.after);
+        info.idle = false;
+        match self.info_mut(before) {
+            Some(info) => info.after = after,
+            None => self.first = after,
+        }
+        match self.info_mut(after) {
+            Some(info) => info.before = before,
+            None => self.last = before,
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for slot in self.slots.drain(..) {
+            self.frames.free_own(slot.mfn, 1 << ORDER);
+        }
+    }
+}
