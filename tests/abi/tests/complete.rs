@@ -123,7 +123,7 @@ const STRUCTS_LEFT_OUT: &[(&str, &str)] = &[
 const MACHINERY: &[&str] = &["define", "handle", "layout", "lib", "union"];
 
 /// Public items that need no C name: made of others that have one.
-const DERIVED: &[&str] = &["XSD_ERRORS"];
+const DERIVED: &[&str] = &["ShutdownReason", "XSD_ERRORS"];
 
 fn items() -> impl Iterator<Item = (&'static str, &'static Item)> {
     let blocks = guest_pv_abi::LAYOUT.iter();
