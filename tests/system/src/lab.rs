@@ -101,17 +101,26 @@ impl Lab {
 
     /// A quick command that must succeed; its output.
     pub fn sh(&mut self, command: &str) -> Result<String> {
-        self.vm.run_ok(command, limit(SHORT))
+        self.sh_for(command, limit(SHORT))
     }
 
     /// The same with a limit of its own.
     pub fn sh_in(&mut self, command: &str, seconds: u64) -> Result<String> {
-        self.vm.run_ok(command, limit(seconds))
+        self.sh_for(command, limit(seconds))
+    }
+
+    fn sh_for(&mut self, command: &str, limit: Duration) -> Result<String> {
+        let output = self.vm.run_ok(command, limit)?;
+        Ok(without_log(&output))
     }
 
     /// A command that may fail.
     pub fn outcome(&mut self, command: &str, seconds: u64) -> Result<Outcome> {
-        self.vm.run_command(command, limit(seconds))
+        let outcome = self.vm.run_command(command, limit(seconds))?;
+        Ok(Outcome {
+            output: without_log(&outcome.output),
+            ..outcome
+        })
     }
 
     /// Repeats a command in dom0 until it succeeds.
@@ -122,7 +131,7 @@ impl Lab {
         );
         let outcome = self.vm.run_command(&format!("( {script} )"), limit)?;
         if outcome.status == 0 {
-            return Ok(outcome.output);
+            return Ok(without_log(&outcome.output));
         }
         let last = outcome.output.lines().rev().take(10).collect::<Vec<_>>();
         let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
@@ -155,7 +164,8 @@ impl Lab {
 
     /// Free memory and heap of the hypervisor by its debug key, and the store's nodes.
     pub fn totals(&mut self) -> Result<Totals> {
-        let log = self.sh("xm debug-keys m && sleep 0.3 && xm dmesg | tail -40")?;
+        let log =
+            self.sh("xm debug-keys m && sleep 0.3 && xm dmesg | tail -40 | sed 's/^(OXEN)//'")?;
         let line = Regex::new(r"(\d+) frames, (\d+) free, (\d+) bytes of heap")?;
         let found = line
             .captures_iter(&log)
@@ -192,5 +202,21 @@ impl Lab {
         let status = self.vm.wait(Duration::from_secs(60))?;
         ensure!(status.success(), "QEMU ended with {status}");
         Ok(())
+    }
+}
+
+/// The hypervisor writes whole lines to the same console, whenever it has something to tell: they are no
+/// command's output.
+fn without_log(output: &str) -> String {
+    let lines = output.lines().filter(|line| !line.starts_with("(OXEN) ["));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_the_hypervisor_tells_meanwhile_is_no_output() {
+        let seen = "(OXEN) [  25.209140] d2 shut down, reason 0\n[\n  1\n]";
+        assert_eq!(super::without_log(seen), "[\n  1\n]");
     }
 }

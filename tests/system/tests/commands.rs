@@ -47,7 +47,7 @@ fn figures(lab: &mut Lab) -> Result<()> {
     ensure!(vcpus.lines().count() == 2, "{vcpus}");
     let top = lab.sh("xm top --once")?;
     ensure!(top.contains("Domain-0") && top.contains("\ng "), "{top}");
-    let log = lab.sh("xm dmesg")?;
+    let log = lab.sh("xm dmesg | sed 's/^/ /'")?;
     ensure!(log.contains("(OXEN)") && log.contains("dom0_mem"), "{log}");
     Ok(())
 }

@@ -47,7 +47,7 @@ fn the_demo_guest_starts_answers_and_goes() -> Result<()> {
         "xm list -v",
         "xm top --once",
         "xm log",
-        "xm dmesg",
+        "xm dmesg | sed 's/^/ /'",
     ] {
         ensure!(!lab.sh(command)?.is_empty(), "{command} printed nothing");
     }
