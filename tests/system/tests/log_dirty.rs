@@ -9,7 +9,7 @@ use system_tests::{Guest, Lab, plain};
 const DIGITS: &str = "1025-2048";
 
 #[test]
-#[ignore = "has passed once, in 113 s; slower on a busy host"]
+#[ignore = "takes two minutes, on a busy host five"]
 fn the_bitmap_is_what_the_guest_wrote() -> Result<()> {
     let mut lab = Lab::start(&plain()?, "log-dirty")?;
     let before = lab.totals()?;

@@ -34,7 +34,7 @@ fn dom0_and_guests_on_a_machine_without_nested_paging() -> Result<()> {
 }
 
 #[test]
-#[ignore = "has not passed twice yet; a minute and more"]
+#[ignore = "the storm with 4 vcpus did not end in six minutes"]
 fn a_guest_by_wish_on_a_machine_with_nested_paging() -> Result<()> {
     let mut lab = Lab::start(&plain()?, "shadow-by-wish")?;
     guests(&mut lab, Some("0"), 10)?;
