@@ -152,12 +152,12 @@ impl Bochs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints what the command in dom0 prints, until its status; the console goes into the usual log.
-    pub(crate) fn one_command(&self) -> Result<ExitCode> {
+    /// Prints what the command in dom0 prints, until its status; the console goes into the log of that name.
+    pub(crate) fn one_command(&self, name: &str) -> Result<ExitCode> {
         let running = self.start()?;
-        let log = images::target_dir().join("test-logs/run-command.log");
-        make_parent(&log)?;
-        let mut log = fs::File::create(log)?;
+        let path = images::test_log(name);
+        make_parent(&path)?;
+        let mut log = fs::File::create(&path)?;
         let mut lines = BufReader::new(running.serial.try_clone()?);
         let (mut line, mut begun) = (Vec::new(), false);
         while lines.read_until(b'\n', &mut line)? > 0 {
@@ -179,7 +179,10 @@ impl Bochs {
                 return Ok(ExitCode::from(status));
             }
         }
-        bail!("Bochs ended before the command did: see its console in test-logs/run-command.log")
+        bail!(
+            "Bochs ended before the command did: see its console in {}",
+            path.display()
+        )
     }
 }
 

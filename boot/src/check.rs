@@ -64,11 +64,11 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
             );
         }
         stage("system tests", &mut failed, || {
-            run(system_tests().args(&arguments.filter))
+            run(system_tests(machines()).args(&arguments.filter))
         });
         if arguments.bochs {
             stage("tests in Bochs", &mut failed, || {
-                run(system_tests().args(["--ignored", "bochs_"]))
+                run(system_tests(machines()).args(["--ignored", "bochs_"]))
             });
         }
         if arguments.write_table {
@@ -88,7 +88,8 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<()> {
     if name.is_empty() || name.starts_with("io") {
         crate::tools::archive()?;
     }
-    let mut tests = system_tests();
+    // One at a time: most of them measure, or take the host to its limits.
+    let mut tests = system_tests(1);
     tests.args(["--ignored", "--nocapture", &format!("soak_{name}")]);
     if let Some(seed) = arguments.seed {
         tests.env("OXEN_SEED", seed.to_string());
@@ -129,32 +130,33 @@ fn host_tests() -> Command {
 fn dom0_system_tests() -> Command {
     let mut tests = cargo();
     tests.args(["test", "-q", "-p", "oxen-harness", "--test", "dom0_system"]);
-    tests.args(["--", "--ignored", "--test-threads=1"]);
+    tests.args(["--", "--ignored"]);
+    tests.arg(format!("--test-threads={}", machines()));
     tests
 }
 
 /// What the runs have left of it, into the documentation.
 fn write_table() -> Result<()> {
-    run(system_tests().args(["--ignored", "table_of_what_ran"]))?;
+    run(system_tests(1).args(["--ignored", "table_of_what_ran"]))?;
     let name = "tests-by-backend.md";
     let (from, to) = (images::target_dir(), images::root().join("docs"));
     std::fs::copy(from.join(name), to.join(name)).context("no run has written a table")?;
     Ok(())
 }
 
-/// Up to where arguments of the test programs follow.
-fn system_tests() -> Command {
+/// How many machines run side by side. The emulator has one thread for all CPUs of a machine.
+fn machines() -> usize {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(2))
+}
+
+/// Up to where arguments of the test program follow.
+fn system_tests(machines: usize) -> Command {
     let mut tests = cargo();
-    // One machine at a time: each has as many CPUs as two-core hosts can give.
+    let threads = format!("--test-threads={machines}");
     tests
-        .args([
-            "test",
-            "-p",
-            "system-tests",
-            "--no-fail-fast",
-            "--",
-            "--test-threads=1",
-        ])
+        .args(["test", "-p", "system-tests", "--no-fail-fast"])
+        .args(["--lib", "--test", "system", "--"])
+        .arg(threads)
         // The console's tail tells more than where a test gave up.
         .env("RUST_BACKTRACE", "0");
     tests

@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// With a command: the longest it may take, in seconds, from the machine's start
     #[arg(long, default_value_t = 300)]
     timeout: u64,
+    /// With a command: the console's log is target/test-logs/NAME.log
+    #[arg(long, value_name = "NAME", default_value = "run-command")]
+    log: String,
     /// Run this in dom0, print its output, power off, and exit with its status
     #[arg(last = true)]
     command: Vec<String>,
@@ -72,7 +75,7 @@ fn one_command(arguments: &Arguments) -> Result<ExitCode> {
         let machine = arguments.machine.bochs(Some(&initrd), &name);
         machine.and_then(|mut machine| {
             machine.limit = Some(Duration::from_secs(arguments.timeout));
-            machine.one_command()
+            machine.one_command(&arguments.log)
         })
     } else {
         in_qemu(arguments, &initrd, &name)
@@ -90,7 +93,7 @@ fn in_qemu(arguments: &Arguments, initrd: &Path, name: &str) -> Result<ExitCode>
             machine.gdb = arguments.gdb;
             let mut vm = Vm::start(
                 &machine,
-                "run-command",
+                &arguments.log,
                 Duration::from_secs(arguments.timeout),
             )?;
             follow(&mut vm, Duration::from_secs(arguments.timeout))

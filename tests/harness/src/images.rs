@@ -32,7 +32,7 @@ pub fn target_dir() -> PathBuf {
 }
 
 /// The log of a test's console.
-pub(crate) fn test_log(name: &str) -> PathBuf {
+pub fn test_log(name: &str) -> PathBuf {
     let safe: String = name
         .chars()
         .map(|c| {

@@ -7,6 +7,8 @@ use oxen_harness::{Images, Machine, Outcome, Vm};
 use regex::Regex;
 use serde_json::Value;
 
+use crate::turn::{self, Turn};
+
 /// The way to dom0's prompt, on a busy host.
 const BOOT: u64 = 150;
 /// The longest life of any machine that does not ask for more.
@@ -58,6 +60,8 @@ pub fn machine(xen: &str, dom0: &str) -> Result<Machine> {
 /// dom0's prompt, and what is behind it.
 pub struct Lab {
     pub vm: Vm,
+    /// Given back when the machine is gone.
+    _turn: Turn,
 }
 
 /// What must be the same before and after guests came and went.
@@ -90,9 +94,18 @@ impl Lab {
 
     /// The same for a long life.
     pub fn start_for(machine: &Machine, name: &str, seconds: u64) -> Result<Self> {
+        Self::start_in(turn::beside_others(), machine, name, seconds)
+    }
+
+    /// Without other machines on the host, for what is measured by the clock.
+    pub fn start_alone(machine: &Machine, name: &str) -> Result<Self> {
+        Self::start_in(turn::alone(), machine, name, LIFE)
+    }
+
+    fn start_in(turn: Turn, machine: &Machine, name: &str, seconds: u64) -> Result<Self> {
         let mut vm = Vm::start(machine, name, limit(seconds))?;
         vm.wait_for_dom0(limit(BOOT))?;
-        let mut lab = Self { vm };
+        let mut lab = Self { vm, _turn: turn };
         // Messages of dom0's kernel would break the lines that are looked for.
         lab.sh("dmesg -n 1")?;
         lab.sh(XSLS)?;

@@ -11,6 +11,7 @@ mod lab;
 pub mod runner;
 mod tools;
 mod traces;
+pub mod turn;
 
 pub use guest::{Guest, LINUX_READY};
 pub use lab::{BAD_LINES, Lab, Totals, machine, patient, plain};

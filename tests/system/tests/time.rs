@@ -11,7 +11,7 @@ const SECONDS: u64 = 60;
 
 #[test]
 fn clocks_go_forward_and_keep_the_hosts_pace() -> Result<()> {
-    let mut lab = Lab::start(&plain()?, "time")?;
+    let mut lab = Lab::start_alone(&plain()?, "time")?;
     let name = Guest::test("clock", &format!("test=clock seconds={}", SECONDS + 15))
         .set("vcpus", "2")
         .create(&mut lab)?;
