@@ -81,15 +81,24 @@ debian_toolchain() {
 	version=$(echo "$version" | tr ':~+' '...')
 	toolchain="$(cache_dir)/toolchain-$version-$toolchain_format"
 	if [ ! -f "$toolchain/complete" ]; then
-		mkdir -p "$(dirname "$toolchain")" || die "cannot write to $(cache_dir); set OXEN_CACHE to a directory"
-		# Two runs at once: the second waits, and finds it done.
+		make_wrappers "$toolchain" || die "cannot write to $(cache_dir); set OXEN_CACHE to a directory"
+		# The task runner compiles meanwhile, as the host's libraries are there already. Two runs at once: the second
+		# waits, and finds it done.
 		(
 			flock 9
 			[ -f "$toolchain/complete" ] || build_sysroot "$toolchain"
-		) 9>"$toolchain.lock" || exit 1
+		) 9>"$toolchain.lock" &
+		sysroot_job=$!
 	fi
 	PATH="$toolchain/bin:$PATH"
 	export PATH
+}
+
+# Waits for what toolchain_setup has started.
+toolchain_ready() {
+	[ -z "${sysroot_job:-}" ] && return
+	wait "$sysroot_job" || exit 1
+	sysroot_job=
 }
 
 # Older ones lack what the sources use.
@@ -103,13 +112,35 @@ compiler_is_new() {
 # Raise it when the layout made below changes.
 toolchain_format=1
 
+# All of it but the bare target's libraries. Harmless to what is there already.
+make_wrappers() {
+	dest=$1
+	mkdir -p "$dest/bin" "$dest/lib/rustlib/x86_64-unknown-linux-gnu/bin" || return 1
+	ln -sfn /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib "$dest/lib/rustlib/x86_64-unknown-linux-gnu/lib"
+	ln -sfn /usr/lib/rustlib/src "$dest/lib/rustlib/src"
+	ln -sfn /usr/bin/lld "$dest/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"
+	write_wrapper "$dest" rustc 'exec /usr/bin/rustc --sysroot "$toolchain" "$@"'
+	write_wrapper "$dest" rustdoc 'exec /usr/bin/rustdoc --sysroot "$toolchain" "$@"'
+	write_wrapper "$dest" rustfmt 'exec /usr/bin/rustfmt "$@"'
+	write_wrapper "$dest" clippy-driver 'export SYSROOT="$toolchain"' 'exec /usr/bin/clippy-driver "$@"'
+	# clippy-driver stands in for rustc and never sees our --sysroot, only $SYSROOT. The subcommands
+	# are started here, lest cargo take another toolchain's from ~/.cargo/bin.
+	write_wrapper "$dest" cargo 'PATH="$toolchain/bin:$PATH"' \
+		'export PATH RUSTC="$toolchain/bin/rustc" RUSTDOC="$toolchain/bin/rustdoc" RUSTFMT=/usr/bin/rustfmt' \
+		'export SYSROOT="$toolchain"' \
+		'case "${1:-}" in' \
+		'clippy) CARGO=/usr/bin/cargo exec /usr/bin/cargo-clippy "$@" ;;' \
+		'fmt) CARGO=/usr/bin/cargo exec /usr/bin/cargo-fmt "$@" ;;' \
+		'esac' \
+		'exec /usr/bin/cargo "$@"'
+}
+
 build_sysroot() {
 	dest=$1
 	say "building core and alloc for $bare_target with Debian's compiler (once, less than a minute)"
 	work=$dest.work
-	rm -rf "$dest" "$work"
-	mkdir -p "$work/src" "$dest/bin" "$dest/lib/rustlib/$bare_target/lib" \
-		"$dest/lib/rustlib/x86_64-unknown-linux-gnu/bin" || exit 1
+	rm -rf "$work" "$dest/lib/rustlib/$bare_target"
+	mkdir -p "$work/src" "$dest/lib/rustlib/$bare_target/lib" || exit 1
 	cat >"$work/Cargo.toml" <<-'EOF'
 		[package]
 		name = "sysroot"
@@ -132,23 +163,6 @@ build_sysroot() {
 	for crate in core alloc compiler_builtins; do
 		cp "$work/target/$bare_target/release/deps/lib$crate"-*.rlib "$dest/lib/rustlib/$bare_target/lib/" || exit 1
 	done
-	ln -s /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib "$dest/lib/rustlib/x86_64-unknown-linux-gnu/lib"
-	ln -s /usr/lib/rustlib/src "$dest/lib/rustlib/src"
-	ln -s /usr/bin/lld "$dest/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"
-	write_wrapper "$dest" rustc 'exec /usr/bin/rustc --sysroot "$toolchain" "$@"'
-	write_wrapper "$dest" rustdoc 'exec /usr/bin/rustdoc --sysroot "$toolchain" "$@"'
-	write_wrapper "$dest" rustfmt 'exec /usr/bin/rustfmt "$@"'
-	write_wrapper "$dest" clippy-driver 'export SYSROOT="$toolchain"' 'exec /usr/bin/clippy-driver "$@"'
-	# clippy-driver stands in for rustc and never sees our --sysroot, only $SYSROOT. The subcommands
-	# are started here, lest cargo take another toolchain's from ~/.cargo/bin.
-	write_wrapper "$dest" cargo 'PATH="$toolchain/bin:$PATH"' \
-		'export PATH RUSTC="$toolchain/bin/rustc" RUSTDOC="$toolchain/bin/rustdoc" RUSTFMT=/usr/bin/rustfmt' \
-		'export SYSROOT="$toolchain"' \
-		'case "${1:-}" in' \
-		'clippy) CARGO=/usr/bin/cargo exec /usr/bin/cargo-clippy "$@" ;;' \
-		'fmt) CARGO=/usr/bin/cargo exec /usr/bin/cargo-fmt "$@" ;;' \
-		'esac' \
-		'exec /usr/bin/cargo "$@"'
 	rm -rf "$work"
 	compiles_bare "$dest/bin/rustc" || die "the new sysroot in $dest does not compile an empty crate"
 	: >"$dest/complete"
@@ -157,11 +171,12 @@ build_sysroot() {
 # write_wrapper DIR NAME LINE...
 write_wrapper() {
 	file=$1/bin/$2
+	new=$file.$$
 	{
 		echo '#!/bin/sh'
 		echo "toolchain='$1'"
 		shift 2
 		printf '%s\n' "$@"
-	} >"$file"
-	chmod 755 "$file"
+	} >"$new"
+	chmod 755 "$new" && mv "$new" "$file"
 }

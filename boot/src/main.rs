@@ -82,11 +82,23 @@ fn perform(task: Task) -> Result<ExitCode> {
 
 /// Compiles; `quiet` leaves stdout to something else.
 fn build(quiet: bool) -> Result<Vec<std::path::PathBuf>> {
-    let note = compile::hypervisor()?;
+    // Cargo keeps apart what it builds for different profiles: both go on at the same time, and the hypervisor's
+    // optimisation as a whole occupies one processor only.
+    let (note, programs) = std::thread::scope(|scope| {
+        let programs = scope.spawn(compile::dom0_programs);
+        let note = compile::hypervisor();
+        (note, joined(programs.join()))
+    });
+    let note = note?;
     if !quiet {
         println!("{note}");
     }
-    compile::dom0_programs()
+    programs
+}
+
+/// What a thread of ours returned; its panic goes on in this one.
+fn joined<T>(result: std::thread::Result<T>) -> T {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Makes dom0's system alone, for a machine without the hypervisor.
@@ -100,8 +112,13 @@ pub(crate) fn dom0(quiet: bool) -> Result<()> {
 
 /// Makes everything that a machine boots.
 pub(crate) fn image(quiet: bool) -> Result<()> {
-    let programs = build(quiet)?;
-    let notes = [initramfs::build(&programs)?, iso::build()?];
+    let (programs, fetched) = std::thread::scope(|scope| {
+        // The network's time, while the compiler has the processors.
+        let fetched = scope.spawn(|| debian::kernel().and(debian::busybox()));
+        (build(quiet), joined(fetched.join()))
+    });
+    fetched?;
+    let notes = [initramfs::build(&programs?)?, iso::build()?];
     if !quiet {
         println!("{}", notes.join("\n"));
     }
