@@ -192,7 +192,10 @@ fn name_unknown(options: CommandLine<'_>) {
         log::warn!("unknown option on the command line: {name}");
     }
     // By Xen's names for schedulers of this kind: there is one.
-    if let Some(name) = options.get("sched").filter(|name| !name.starts_with("credit")) {
+    if let Some(name) = options
+        .get("sched")
+        .filter(|name| !name.starts_with("credit"))
+    {
         log::warn!("sched={name}: no such scheduler, the usual one is used");
     }
 }
