@@ -31,6 +31,11 @@ pub fn kick(cpu: CpuId) {
     apic::send(cpu, Delivery::Fixed(vectors::KICK));
 }
 
+/// Tells `cpu` that the guest which it runs has posted interrupts: in the guest it takes them without an exit.
+pub fn notify(cpu: CpuId) {
+    apic::send(cpu, Delivery::Fixed(vectors::POSTED));
+}
+
 /// Runs `function(argument)` on the CPUs of `mask` that are up, this one included if it is in it,
 /// and waits until all have.
 pub fn call(mask: CpuMask, function: fn(usize), argument: usize) -> Result<(), NoAnswer> {
@@ -127,5 +132,6 @@ pub fn flush_tlb_page(addr: oxen_types::Vaddr) -> Result<(), NoAnswer> {
 
 pub(crate) fn install_handlers() {
     crate::irq::set_handler(vectors::KICK, |_| {});
+    crate::irq::set_handler(vectors::POSTED, |_| {});
     crate::irq::set_handler(vectors::CALL, |_| poll());
 }

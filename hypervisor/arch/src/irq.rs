@@ -56,7 +56,9 @@ pub fn idle() {
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) }
 }
 
-pub(crate) fn dispatch(vector: u8) {
+/// Runs the handler of a vector that the local APIC has given already: that of an interrupt which a guest's exit
+/// acknowledged. Interrupts are off, as in `window`; it gets its EOI.
+pub fn dispatch(vector: u8) {
     if vector == vectors::SPURIOUS {
         return; // no EOI: the local APIC has nothing in service
     }

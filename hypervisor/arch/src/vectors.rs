@@ -12,6 +12,8 @@ pub const TIMER: u8 = 0xf0;
 pub const KICK: u8 = 0xf1;
 /// Run the function of `ipi::call`.
 pub const CALL: u8 = 0xf2;
+/// "Something was posted for the guest that you run": taken by the CPU without an exit, or nothing.
+pub const POSTED: u8 = 0xf4;
 /// The console's UART.
 pub const UART: u8 = 0xf3;
 pub const APIC_ERROR: u8 = 0xfe;

@@ -161,13 +161,29 @@ impl Vcpu {
         self.leave_guest();
     }
 
+    /// As [`Vcpu::kick`], for what was posted to its local APIC: it need not leave its guest for that, if the
+    /// hardware can do without.
+    pub fn kick_posted(&self) {
+        if self.is_held(Hold::Blocked) {
+            self.release(Hold::Blocked);
+        }
+        if let Some(cpu) = self.runs_elsewhere()
+            && !self.arch.notify(cpu)
+        {
+            self.domain.machine.platform.kick(cpu);
+        }
+    }
+
     /// If it runs on another CPU, that CPU leaves the guest and enters it anew.
     fn leave_guest(&self) {
-        let machine = self.domain.machine;
-        let cpu = self.loaded_on.load(Ordering::SeqCst);
-        if cpu != NO_CPU && cpu != machine.platform.this_cpu().0 {
-            machine.platform.kick(CpuId(cpu));
+        if let Some(cpu) = self.runs_elsewhere() {
+            self.domain.machine.platform.kick(cpu);
         }
+    }
+
+    fn runs_elsewhere(&self) -> Option<CpuId> {
+        let this = self.domain.machine.platform.this_cpu();
+        self.cpu().filter(|cpu| *cpu != this)
     }
 
     pub fn cpu(&self) -> Option<CpuId> {
@@ -240,10 +256,12 @@ impl Vcpu {
 
     fn inject_upcall(&self) {
         match self.upcall_vector.load(Ordering::Relaxed) {
-            0 => {}
-            vector => self.arch.post_vector(vector),
+            0 => self.kick(),
+            vector => {
+                self.arch.post_vector(vector);
+                self.kick_posted();
+            }
         }
-        self.kick();
     }
 
     /// Wakes it out of SCHEDOP_poll if it polls `port`.

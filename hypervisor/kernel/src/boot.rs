@@ -28,6 +28,7 @@ const OPTIONS: &[&str] = &[
     "maxcpus",
     "sched",
     "spec-ctrl",
+    "apicv",
 ];
 
 const STACK_PAGES: u64 = 8;
@@ -54,7 +55,10 @@ fn start(info: &'static BootInfo) -> ! {
     BOOT.call_once(|| info);
 
     let virt = match Platform::detect(to_maddr, &speculation(options)) {
-        Ok(virt) => Box::leak(Box::new(virt)),
+        Ok(mut virt) => {
+            limit_apic(&mut virt, options);
+            Box::leak(Box::new(virt))
+        }
         Err(error) => panic!("{error}"),
     };
     log::info!("{virt:?}");
@@ -170,6 +174,30 @@ fn to_maddr(at: usize) -> Maddr {
         Some(at) => at,
         None => panic!("{at:#x} is not in the direct map"),
     }
+}
+
+/// `apicv=`, which is Xen's; `no-posted` is ours.
+fn limit_apic(virt: &mut Platform, options: CommandLine<'_>) {
+    match options.get("apicv") {
+        Some("no-posted") => virt.limit_apic(true, false),
+        _ if options.flag("apicv") == Some(false) => virt.limit_apic(false, false),
+        Some("1" | "yes" | "on" | "true" | "enable") | None => {}
+        Some(word) => log::warn!("apicv={word} is not understood"),
+    }
+    let (apic, posted) = virt.apic_use();
+    log::info!(
+        "guests' local APICs: {}, {}",
+        if apic {
+            "in the hardware's hands in x2APIC mode"
+        } else {
+            "emulated"
+        },
+        if posted {
+            "with posted interrupts"
+        } else {
+            "without posted interrupts"
+        }
+    );
 }
 
 fn speculation(options: CommandLine<'_>) -> spec::Options {

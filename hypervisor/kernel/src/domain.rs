@@ -150,6 +150,7 @@ impl DomainArch for Handle {
             time::rdtsc().wrapping_neg()
         };
         backend.set_tsc_offset(offset);
+        backend.set_posted(lapic.posted());
         let msrs = crate::policy::msr_state(hv.hardware.is_some());
         Ok(Box::new(HvVcpu::new(
             hv.clone(),
@@ -222,7 +223,7 @@ impl Bus for ApicBus<'_> {
                 vcpu.release(Hold::Down);
             }
         } else {
-            vcpu.kick();
+            vcpu.kick_posted();
         }
     }
 

@@ -171,14 +171,17 @@ fn cpus() {
 }
 
 fn show_cpu(cpu: CpuId) {
-    let idle = percpu::shared(cpu).idle_ns() / 1_000_000;
+    let shared = percpu::shared(cpu);
+    let (idle, entries) = (shared.idle_ns() / 1_000_000, shared.entries());
     match percpu::current(cpu) {
         Some(vcpu) => log::info!(
-            "CPU{cpu}: d{}v{}, idle for {idle} ms in all",
+            "CPU{cpu}: d{}v{}, idle for {idle} ms in all, {entries} entries to guests",
             vcpu.domain.id,
             vcpu.id
         ),
-        None => log::info!("CPU{cpu}: idle, for {idle} ms in all"),
+        None => {
+            log::info!("CPU{cpu}: idle, for {idle} ms in all, {entries} entries to guests");
+        }
     }
 }
 

@@ -102,6 +102,11 @@ impl Shared {
         self.guest.store(word & !IN_GUEST, Ordering::Release);
     }
 
+    /// How often it entered a guest, so far.
+    pub fn entries(&self) -> u64 {
+        self.guest.load(Ordering::Relaxed) / ENTRY
+    }
+
     pub fn add_idle(&self, ns: u64) {
         self.idle_ns.fetch_add(ns, Ordering::Relaxed);
     }

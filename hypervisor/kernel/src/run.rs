@@ -12,7 +12,7 @@ use oxen_core::timer::TimerKind;
 use oxen_core::vcpu::{Hold, Vcpu};
 use oxen_types::CpuId;
 use oxen_virt::dev::lapic::Now;
-use oxen_virt::{Event, PhysCpu, Reg};
+use oxen_virt::{Event, PhysCpu};
 
 use crate::exits;
 use crate::percpu;
@@ -95,7 +95,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
     percpu::set_current(Some(vcpu.clone()));
     vcpu.runstate.lock().change(State::Running, machine.now());
     vcpu.update_time();
-    context.backend.load(phys);
+    context.load(phys);
 
     loop {
         irq::window();
@@ -114,7 +114,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
         exits::handle(exit, &mut context, hv, vcpu);
     }
 
-    context.backend.unload(phys);
+    context.unload(phys);
     percpu::set_current(None);
     let state = if vcpu.is_runnable() {
         State::Runnable
@@ -179,11 +179,11 @@ fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bo
         return false;
     }
     if context
-        .lapic
+        .lapic_settings()
         .timer_deadline()
         .is_some_and(|deadline| deadline <= now)
     {
-        context.lapic.timer_fired(clock(hv, now));
+        context.lapic().timer_fired(clock(hv, now));
         arm_lapic_timer(context, vcpu);
     }
     if events.nmi {
@@ -197,8 +197,10 @@ fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bo
     true
 }
 
-/// Injects the highest pending interrupt, or asks for the moment when that is possible.
+/// Injects the highest pending interrupt, or asks for the moment when that is possible. Hardware that keeps the local
+/// APIC sees to both itself; but the callback's vector is in no APIC.
 fn deliver(context: &mut Context, vcpu: &Vcpu) {
+    let lent = context.lend_lapic();
     let callback = vcpu.uses_callback() && vcpu.upcall_pending();
     let vector = if callback {
         Some(
@@ -206,8 +208,10 @@ fn deliver(context: &mut Context, vcpu: &Vcpu) {
                 .callback_vector
                 .load(core::sync::atomic::Ordering::Relaxed),
         )
+    } else if lent {
+        None
     } else {
-        context.lapic.highest_pending()
+        context.lapic().highest_pending()
     };
     let Some(vector) = vector else {
         context.backend.request_interrupt_window(false);
@@ -218,10 +222,10 @@ fn deliver(context: &mut Context, vcpu: &Vcpu) {
         return;
     }
     if !callback {
-        context.lapic.accept(vector);
+        context.lapic().accept(vector);
     }
     context.backend.inject(Event::Interrupt(vector));
-    let more = context.lapic.highest_pending().is_some();
+    let more = !lent && context.lapic().highest_pending().is_some();
     context.backend.request_interrupt_window(more);
 }
 
@@ -236,7 +240,7 @@ pub fn clock(hv: &HvVcpu, now: u64) -> Now {
 
 /// Queues the APIC timer's next expiry, if it changed.
 pub fn arm_lapic_timer(context: &mut Context, vcpu: &Arc<Vcpu>) {
-    let deadline = context.lapic.timer_deadline();
+    let deadline = context.lapic_settings().timer_deadline();
     if deadline == context.lapic_deadline {
         return;
     }
@@ -249,13 +253,5 @@ pub fn arm_lapic_timer(context: &mut Context, vcpu: &Arc<Vcpu>) {
                 .arm(vcpu, TimerKind::Lapic, deadline, cpu_id());
         }
         None => machine.timers.cancel(vcpu, TimerKind::Lapic),
-    }
-}
-
-/// The task priority lives in the back end while the guest runs; the APIC gets it for its sums.
-pub fn sync_cr8(context: &mut Context) {
-    let class = context.backend.get(Reg::Cr8) as u8;
-    if class != context.lapic.cr8() {
-        context.lapic.set_cr8(class);
     }
 }

@@ -7,12 +7,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use oxen_arch::time;
+use oxen_arch::cpu::{apic_id_of, cpu_id};
+use oxen_arch::{apic, ipi, time, vectors};
 use oxen_core::ports::VcpuArch;
-use oxen_types::{Errno, Result};
+use oxen_types::{CpuId, Errno, Result};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;
-use oxen_virt::{BoxedVcpu, start};
+use oxen_virt::{BoxedVcpu, PhysCpu, Reg, start};
 use spin::{Mutex, MutexGuard};
 
 use crate::domain::HvDomain;
@@ -28,7 +29,9 @@ pub struct HvVcpu {
 /// Processor state that only one CPU at a time may use.
 pub struct Context {
     pub backend: BoxedVcpu,
-    pub lapic: Lapic,
+    lapic: Lapic,
+    /// The back end has the truth about its interrupts: see [`Context::lapic`].
+    lapic_lent: bool,
     pub msrs: MsrState,
     /// Without nested paging: its place among the tables that the CPU uses.
     pub shadow: Option<VcpuShadow>,
@@ -56,6 +59,7 @@ impl HvVcpu {
         let context = Context {
             backend,
             lapic,
+            lapic_lent: false,
             msrs,
             shadow,
             flushed,
@@ -90,6 +94,14 @@ impl VcpuArch for HvVcpu {
         self.posted.post(vector, false);
     }
 
+    fn notify(&self, cpu: CpuId) -> bool {
+        let takes = self.posted.hardware_takes_all();
+        if takes && self.posted.descriptor().announce() {
+            ipi::notify(cpu);
+        }
+        takes
+    }
+
     fn post_nmi(&self) {
         self.posted.post_nmi();
     }
@@ -117,13 +129,80 @@ impl VcpuArch for HvVcpu {
     fn reset(&self) -> Result<()> {
         let mut context = self.paused()?;
         context.backend.reset(true);
-        context.lapic.reset();
+        context.lapic().reset();
         context.waits_for_sipi = true;
         Ok(())
     }
 }
 
 impl Context {
+    /// Its local APIC, of which the hardware keeps no part from here on.
+    pub fn lapic(&mut self) -> &mut Lapic {
+        if core::mem::take(&mut self.lapic_lent)
+            && let Some(image) = self.backend.take_apic()
+        {
+            self.lapic.take(&image);
+        }
+        &mut self.lapic
+    }
+
+    /// For what the hardware has no part in: the mode, the timer.
+    pub fn lapic_settings(&self) -> &Lapic {
+        &self.lapic
+    }
+
+    /// Back end and local APIC at once, the latter as [`Context::lapic`] has it.
+    pub fn parts(&mut self) -> (&mut BoxedVcpu, &mut Lapic) {
+        self.lapic();
+        (&mut self.backend, &mut self.lapic)
+    }
+
+    /// Lends the local APIC to the hardware for the next entry, with all that was posted, if there is such hardware
+    /// and it can have it.
+    pub fn lend_lapic(&mut self) -> bool {
+        if !self.backend.keeps_apic() || !self.lapic.suits_hardware() {
+            return false;
+        }
+        if !self.lapic_lent || self.lapic.has_news() {
+            let image = self.lapic().image();
+            self.backend.give_apic(&image);
+            self.lapic_lent = true;
+        }
+        true
+    }
+
+    /// The CPU that this runs on takes it.
+    pub fn load(&mut self, phys: &mut PhysCpu) {
+        self.backend.load(phys);
+        if self.backend.takes_posted()
+            && let Some(id) = apic_id_of(cpu_id())
+        {
+            let descriptor = self.lapic.posted().descriptor();
+            descriptor.arm(vectors::POSTED, id, apic::is_x2apic());
+        }
+    }
+
+    pub fn unload(&mut self, phys: &mut PhysCpu) {
+        self.lapic().posted().descriptor().disarm();
+        self.backend.unload(phys);
+    }
+
+    /// The task priority lives in the back end while the guest runs; the APIC gets it for its sums.
+    pub fn sync_cr8(&mut self) {
+        let class = self.backend.get(Reg::Cr8) as u8;
+        if !self.lapic_lent && class != self.lapic.cr8() {
+            self.lapic.set_cr8(class);
+        }
+    }
+
+    /// The guest wrote its local APIC's registers by an exit: the task priority is the back end's while it runs.
+    pub fn lapic_written(&mut self) {
+        let class = u64::from(self.lapic().cr8());
+        if self.backend.get(Reg::Cr8) != class {
+            self.backend.set(Reg::Cr8, class);
+        }
+    }
+
     /// The TSC at a moment, which is mostly the same as last time.
     pub fn tsc_at(&mut self, ns: u64) -> u64 {
         if self.leave_at.0 != ns {
@@ -135,7 +214,7 @@ impl Context {
     /// INIT: back to wait for a SIPI.
     pub fn init(&mut self) {
         self.backend.reset(false);
-        self.lapic.init();
+        self.lapic().init();
         self.waits_for_sipi = true;
     }
 

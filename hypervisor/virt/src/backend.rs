@@ -5,10 +5,12 @@
 //! (such as EFER.SVME) never leave the back end.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::fmt;
 
 use oxen_types::{Gaddr, Maddr, Vaddr};
 
+use crate::dev::lapic::{LapicImage, LapicPosted};
 use crate::fpu::Fpu;
 use crate::platform::PhysCpu;
 
@@ -264,11 +266,17 @@ pub struct NestedFault {
 pub enum Exit {
     /// An interrupt for the host is pending; it is taken when the caller opens interrupts.
     ExternalInterrupt,
+    /// It came with its vector, taken from the local APIC: the caller runs its handler.
+    TakenInterrupt(u8),
     /// The host's NMI or machine check handler has run, or runs as soon as we leave `run`.
     HostNmi,
     HostMachineCheck,
     /// The guest can take an interrupt now (after `request_interrupt_window`).
     InterruptWindow,
+    /// The hardware completed a level-triggered vector of the local APIC that it was given.
+    LevelEoi(u8),
+    /// A self-IPI that it does not do: of a vector below 16.
+    SelfIpi(u8),
     /// The guest leaves its NMI handler.
     NmiWindow,
     Hlt,
@@ -420,6 +428,28 @@ pub trait VcpuBackend: Send {
     fn can_take_nmi(&self) -> bool;
     /// Asks for `Exit::InterruptWindow` as soon as the guest can take an interrupt.
     fn request_interrupt_window(&mut self, on: bool);
+
+    /// Can the hardware keep a local APIC in x2APIC mode: deliver its interrupts and complete them without exits?
+    fn keeps_apic(&self) -> bool {
+        false
+    }
+    /// While loaded: the hardware keeps it from the next entry on.
+    fn give_apic(&mut self, image: &LapicImage) {
+        let _ = image;
+    }
+    /// While loaded: what became of what the hardware changes of it, if it was given; it is not from here on.
+    fn take_apic(&mut self) -> Option<LapicImage> {
+        None
+    }
+    /// Where vectors for it are posted. Before it is first loaded.
+    fn set_posted(&mut self, posted: &Arc<LapicPosted>) {
+        let _ = posted;
+    }
+    /// Does a CPU that runs it take over what is posted, when it is notified? If it was given the APIC; else it
+    /// leaves the guest.
+    fn takes_posted(&self) -> bool {
+        false
+    }
 
     /// Bytes of the instruction that caused the exit, if the hardware tells.
     fn insn_len(&self) -> Option<u8>;

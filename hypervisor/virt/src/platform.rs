@@ -11,7 +11,7 @@ use crate::controls::DomainControls;
 use crate::fpu::{self, FpuLayout};
 use crate::spec::{self, Controls, Report, SpecCpu};
 use crate::svm::{self, SvmCaps, SvmCpu, SvmFeatures, SvmVcpu};
-use crate::vmx::{self, VmxCaps, VmxCpu, VmxVcpu};
+use crate::vmx::{VmxCaps, VmxCpu, VmxVcpu};
 use crate::x86::{CpuidSource, HostCpuid};
 
 /// The machine address of something in the hypervisor's heap, by its linear address.
@@ -177,6 +177,22 @@ impl Platform {
         }
     }
 
+    /// As the command line wants it, before the first vcpu: may the hardware keep local APICs, and take posted
+    /// interrupts?
+    pub fn limit_apic(&mut self, apic: bool, posted: bool) {
+        if let Hardware::Vmx(caps) = &mut self.hardware {
+            caps.limit_apic(apic, posted);
+        }
+    }
+
+    /// Does it keep them, and take those?
+    pub fn apic_use(&self) -> (bool, bool) {
+        match &self.hardware {
+            Hardware::Vmx(caps) => caps.apic_use(),
+            Hardware::Svm(_) => (false, false),
+        }
+    }
+
     pub fn nested_format(&self) -> NestedFormat {
         match self.hardware {
             Hardware::Svm(_) => NestedFormat::Npt,
@@ -229,11 +245,11 @@ impl Platform {
     }
 
     pub fn new_domain(&self) -> Result<Arc<DomainControls>, VirtError> {
-        let msr_bits = match self.hardware {
-            Hardware::Svm(_) => svm::maps::msr_bits,
-            Hardware::Vmx(_) => vmx::maps::msr_bits,
+        let controls = match self.hardware {
+            Hardware::Svm(_) => DomainControls::new(svm::maps::msr_bits, self.to_maddr),
+            Hardware::Vmx(_) => DomainControls::for_vmx(self.to_maddr),
         };
-        Ok(Arc::new(DomainControls::new(msr_bits, self.to_maddr)?))
+        Ok(Arc::new(controls?))
     }
 
     /// For a domain with controls of `new_domain`.

@@ -199,6 +199,10 @@ fn checks() -> Vec<(String, String)> {
         ("hello", "a guest of our own kernel comes, speaks and goes"),
         ("linux", "a stock Linux guest reaches its shell and answers"),
         ("smp", "two vcpus of one guest send each other interrupts"),
+        (
+            "x2apic",
+            "a local APIC in x2APIC mode: priorities, completion, faults",
+        ),
         ("triple", "a triple fault ends its guest alone"),
         (
             "fpu",

@@ -52,6 +52,7 @@ const ATTACKS: &[Attack] = &[
     attack("exceptions", 1),
     attack("ipis", 4),
     attack("nmis", 1),
+    attack("x2apic", 1),
     Attack {
         test: "triple",
         vcpus: 1,

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::any::Any;
 
-use oxen_types::{Result, VcpuId};
+use oxen_types::{CpuId, Result, VcpuId};
 
 /// Processor state and local APIC of one vcpu. Calls come from any CPU; those marked *paused* only
 /// while the vcpu does not run.
@@ -13,6 +13,11 @@ pub trait VcpuArch: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     /// Posts an edge-triggered vector to the local APIC. The caller then wakes the vcpu.
     fn post_vector(&self, vector: u8);
+    /// It runs on `cpu`, another CPU: can that take what was posted without leaving the guest? Then it is told to.
+    fn notify(&self, cpu: CpuId) -> bool {
+        let _ = cpu;
+        false
+    }
     /// Posts an NMI.
     fn post_nmi(&self);
     /// The guest's TSC is the host's plus this.

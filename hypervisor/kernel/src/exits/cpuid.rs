@@ -16,7 +16,7 @@ pub fn handle(cx: &mut Cx<'_>) {
         vcpu: cx.vcpu.id.0,
         cr4: cx.context.backend.get(Reg::Cr4),
         xcr0: cx.context.backend.get(Reg::Xcr0),
-        apic_enabled: cx.context.lapic.hw_enabled(),
+        apic_enabled: cx.context.lapic_settings().hw_enabled(),
         hypervisor: &info,
     };
     let found = cx.hv.hv.cpuid.read().query(leaf, subleaf, &live);

@@ -42,7 +42,7 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
     let (hv, vcpu) = (cx.hv, cx.vcpu);
     // The emulator holds the back end, the device the rest of the context.
     let context = &mut *cx.context;
-    let (backend, lapic) = (&mut context.backend, &mut context.lapic);
+    let (backend, lapic) = context.parts();
     let mut effects = Effects::default();
     let mut device = |at: Gaddr, size: u8, value: Option<u64>| {
         access(hv, vcpu, lapic, &mut effects, at, size, value)
@@ -66,7 +66,7 @@ fn spurious(cx: &mut Cx<'_>, fault: NestedFault) {
 
 /// Must accesses of the address be emulated?
 fn is_device(cx: &Cx<'_>, at: Gaddr) -> bool {
-    if cx.context.lapic.mmio_offset(at.raw()).is_some() {
+    if cx.context.lapic_settings().mmio_offset(at.raw()).is_some() {
         return true;
     }
     let Some(hardware) = &cx.hv.hv.hardware else {
@@ -102,6 +102,7 @@ impl Effects {
             apply(cx, effect);
         }
         if self.lapic_touched {
+            cx.context.lapic_written();
             arm_lapic_timer(cx.context, cx.vcpu);
         }
     }

@@ -10,10 +10,10 @@ mod paging;
 use alloc::sync::Arc;
 
 use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_virt::dev::lapic::Effect;
 use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
 use oxen_virt::{Event, Exit, Reg, VcpuBackend};
 
-use crate::run::sync_cr8;
 use crate::space::Devices;
 use crate::trace;
 use crate::vcpu::{Context, HvVcpu};
@@ -28,16 +28,20 @@ pub struct Cx<'a> {
 }
 
 pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) {
-    sync_cr8(context);
+    context.sync_cr8();
     trace::exit(vcpu, &*context.backend, &exit);
     let mut cx = Cx { context, hv, vcpu };
     match exit {
         // Taken at the next window; the loop looks at everything anyway.
         Exit::ExternalInterrupt | Exit::HostNmi => {}
+        // Exits that acknowledge take what `window` would.
+        Exit::TakenInterrupt(vector) => oxen_arch::irq::dispatch(vector),
         // The exit has swallowed it: the handler has to be told.
         Exit::HostMachineCheck => oxen_arch::trap::raise_machine_check(),
         Exit::InterruptWindow => cx.context.backend.request_interrupt_window(false),
         Exit::NmiWindow => {}
+        Exit::LevelEoi(vector) => memory::apply(&mut cx, Effect::LevelEoi(vector)),
+        Exit::SelfIpi(vector) => msr::self_ipi(&mut cx, vector),
         Exit::Hypercall => hypercall::handle(&mut cx),
         Exit::Cpuid => cpuid::handle(&mut cx),
         Exit::Rdmsr => msr::read(&mut cx),
@@ -88,7 +92,7 @@ fn real_mode(cx: &mut Cx<'_>) {
 fn halt(cx: &mut Cx<'_>) {
     cx.step(&Exit::Hlt);
     let interrupts_on = cx.context.backend.get(Reg::Rflags) & RFLAGS_IF != 0;
-    if cx.context.lapic.highest_pending().is_some() && interrupts_on {
+    if cx.context.lapic().highest_pending().is_some() && interrupts_on {
         return;
     }
     if !interrupts_on && !cx.hv.posted.nmi_pending() {

@@ -16,7 +16,7 @@ pub fn read(cx: &mut Cx<'_>) {
         Ok(MsrRead::Value(value)) => Some(value),
         Ok(MsrRead::Lapic) => {
             let now = clock(cx.hv, cx.vcpu.domain.machine.now());
-            cx.context.lapic.msr_read(msr, now).ok()
+            cx.context.lapic().msr_read(msr, now).ok()
         }
         Err(MsrFault) => None,
     };
@@ -46,8 +46,9 @@ pub fn write(cx: &mut Cx<'_>) {
         Ok(MsrWrite::HypercallPage(at)) => fill_hypercall_page(cx, Gaddr::new(at)),
         Ok(MsrWrite::Lapic) => {
             let now = clock(cx.hv, cx.vcpu.domain.machine.now());
-            match cx.context.lapic.msr_write(msr, value, now) {
+            match cx.context.lapic().msr_write(msr, value, now) {
                 Ok(effect) => {
+                    cx.context.lapic_written();
                     memory::apply(cx, effect);
                     arm_lapic_timer(cx.context, cx.vcpu);
                     true
@@ -67,6 +68,13 @@ pub fn write(cx: &mut Cx<'_>) {
         );
         cx.inject(Event::GP);
     }
+}
+
+/// Of a vector that no APIC takes: only the error is noted.
+pub fn self_ipi(cx: &mut Cx<'_>, vector: u8) {
+    const SELF_IPI: u32 = 0x83f;
+    let now = clock(cx.hv, cx.vcpu.domain.machine.now());
+    let _ = cx.context.lapic().msr_write(SELF_IPI, vector.into(), now);
 }
 
 fn with_policy<R>(cx: &mut Cx<'_>, act: impl FnOnce(&mut MsrAccess<'_>) -> R) -> R {

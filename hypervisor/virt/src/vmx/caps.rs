@@ -10,6 +10,7 @@ pub(super) mod pin {
     pub const NMI: u32 = 1 << 3;
     pub const VIRTUAL_NMI: u32 = 1 << 5;
     pub const PREEMPTION_TIMER: u32 = 1 << 6;
+    pub const POSTED_INTERRUPTS: u32 = 1 << 7;
 }
 
 pub(super) mod proc {
@@ -32,9 +33,12 @@ pub(super) mod proc {
 pub(super) mod second {
     pub const EPT: u32 = 1 << 1;
     pub const RDTSCP: u32 = 1 << 3;
+    pub const X2APIC: u32 = 1 << 4;
     pub const VPID: u32 = 1 << 5;
     pub const WBINVD: u32 = 1 << 6;
     pub const UNRESTRICTED: u32 = 1 << 7;
+    pub const APIC_REGISTERS: u32 = 1 << 8;
+    pub const INTERRUPT_DELIVERY: u32 = 1 << 9;
     pub const PAUSE_LOOP: u32 = 1 << 10;
     pub const INVPCID: u32 = 1 << 12;
     pub const XSAVES: u32 = 1 << 20;
@@ -43,6 +47,7 @@ pub(super) mod second {
 pub(super) mod leave {
     pub const SAVE_DEBUG: u32 = 1 << 2;
     pub const HOST_64: u32 = 1 << 9;
+    pub const ACKNOWLEDGE: u32 = 1 << 15;
     pub const SAVE_PAT: u32 = 1 << 18;
     pub const LOAD_PAT: u32 = 1 << 19;
     pub const SAVE_EFER: u32 = 1 << 20;
@@ -107,6 +112,10 @@ pub struct VmxCaps {
     pub(super) cr0_allowed: u64,
     pub(super) cr4_fixed: u64,
     pub(super) cr4_allowed: u64,
+    /// The secondary controls by which the CPU keeps a local APIC; none, if it lacks one of them.
+    pub(super) apic: u32,
+    /// It takes posted interrupts too. Interrupts of the host then come acknowledged.
+    pub(super) posted: bool,
     pub(super) invept_one: bool,
     /// The preemption timer counts once in so many (as a power of 2) ticks of the TSC,
     pub(super) timer_shift: Option<u8>,
@@ -131,7 +140,7 @@ impl VmxCaps {
             return Err(VirtError::NoEpt);
         }
         let seconds = rdmsr(SECOND);
-        let has = |bit: u32| seconds >> 32 & u64::from(bit) != 0;
+        let has = |bits: u32| (seconds >> 32) as u32 & bits == bits;
         if !has(second::EPT) {
             return Err(VirtError::NoEpt);
         }
@@ -179,8 +188,14 @@ impl VmxCaps {
             second::EPT,
             wished | second::UNRESTRICTED,
         )?;
+        let apic = second::X2APIC | second::APIC_REGISTERS | second::INTERRUPT_DELIVERY;
+        let apic = if has(apic) { apic } else { 0 };
         let free = CR0_PE | CR0_PG;
         let pins = rdmsr(TRUE_PIN);
+        let exits = rdmsr(TRUE_EXIT);
+        let may = |limits: u64, bit: u32| limits >> 32 & u64::from(bit) != 0;
+        let posted =
+            apic != 0 && may(pins, pin::POSTED_INTERRUPTS) && may(exits, leave::ACKNOWLEDGE);
         let timer = pins >> 32 & u64::from(pin::PREEMPTION_TIMER) != 0;
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
@@ -195,7 +210,8 @@ impl VmxCaps {
             exit: {
                 use leave::*;
                 let needed = SAVE_DEBUG | HOST_64 | SAVE_PAT | LOAD_PAT | SAVE_EFER | LOAD_EFER;
-                controls("exit controls", rdmsr(TRUE_EXIT), needed, 0)?
+                let acknowledge = if posted { ACKNOWLEDGE } else { 0 };
+                controls("exit controls", exits, needed | acknowledge, 0)?
             },
             entry: {
                 use enter::*;
@@ -208,12 +224,30 @@ impl VmxCaps {
             cr0_allowed: rdmsr(CR0_FIXED1),
             cr4_fixed: rdmsr(CR4_FIXED0),
             cr4_allowed: rdmsr(CR4_FIXED1),
+            apic,
+            posted,
             invept_one: extended & ept::INVEPT_ONE != 0,
             timer_shift: timer.then(|| rdmsr(MISC) as u8 & 31),
             timer_steady: !TIMER_BROKEN.contains(&(cpuid.cpuid(1, 0).eax & SIGNATURE)),
             pages_1g: extended & ept::PAGES_1G != 0,
             tsc_aux: rdtscp && second & second::RDTSCP != 0,
         })
+    }
+
+    /// Leaves local APICs, or posted interrupts alone, to the hypervisor.
+    pub(crate) fn limit_apic(&mut self, apic: bool, posted: bool) {
+        if !apic {
+            self.apic = 0;
+        }
+        if self.posted && !(apic && posted) {
+            self.posted = false;
+            self.exit &= !leave::ACKNOWLEDGE;
+        }
+    }
+
+    /// Do CPUs keep local APICs, and take posted interrupts?
+    pub(crate) fn apic_use(&self) -> (bool, bool) {
+        (self.apic != 0, self.posted)
     }
 
     /// May guests use XSAVES, if nothing else forbids it? Not, if something does.
@@ -354,6 +388,46 @@ pub(super) mod tests {
     fn without_all_of_invvpid_there_is_no_vpid() {
         assert_eq!(caps().second & second::VPID, second::VPID);
         assert_eq!(with(0x48c, 0x0633_4141).unwrap().second & second::VPID, 0);
+    }
+
+    #[test]
+    fn the_apic_is_the_cpus_if_all_of_it_is_there() {
+        let all = 0x310;
+        assert_eq!(
+            (caps().apic, caps().posted, caps().second & all),
+            (all, false, 0)
+        );
+        for lacking in [1u64 << 4, 1 << 8, 1 << 9] {
+            let caps = with(0x48b, haswell(0x48b) & !(lacking << 32)).unwrap();
+            assert_eq!(caps.apic_use(), (false, false));
+        }
+    }
+
+    #[test]
+    fn posted_interrupts_come_with_acknowledged_ones() {
+        let posting = |msr| match msr {
+            0x48d => haswell(msr) | 1 << 39,
+            _ => haswell(msr),
+        };
+        let mut caps = VmxCaps::detect(&Intel, &mut { posting }).unwrap();
+        assert_eq!(caps.apic_use(), (true, true));
+        assert_ne!(caps.exit & leave::ACKNOWLEDGE, 0);
+        // It is on only while the CPU has the APIC.
+        assert_eq!(caps.pin & pin::POSTED_INTERRUPTS, 0);
+        caps.limit_apic(true, false);
+        assert_eq!(caps.apic_use(), (true, false));
+        assert_eq!(caps.exit & leave::ACKNOWLEDGE, 0);
+        let lacking = |change: fn(u32) -> u64| {
+            let mut rdmsr = |msr| posting(msr) & !change(msr);
+            VmxCaps::detect(&Intel, &mut rdmsr).unwrap()
+        };
+        let no_acknowledge = lacking(|msr| if msr == 0x48f { 1 << 47 } else { 0 });
+        let no_delivery = lacking(|msr| if msr == 0x48b { 1 << 41 } else { 0 });
+        assert!(!no_acknowledge.posted && !no_delivery.posted);
+        assert_eq!(no_delivery.exit & leave::ACKNOWLEDGE, 0);
+        let mut caps = VmxCaps::detect(&Intel, &mut { posting }).unwrap();
+        caps.limit_apic(false, true);
+        assert_eq!(caps.apic_use(), (false, false));
     }
 
     #[test]

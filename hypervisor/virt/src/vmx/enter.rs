@@ -32,15 +32,14 @@ impl VmxVcpu {
             (field::IO_MAP_A, io_map),
             (field::IO_MAP_B, io_map + 4096),
             (field::MSR_MAP, self.domain.msr_map().raw()),
-            (field::VIRTUAL_APIC, self.apic_maddr.raw()),
             (field::CR0_MASK, control::cr0_mask(caps)),
             (field::CR4_MASK, control::cr4_mask(caps)),
             (field::LINK, u64::MAX),
             (field::ENTRY_EVENT, 0),
             (field::ENTRY_EVENT_CODE, 0),
         ];
-        // SAFETY: the maps are the domain's, which we keep alive, the APIC page is ours; what exits is
-        // what the hypervisor relies on.
+        // SAFETY: the maps are the domain's, which we keep alive; what exits is what the hypervisor
+        // relies on.
         unsafe {
             for (field, value) in fields {
                 insn::vmwrite(field, value);
@@ -56,6 +55,7 @@ impl VmxVcpu {
                 insn::vmwrite(field::XSS_EXITS, 0);
             }
         }
+        self.prepare_apic();
         self.prepared = true;
     }
 
@@ -64,8 +64,8 @@ impl VmxVcpu {
         self.match_entry_controls();
         let disguise = self.disguise()?;
         self.flush_if_needed(cpu);
-        let tpr = self.tpr();
-        self.state.set(state::TPR_THRESHOLD, tpr);
+        self.match_apic_controls();
+        self.state.set(state::TPR_THRESHOLD, self.apic.cr8());
         self.state.set(state::RSP, self.regs.rsp);
         let pending = self.pending.take();
         if let Some(pending) = pending {

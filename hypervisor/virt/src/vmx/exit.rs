@@ -7,13 +7,16 @@ use crate::backend::{Exit, IoExit, NestedFault};
 
 pub(super) mod reason {
     pub const EXCEPTION: u32 = 0;
+    pub const INTERRUPT: u32 = 1;
     pub const INTERRUPT_WINDOW: u32 = 7;
     pub const NMI_WINDOW: u32 = 8;
     pub const CONTROL_REGISTER: u32 = 28;
     pub const DEBUG_REGISTER: u32 = 29;
     pub const IO: u32 = 30;
+    pub const EOI: u32 = 45;
     pub const EPT_VIOLATION: u32 = 48;
     pub const EPT_MISCONFIGURED: u32 = 49;
+    pub const APIC_WRITE: u32 = 56;
     pub const ENTRY_FAILED: u32 = 1 << 31;
 }
 
@@ -49,8 +52,10 @@ impl Info {
                 info.guest_physical = insn::vmread(field::GUEST_PHYSICAL);
                 info.qualification = insn::vmread(field::QUALIFICATION);
             }
+            // The vector, if it was taken from the local APIC.
+            reason::INTERRUPT => info.event = insn::vmread(field::EXIT_EVENT) as u32,
             // Hot, and nothing more to tell.
-            1 | 7 | 10 | 12 | 18 | 31 | 32 | 52 => {}
+            7 | 10 | 12 | 18 | 31 | 32 | 52 => {}
             _ => info.qualification = insn::vmread(field::QUALIFICATION),
         }
         if by_instruction(reason) || info.event & event::TYPE_MASK == event::ICEBP {
@@ -83,7 +88,7 @@ pub(super) fn decode(info: &Info, rip: u64) -> Exit {
     match info.reason {
         reason::EXCEPTION => exception(info),
         // INIT and SIPI are the host's, pending like an interrupt. The preemption timer is as good as one.
-        1 | 3 | 4 | 52 => Exit::ExternalInterrupt,
+        reason::INTERRUPT | 3 | 4 | 52 => Exit::ExternalInterrupt,
         2 => Exit::Shutdown,
         reason::INTERRUPT_WINDOW => Exit::InterruptWindow,
         reason::NMI_WINDOW => Exit::NmiWindow,
@@ -102,6 +107,7 @@ pub(super) fn decode(info: &Info, rip: u64) -> Exit {
         40 => Exit::Pause,
         // TPR below the threshold: what it held back can be delivered.
         43 => Exit::InterruptWindow,
+        reason::EOI => Exit::LevelEoi(info.qualification as u8),
         reason::EPT_VIOLATION => Exit::NestedFault(nested_fault(info)),
         54 => Exit::Wbinvd,
         55 => Exit::Xsetbv,
@@ -210,6 +216,7 @@ mod tests {
         ));
         assert_eq!(exit(0x8000_0021, 0), Exit::InvalidState);
         assert_eq!(exit(2, 0), Exit::Shutdown);
+        assert_eq!(exit(45, 0x51), Exit::LevelEoi(0x51));
         assert!(matches!(exit(49, 0), Exit::Unknown { code: 49, .. }));
     }
 
@@ -230,7 +237,7 @@ mod tests {
     fn only_instructions_have_lengths() {
         assert!([10, 12, 18, 28, 30, 32, 55].into_iter().all(by_instruction));
         assert!(
-            ![0, 1, 2, 7, 8, 43, 48, 49, 52]
+            ![0, 1, 2, 7, 8, 43, 45, 48, 49, 52, 56]
                 .into_iter()
                 .any(by_instruction)
         );

@@ -6,10 +6,16 @@ pub(super) const ENTRY_EVENT_CODE: u32 = 0x4018;
 pub(super) const SECONDARY_CONTROLS: u32 = 0x401e;
 pub(super) const PLE_GAP: u32 = 0x4020;
 pub(super) const PLE_WINDOW: u32 = 0x4022;
+pub(super) const POSTED_VECTOR: u32 = 0x2;
 pub(super) const IO_MAP_A: u32 = 0x2000;
 pub(super) const IO_MAP_B: u32 = 0x2002;
 pub(super) const MSR_MAP: u32 = 0x2004;
 pub(super) const VIRTUAL_APIC: u32 = 0x2012;
+pub(super) const POSTED_DESCRIPTOR: u32 = 0x2016;
+/// For vectors from 0, 64, 128 and 192 on.
+pub(super) const EOI_EXITS: [u32; 4] = [0x201c, 0x201e, 0x2020, 0x2022];
+/// The highest requested vector, and the highest in service above it.
+pub(super) const INTERRUPT_STATUS: u32 = 0x810;
 pub(super) const XSS_EXITS: u32 = 0x202c;
 pub(super) const PREEMPTION_TIMER: u32 = 0x482e;
 pub(super) const CR0_MASK: u32 = 0x6000;

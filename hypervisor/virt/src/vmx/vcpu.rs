@@ -4,11 +4,10 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use oxen_types::Maddr;
-use zerocopy::{FromZeros, KnownLayout};
 
+use super::apic::Apic;
 use super::caps::{VmxCaps, proc};
 use super::cpu::Page;
 use super::enter::EXCEPTIONS;
@@ -17,6 +16,7 @@ use super::msrs::LOADED_MSRS;
 use super::{control, event, host, insn, segment, state};
 use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
 use crate::controls::DomainControls;
+use crate::dev::lapic::{LapicImage, LapicPosted};
 use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, ToMaddr, VirtError};
 use crate::spec::SpecVcpu;
@@ -32,12 +32,6 @@ const DR7_GD: u64 = 1 << 13;
 /// with them on each walk of the guest's own tables would count as a write.
 const EPTP_FLAGS: u64 = 6 | 3 << 3;
 
-/// The CPU keeps the task priority in it (offset 0x80), and uses nothing else of it.
-#[derive(FromZeros, KnownLayout)]
-#[repr(C, align(4096))]
-struct ApicPage([AtomicU32; 1024]);
-const TPR: usize = 0x80 / 4;
-
 pub struct VmxVcpu {
     /// RSP travels through the VMCS.
     pub(super) regs: Gprs,
@@ -46,8 +40,8 @@ pub struct VmxVcpu {
     pub(super) caps: VmxCaps,
     _vmcs: Box<Page>,
     vmcs_maddr: Maddr,
-    apic: Box<ApicPage>,
-    pub(super) apic_maddr: Maddr,
+    pub(super) apic: Apic,
+    to_maddr: ToMaddr,
     pub(super) domain: Arc<DomainControls>,
     /// The controls that never change have been written.
     pub(super) prepared: bool,
@@ -81,8 +75,6 @@ impl VmxVcpu {
         to_maddr: ToMaddr,
     ) -> Result<Self, VirtError> {
         let (vmcs, vmcs_maddr) = Page::new(caps.revision, to_maddr)?;
-        let apic = ApicPage::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
-        let apic_maddr = to_maddr(core::ptr::from_ref::<ApicPage>(&apic).expose_provenance());
         let mut vcpu = Self {
             regs: Gprs::default(),
             state: state::State::new(),
@@ -90,8 +82,8 @@ impl VmxVcpu {
             caps,
             _vmcs: vmcs,
             vmcs_maddr,
-            apic,
-            apic_maddr,
+            apic: Apic::new(to_maddr)?,
+            to_maddr,
             domain,
             prepared: false,
             launched: false,
@@ -157,14 +149,6 @@ impl VmxVcpu {
         self.state.change(state::DR7, DR7_GD, false);
         self.inject(Event::DB);
     }
-
-    pub(super) fn tpr(&self) -> u64 {
-        u64::from(self.apic_tpr().load(Ordering::Relaxed)) >> 4 & 15
-    }
-
-    fn apic_tpr(&self) -> &AtomicU32 {
-        &self.apic.0[TPR]
-    }
 }
 
 impl VcpuBackend for VmxVcpu {
@@ -185,7 +169,7 @@ impl VcpuBackend for VmxVcpu {
             Reg::Cr2 => self.cr2,
             Reg::Cr3 => s.get(state::CR3),
             Reg::Cr4 => control::cr4(s, &self.caps),
-            Reg::Cr8 => self.tpr(),
+            Reg::Cr8 => self.apic.cr8(),
             Reg::Dr0 => self.dr(0),
             Reg::Dr1 => self.dr(1),
             Reg::Dr2 => self.dr(2),
@@ -221,9 +205,7 @@ impl VcpuBackend for VmxVcpu {
             Reg::Cr2 => self.cr2 = value,
             Reg::Cr3 => s.set(state::CR3, value),
             Reg::Cr4 => control::set_cr4(s, &self.caps, value),
-            Reg::Cr8 => self
-                .apic_tpr()
-                .store((value as u32 & 15) << 4, Ordering::Relaxed),
+            Reg::Cr8 => self.apic.set_cr8(value),
             Reg::Dr0 => self.set_dr(0, value),
             Reg::Dr1 => self.set_dr(1, value),
             Reg::Dr2 => self.set_dr(2, value),
@@ -341,6 +323,10 @@ impl VcpuBackend for VmxVcpu {
                     self.state.change(state::PROC_CONTROLS, window, false);
                     return Exit::NmiWindow;
                 }
+                reason::INTERRUPT if self.info.event & event::VALID != 0 => {
+                    return Exit::TakenInterrupt(self.info.event as u8);
+                }
+                reason::APIC_WRITE => return Exit::SelfIpi(self.apic.self_ipi()),
                 reason::EXCEPTION if self.real_mode_instruction() => return Exit::RealMode,
                 _ => match exit::decode(&self.info, self.state.get(state::RIP)) {
                     Exit::Exception { vector: 1, .. } => self.debug_exception(),
@@ -394,6 +380,28 @@ impl VcpuBackend for VmxVcpu {
     fn request_interrupt_window(&mut self, on: bool) {
         let window = u64::from(proc::INTERRUPT_WINDOW);
         self.state.change(state::PROC_CONTROLS, window, on);
+    }
+
+    fn keeps_apic(&self) -> bool {
+        self.caps.apic != 0
+    }
+
+    fn give_apic(&mut self, image: &LapicImage) {
+        if self.keeps_apic() {
+            self.give(image);
+        }
+    }
+
+    fn take_apic(&mut self) -> Option<LapicImage> {
+        self.take()
+    }
+
+    fn set_posted(&mut self, posted: &Arc<LapicPosted>) {
+        self.apic.set_posted(posted, self.to_maddr);
+    }
+
+    fn takes_posted(&self) -> bool {
+        self.posting()
     }
 
     fn insn_len(&self) -> Option<u8> {

@@ -63,6 +63,12 @@ pub fn disable_interrupts() {
     unsafe { asm!("cli") };
 }
 
+/// Lets in what is pending.
+pub fn interrupt_window() {
+    // SAFETY: every vector has a handler. STI takes effect after one more instruction.
+    unsafe { asm!("sti", "nop", "cli") };
+}
+
 /// A register of the local APIC, by its page.
 pub fn apic_write(offset: u64, value: u32) {
     // SAFETY: the page is mapped one to one, and belongs to no memory of Rust's.

@@ -71,6 +71,12 @@ pub const CALLBACK: u32 = 0xf3;
 /// Where that flag is (`evtchn_upcall_pending` of the vcpu), once upcalls are in use; else 0.
 pub static UPCALL: AtomicU64 = AtomicU64::new(0);
 
+/// Not 0: interrupts are acknowledged by MSR, as in x2APIC mode. For guests with one CPU.
+pub static X2APIC: AtomicU32 = AtomicU32::new(0);
+
+/// Interrupts (or software interrupts) that came although the CPU had them off.
+pub static UNWANTED: AtomicU32 = AtomicU32::new(0);
+
 pub fn interrupts() -> u64 {
     COUNTS
         .iter()
@@ -200,13 +206,27 @@ trap_common:
     lock inc dword ptr [{counts} + rax * 4]
     cmp eax, 2
     je 4f
-    cmp eax, {callback}
+    test dword ptr [rsp + 40], 0x200
+    jnz 7f
+    lock inc dword ptr [{unwanted}]
+7:  cmp eax, {callback}
     je 5f
-6:  mov eax, 0xfee000b0
+6:  cmp dword ptr [{x2apic}], 0
+    jne 8f
+    mov eax, 0xfee000b0
     mov dword ptr [rax], 0
 4:  pop rax
     add rsp, 16
     iretq
+8:  push rcx
+    push rdx
+    mov ecx, 0x80b
+    xor eax, eax
+    xor edx, edx
+    wrmsr
+    pop rdx
+    pop rcx
+    jmp 4b
 5:  mov rax, [{upcall}]
     test rax, rax
     jz 6b
@@ -247,4 +267,6 @@ guard_enter:
     counts = sym COUNTS,
     callback = const CALLBACK,
     upcall = sym UPCALL,
+    x2apic = sym X2APIC,
+    unwanted = sym UNWANTED,
 );

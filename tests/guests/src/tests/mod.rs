@@ -16,6 +16,7 @@ mod pagetables;
 mod time;
 mod timers;
 mod vbd;
+mod x2apic;
 
 use crate::base::arguments::Arguments;
 use crate::base::random::Random;
@@ -63,6 +64,7 @@ const TESTS: &[(&str, Test)] = &[
     ("exceptions", interrupts::exceptions),
     ("ipis", interrupts::ipis),
     ("nmis", interrupts::nmis),
+    ("x2apic", x2apic::all),
     ("clock", time::clock),
     ("share", time::share),
     ("fpu", fpu::patterns),

@@ -12,6 +12,8 @@
 
 mod access;
 mod deliver;
+mod descriptor;
+mod image;
 mod msr;
 mod regs;
 mod save;
@@ -27,6 +29,8 @@ mod tests;
 use alloc::sync::Arc;
 
 pub use deliver::{Bus, IpiRequest, Shorthand, deliver, send_ipi};
+pub use descriptor::Descriptor;
+pub use image::LapicImage;
 pub use msr::GpFault;
 pub use regs::{
     MSR_APIC_BASE, MSR_TSC_DEADLINE, MSR_X2APIC_FIRST, MSR_X2APIC_LAST, XAPIC_BASE, XAPIC_SIZE,

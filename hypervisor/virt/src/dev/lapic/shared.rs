@@ -4,12 +4,17 @@
 //! enters the guest. In the other direction the owner publishes, in one word, what senders need to
 //! know: mode, ids, whether it is enabled, its priority.
 //!
+//! Edge-triggered vectors wait in a posted-interrupt descriptor, which the hardware may know too ([`Descriptor`]):
+//! then it takes them out by itself, while the guest runs. Nothing else can be left to it: TMR, and with it the word
+//! about completions, is the owner's.
+//!
 //! Ordering: a sender writes its own reason (say, evtchn_upcall_pending) before it posts, and the
 //! owner that enables its APIC publishes that before it looks for such reasons. Both sides put a
 //! full fence between, so at least one of them sees the other.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use super::descriptor::Descriptor;
 use super::regs::{ESR_RECEIVE_ILLEGAL, FIRST_VECTOR};
 use super::vectors::{Vectors, place};
 use crate::dev::message::Destination;
@@ -41,10 +46,12 @@ const EVENT_PAGE: u32 = 0xff;
 
 #[derive(Default, Debug)]
 pub struct LapicPosted {
+    descriptor: Descriptor,
+    /// Vectors that are level triggered, or were when they last came.
     irr: [AtomicU32; 8],
-    /// Which words of `irr` the owner has to look at: a bit each, set after the word.
+    /// Which words of `irr` and the descriptor the owner has to look at: a bit each, set after the word.
     words: AtomicU32,
-    /// For vectors set in `irr`: level triggered?
+    /// For vectors that wait: level triggered?
     level: [AtomicU32; 8],
     events: AtomicU32,
     /// Errors that senders caused on the receiver's side (ESR bits).
@@ -144,12 +151,18 @@ impl LapicPosted {
             };
         }
         let (word, bit) = place(vector);
-        if level {
-            self.level[word].fetch_or(bit, Ordering::Relaxed);
+        let old = if level {
+            self.level[word].fetch_or(bit, Ordering::Relaxed)
         } else {
-            self.level[word].fetch_and(!bit, Ordering::Relaxed);
-        }
-        if self.irr[word].fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+            self.level[word].fetch_and(!bit, Ordering::Relaxed)
+        };
+        let edge = !level && old & bit == 0;
+        let requests = if edge {
+            &self.descriptor.requests
+        } else {
+            &self.irr
+        };
+        if requests[word].fetch_or(bit, Ordering::AcqRel) & bit == 0 {
             self.words.fetch_or(1 << word, Ordering::AcqRel);
             Posted::New
         } else {
@@ -192,12 +205,31 @@ impl LapicPosted {
     /// Is there anything for the owner? Asked before a vcpu blocks.
     pub fn is_empty(&self) -> bool {
         fence(Ordering::SeqCst);
+        self.only_for_descriptor() && all_zero(&self.descriptor.requests)
+    }
+
+    fn only_for_descriptor(&self) -> bool {
         self.events.load(Ordering::Acquire) == 0
             && self.errors.load(Ordering::Acquire) == 0
-            && self
-                .irr
-                .iter()
-                .all(|word| word.load(Ordering::Acquire) == 0)
+            && all_zero(&self.irr)
+    }
+
+    /// Can the hardware of the CPU that runs the vcpu take all that waits, when it is notified? Then nobody has to
+    /// make it leave its guest.
+    pub fn hardware_takes_all(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.descriptor.is_armed() && self.only_for_descriptor()
+    }
+
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Owner: does it have to merge before it enters the guest?
+    pub(super) fn has_news(&self) -> bool {
+        self.words.load(Ordering::Acquire) != 0
+            || self.errors.load(Ordering::Acquire) != 0
+            || self.descriptor.is_announced()
     }
 
     /// Owner: takes NMI, INIT and SIPI.
@@ -215,6 +247,8 @@ impl LapicPosted {
 
     /// Owner: moves what was posted into `irr` and `tmr`; returns posted ESR bits.
     pub(super) fn merge_into(&self, irr: &mut Vectors, tmr: &mut Vectors) -> u32 {
+        // First: who finds it set from here on counts on what follows.
+        self.descriptor.settle();
         let mut words = match self.words.load(Ordering::Acquire) {
             0 => 0,
             _ => self.words.swap(0, Ordering::AcqRel),
@@ -222,7 +256,7 @@ impl LapicPosted {
         while words != 0 {
             let word = words.trailing_zeros() as usize % 8;
             words &= words - 1;
-            let posted = self.irr[word].swap(0, Ordering::AcqRel);
+            let posted = take(&self.irr[word]) | take(&self.descriptor.requests[word]);
             let level = self.level[word].load(Ordering::Relaxed);
             irr.0[word] |= posted;
             tmr.0[word] = tmr.0[word] & !posted | level & posted;
@@ -246,9 +280,20 @@ impl LapicPosted {
     pub(super) fn discard(&self) {
         // First, so that no vector that comes meanwhile stays unseen.
         self.words.store(0, Ordering::SeqCst);
-        for word in &self.irr {
+        for word in self.irr.iter().chain(&self.descriptor.requests) {
             word.store(0, Ordering::Release);
         }
         self.errors.store(0, Ordering::Release);
+    }
+}
+
+fn all_zero(words: &[AtomicU32; 8]) -> bool {
+    words.iter().all(|word| word.load(Ordering::Acquire) == 0)
+}
+
+fn take(word: &AtomicU32) -> u32 {
+    match word.load(Ordering::Acquire) {
+        0 => 0,
+        _ => word.swap(0, Ordering::AcqRel),
     }
 }
