@@ -23,7 +23,7 @@ pub struct SpecVcpu {
 pub struct SpecCpu {
     pub(crate) controls: Controls,
     /// Whose branches the predictors may know: the number of a domain's controls.
-    last_domain: u64,
+    pub(super) last_domain: u64,
 }
 
 impl SpecCpu {
@@ -49,9 +49,33 @@ impl SpecCpu {
 
     /// A vcpu of this domain is about to run here.
     pub(crate) fn switch_to(&mut self, domain: u64) {
-        if self.controls.ibpb && core::mem::replace(&mut self.last_domain, domain) != domain {
+        if self.forgets_for(domain) {
             command(MSR_PRED_CMD);
         }
+    }
+
+    /// Are predictions to be forgotten before it? Those of its own are its own business.
+    pub(super) fn forgets_for(&mut self, domain: u64) -> bool {
+        self.controls.ibpb && core::mem::replace(&mut self.last_domain, domain) != domain
+    }
+
+    /// What SPEC_CTRL must be written with at the entry and at the exit.
+    pub(super) fn spec_ctrl_writes(&self, vcpu: &SpecVcpu) -> (Option<u64>, Option<u64>) {
+        let c = &self.controls;
+        let Some(host) = c.host else {
+            return (None, None);
+        };
+        let ssbd = if c.virt_ssbd {
+            0
+        } else {
+            vcpu.virt_spec_ctrl & SSBD
+        };
+        let guest = vcpu.spec_ctrl | ssbd;
+        let again = c.rewrite && host & IBRS != 0;
+        (
+            (guest != host).then_some(guest),
+            (guest != host || again).then_some(host),
+        )
     }
 
     /// The last thing before an entry.
@@ -63,11 +87,8 @@ impl SpecCpu {
         let ssbd = vcpu.virt_spec_ctrl & SSBD;
         // SAFETY: the register exists, and the guest's bits were checked when it wrote them.
         unsafe {
-            if let Some(host) = c.host {
-                let guest = vcpu.spec_ctrl | if c.virt_ssbd { 0 } else { ssbd };
-                if guest != host {
-                    wrmsr(MSR_SPEC_CTRL, guest);
-                }
+            if let Some(guest) = self.spec_ctrl_writes(vcpu).0 {
+                wrmsr(MSR_SPEC_CTRL, guest);
             }
             if c.virt_ssbd && ssbd != 0 {
                 wrmsr(MSR_VIRT_SPEC_CTRL, ssbd);
@@ -80,16 +101,8 @@ impl SpecCpu {
         let c = &self.controls;
         // SAFETY: the hypervisor's own values again.
         unsafe {
-            if let Some(host) = c.host {
-                let guest = vcpu.spec_ctrl
-                    | if c.virt_ssbd {
-                        0
-                    } else {
-                        vcpu.virt_spec_ctrl & SSBD
-                    };
-                if guest != host || (c.rewrite && host & IBRS != 0) {
-                    wrmsr(MSR_SPEC_CTRL, host);
-                }
+            if let Some(host) = self.spec_ctrl_writes(vcpu).1 {
+                wrmsr(MSR_SPEC_CTRL, host);
             }
             if c.virt_ssbd && vcpu.virt_spec_ctrl & SSBD != 0 {
                 wrmsr(MSR_VIRT_SPEC_CTRL, 0);

@@ -61,8 +61,8 @@ pub struct Controls {
     pub(super) lfence: bool,
     pub offer: Offer,
     /// Vulnerable, and the microcode has no remedy (or it was switched off): named in the log.
-    l1tf_open: bool,
-    buffers_open: bool,
+    pub(super) l1tf_open: bool,
+    pub(super) buffers_open: bool,
 }
 
 impl Controls {

@@ -215,3 +215,46 @@ fn reports_are_read_where_the_manuals_say() {
         (1 << 29 | 1 << 26, 1 << 12, 0)
     );
 }
+
+fn cpu(controls: Controls) -> SpecCpu {
+    SpecCpu {
+        controls,
+        last_domain: 0,
+    }
+}
+
+#[test]
+fn predictions_are_forgotten_between_domains() {
+    let mut with = cpu(Controls {
+        ibpb: true,
+        ..Controls::default()
+    });
+    let forgets = [1, 1, 2, 2, 1].map(|domain| with.forgets_for(domain));
+    assert_eq!(forgets, [true, false, true, false, true]);
+    assert!(!cpu(Controls::default()).forgets_for(1));
+}
+
+#[test]
+fn spec_ctrl_is_switched_where_it_differs() {
+    let writes = |host, rewrite, virt_ssbd, guest: (u64, u64)| {
+        let controls = Controls {
+            host,
+            rewrite,
+            virt_ssbd,
+            ..Controls::default()
+        };
+        cpu(controls).spec_ctrl_writes(&SpecVcpu {
+            spec_ctrl: guest.0,
+            virt_spec_ctrl: guest.1,
+        })
+    };
+    assert_eq!(writes(None, true, false, (5, 4)), (None, None));
+    assert_eq!(writes(Some(1), false, false, (1, 0)), (None, None));
+    assert_eq!(writes(Some(1), false, false, (0, 0)), (Some(0), Some(1)));
+    // IBRS is to be written again although the guest has it too.
+    assert_eq!(writes(Some(1), true, false, (1, 0)), (None, Some(1)));
+    assert_eq!(writes(Some(0), true, false, (0, 0)), (None, None));
+    // A guest's SSBD comes by either register, unless there is one for it alone.
+    assert_eq!(writes(Some(1), false, false, (1, 4)), (Some(5), Some(1)));
+    assert_eq!(writes(Some(1), false, true, (1, 4)), (None, None));
+}
