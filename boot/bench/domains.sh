@@ -2,6 +2,15 @@
 # destroyed. Times are of the time stamp counter.
 . /bench/lib.sh
 now() { /bench/tsc; }
+tiny() { config "$1" 8 "test=bench-pong"; }
+# each COMMAND: with the name of each of $count guests.
+each() {
+	i=0
+	while [ $i -lt $count ]; do
+		"$1" "tiny$i" || exit 1
+		i=$((i + 1))
+	done
+}
 free() { $tool info | sed -n 's/^free_memory *: *//p'; }
 
 # The first one fills the caches of dom0's kernel and daemons.
@@ -24,28 +33,16 @@ echo "TIME create-first-line $began $(now)"
 destroy first
 
 for count in "$@"; do
-	i=0
-	while [ $i -lt $count ]; do
-		config "tiny$i" 8 "test=bench-pong"
-		i=$((i + 1))
-	done
+	each tiny
 	before=$(free)
 	began=$(now)
-	i=0
-	while [ $i -lt $count ]; do
-		create "tiny$i" || exit 1
-		i=$((i + 1))
-	done
+	each create
 	$tool list >/tmp/list
 	listed=$(now)
 	[ "$(grep -c tiny /tmp/list)" = $count ] || { echo "FAIL not all of $count are listed"; exit 1; }
 	after=$(free)
 	middle=$(now)
-	i=0
-	while [ $i -lt $count ]; do
-		destroy "tiny$i" || exit 1
-		i=$((i + 1))
-	done
+	each destroy
 	until ! $tool list | grep -q tiny; do :; done
 	echo "TIME guests-$count $began $listed $middle $(now)"
 	echo "MEMORY $count $before $after"

@@ -11,7 +11,7 @@ config() {
 		# Never emulated: the guest counts by it.
 		echo 'tsc_mode = "native"'
 		# xl computes too little for tiny guests.
-		[ "$tool" = xl ] && echo 'shadow_memory = 1'
+		if [ "$tool" = xl ]; then echo 'shadow_memory = 1'; fi
 	} >"/tmp/$1.cfg"
 }
 create() { $tool create -q "/tmp/$1.cfg" >/dev/null; }

@@ -18,13 +18,11 @@ pub(super) fn measure(
         if only.is_some_and(|only| only != figure.name) {
             continue;
         }
-        let mut of = [None, None];
-        for (system, taken) in systems.iter().zip(&mut of) {
+        let of = Bench::on_each(systems, |system| {
             eprintln!("x: {} on {}", figure.name, system.name());
-            let lines = bench.run(*system, start, "/bench/tsc")?;
-            *taken = Some(Samples::from(milliseconds(&lines)?));
-        }
-        let [oxen, xen] = of;
+            milliseconds(&bench.run(system, start, "/bench/tsc")?)
+        })?;
+        let [oxen, xen] = System::BOTH.map(|system| of.get(&system).copied().map(Samples::from));
         measured.push(Measured::new(figure, oxen, xen));
     }
     Ok(measured)

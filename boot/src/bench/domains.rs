@@ -24,18 +24,13 @@ pub(super) fn measure(
         Some("memory-per-guest") => "100".to_owned(),
         Some(name) => name.strip_prefix("guests-").unwrap_or_default().to_owned(),
     };
-    let mut of = BTreeMap::new();
-    for system in systems {
+    let command = format!("sh /bench/domains.sh {counts}");
+    let of = Bench::on_each(systems, |system| {
         eprintln!("x: creating guests on {}", system.name());
-        let lines = bench.run(
-            *system,
-            Start::Direct,
-            &format!("sh /bench/domains.sh {counts}"),
-        )?;
-        of.insert(system.name(), parse(&lines)?);
-    }
-    let taken = |system: System, name: &str| {
-        let found = of.get(system.name()).and_then(|all| all.get(name));
+        parse(&bench.run(system, Start::Direct, &command)?)
+    })?;
+    let taken = |system, name| {
+        let found = of.get(&system).and_then(|all| all.get(name));
         found.copied().map(Samples::from)
     };
     Ok(DOMAINS

@@ -26,7 +26,7 @@ pub(crate) fn check() -> Result<()> {
     let text =
         fs::read_to_string(file()).with_context(|| format!("cannot read {}", file().display()))?;
     let baseline: Baseline = serde_json::from_str(&text).context("the baseline is damaged")?;
-    let now = micro::measure(&Bench::new(false)?, &[System::Oxen], None)?;
+    let now = micro::measure(&Bench::new(false, false)?, &[System::Oxen], None)?;
     let grown = grown(&baseline, &now)?;
     ensure!(
         grown.is_empty(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::figures::{LOAD, Measured, Samples};
+use super::figures::{Figure, LOAD, Measured, OF_BARE, Samples};
 use super::system::{Bench, Start, System};
 
 /// Measures the named figure, or all of them.
@@ -14,36 +14,55 @@ pub(super) fn measure(
     only: Option<&str>,
 ) -> Result<Vec<Measured>> {
     let wanted = |name: &str| only.is_none_or(|only| only == name);
-    let bare = if wanted("load-dom0") || wanted("load-guest") {
-        eprintln!("x: work on the bare machine");
-        let lines = bench.run(System::Oxen, Start::Bare, "sh /bench/work.sh bare")?;
-        let found = parse(&lines, 1.0)?;
-        *found.get("bare").context("the bare machine did not work")?
-    } else {
-        1.0
+    // Both figures of the idle machine come of the same minutes.
+    let part = match only {
+        Some("idle-exits" | "idle-instructions") => "idle",
+        Some(other) => other,
+        None => "",
     };
-    let mut of = BTreeMap::new();
-    for system in systems {
+    let command = format!("sh /bench/load.sh {part}");
+    let of = Bench::on_each(systems, |system| {
+        let mut found = BTreeMap::new();
+        // Once, on the thread of the one that is done sooner.
+        if system == System::Oxen && part != "idle" {
+            eprintln!("x: work on the bare machine");
+            found = parse(&bench.run(system, Start::Bare, "sh /bench/work.sh bare")?)?;
+        }
         eprintln!("x: idling and working on {}", system.name());
-        let command = format!("sh /bench/load.sh {}", only.unwrap_or_default());
-        let lines = bench.run(*system, Start::Direct, &command)?;
-        of.insert(system.name(), parse(&lines, bare)?);
-    }
-    let taken = |system: System, name: &str| {
-        let found = of.get(system.name()).and_then(|all| all.get(name));
-        found.copied().map(Samples::from)
+        let (lines, marks) = bench.run_counting(system, Start::Direct, &command)?;
+        found.append(&mut parse(&lines)?);
+        if let Some(seconds) = found.get("idle") {
+            let [before, after, ..] = marks[..] else {
+                bail!("the counter saw no idle time");
+            };
+            let exits = (after.entries - before.entries) / seconds;
+            let instructions = (after.instructions - before.instructions) / seconds;
+            found.insert("idle-exits".to_owned(), exits);
+            found.insert("idle-instructions".to_owned(), instructions);
+        }
+        Ok(found)
+    })?;
+    let bare = of.get(&System::Oxen).and_then(|all| all.get("bare"));
+    let taken = |system, figure: &Figure| {
+        let found = *of.get(&system)?.get(figure.name)?;
+        let value = if figure.unit == OF_BARE {
+            found / bare?
+        } else {
+            found
+        };
+        Some(Samples::from(value))
     };
     let figures = LOAD.iter().filter(|figure| wanted(figure.name));
     Ok(figures
         .map(|figure| {
-            let [oxen, xen] = System::BOTH.map(|system| taken(system, figure.name));
+            let [oxen, xen] = System::BOTH.map(|system| taken(system, figure));
             Measured::new(figure, oxen, xen)
         })
         .collect())
 }
 
-/// `IDLE time before after` in seconds; `WORK where from to` in ticks, given in multiples of `bare`.
-fn parse(lines: &[String], bare: f64) -> Result<BTreeMap<String, f64>> {
+/// `IDLE seconds`; `WORK where from to` in ticks.
+fn parse(lines: &[String]) -> Result<BTreeMap<String, f64>> {
     let mut found = BTreeMap::new();
     for line in lines {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -52,9 +71,8 @@ fn parse(lines: &[String], bare: f64) -> Result<BTreeMap<String, f64>> {
             number.with_context(|| format!("no number in {line:?}"))
         };
         match words[..] {
-            ["IDLE", time, before, after] => {
-                let share = (number(after)? - number(before)?) / number(time)?;
-                found.insert("idle".to_owned(), share * 1e6);
+            ["IDLE", seconds] => {
+                found.insert("idle".to_owned(), number(seconds)?);
             }
             ["WORK", place, from, to] => {
                 let name = match place {
@@ -62,7 +80,7 @@ fn parse(lines: &[String], bare: f64) -> Result<BTreeMap<String, f64>> {
                     "guest" => "load-guest",
                     other => other,
                 };
-                found.insert(name.to_owned(), (number(to)? - number(from)?) / bare);
+                found.insert(name.to_owned(), number(to)? - number(from)?);
             }
             ["FAIL", ..] => bail!("{line}"),
             _ => {}
@@ -77,10 +95,10 @@ mod tests {
 
     #[test]
     fn the_scripts_lines() {
-        let lines = ["IDLE 2000 1.0 1.5", "noise", "WORK dom0 100 320"].map(str::to_owned);
-        let found = parse(&lines, 200.0).expect("well-formed");
-        assert_eq!(found.get("idle"), Some(&250.0));
-        assert_eq!(found.get("load-dom0"), Some(&1.1));
-        assert!(parse(&["WORK dom0 1 x".to_owned()], 1.0).is_err());
+        let lines = ["IDLE 500", "noise", "WORK dom0 100 320"].map(str::to_owned);
+        let found = parse(&lines).expect("well-formed");
+        assert_eq!(found.get("idle"), Some(&500.0));
+        assert_eq!(found.get("load-dom0"), Some(&220.0));
+        assert!(parse(&["WORK dom0 1 x".to_owned()]).is_err());
     }
 }

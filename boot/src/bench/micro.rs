@@ -17,15 +17,11 @@ pub(crate) fn measure(
         "sh /bench/micro.sh {}",
         only.map(|name| format!("only={name}")).unwrap_or_default()
     );
-    let mut of: BTreeMap<&str, BTreeMap<String, Samples>> = BTreeMap::new();
-    for system in systems {
+    let of = Bench::on_each(systems, |system| {
         eprintln!("x: counting instructions on {}", system.name());
-        of.insert(
-            system.name(),
-            parse(&bench.run(*system, Start::Direct, &command)?)?,
-        );
-    }
-    let taken = |system: System, name: &str| of.get(system.name()).and_then(|all| all.get(name));
+        parse(&bench.run(system, Start::Direct, &command)?)
+    })?;
+    let taken = |system, name| of.get(&system).and_then(|all| all.get(name));
     let figures = MICRO
         .iter()
         .filter(|figure| only.is_none_or(|only| only == figure.name));

@@ -2,6 +2,7 @@
 //! (docs/performance.md).
 
 mod boot;
+mod counter;
 mod domains;
 mod figures;
 pub(crate) mod guard;
@@ -32,6 +33,9 @@ pub(crate) struct Arguments {
     /// Say what each figure means, and measure nothing
     #[arg(long)]
     list: bool,
+    /// Write down which code ran between the looks at the clock, too (docs/performance.md)
+    #[arg(long)]
+    profile: bool,
     /// Leave Xen out
     #[arg(long)]
     oxen_only: bool,
@@ -76,7 +80,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         &System::BOTH
     };
     let io = name.is_some_and(figures::is_io);
-    let bench = Bench::new(!arguments.oxen_only && !io)?;
+    let bench = Bench::new(!arguments.oxen_only && !io, arguments.profile)?;
     let mut measured = Vec::new();
     for (group, figures) in figures::GROUPS {
         // A guest beside dom0 takes a quarter of an hour, and other programs.

@@ -1,13 +1,17 @@
 //! The two systems that are compared: the same machine, kernel and initramfs; only the hypervisor differs,
 //! and with it the toolset that the initramfs starts.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use oxen_harness::{Boot, Images, Machine, Module, Vm, images};
 
+use super::counter::{Counter, Mark};
 use super::{boot, xen};
 use crate::compile::write_whole;
 use crate::initramfs::{self, cpio::Archive};
@@ -19,7 +23,7 @@ const XEN_ARGS: &str = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl
                         dom0_mem=1024M,max:1024M";
 pub(super) const LIMIT: Duration = Duration::from_secs(1800);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum System {
     Oxen,
     Xen,
@@ -56,11 +60,13 @@ pub(crate) struct Bench {
     kernel: PathBuf,
     /// dom0's initramfs with both toolsets and the benchmarks' scripts.
     initrd: Vec<u8>,
+    /// Every machine runs with the counter, and what it wrote is kept.
+    profile: bool,
 }
 
 impl Bench {
     /// Collects what was built; fetches Xen unless only Oxen is looked at.
-    pub(crate) fn new(with_xen: bool) -> Result<Self> {
+    pub(crate) fn new(with_xen: bool, profile: bool) -> Result<Self> {
         let images = Images::built()?;
         let mut archive = Archive::default();
         let scripts = images::root().join("boot/bench");
@@ -84,19 +90,66 @@ impl Bench {
             xen,
             kernel: images.kernel,
             initrd,
+            profile,
+        })
+    }
+
+    /// Does the same with each system at once, each on a thread and so a CPU of its own: what is counted does not
+    /// depend on the host's load.
+    pub(crate) fn on_each<T: Send>(
+        systems: &[System],
+        work: impl Fn(System) -> Result<T> + Sync,
+    ) -> Result<BTreeMap<System, T>> {
+        let work = &work;
+        thread::scope(|scope| {
+            let started: Vec<_> = systems
+                .iter()
+                .map(|&system| (system, scope.spawn(move || work(system))))
+                .collect();
+            let finished = started.into_iter().map(|(system, thread)| {
+                let result = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
+                Ok((system, result?))
+            });
+            finished.collect()
         })
     }
 
     /// Starts a system, runs a command in its dom0, and powers it off.
     pub(crate) fn run(&self, system: System, start: Start, command: &str) -> Result<Vec<String>> {
-        let name = format!("bench-{}-{}", system.name(), std::process::id());
+        if self.profile {
+            let counted = self.run_counting(system, start, command);
+            return counted.map(|(lines, _)| lines);
+        }
+        self.run_with(system, start, command, &[])
+    }
+
+    /// The same, and what the machine had executed at each look at the clock.
+    pub(crate) fn run_counting(
+        &self,
+        system: System,
+        start: Start,
+        command: &str,
+    ) -> Result<(Vec<String>, Vec<Mark>)> {
+        let counter = Counter::new(&label(system, start), self.profile)?;
+        let lines = self.run_with(system, start, command, &counter.arguments())?;
+        Ok((lines, counter.marks()?))
+    }
+
+    fn run_with(
+        &self,
+        system: System,
+        start: Start,
+        command: &str,
+        extra: &[OsString],
+    ) -> Result<Vec<String>> {
+        let name = label(system, start);
         let file = images::target_dir()
             .join("run")
             .join(format!("{name}.cpio"));
         let mut initrd = self.initrd.clone();
         initrd.extend(initramfs::with_command(command)?);
         write_whole(&file, &initrd)?;
-        let lines = self.start(system, start, file.clone(), &name);
+        let lines = self.start(system, start, file.clone(), &name, extra);
         let _ = fs::remove_file(&file);
         lines.with_context(|| format!("{command} on {}", system.name()))
     }
@@ -107,6 +160,7 @@ impl Bench {
         start: Start,
         initrd: PathBuf,
         name: &str,
+        extra: &[OsString],
     ) -> Result<Vec<String>> {
         let xen = || self.xen.as_ref().context("Xen was not fetched");
         let (elf, packed, dom0) = match system {
@@ -156,12 +210,24 @@ impl Bench {
             let iommu = ["-machine", "kernel-irqchip=split", "-device", "amd-iommu"];
             machine.extra = iommu.map(Into::into).to_vec();
         }
+        machine.extra.extend_from_slice(extra);
         let lines = output(&mut Vm::start(&machine, name, LIMIT)?);
         if let Boot::Iso(disc) = boot {
             let _ = fs::remove_file(disc);
         }
         lines
     }
+}
+
+/// Names the files of one machine: machines run side by side.
+fn label(system: System, start: Start) -> String {
+    let kind = match start {
+        Start::Direct => "",
+        Start::Bare => "-bare",
+        Start::Disc => "-disc",
+        Start::DiscPvh => "-disc-pvh",
+    };
+    format!("bench-{}{kind}-{}", system.name(), std::process::id())
 }
 
 /// What follows the example guest's ramdisk to make it work.
