@@ -32,6 +32,8 @@ pub struct Context {
     lapic: Lapic,
     /// The back end has the truth about its interrupts: see [`Context::lapic`].
     lapic_lent: bool,
+    /// It can have it: asked once, as every entry wants to know.
+    lapic_lendable: bool,
     pub msrs: MsrState,
     /// Without nested paging: its place among the tables that the CPU uses.
     pub shadow: Option<VcpuShadow>,
@@ -56,10 +58,12 @@ impl HvVcpu {
     ) -> Self {
         let posted = lapic.posted().clone();
         let flushed = 0;
+        let lapic_lendable = backend.keeps_apic();
         let context = Context {
             backend,
             lapic,
             lapic_lent: false,
+            lapic_lendable,
             msrs,
             shadow,
             flushed,
@@ -137,13 +141,20 @@ impl VcpuArch for HvVcpu {
 
 impl Context {
     /// Its local APIC, of which the hardware keeps no part from here on.
+    #[inline]
     pub fn lapic(&mut self) -> &mut Lapic {
-        if core::mem::take(&mut self.lapic_lent)
-            && let Some(image) = self.backend.take_apic()
-        {
-            self.lapic.take(&image);
+        if self.lapic_lent {
+            self.take_lapic();
         }
         &mut self.lapic
+    }
+
+    #[cold]
+    fn take_lapic(&mut self) {
+        self.lapic_lent = false;
+        if let Some(image) = self.backend.take_apic() {
+            self.lapic.take(&image);
+        }
     }
 
     /// For what the hardware has no part in: the mode, the timer.
@@ -160,7 +171,7 @@ impl Context {
     /// Lends the local APIC to the hardware for the next entry, with all that was posted, if there is such hardware
     /// and it can have it.
     pub fn lend_lapic(&mut self) -> bool {
-        if !self.backend.keeps_apic() || !self.lapic.suits_hardware() {
+        if !self.lapic_lendable || !self.lapic.suits_hardware() {
             return false;
         }
         if !self.lapic_lent || self.lapic.has_news() {

@@ -217,8 +217,11 @@ impl LapicPosted {
     /// Can the hardware of the CPU that runs the vcpu take all that waits, when it is notified? Then nobody has to
     /// make it leave its guest.
     pub fn hardware_takes_all(&self) -> bool {
+        if !self.descriptor.is_armed() {
+            return false;
+        }
         fence(Ordering::SeqCst);
-        self.descriptor.is_armed() && self.only_for_descriptor()
+        self.only_for_descriptor()
     }
 
     pub fn descriptor(&self) -> &Descriptor {
