@@ -147,7 +147,7 @@ impl Platform for Machine {
             hw_cap,
             memory: globals::get().frames.stats(),
             hap: globals::get().virt.nested_paging(),
-            shadow: globals::get().virt.shadow_paging(),
+            shadow: true,
         }
     }
 

@@ -25,7 +25,6 @@ pub enum VirtError {
     /// VM_CR.SVMDIS is set.
     DisabledByFirmware,
     NoVmx,
-    NoEpt,
     /// Control bits (of the named kind) that we need cannot have the value that we need.
     NoControl(&'static str, u32),
     /// IA32_FEATURE_CONTROL is locked without VMX.
@@ -44,10 +43,6 @@ impl fmt::Display for VirtError {
                 "AMD-V is disabled by the firmware: enable SVM in the BIOS setup"
             }
             Self::NoVmx => "the CPU has no VT-x (VMX)",
-            Self::NoEpt => {
-                "the CPU's VT-x lacks extended page tables (EPT) with four levels, write-back and 2 MiB \
-                 pages, and shadow paging is not there yet"
-            }
             Self::NoControl(name, bits) => {
                 return write!(f, "the CPU's VT-x cannot do {name} (bits {bits:#x})");
             }
@@ -200,17 +195,12 @@ impl Platform {
         }
     }
 
-    /// Can guests have nested paging?
+    /// Can guests have nested paging? All can do without, on a shadow.
     pub fn nested_paging(&self) -> bool {
         match self.hardware {
             Hardware::Svm(caps) => caps.has(SvmFeatures::NESTED_PAGING),
-            Hardware::Vmx(_) => true,
+            Hardware::Vmx(caps) => caps.nested_paging(),
         }
-    }
-
-    /// Can they do without?
-    pub fn shadow_paging(&self) -> bool {
-        matches!(self.hardware, Hardware::Svm(_))
     }
 
     /// Where a domain's memory must have a page of the hypervisor's, and what is in it: the tables of guests

@@ -27,6 +27,8 @@ pub struct Backend {
     pub log_has: &'static str,
     /// Of the stock guest.
     pub vcpus: u32,
+    /// More of each guest's configuration.
+    pub guests: &'static str,
     /// The least that `fpu` must have covered, as bits of XCR0.
     pub components: u64,
     /// The longest that it may take, in seconds, on a busy host.
@@ -48,6 +50,7 @@ pub const BACKENDS: &[Backend] = &[
         options: &["--cpus", "2"],
         log_has: "hardware: Svm",
         vcpus: 2,
+        guests: "",
         components: AVX,
         limit: 1200,
         without: &[],
@@ -58,6 +61,7 @@ pub const BACKENDS: &[Backend] = &[
         options: &["--cpus", "2", "--uefi"],
         log_has: "hardware: Svm",
         vcpus: 2,
+        guests: "",
         components: AVX,
         limit: 1200,
         without: &[],
@@ -68,6 +72,7 @@ pub const BACKENDS: &[Backend] = &[
         options: &["--cpus", "2"],
         log_has: "hardware: Svm",
         vcpus: 2,
+        guests: "",
         components: AVX,
         limit: 1200,
         without: &[],
@@ -78,6 +83,7 @@ pub const BACKENDS: &[Backend] = &[
         options: &["--bochs", "--small", "--stock-guest"],
         log_has: "hardware: Vmx",
         vcpus: 1,
+        guests: "",
         components: AVX,
         limit: 1500,
         without: &[("control-registers", SLOW), ("io", SLOW)],
@@ -88,6 +94,7 @@ pub const BACKENDS: &[Backend] = &[
         options: &["--bochs", "--stock-guest"],
         log_has: "hardware: Vmx",
         vcpus: 1,
+        guests: "",
         components: AVX,
         limit: 2400,
         without: &[],
@@ -115,6 +122,7 @@ pub const BACKENDS: &[Backend] = &[
         ],
         log_has: "hardware: Vmx",
         vcpus: 2,
+        guests: "",
         components: AVX,
         limit: 3000,
         without: &[],
@@ -131,6 +139,7 @@ pub const BACKENDS: &[Backend] = &[
         ],
         log_has: "hardware: Vmx",
         vcpus: 1,
+        guests: "",
         components: AVX512,
         limit: 1800,
         without: &[],
@@ -148,9 +157,38 @@ pub const BACKENDS: &[Backend] = &[
         log_has: "hardware: Vmx",
         // The second one starts in real mode.
         vcpus: 2,
+        guests: "",
         components: 0,
         limit: 1800,
         without: &[("fpu", "the CPU has no XSAVE")],
+    },
+    Backend {
+        id: "vmx-penryn",
+        title: "VT-x, Bochs, Penryn (no EPT: all on shadows)",
+        options: &[
+            "--bochs",
+            "--small",
+            "--stock-guest",
+            "--bochs-cpu",
+            "core2_penryn_t9600",
+        ],
+        log_has: "hardware: Vmx",
+        vcpus: 1,
+        guests: "",
+        components: 0x3,
+        limit: 3000,
+        without: &[],
+    },
+    Backend {
+        id: "vmx-haswell-shadow",
+        title: "VT-x, Bochs, Haswell, guests on shadows",
+        options: &["--bochs", "--small", "--stock-guest"],
+        log_has: "hardware: Vmx",
+        vcpus: 1,
+        guests: "hap = 0",
+        components: AVX,
+        limit: 2400,
+        without: &[],
     },
     Backend {
         id: "svm-trinity",
@@ -164,6 +202,7 @@ pub const BACKENDS: &[Backend] = &[
         ],
         log_has: "hardware: Svm",
         vcpus: 1,
+        guests: "",
         components: AVX,
         limit: 1800,
         without: &[(
@@ -252,6 +291,7 @@ make() { # NAME VCPUS TEST [SEED [SECONDS]]
 	printf 'name = "%s"\ntype = "pvh"\nkernel = "/boot/test-guest"\nmemory = 48\nvcpus = %s\ncmdline = "%s"\n' \
 		"$1" "$2" "test=$3 seed=${4:-1} seconds=${5:-1}" >"/tmp/$1.cfg"
 	printf 'on_%s = "preserve"\n' poweroff reboot crash watchdog >>"/tmp/$1.cfg"
+	echo "$guests" >>"/tmp/$1.cfg"
 	xm create -q "/tmp/$1.cfg"
 }
 neighbour() { xm console --send "$1\n" --expect "pong $1 at" --timeout 120 neighbour >/dev/null; }
@@ -301,6 +341,7 @@ linux() { # VCPUS
 	[ -e $kernel ] || kernel=/boot/vmlinuz
 	printf 'name = "linux"\ntype = "pvh"\nkernel = "%s"\nramdisk = "/boot/guest.cpio.gz"\nmemory = 192\nvcpus = %s\ncmdline = "%s"\n' \
 		"$kernel" "$1" "console=hvc0 mitigations=off nopti rodata=off cryptomgr.notests" >/tmp/linux.cfg
+	echo "$guests" >>/tmp/linux.cfg
 	if ! xm create -q /tmp/linux.cfg; then bad linux "it cannot be created"
 	elif ! xm console --expect OXEN-GUEST-READY --timeout 1500 linux >/dev/null; then bad linux "it did not come up"
 	elif ! xm console --send 'echo cpus=$(nproc)\n' --expect "cpus=$1" --timeout 300 linux >/dev/null; then bad linux "it does not answer"
@@ -325,7 +366,7 @@ pub fn run_with(id: &str, more: &[&str]) -> Result<()> {
         .iter()
         .filter(|name| skipped(backend, name).is_none())
         .collect();
-    let mut script = SCRIPT.to_owned();
+    let mut script = format!("guests='{}'\n{SCRIPT}", backend.guests);
     script += "dmesg -n 1\nok boot\nmake neighbour 1 echo && xm console --expect READY --timeout 300 neighbour >/dev/null\n";
     for name in &wanted {
         script += &match name.as_str() {

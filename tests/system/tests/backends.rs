@@ -61,6 +61,20 @@ fn bochs_vtx_without_unrestricted_guests() -> Result<()> {
     run("vmx-lynnfield")
 }
 
+/// dom0 and guests on shadows of their page tables, real mode made believe.
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_vtx_without_ept() -> Result<()> {
+    run("vmx-penryn")
+}
+
+/// Guests with `hap = 0` where others have EPT.
+#[test]
+#[ignore = "long: ./x test --bochs"]
+fn bochs_vtx_guests_on_shadows() -> Result<()> {
+    run("vmx-haswell-shadow")
+}
+
 #[test]
 #[ignore = "long: ./x test --bochs"]
 fn bochs_amdv_with_nrip_and_flush_by_asid() -> Result<()> {
@@ -71,7 +85,10 @@ fn bochs_amdv_with_nrip_and_flush_by_asid() -> Result<()> {
 #[test]
 #[ignore = "long: ./x test --bochs"]
 fn bochs_cpus_that_will_not_do_are_told_why() -> Result<()> {
-    let (model, why) = ("core2_penryn_t9600", "lacks extended page tables");
+    let (model, why) = (
+        "p4_prescott_celeron_336",
+        "has neither AMD-V (SVM) nor VT-x",
+    );
     let run = runner::run(&["--bochs", "--small", "--bochs-cpu", model], "true", 300)?;
     ensure!(
         run.status != 0 && run.console.contains(why),

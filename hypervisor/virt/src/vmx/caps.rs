@@ -17,6 +17,7 @@ pub(super) mod proc {
     pub const INTERRUPT_WINDOW: u32 = 1 << 2;
     pub const TSC_OFFSET: u32 = 1 << 3;
     pub const HLT: u32 = 1 << 7;
+    pub const INVLPG: u32 = 1 << 9;
     pub const MWAIT: u32 = 1 << 10;
     pub const RDPMC: u32 = 1 << 11;
     pub const CR3_LOAD: u32 = 1 << 15;
@@ -27,6 +28,7 @@ pub(super) mod proc {
     pub const IO_MAPS: u32 = 1 << 25;
     pub const MSR_MAP: u32 = 1 << 28;
     pub const MONITOR: u32 = 1 << 29;
+    pub const PAUSE: u32 = 1 << 30;
     pub const SECONDARY: u32 = 1 << 31;
 }
 
@@ -62,7 +64,8 @@ pub(super) mod enter {
 }
 
 const BASIC: u32 = 0x480;
-const PROC: u32 = 0x482;
+/// The pin-based, processor-based, exit and entry controls,
+const PIN: u32 = 0x481;
 const MISC: u32 = 0x485;
 const CR0_FIXED0: u32 = 0x486;
 const CR0_FIXED1: u32 = 0x487;
@@ -70,11 +73,8 @@ const CR4_FIXED0: u32 = 0x488;
 const CR4_FIXED1: u32 = 0x489;
 const SECOND: u32 = 0x48b;
 const EPT_VPID: u32 = 0x48c;
-/// The true pin-based, processor-based, exit and entry controls.
+/// and the true ones, in the same order.
 const TRUE_PIN: u32 = 0x48d;
-const TRUE_PROC: u32 = 0x48e;
-const TRUE_EXIT: u32 = 0x48f;
-const TRUE_ENTRY: u32 = 0x490;
 
 /// Bits of the EPT and VPID capabilities.
 mod ept {
@@ -85,6 +85,7 @@ mod ept {
     pub const INVEPT: u64 = 1 << 20;
     pub const INVEPT_ONE: u64 = 1 << 25;
     pub const INVEPT_ALL: u64 = 1 << 26;
+    pub const NEEDED: u64 = FOUR_LEVELS | WRITE_BACK | PAGES_2M | INVEPT | INVEPT_ALL;
     pub const INVVPID: u64 = 1 << 32;
     pub const INVVPID_ALL: u64 = 1 << 42;
 }
@@ -135,68 +136,37 @@ impl VmxCaps {
             return Err(VirtError::NoVmx);
         }
         let basic = rdmsr(BASIC);
-        // Without the true controls CR3 accesses always exit, and there is no EPT either.
-        if basic & 1 << 55 == 0 || rdmsr(PROC) & 1 << 63 == 0 {
-            return Err(VirtError::NoEpt);
-        }
-        let seconds = rdmsr(SECOND);
-        let has = |bits: u32| (seconds >> 32) as u32 & bits == bits;
-        if !has(second::EPT) {
-            return Err(VirtError::NoEpt);
-        }
-        let extended = rdmsr(EPT_VPID);
-        let needed =
-            ept::FOUR_LEVELS | ept::WRITE_BACK | ept::PAGES_2M | ept::INVEPT | ept::INVEPT_ALL;
-        if extended & needed != needed {
-            return Err(VirtError::NoEpt);
-        }
-        let rdtscp = cpuid.cpuid(0x8000_0001, 0).edx & (1 << 27) != 0;
-        let mut wished =
-            second::RDTSCP | second::WBINVD | second::PAUSE_LOOP | second::INVPCID | second::XSAVES;
-        if extended & ept::INVVPID != 0 && extended & ept::INVVPID_ALL != 0 {
-            wished |= second::VPID;
-        }
-        let proc = {
-            use proc::*;
-            let needed = TSC_OFFSET
-                | HLT
-                | MWAIT
-                | RDPMC
-                | TPR_SHADOW
-                | MOV_DR
-                | IO_MAPS
-                | MSR_MAP
-                | MONITOR
-                | SECONDARY;
-            // The windows are opened later.
-            let limits = rdmsr(TRUE_PROC);
-            controls(
-                "interrupt windows",
-                limits,
-                needed | INTERRUPT_WINDOW | NMI_WINDOW,
-                0,
-            )?;
-            let value = controls("processor-based controls", limits, needed, 0)?;
-            if value & (CR3_LOAD | CR3_STORE) != 0 {
-                return Err(VirtError::NoControl("free access to CR3", value));
-            }
-            value
+        // The first CPUs have neither the true controls, without which CR3 accesses always exit, nor EPT.
+        let true_controls = basic & 1 << 55 != 0;
+        let mut limits = |kind: u32| {
+            rdmsr(if true_controls {
+                TRUE_PIN + kind
+            } else {
+                PIN + kind
+            })
         };
-        let second = controls(
-            "secondary controls",
-            seconds,
-            second::EPT,
-            wished | second::UNRESTRICTED,
-        )?;
+        let (pins, procs) = (limits(0), limits(1));
+        let (exits, entries) = (limits(2), limits(3));
+        let seconds = match procs & 1 << 63 {
+            0 => 0,
+            _ => rdmsr(SECOND),
+        };
+        let has = |bits: u32| (seconds >> 32) as u32 & bits == bits;
+        let extended = if has(second::EPT) || has(second::VPID) {
+            rdmsr(EPT_VPID)
+        } else {
+            0
+        };
+        let ept = true_controls && has(second::EPT) && extended & ept::NEEDED == ept::NEEDED;
+        let rdtscp = cpuid.cpuid(0x8000_0001, 0).edx & (1 << 27) != 0;
         let apic = second::X2APIC | second::APIC_REGISTERS | second::INTERRUPT_DELIVERY;
         let apic = if has(apic) { apic } else { 0 };
-        let free = CR0_PE | CR0_PG;
-        let pins = rdmsr(TRUE_PIN);
-        let exits = rdmsr(TRUE_EXIT);
         let may = |limits: u64, bit: u32| limits >> 32 & u64::from(bit) != 0;
         let posted =
             apic != 0 && may(pins, pin::POSTED_INTERRUPTS) && may(exits, leave::ACKNOWLEDGE);
-        let timer = pins >> 32 & u64::from(pin::PREEMPTION_TIMER) != 0;
+        let timer = may(pins, pin::PREEMPTION_TIMER);
+        let second = secondary(seconds, extended, ept)?;
+        let free = CR0_PE | CR0_PG;
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
             pin: controls(
@@ -205,20 +175,20 @@ impl VmxCaps {
                 pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMI,
                 0,
             )?,
-            proc,
+            proc: primary(procs, ept, !timer && second & second::PAUSE_LOOP == 0)?,
             second,
             exit: {
                 use leave::*;
-                let needed = SAVE_DEBUG | HOST_64 | SAVE_PAT | LOAD_PAT | SAVE_EFER | LOAD_EFER;
+                let state = SAVE_PAT | LOAD_PAT | SAVE_EFER | LOAD_EFER;
+                let needed = SAVE_DEBUG | HOST_64 | if ept { state } else { 0 };
                 let acknowledge = if posted { ACKNOWLEDGE } else { 0 };
                 controls("exit controls", exits, needed | acknowledge, 0)?
             },
             entry: {
                 use enter::*;
-                let needed = LOAD_DEBUG | LOAD_PAT | LOAD_EFER;
-                let limits = rdmsr(TRUE_ENTRY);
-                controls("64-bit guests", limits, needed | GUEST_64, 0)?;
-                controls("entry controls", limits, needed, 0)? & !GUEST_64
+                let needed = LOAD_DEBUG | if ept { LOAD_PAT | LOAD_EFER } else { 0 };
+                controls("64-bit guests", entries, needed | GUEST_64, 0)?;
+                controls("entry controls", entries, needed, 0)? & !GUEST_64
             },
             cr0_fixed: rdmsr(CR0_FIXED0) & !free,
             cr0_allowed: rdmsr(CR0_FIXED1),
@@ -258,6 +228,11 @@ impl VmxCaps {
         self.has_second(second::XSAVES)
     }
 
+    /// Guests can have nested paging.
+    pub(crate) fn nested_paging(&self) -> bool {
+        self.has_second(second::EPT)
+    }
+
     /// Guests may run without protection and without paging.
     pub(super) fn unrestricted(&self) -> bool {
         self.has_second(second::UNRESTRICTED)
@@ -266,6 +241,40 @@ impl VmxCaps {
     pub(super) fn has_second(&self, bit: u32) -> bool {
         self.second & bit != 0
     }
+}
+
+/// The primary processor-based controls. `all_pauses`: nothing else ends the run of a guest that spins.
+fn primary(limits: u64, ept: bool, all_pauses: bool) -> Result<u32, VirtError> {
+    use proc::*;
+    let needed =
+        TSC_OFFSET | HLT | MWAIT | RDPMC | TPR_SHADOW | MOV_DR | IO_MAPS | MSR_MAP | MONITOR;
+    // Those for shadows are switched on later, and so are the windows.
+    let later = INTERRUPT_WINDOW | NMI_WINDOW | CR3_LOAD | CR3_STORE | INVLPG;
+    controls("interrupt windows and exits", limits, needed | later, 0)?;
+    let pauses = if all_pauses { PAUSE } else { 0 };
+    let value = controls(
+        "processor-based controls",
+        limits,
+        needed,
+        SECONDARY | pauses,
+    )?;
+    if ept && value & (CR3_LOAD | CR3_STORE) != 0 {
+        return Err(VirtError::NoControl("free access to CR3", value));
+    }
+    Ok(value)
+}
+
+/// The secondary controls. With EPT comes what needs it.
+fn secondary(limits: u64, extended: u64, ept: bool) -> Result<u32, VirtError> {
+    use second::*;
+    let mut wished = RDTSCP | WBINVD | PAUSE_LOOP | INVPCID | XSAVES;
+    if extended & ept::INVVPID != 0 && extended & ept::INVVPID_ALL != 0 {
+        wished |= VPID;
+    }
+    if ept {
+        wished |= EPT | UNRESTRICTED;
+    }
+    controls("secondary controls", limits, 0, wished)
 }
 
 /// The value of a set of controls: all that is needed, what is wished where it exists, and what the
@@ -366,8 +375,6 @@ pub(super) mod tests {
             }
         }
         assert_eq!(VmxCaps::detect(&Other, &mut haswell), Err(VirtError::NoVmx));
-        assert_eq!(with(0x48b, 0x0000_007d_0000_0000), Err(VirtError::NoEpt));
-        assert_eq!(with(0x480, 0x005a_0400_0000_0012), Err(VirtError::NoEpt));
         let no_nmi = VirtError::NoControl("pin-based controls", pin::VIRTUAL_NMI);
         assert_eq!(with(0x48d, 0x0000_001f_0000_0016), Err(no_nmi));
         let cr3 = with(0x48e, 0xfff9_fffe_0401_e172);
@@ -375,6 +382,49 @@ pub(super) mod tests {
             cr3,
             Err(VirtError::NoControl("free access to CR3", _))
         ));
+    }
+
+    /// A Penryn's values, as an emulator shows them.
+    fn penryn(msr: u32) -> u64 {
+        match msr {
+            0x480 => 0x00d8_1000_0000_002b,
+            0x481 => 0x0000_003f_0000_0016,
+            0x482 => 0xf7f9_fffe_0401_e172,
+            0x483 => 0x0003_ffff_0003_6dff,
+            0x484 => 0x0000_3fff_0000_11ff,
+            0x486 => 0x8000_0021,
+            0x487 => 0xffff_ffff,
+            0x488 => 0x2000,
+            0x489 => 0x0004_67ff,
+            0x48b => 0x0000_0041_0000_0000,
+            0x48d => 0x0000_003f_0000_0016,
+            0x48e => 0xf7f9_fffe_0400_6172,
+            0x48f => 0x0003_ffff_0003_6dfb,
+            0x490 => 0x0000_3fff_0000_11fb,
+            other => panic!("it has no MSR {other:#x}"),
+        }
+    }
+
+    #[test]
+    fn without_ept_nothing_else_that_is_new_is_needed() {
+        let caps = VmxCaps::detect(&Intel, &mut penryn).unwrap();
+        assert!(!caps.nested_paging() && !caps.unrestricted() && !caps.tsc_aux);
+        assert_eq!(caps.second, second::WBINVD);
+        assert_eq!(caps.proc & proc::PAUSE, proc::PAUSE);
+        assert_eq!((caps.timer_shift, caps.exit >> 18), (None, 0));
+        // Nor the true controls, nor secondary ones.
+        let first = VmxCaps::detect(&Intel, &mut |msr| match msr {
+            0x480 => 0x0058_1000_0000_002b,
+            0x482 => 0x77f9_fffe_0401_e172,
+            0x48b.. => panic!("it has no MSR {msr:#x}"),
+            _ => penryn(msr),
+        })
+        .unwrap();
+        assert_eq!((first.second, first.proc & proc::SECONDARY), (0, 0));
+        // EPT that lacks a part counts as none.
+        assert!(!with(0x48b, 0x0000_007d_0000_0000).unwrap().nested_paging());
+        assert!(!with(0x48c, 0x0000_0f01_0632_4141).unwrap().nested_paging());
+        assert!(self::caps().nested_paging());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use oxen_arch::cpu::regs;
 use oxen_types::{CpuId, Maddr};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::caps::{self, VmxCaps};
+use super::caps::{self, VmxCaps, second};
 use super::insn;
 use crate::platform::{ToMaddr, VirtError};
 use crate::spec::{Controls, SpecCpu};
@@ -38,6 +38,8 @@ impl Page {
 /// VMX stays on, and the region is the CPU's, so this is never dropped.
 pub struct VmxCpu {
     pub(super) vpids: TagPool,
+    ept: bool,
+    vpid: bool,
     pub(crate) spec: SpecCpu,
 }
 
@@ -66,7 +68,19 @@ impl VmxCpu {
         on.map_err(|_| VirtError::VmxOnFailed)?;
         Ok(Self {
             vpids: TagPool::new(cpu.0, VPIDS),
+            ept: caps.has_second(second::EPT),
+            vpid: caps.has_second(second::VPID),
             spec: SpecCpu::enable(spec),
         })
+    }
+
+    /// All translations of all guests. Without VPIDs none outlasts an entry or an exit, but for those of EPT.
+    pub(super) fn flush_all(&self) {
+        if self.ept {
+            insn::invept(insn::Scope::All, 0);
+        }
+        if self.vpid {
+            insn::invvpid_all();
+        }
     }
 }

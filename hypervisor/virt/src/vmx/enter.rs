@@ -3,7 +3,7 @@
 
 use oxen_arch::cpu::regs;
 
-use super::caps::{enter, pin, second};
+use super::caps::{enter, pin, proc, second};
 use super::exit::{Info, reason};
 use super::state::{self, NMI_BLOCKED};
 use super::{VmxCpu, VmxVcpu, control, event, field, insn, refused, switch};
@@ -26,14 +26,17 @@ impl VmxVcpu {
     pub(super) fn prepare(&mut self) {
         let io_map = self.domain.io_map().raw();
         let caps = &self.caps;
+        let (cr0_mask, cr4_mask) = match self.shadowed {
+            Some(_) => (u64::MAX, u64::MAX),
+            None => (control::cr0_mask(caps), control::cr4_mask(caps)),
+        };
         let fields = [
-            (field::SECONDARY_CONTROLS, caps.second.into()),
             (field::EXIT_CONTROLS, caps.exit.into()),
             (field::IO_MAP_A, io_map),
             (field::IO_MAP_B, io_map + 4096),
             (field::MSR_MAP, self.domain.msr_map().raw()),
-            (field::CR0_MASK, control::cr0_mask(caps)),
-            (field::CR4_MASK, control::cr4_mask(caps)),
+            (field::CR0_MASK, cr0_mask),
+            (field::CR4_MASK, cr4_mask),
             (field::LINK, u64::MAX),
             (field::ENTRY_EVENT, 0),
             (field::ENTRY_EVENT_CODE, 0),
@@ -46,6 +49,9 @@ impl VmxVcpu {
             }
             for field in field::ZEROED {
                 insn::vmwrite(field, 0);
+            }
+            if caps.proc & proc::SECONDARY != 0 {
+                insn::vmwrite(field::SECONDARY_CONTROLS, caps.second.into());
             }
             if caps.has_second(second::PAUSE_LOOP) {
                 insn::vmwrite(field::PLE_GAP, PAUSE_GAP);
@@ -127,6 +133,7 @@ impl VmxVcpu {
     }
 
     fn flush_if_needed(&mut self, cpu: &mut VmxCpu) {
+        self.flush_shadow();
         if !cpu.vpids.is_current(self.tag) {
             self.tag = cpu.vpids.allocate();
             if self.caps.has_second(second::VPID) {
@@ -137,13 +144,10 @@ impl VmxVcpu {
             self.flush = true;
         }
         if cpu.vpids.take_flush() {
-            insn::invept(insn::Scope::All, 0);
-            if self.caps.has_second(second::VPID) {
-                insn::invvpid_all();
-            }
+            cpu.flush_all();
             self.flush = false;
         }
-        if core::mem::take(&mut self.flush) {
+        if core::mem::take(&mut self.flush) && self.caps.has_second(second::EPT) {
             let scope = if self.caps.invept_one {
                 insn::Scope::One
             } else {
@@ -155,6 +159,9 @@ impl VmxVcpu {
 
     /// EFER.LMA follows from LME and paging, and the entry controls from that.
     fn match_entry_controls(&mut self) {
+        if self.shadowed.is_some() {
+            return; // They follow from what the guest sees.
+        }
         let paging = self.state.get(state::CR0) & CR0_PG != 0;
         let mut efer = self.state.get(state::EFER);
         efer = if paging && efer & EFER_LME != 0 {

@@ -1,6 +1,6 @@
 //! From the exit fields of a VMCS to an `Exit` (SDM volume 3, appendix C and 28.2.1).
 
-use oxen_types::Gaddr;
+use oxen_types::{Gaddr, Vaddr};
 
 use super::{event, field, insn};
 use crate::backend::{Exit, IoExit, NestedFault};
@@ -13,6 +13,7 @@ pub(super) mod reason {
     pub const CONTROL_REGISTER: u32 = 28;
     pub const DEBUG_REGISTER: u32 = 29;
     pub const IO: u32 = 30;
+    pub const PAUSE: u32 = 40;
     pub const EOI: u32 = 45;
     pub const EPT_VIOLATION: u32 = 48;
     pub const EPT_MISCONFIGURED: u32 = 49;
@@ -95,6 +96,7 @@ pub(super) fn decode(info: &Info, rip: u64) -> Exit {
         10 => Exit::Cpuid,
         12 => Exit::Hlt,
         13 => Exit::Invd,
+        14 => Exit::Invlpg,
         15 => Exit::Rdpmc,
         18 => Exit::Hypercall,
         // The instructions of VMX, SMX's GETSEC, and VMFUNC.
@@ -104,7 +106,7 @@ pub(super) fn decode(info: &Info, rip: u64) -> Exit {
         32 => Exit::Wrmsr,
         36 => Exit::Mwait,
         39 => Exit::Monitor,
-        40 => Exit::Pause,
+        reason::PAUSE => Exit::Pause,
         // TPR below the threshold: what it held back can be delivered.
         43 => Exit::InterruptWindow,
         reason::EOI => Exit::LevelEoi(info.qualification as u8),
@@ -124,6 +126,10 @@ fn exception(info: &Info) -> Exit {
     match (info.event & event::TYPE_MASK, info.event as u8) {
         (event::NMI, _) => Exit::HostNmi,
         (_, 18) => Exit::HostMachineCheck,
+        (_, 14) => Exit::PageFault {
+            code: info.event_code,
+            address: Vaddr::new(info.qualification),
+        },
         (_, vector) => Exit::Exception {
             vector,
             code: info.event_code.into(),
@@ -214,6 +220,14 @@ mod tests {
             decode(&info(0x8000_0301), 0),
             Exit::Exception { vector: 1, .. }
         ));
+        let fault = Info {
+            event: 0x8000_0b0e,
+            event_code: 6,
+            qualification: 0x1234,
+            ..Info::default()
+        };
+        let (code, address) = (6, Vaddr::new(0x1234));
+        assert_eq!(decode(&fault, 0), Exit::PageFault { code, address });
         assert_eq!(exit(0x8000_0021, 0), Exit::InvalidState);
         assert_eq!(exit(2, 0), Exit::Shutdown);
         assert_eq!(exit(45, 0x51), Exit::LevelEoi(0x51));

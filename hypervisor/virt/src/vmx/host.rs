@@ -7,6 +7,7 @@ use core::arch::asm;
 
 use oxen_arch::cpu::regs;
 
+use super::caps::{VmxCaps, leave};
 use super::{field, insn, switch};
 use crate::x86::{MSR_EFER, MSR_GS_BASE, MSR_PAT};
 
@@ -14,7 +15,7 @@ use crate::x86::{MSR_EFER, MSR_GS_BASE, MSR_PAT};
 const SELECTOR: u64 = 0xfff8;
 
 /// Into the current VMCS.
-pub(super) fn write() {
+pub(super) fn write(caps: &VmxCaps) {
     let [gdt, idt, tss] = bases();
     // SAFETY: reads the selectors.
     let selectors: [u64; 7] = unsafe {
@@ -39,8 +40,12 @@ pub(super) fn write() {
         insn::vmwrite(field::HOST_GDT_BASE, gdt);
         insn::vmwrite(field::HOST_IDT_BASE, idt);
         insn::vmwrite(field::HOST_TR_BASE, tss);
-        insn::vmwrite(field::HOST_PAT, insn::rdmsr(MSR_PAT));
-        insn::vmwrite(field::HOST_EFER, insn::rdmsr(MSR_EFER));
+        if caps.exit & leave::LOAD_PAT != 0 {
+            insn::vmwrite(field::HOST_PAT, insn::rdmsr(MSR_PAT));
+        }
+        if caps.exit & leave::LOAD_EFER != 0 {
+            insn::vmwrite(field::HOST_EFER, insn::rdmsr(MSR_EFER));
+        }
         for field in field::HOST_SYSENTER {
             insn::vmwrite(field, 0);
         }

@@ -1,7 +1,8 @@
 //! Guests on CPUs without "unrestricted guest" (SDM volume 3, 27.3.1): there CR0.PE and CR0.PG are on whenever a
 //! guest runs.
 //!
-//! A guest without paging has an identity page table of ours under it, a page of its domain at `IDENTITY_TABLE`. Real
+//! A guest without paging has an identity page table of ours under it, a page of its domain at `IDENTITY_TABLE`,
+//! unless it runs on a shadow, which is one already (`shadow`). Real
 //! mode, in which second CPUs start, runs as virtual-8086 mode at IOPL 3 with all exceptions intercepted: what is
 //! privileged there exits as #GP and is done by `emul::real_mode`. Interrupts, exceptions, and segments that are not
 //! 16 times their selector do not exist in this real mode: a guest that needs them ends with a message.
@@ -14,7 +15,6 @@ use oxen_types::{Gfn, PAGE_SIZE};
 
 use super::VmxVcpu;
 use super::caps::{VmxCaps, proc};
-use super::enter::EXCEPTIONS;
 use super::exit::Info;
 use super::state::{self, State};
 use super::{control, event};
@@ -40,20 +40,29 @@ const CS: usize = 1;
 const TR: usize = 7;
 
 /// What the guest has where the CPU has something else.
-#[derive(Default)]
 pub(super) struct Disguise {
+    registers: Option<Registers>,
+    real_mode: Option<RealMode>,
+}
+
+/// Where the guest runs on the identity table.
+struct Registers {
     cr0: u64,
     cr3: u64,
     cr4: u64,
     efer: u64,
+}
+
+struct RealMode {
     rflags: u64,
     tr_limit: u64,
+    exceptions: u64,
 }
 
 impl VmxCaps {
     /// See `Platform::identity_table`.
     pub(crate) fn identity_table(&self) -> Option<(Gfn, Box<[u8; PAGE_SIZE]>)> {
-        if self.unrestricted() {
+        if self.unrestricted() || !self.nested_paging() {
             return None;
         }
         let mut table = Box::new([0; PAGE_SIZE]);
@@ -64,18 +73,11 @@ impl VmxCaps {
     }
 }
 
-/// Puts the CPU's state in the place of the guest's.
-fn put_on(s: &mut State) -> Result<Disguise, &'static str> {
-    let guest = Disguise {
-        cr0: s.get(state::CR0),
-        cr3: s.get(state::CR3),
-        cr4: s.get(state::CR4),
-        efer: s.get(state::EFER),
-        rflags: s.get(state::RFLAGS),
-        tr_limit: s.get(state::limit(TR)),
-    };
-    if guest.cr0 & CR0_PE == 0 {
-        put_on_real_mode(s, &guest)?;
+/// Puts the CPU's state in the place of the guest's: `real` if that is in real mode, `identity` if it is not on
+/// a shadow, which has tables of its own.
+fn put_on(s: &mut State, real: bool, identity: bool) -> Result<Disguise, &'static str> {
+    let real_mode = if real {
+        Some(put_on_real_mode(s)?)
     } else {
         // What real mode left in the selectors may ask for other rights than the segments have.
         for n in 0..SEGMENTS {
@@ -83,15 +85,34 @@ fn put_on(s: &mut State) -> Result<Disguise, &'static str> {
                 s.change(state::selector(n), 3, false);
             }
         }
-    }
+        None
+    };
+    Ok(Disguise {
+        registers: identity.then(|| put_on_identity_table(s)),
+        real_mode,
+    })
+}
+
+fn put_on_identity_table(s: &mut State) -> Registers {
+    let guest = Registers {
+        cr0: s.get(state::CR0),
+        cr3: s.get(state::CR3),
+        cr4: s.get(state::CR4),
+        efer: s.get(state::EFER),
+    };
     s.set(state::CR0, guest.cr0 | CR0_PE | CR0_PG);
     s.set(state::CR3, IDENTITY_TABLE);
     s.set(state::CR4, guest.cr4 & !CR4_REPLACED | CR4_PSE);
     s.set(state::EFER, guest.efer & !(EFER_LME | EFER_LMA));
-    Ok(guest)
+    guest
 }
 
-fn put_on_real_mode(s: &mut State, guest: &Disguise) -> Result<(), &'static str> {
+fn put_on_real_mode(s: &mut State) -> Result<RealMode, &'static str> {
+    let guest = RealMode {
+        rflags: s.get(state::RFLAGS),
+        tr_limit: s.get(state::limit(TR)),
+        exceptions: s.get(state::EXCEPTIONS),
+    };
     if guest.rflags & RFLAGS_IF != 0 {
         return Err("real mode with interrupts on, which is not emulated on this CPU");
     }
@@ -110,20 +131,22 @@ fn put_on_real_mode(s: &mut State, guest: &Disguise) -> Result<(), &'static str>
     s.set(state::limit(TR), 0);
     s.set(state::RFLAGS, guest.rflags | RFLAGS_VM | RFLAGS_IOPL);
     s.set(state::EXCEPTIONS, u64::from(u32::MAX));
-    Ok(())
+    Ok(guest)
 }
 
 /// Back to the guest's own state, with what it changed meanwhile.
 fn take_off(s: &mut State, guest: &Disguise) {
-    const PAGING: u64 = CR0_PE | CR0_PG;
-    s.set(state::CR0, s.get(state::CR0) & !PAGING | guest.cr0 & PAGING);
-    s.set(state::CR3, guest.cr3);
-    let cr4 = s.get(state::CR4) & !CR4_REPLACED | guest.cr4 & CR4_REPLACED;
-    s.set(state::CR4, cr4);
-    s.set(state::EFER, guest.efer);
-    if guest.cr0 & CR0_PE != 0 {
-        return;
+    if let Some(guest) = &guest.registers {
+        const PAGING: u64 = CR0_PE | CR0_PG;
+        s.set(state::CR0, s.get(state::CR0) & !PAGING | guest.cr0 & PAGING);
+        s.set(state::CR3, guest.cr3);
+        let cr4 = s.get(state::CR4) & !CR4_REPLACED | guest.cr4 & CR4_REPLACED;
+        s.set(state::CR4, cr4);
+        s.set(state::EFER, guest.efer);
     }
+    let Some(guest) = &guest.real_mode else {
+        return;
+    };
     for n in 0..SEGMENTS {
         let rights = if n == CS { CODE_RIGHTS } else { DATA_RIGHTS };
         s.set(state::rights(n), rights);
@@ -131,7 +154,7 @@ fn take_off(s: &mut State, guest: &Disguise) {
     s.set(state::limit(TR), guest.tr_limit);
     let flags = s.get(state::RFLAGS) & !(RFLAGS_VM | RFLAGS_IOPL);
     s.set(state::RFLAGS, flags | guest.rflags & RFLAGS_IOPL);
-    s.set(state::EXCEPTIONS, EXCEPTIONS);
+    s.set(state::EXCEPTIONS, guest.exceptions);
 }
 
 impl VmxVcpu {
@@ -140,16 +163,20 @@ impl VmxVcpu {
         if self.caps.unrestricted() {
             return Ok(None);
         }
-        let exits = u64::from(proc::CR3_LOAD | proc::CR3_STORE);
-        let paging = self.state.get(state::CR0) & CR0_PG != 0;
-        self.state.change(state::PROC_CONTROLS, exits, !paging);
+        let identity = self.shadowed.is_none();
+        let paging = self.get(Reg::Cr0) & CR0_PG != 0;
+        if identity {
+            let exits = u64::from(proc::CR3_LOAD | proc::CR3_STORE);
+            self.state.change(state::PROC_CONTROLS, exits, !paging);
+        }
         if paging {
             return Ok(None);
         }
-        if self.pretends_real_mode() && self.pending.is_some() {
+        let real = self.pretends_real_mode();
+        if real && self.pending.is_some() {
             return Err("an event in real mode, which is not emulated on this CPU");
         }
-        put_on(&mut self.state).map(Some)
+        put_on(&mut self.state, real, identity).map(Some)
     }
 
     pub(super) fn undisguise(&mut self, disguise: Option<Disguise>) {
@@ -160,7 +187,7 @@ impl VmxVcpu {
 
     /// The guest is in real mode, the CPU is not.
     pub(super) fn pretends_real_mode(&self) -> bool {
-        !self.caps.unrestricted() && self.state.get(state::CR0) & CR0_PE == 0
+        !self.caps.unrestricted() && self.get(Reg::Cr0) & CR0_PE == 0
     }
 
     /// A #GP of the pretended real mode, where no event was being delivered.
@@ -221,6 +248,7 @@ impl VmxVcpu {
 
 #[cfg(test)]
 mod tests {
+    use super::super::enter::EXCEPTIONS;
     use super::*;
 
     fn real(cs: u64) -> State {
@@ -238,7 +266,7 @@ mod tests {
     #[test]
     fn real_mode_runs_as_virtual_8086_mode() {
         let mut s = real(0x9900);
-        let guest = put_on(&mut s).unwrap();
+        let guest = put_on(&mut s, true, true).unwrap();
         assert_eq!(s.get(state::CR0) & (CR0_PE | CR0_PG), CR0_PE | CR0_PG);
         assert_eq!(
             [s.get(state::CR3), s.get(state::CR4)],
@@ -271,13 +299,37 @@ mod tests {
     }
 
     #[test]
+    fn on_a_shadow_real_mode_needs_no_table() {
+        let mut s = real(0x9900);
+        let registers = [CR0_PE | CR0_PG | CR0_WP, 0x1000, CR4_PAE];
+        for (slot, value) in [state::CR0, state::CR3, state::CR4]
+            .into_iter()
+            .zip(registers)
+        {
+            s.set(slot, value);
+        }
+        let guest = put_on(&mut s, true, false).unwrap();
+        assert_eq!(s.get(state::RFLAGS), 2 | RFLAGS_VM | RFLAGS_IOPL);
+        for off in [false, true] {
+            if off {
+                take_off(&mut s, &guest);
+            }
+            assert_eq!(
+                [state::CR0, state::CR3, state::CR4].map(|slot| s.get(slot)),
+                registers
+            );
+        }
+        assert_eq!(s.get(state::RFLAGS), 2);
+    }
+
+    #[test]
     fn what_this_real_mode_lacks_is_told() {
         let mut s = real(0x9900);
         s.set(state::RFLAGS, 2 | RFLAGS_IF);
-        assert!(put_on(&mut s).is_err());
+        assert!(put_on(&mut s, true, true).is_err());
         let mut s = real(0xf000);
         s.set(state::base(CS), 0xffff_0000);
-        assert!(put_on(&mut s).is_err());
+        assert!(put_on(&mut s, true, true).is_err());
     }
 
     #[test]
@@ -285,7 +337,7 @@ mod tests {
         let mut s = real(0x9903);
         s.set(state::CR0, CR0_PE | CR0_TS);
         s.set(state::EFER, EFER_LME | EFER_NX);
-        let guest = put_on(&mut s).unwrap();
+        let guest = put_on(&mut s, false, true).unwrap();
         assert_eq!(s.get(state::EFER), EFER_NX);
         assert_eq!(
             [s.get(state::rights(CS)), s.get(state::selector(CS))],

@@ -80,6 +80,8 @@ pub(super) struct State {
     values: [Cell<u64>; COUNT],
     valid: Cell<u64>,
     dirty: u64,
+    /// Fields that the CPU does not have, or this vcpu does not use: neither read nor written.
+    absent: u64,
 }
 
 impl State {
@@ -89,6 +91,7 @@ impl State {
             values: [const { Cell::new(0) }; COUNT],
             valid: Cell::new(ALL),
             dirty: ALL,
+            absent: 0,
         }
     }
 
@@ -123,7 +126,7 @@ impl State {
 
     /// Into the current VMCS, which is this one, before an entry.
     pub(super) fn write_back(&mut self) {
-        let mut dirty = core::mem::take(&mut self.dirty);
+        let mut dirty = core::mem::take(&mut self.dirty) & !self.absent;
         while dirty != 0 {
             let n = dirty.trailing_zeros() as usize;
             dirty &= dirty - 1;
@@ -136,7 +139,12 @@ impl State {
 
     /// The guest has run: what it may have changed is not known.
     pub(super) fn forget(&mut self) {
-        self.valid.set(STABLE);
+        self.valid.set(STABLE | self.absent);
+    }
+
+    /// From now on the field is a variable only.
+    pub(super) fn lack(&mut self, slot: Slot) {
+        self.absent |= 1 << slot.0;
     }
 
     /// Out of the current VMCS, which is this one, before it is cleared.

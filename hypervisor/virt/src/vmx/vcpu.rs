@@ -8,13 +8,14 @@ use core::fmt;
 use oxen_types::Maddr;
 
 use super::apic::Apic;
-use super::caps::{VmxCaps, proc};
+use super::caps::{VmxCaps, proc, second};
 use super::cpu::Page;
 use super::enter::EXCEPTIONS;
 use super::exit::{self, Info, reason};
 use super::msrs::LOADED_MSRS;
+use super::shadow::Shadowed;
 use super::{control, event, host, insn, segment, state};
-use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, VcpuBackend};
+use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend};
 use crate::controls::DomainControls;
 use crate::dev::lapic::{LapicImage, LapicPosted};
 use crate::fpu::Fpu;
@@ -64,6 +65,8 @@ pub struct VmxVcpu {
     pub(super) msrs: [u64; 5],
     pub(super) tsc_aux: u64,
     pub(super) spec: SpecVcpu,
+    /// What the guest sees, if it runs without nested paging.
+    pub(super) shadowed: Option<Shadowed>,
     pub(super) loaded: bool,
 }
 
@@ -100,8 +103,12 @@ impl VmxVcpu {
             msrs: [0; 5],
             tsc_aux: 0,
             spec: SpecVcpu::default(),
+            shadowed: None,
             loaded: false,
         };
+        if !caps.has_second(second::VPID) {
+            vcpu.state.lack(state::VPID);
+        }
         let (proc, entry) = (u64::from(caps.proc), u64::from(caps.entry));
         vcpu.state.set(state::PROC_CONTROLS, proc);
         vcpu.state.set(state::ENTRY_CONTROLS, entry);
@@ -161,6 +168,9 @@ impl VcpuBackend for VmxVcpu {
     }
 
     fn get(&self, reg: Reg) -> u64 {
+        if let Some(value) = self.shadowed.as_ref().and_then(|guest| guest.get(reg)) {
+            return value;
+        }
         let s = &self.state;
         match reg {
             Reg::Rip => s.get(state::RIP),
@@ -194,10 +204,13 @@ impl VcpuBackend for VmxVcpu {
     }
 
     fn set(&mut self, reg: Reg, value: u64) {
-        let s = &mut self.state;
         if matches!(reg, Reg::Cr0 | Reg::Cr3 | Reg::Cr4 | Reg::Efer) {
             self.flush = true;
         }
+        if self.set_shadowed(reg, value) {
+            return;
+        }
+        let s = &mut self.state;
         match reg {
             Reg::Rip => s.set(state::RIP, value),
             Reg::Rflags => s.set(state::RFLAGS, value | RFLAGS_FIXED),
@@ -269,7 +282,8 @@ impl VcpuBackend for VmxVcpu {
         if !self.prepared {
             self.prepare();
         }
-        host::write();
+        host::write(&self.caps);
+        self.write_efer();
         self.launched = false;
         self.fpu.load();
         self.write_tsc_aux();
@@ -309,7 +323,11 @@ impl VcpuBackend for VmxVcpu {
             match self.info.reason {
                 reason::DEBUG_REGISTER => self.load_debug_registers(),
                 reason::CONTROL_REGISTER => {
-                    if let Some(exit) = self.write_control_register() {
+                    let exit = match self.shadowed {
+                        Some(_) => self.shadowed_control_register(),
+                        None => self.write_control_register(),
+                    };
+                    if let Some(exit) = exit {
                         return exit;
                     }
                 }
@@ -327,6 +345,13 @@ impl VcpuBackend for VmxVcpu {
                     return Exit::TakenInterrupt(self.info.event as u8);
                 }
                 reason::APIC_WRITE => return Exit::SelfIpi(self.apic.self_ipi()),
+                reason::PAUSE => {
+                    // A loop that exits goes on at its PAUSE; where each PAUSE exits, it would do so for ever.
+                    if self.caps.proc & proc::PAUSE != 0 {
+                        self.advance_rip(self.info.insn_len);
+                    }
+                    return Exit::Pause;
+                }
                 reason::EXCEPTION if self.real_mode_instruction() => return Exit::RealMode,
                 _ => match exit::decode(&self.info, self.state.get(state::RIP)) {
                     Exit::Exception { vector: 1, .. } => self.debug_exception(),
@@ -433,6 +458,17 @@ impl VcpuBackend for VmxVcpu {
     fn set_nested_root(&mut self, root: Maddr) {
         self.state.set(state::EPTP, root.raw() | EPTP_FLAGS);
         self.flush_tlb();
+    }
+
+    fn set_shadow_roots(&mut self, roots: ShadowRoots) -> bool {
+        self.put_on_shadow(roots);
+        // The registers of a reset, as the guest sees them.
+        self.reset(true);
+        true
+    }
+
+    fn move_shadow_roots(&mut self, roots: ShadowRoots) {
+        self.move_roots(roots);
     }
 
     fn flush_tlb(&mut self) {
