@@ -1,9 +1,10 @@
 //! From bytes to what an instruction does with its memory operand.
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
 use oxen_types::Vaddr;
 
 use super::alu::{Alu, Width, compute};
+use super::codes::{BitOp, Verb, verb};
 use super::operand::{self, GprPart};
 use crate::backend::{Reg, VcpuBackend};
 use crate::x86::{RFLAGS_CF, RFLAGS_FIXED, RFLAGS_ZF};
@@ -36,14 +37,6 @@ pub(super) enum Kind {
 pub(super) enum Source {
     Register(GprPart),
     Immediate(u64),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum BitOp {
-    Test,
-    Set,
-    Reset,
-    Complement,
 }
 
 /// What is done with the value in memory (`m`).
@@ -87,7 +80,7 @@ pub(super) struct Step {
 /// a moment when memory may be short.
 pub(crate) fn build_tables() {
     let nop = Decoder::with_ip(64, &[0x90], 0, DecoderOptions::NONE).decode();
-    debug_assert_eq!(nop.mnemonic(), Mnemonic::Nop);
+    debug_assert_eq!(nop.code(), Code::Nopd);
 }
 
 pub(super) fn decode(vcpu: &dyn VcpuBackend, bytes: &[u8]) -> Option<Insn> {
@@ -99,7 +92,8 @@ pub(super) fn decode(vcpu: &dyn VcpuBackend, bytes: &[u8]) -> Option<Insn> {
     if insn.is_invalid() {
         return None;
     }
-    let memory = (0..insn.op_count()).find(|&n| is_string(insn.op_kind(n)));
+    // Of two operands: no instruction that is emulated has more with memory among them.
+    let memory = (0..2).find(|&n| is_string(insn.op_kind(n)));
     Some(Insn {
         len: insn.len() as u8,
         kind: kind(vcpu, &insn)?,
@@ -123,50 +117,27 @@ fn string_address_bytes(kind: OpKind) -> u8 {
 }
 
 fn kind(vcpu: &dyn VcpuBackend, insn: &Instruction) -> Option<Kind> {
-    use Mnemonic as M;
-    Some(match insn.mnemonic() {
-        M::Movsb => Kind::Movs(Width::B1),
-        M::Movsw => Kind::Movs(Width::B2),
-        // The name is shared with an SSE2 move.
-        M::Movsd if is_string(insn.op_kind(0)) => Kind::Movs(Width::B4),
-        M::Movsq => Kind::Movs(Width::B8),
-        M::Stosb => Kind::Stos(Width::B1),
-        M::Stosw => Kind::Stos(Width::B2),
-        M::Stosd => Kind::Stos(Width::B4),
-        M::Stosq => Kind::Stos(Width::B8),
-        M::Insb => Kind::Ins(Width::B1),
-        M::Insw => Kind::Ins(Width::B2),
-        M::Insd => Kind::Ins(Width::B4),
-        M::Outsb => Kind::Outs(Width::B1),
-        M::Outsw => Kind::Outs(Width::B2),
-        M::Outsd => Kind::Outs(Width::B4),
+    let (verb, width) = verb(insn.code())?;
+    Some(match verb {
+        Verb::Movs => Kind::Movs(width),
+        Verb::Stos => Kind::Stos(width),
+        Verb::Ins => Kind::Ins(width),
+        Verb::Outs => Kind::Outs(width),
         _ => {
-            let width = width(insn)?;
             let at = operand::address(vcpu, insn)?;
-            let (op, at) = operation(vcpu, insn, width, at)?;
+            let (op, at) = operation(vcpu, insn, verb, width, at)?;
             Kind::Memory { at, width, op }
         }
-    })
-}
-
-fn width(insn: &Instruction) -> Option<Width> {
-    use MemorySize as S;
-    Some(match insn.memory_size() {
-        S::UInt8 | S::Int8 => Width::B1,
-        S::UInt16 | S::Int16 => Width::B2,
-        S::UInt32 | S::Int32 => Width::B4,
-        S::UInt64 | S::Int64 => Width::B8,
-        _ => return None,
     })
 }
 
 fn operation(
     vcpu: &dyn VcpuBackend,
     insn: &Instruction,
+    verb: Verb,
     width: Width,
     at: Vaddr,
 ) -> Option<(Operation, Vaddr)> {
-    use Mnemonic as M;
     let to_memory = insn.op_kind(0) == OpKind::Memory;
     let register = |n| match insn.op_kind(n) {
         OpKind::Register => operand::part(insn.op_register(n)),
@@ -177,45 +148,26 @@ fn operation(
             .map(Source::Register)
             .or_else(|| operand::immediate(insn, n).map(Source::Immediate))
     };
-    let alu = |alu| {
-        Some(if to_memory {
-            Operation::Modify(alu, source(1)?)
-        } else {
-            Operation::Combine(alu, register(0)?)
-        })
-    };
-    let op = match insn.mnemonic() {
-        M::Mov | M::Movnti if to_memory => Operation::Store(source(1)?),
-        M::Mov | M::Movzx => Operation::Load {
+    let op = match verb {
+        Verb::Move if to_memory => Operation::Store(source(1)?),
+        Verb::Move | Verb::MoveSigned => Operation::Load {
             to: register(0)?,
-            signed: false,
+            signed: verb == Verb::MoveSigned,
         },
-        M::Movsx | M::Movsxd => Operation::Load {
-            to: register(0)?,
-            signed: true,
-        },
-        M::Add => alu(Alu::Add)?,
-        M::Adc => alu(Alu::Adc)?,
-        M::Sub => alu(Alu::Sub)?,
-        M::Sbb => alu(Alu::Sbb)?,
-        M::And => alu(Alu::And)?,
-        M::Or => alu(Alu::Or)?,
-        M::Xor => alu(Alu::Xor)?,
-        M::Cmp if to_memory => Operation::Compare(Alu::Sub, source(1)?),
-        M::Cmp => Operation::CompareWith(register(0)?),
-        M::Test => Operation::Compare(Alu::And, source(u32::from(to_memory))?),
-        M::Xchg => Operation::Exchange(register(u32::from(to_memory))?),
-        M::Xadd => Operation::ExchangeAdd(register(1)?),
-        M::Cmpxchg => Operation::CompareExchange(register(1)?),
-        M::Bt => return bit(vcpu, insn, BitOp::Test, width, at),
-        M::Bts => return bit(vcpu, insn, BitOp::Set, width, at),
-        M::Btr => return bit(vcpu, insn, BitOp::Reset, width, at),
-        M::Btc => return bit(vcpu, insn, BitOp::Complement, width, at),
-        M::Inc => Operation::Increment(true),
-        M::Dec => Operation::Increment(false),
-        M::Not => Operation::Not,
-        M::Neg => Operation::Negate,
-        _ => return None,
+        Verb::Alu(alu) if to_memory => Operation::Modify(alu, source(1)?),
+        Verb::Alu(alu) => Operation::Combine(alu, register(0)?),
+        Verb::Compare if to_memory => Operation::Compare(Alu::Sub, source(1)?),
+        Verb::Compare => Operation::CompareWith(register(0)?),
+        Verb::Test => Operation::Compare(Alu::And, source(u32::from(to_memory))?),
+        Verb::Exchange => Operation::Exchange(register(u32::from(to_memory))?),
+        Verb::ExchangeAdd => Operation::ExchangeAdd(register(1)?),
+        Verb::CompareExchange => Operation::CompareExchange(register(1)?),
+        Verb::Bit(op) => return bit(vcpu, insn, op, width, at),
+        Verb::Increment => Operation::Increment(true),
+        Verb::Decrement => Operation::Increment(false),
+        Verb::Not => Operation::Not,
+        Verb::Negate => Operation::Negate,
+        Verb::Movs | Verb::Stos | Verb::Ins | Verb::Outs => return None,
     };
     Some((op, at))
 }

@@ -9,6 +9,7 @@
 //! the guest run into its next fault.
 
 mod alu;
+mod codes;
 mod control;
 mod decode;
 mod fetch;

@@ -1,7 +1,7 @@
 //! The privileged instructions of real mode, for CPUs on which guests only seem to be in it: what leads from there
 //! into protected mode, and what kernels do on the way.
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
 use oxen_types::Vaddr;
 
 use super::alu::Width;
@@ -30,16 +30,16 @@ pub fn real_mode(vcpu: &mut dyn VcpuBackend, space: &mut dyn GuestSpace) -> Real
     let mut insn = Instruction::default();
     let rip = vcpu.get(Reg::Rip);
     Decoder::with_ip(16, bytes.as_slice(), rip, DecoderOptions::NONE).decode_out(&mut insn);
-    let done = match insn.mnemonic() {
-        Mnemonic::Rdmsr => return RealMode::Exit(Exit::Rdmsr),
-        Mnemonic::Wrmsr => return RealMode::Exit(Exit::Wrmsr),
-        Mnemonic::Invd => return RealMode::Exit(Exit::Invd),
-        Mnemonic::Wbinvd => return RealMode::Exit(Exit::Wbinvd),
-        Mnemonic::Hlt => return RealMode::Exit(Exit::Hlt),
-        Mnemonic::Lgdt => load_table(vcpu, space, &insn, SegReg::Gdtr),
-        Mnemonic::Lidt => load_table(vcpu, space, &insn, SegReg::Idtr),
-        Mnemonic::Mov => move_control(vcpu, &insn),
-        Mnemonic::Clts => {
+    let done = match insn.code() {
+        Code::Rdmsr => return RealMode::Exit(Exit::Rdmsr),
+        Code::Wrmsr => return RealMode::Exit(Exit::Wrmsr),
+        Code::Invd => return RealMode::Exit(Exit::Invd),
+        Code::Wbinvd => return RealMode::Exit(Exit::Wbinvd),
+        Code::Hlt => return RealMode::Exit(Exit::Hlt),
+        Code::Lgdt_m1632_16 | Code::Lgdt_m1632 => load_table(vcpu, space, &insn, SegReg::Gdtr),
+        Code::Lidt_m1632_16 | Code::Lidt_m1632 => load_table(vcpu, space, &insn, SegReg::Idtr),
+        Code::Mov_cr_r32 | Code::Mov_r32_cr => move_control(vcpu, &insn),
+        Code::Clts => {
             vcpu.set(Reg::Cr0, vcpu.get(Reg::Cr0) & !CR0_TS);
             Some(())
         }
@@ -76,9 +76,6 @@ fn load_table(
 
 /// MOV from and to CR0, CR3 and CR4. Paging without protection does not exist.
 fn move_control(vcpu: &mut dyn VcpuBackend, insn: &Instruction) -> Option<()> {
-    if insn.op_kind(0) != OpKind::Register || insn.op_kind(1) != OpKind::Register {
-        return None;
-    }
     let (to, from) = (insn.op_register(0), insn.op_register(1));
     if let Some(control) = control(to) {
         let value = operand::read(vcpu.gprs(), operand::part(from)?);
