@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use oxen_types::{Gfn, Mfn};
 
 use super::{Granted, Pin, Status};
+use crate::ports::{MapKind, Mapped};
 
 /// Handles per maptrack frame, as in Xen.
 const PER_FRAME: u32 = 128;
@@ -14,6 +15,19 @@ pub(super) struct Map {
     pub pin: Pin,
     pub gfn: Gfn,
     pub mfn: Mfn,
+}
+
+impl Map {
+    pub fn mapped(&self) -> Mapped {
+        let kind = MapKind::Grant {
+            writable: self.pin.writable,
+        };
+        Mapped {
+            gfn: self.gfn,
+            mfn: self.mfn,
+            kind,
+        }
+    }
 }
 
 enum Slot {

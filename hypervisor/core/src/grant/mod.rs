@@ -16,7 +16,7 @@ use oxen_types::{DomainId, Errno, Gfn, GrantRef, Result};
 use spin::Mutex;
 
 use crate::domain::Domain;
-use crate::ports::{FrameSource, MapKind, PageRef};
+use crate::ports::{FrameSource, MapKind, Mapped, PageRef};
 
 use maptrack::Maptrack;
 pub use ops::call;
@@ -155,13 +155,8 @@ impl GrantTable {
                 return true;
             };
             // The domain's own p2m goes as a whole right after this; a failure here means it is gone.
-            let _ = domain.memory.unmap(
-                map.gfn,
-                map.mfn,
-                MapKind::Grant {
-                    writable: map.pin.writable,
-                },
-            );
+            let Mapped { gfn, mfn, kind } = map.mapped();
+            let _ = domain.memory.unmap(gfn, mfn, kind);
             map.pin.release();
         }
         false

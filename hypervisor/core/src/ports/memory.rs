@@ -153,6 +153,14 @@ pub enum MapKind {
     Mmio,
 }
 
+/// A frame that was put at a place, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapped {
+    pub gfn: Gfn,
+    pub mfn: Mfn,
+    pub kind: MapKind,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct P2mEntry {
     pub mfn: Mfn,
@@ -215,7 +223,15 @@ pub trait GuestMemory: Send + Sync {
     fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()>;
     /// Takes away what `map` put at `gfn`, and drops its reference; -ENOENT unless the frame there
     /// is `mfn` and of that kind.
-    fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()>;
+    fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
+        let mut done = Ok(());
+        self.unmap_all(&mut [Mapped { gfn, mfn, kind }].into_iter(), &mut |it| {
+            done = it
+        });
+        done
+    }
+    /// The same for several, whose translations are flushed together; tells of each what `unmap` returns.
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut dyn FnMut(Result<()>));
 
     /// Maps device memory (for a domain that may have it).
     fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()>;

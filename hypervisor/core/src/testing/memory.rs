@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
 
 use super::FakeFrames;
-use crate::ports::{FrameSource, GuestMemory, MapKind, P2mEntry, PageRef};
+use crate::ports::{FrameSource, GuestMemory, MapKind, Mapped, P2mEntry, PageRef};
 
 /// Guest-physical addresses have 40 bits here.
 const GFNS: u64 = 1 << 28;
@@ -191,15 +191,17 @@ impl GuestMemory for FakeMemory {
         Ok(())
     }
 
-    fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut dyn FnMut(Result<()>)) {
         let mut space = self.space();
-        match space.entries.get(&gfn.raw()).copied() {
-            Some(entry) if entry == (P2mEntry { mfn, kind }) => {
-                space.entries.remove(&gfn.raw());
-                self.drop_entry(&mut space, entry);
-                Ok(())
-            }
-            _ => Err(Errno::NoEnt),
+        for Mapped { gfn, mfn, kind } in list {
+            tell(match space.entries.get(&gfn.raw()).copied() {
+                Some(entry) if entry == (P2mEntry { mfn, kind }) => {
+                    space.entries.remove(&gfn.raw());
+                    self.drop_entry(&mut space, entry);
+                    Ok(())
+                }
+                _ => Err(Errno::NoEnt),
+            });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Frames that are not populated RAM: shared, foreign and granted pages.
 
-use oxen_core::ports::{MapKind, PageRef};
-use oxen_types::{Errno, Gfn, Mfn, Result};
+use oxen_core::ports::{MapKind, Mapped, PageRef};
+use oxen_types::{Errno, Gfn, Result};
 
 use super::GuestSpace;
 use super::gather::Gather;
@@ -59,13 +59,28 @@ impl<F: Format> GuestSpace<F> {
         mapped
     }
 
-    pub(super) fn unmap_page(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
+    pub(super) fn unmap_pages(
+        &self,
+        list: &mut dyn Iterator<Item = Mapped>,
+        tell: &mut dyn FnMut(Result<()>),
+    ) {
+        let mut gather = Gather::new(self.frames);
+        for mapped in list {
+            if gather.is_full() {
+                self.finish(core::mem::replace(&mut gather, Gather::new(self.frames)));
+            }
+            tell(self.unmap_page(&mapped, &mut gather));
+        }
+        self.finish(gather);
+    }
+
+    fn unmap_page(&self, mapped: &Mapped, gather: &mut Gather) -> Result<()> {
+        let &Mapped { gfn, mfn, kind } = mapped;
         self.check(gfn, 1)?;
         if kind == MapKind::Mmio {
             return Err(Errno::Inval);
         }
-        let mut gather = Gather::new(self.frames);
-        let unmapped = self.change(&mut gather, |tables, pool| {
+        self.change(gather, |tables, pool| {
             match tables.walk(pool, gfn.raw()) {
                 Walk::Leaf(leaf) if leaf.mfn == mfn && kind_of(leaf.attrs) == kind => {}
                 _ => return Err(Errno::NoEnt),
@@ -75,8 +90,6 @@ impl<F: Format> GuestSpace<F> {
                 pool.dead.leaf(old);
             }
             Ok(())
-        });
-        self.finish(gather);
-        unmapped
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::{GuestMemory, MapKind, Mapping, P2mEntry, PageRef};
+use oxen_core::ports::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef};
 use oxen_types::{Gaddr, Gfn, Mfn, Result};
 
 use super::GuestSpace;
@@ -65,8 +65,8 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         self.map_page(gfn, page, kind)
     }
 
-    fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
-        self.unmap_page(gfn, mfn, kind)
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut dyn FnMut(Result<()>)) {
+        self.unmap_pages(list, tell);
     }
 
     fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()> {

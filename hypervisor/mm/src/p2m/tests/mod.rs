@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicBool;
 
-use oxen_core::ports::{FrameSource, GuestMemory, P2mEntry as P2m, PageRef};
+use oxen_core::ports::{FrameSource, GuestMemory, Mapped, P2mEntry as P2m, PageRef};
 use oxen_types::Mfn;
 
 use super::*;
@@ -244,6 +244,38 @@ fn maps_replace_ram_but_not_grants_or_devices() {
     space.unmap(g(0), mfn, MapKind::Xen).unwrap();
     drop(shared);
     assert_eq!(frames.stats().free_frames, free + 1);
+}
+
+#[test]
+fn a_list_is_unmapped_with_one_flush_for_each_batch() {
+    let frames = test_table(0x2000);
+    let (space, log) = space(frames);
+    let kind = MapKind::Grant { writable: true };
+    let granted = frames.alloc(OTHER).unwrap();
+    let mfn = granted.mfn();
+    for at in 0..100 {
+        space
+            .map(g(at), granted.try_clone().unwrap(), kind)
+            .unwrap();
+    }
+    drop(granted);
+    let free = frames.stats().free_frames;
+    let place = |at| Mapped {
+        gfn: g(at),
+        mfn,
+        kind,
+    };
+    // The last is not there.
+    let mut told = Vec::new();
+    space.unmap_all(&mut (0..=100).map(place), &mut |done| told.push(done));
+    assert!(told[..100].iter().all(Result::is_ok));
+    assert_eq!(told[100..], [Err(Errno::NoEnt)]);
+    assert_eq!(flushes(&log), 2);
+    // The flush came before the frame was free.
+    assert!(log.free_then.load(Ordering::Relaxed) <= free);
+    assert!(frames.stats().free_frames > free);
+    space.unmap_all(&mut core::iter::empty(), &mut |_| unreachable!());
+    assert_eq!(flushes(&log), 2, "nothing was there");
 }
 
 #[test]
