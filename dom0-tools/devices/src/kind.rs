@@ -192,7 +192,7 @@ impl Spec {
     /// There is no room for it.
     pub fn complete(&mut self, config: &DomainConfig) -> Result<()> {
         match self {
-            Self::Vbd(_) => Ok(()),
+            Self::Vbd(_) => vbd::room(config, 1),
             Self::Vif(vif) => vif::add(config, vif),
         }
     }

@@ -125,6 +125,7 @@ impl Context<'_> {
         config
             .check()
             .map_err(|cause| Error::new(format!("cannot create {}", config.name), cause))?;
+        oxen_devices::vbd::room(&config, 0)?;
         oxen_devices::vif::complete(&mut config)?;
         let uuid = match config.uuid {
             Some(uuid) => uuid,

@@ -14,14 +14,29 @@ use crate::bus::Guest;
 use crate::held::{self, Held};
 use crate::kind::{Device, Kind, Nodes};
 use image::{Identity, Image};
-use oxen_config::{DiskAccess, DiskFormat, DiskSpec};
+use oxen_config::{DiskAccess, DiskFormat, DiskSpec, DomainConfig};
 use oxen_domain::ports::Store;
 use oxen_domain::{Error, Result};
 use oxen_sys::loopdev::LoopDevice;
 use std::path::{Path, PathBuf};
 
 /// Most disks of a guest.
-pub const MAX: usize = 16;
+const MAX: usize = 16;
+
+/// A configuration's disks are not too many, nor would they be with some more.
+///
+/// # Errors
+/// They are.
+pub fn room(config: &DomainConfig, more: usize) -> Result<()> {
+    if config.disks.len() + more <= MAX {
+        return Ok(());
+    }
+    let what = format!("cannot give {} so many disks", config.name);
+    Err(Error::new(
+        what,
+        format!("{MAX} are the most that a guest can have"),
+    ))
+}
 
 /// A disk to be attached.
 pub struct Disk {
@@ -199,4 +214,33 @@ pub(crate) fn busy(held: &Held) -> Option<String> {
         return None;
     }
     content::mounted(held.node("physical-device-path").as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_disks_and_no_more() {
+        let config = |disks: u8| {
+            let disks: String = (0..disks)
+                .map(|n| format!("'/a{n}.img,,xvd{}',", char::from(b'a' + n)))
+                .collect();
+            let text = format!(
+                "name = 'demo'\ntype = 'pvh'\nkernel = '/boot/vmlinuz'\nmemory = 64\ndisk = [{disks}]\n"
+            );
+            let read = oxen_config::parse("demo.cfg", text.as_bytes(), &[]);
+            read.expect("a configuration").config
+        };
+        room(&config(16), 0).expect("sixteen");
+        room(&config(15), 1).expect("one more");
+        for (there, more) in [(17, 0), (16, 1)] {
+            let error = room(&config(there), more).expect_err("seventeen");
+            assert!(error.to_string().contains("16 are the most"), "{error}");
+        }
+        // Such is what a disk that comes later is asked.
+        let mut late = crate::Spec::Vbd(config(1).disks.remove(0));
+        late.complete(&config(15)).expect("room");
+        late.complete(&config(16)).expect_err("no room");
+    }
 }
