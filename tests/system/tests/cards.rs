@@ -29,7 +29,7 @@ fn cards_come_and_go() -> Result<()> {
         );
     }
     lab.sh_in(
-        "xm network-attach demo bridge=br0,mac=00:16:3e:0a:0b:0c,ip=192.0.2.9,antispoof=ip,rate=100Mb/s,vifname=demo0,mtu=1400",
+        "xm network-attach demo bridge=br0,mac=00:16:3e:0a:0b:0c,ip=192.0.2.9,antispoof=ip,rate=2Mb/s,vifname=demo0,mtu=1400",
         60,
     )?;
     let list = lab.json("xm --json network-list demo")?;
@@ -52,6 +52,7 @@ fn cards_come_and_go() -> Result<()> {
         "ip addr add 192.0.2.9/24 dev eth0; ip link set eth0 up; ping -c 2 -W 2 192.0.2.1",
         40,
     )?;
+    slow(&mut lab)?;
     for forgery in [
         "ip link set eth0 down; ip link set eth0 address 00:16:3e:0a:0b:0d; ip link set eth0 up",
         "ip link set eth0 down; ip link set eth0 address 00:16:3e:0a:0b:0c; ip link set eth0 up; ip addr flush dev eth0; ip addr add 192.0.2.77/24 dev eth0",
@@ -72,10 +73,72 @@ fn cards_come_and_go() -> Result<()> {
     }
     lab.sh_in("xm network-attach demo network=private:blue && xm pause demo && xm network-detach --force demo 0 && xm unpause demo", 90)?;
     lab.in_guest(&demo, "true", 20)?;
+    eight(&mut lab)?;
     killed(&mut lab)?;
     lab.destroy(&demo)?;
     lab.leaves_only(&before)?;
     lab.finish()
+}
+
+/// A mebibyte at two megabits a second, less what may go at once, takes more than three seconds.
+fn slow(lab: &mut Lab) -> Result<()> {
+    lab.sh("(nc -l -p 5001 | wc -c > /tmp/n) & sleep 0.3")?;
+    let said = lab.in_guest(
+        "demo",
+        "from=$(cut -d. -f1 /proc/uptime); dd if=/dev/zero bs=64k count=16 2>/dev/null | nc 192.0.2.1 5001; echo took $(($(cut -d. -f1 /proc/uptime) - from)) s",
+        60,
+    )?;
+    lab.until("grep -q 1048576 /tmp/n", 20)?;
+    let took = said
+        .lines()
+        .find_map(|line| line.strip_prefix("took ")?.strip_suffix(" s")?.parse().ok());
+    ensure!(took >= Some(2), "{said}");
+    Ok(())
+}
+
+/// As many cards as a guest can have, each with an address of its own, which it has again the next time.
+fn eight(lab: &mut Lab) -> Result<()> {
+    let attach = "xm network-attach demo network=private:blue";
+    lab.sh_in(
+        &format!("for n in 0 1 2 3 4 5 6 7; do {attach} || exit 1; done"),
+        120,
+    )?;
+    let full = addresses(lab)?;
+    let mut different = full.clone();
+    different.sort();
+    different.dedup();
+    ensure!(
+        different.len() == 8 && full.iter().all(|mac| mac.starts_with("00:16:3e:")),
+        "{full:?}"
+    );
+    lab.in_guest("demo", "[ $(ls -d /sys/class/net/eth* | wc -l) = 8 ]", 20)?;
+    let ninth = lab.outcome(attach, 60)?;
+    ensure!(
+        ninth.status == 1 && ninth.output.contains("it has 8 already"),
+        "{}",
+        ninth.output
+    );
+    lab.sh_in(
+        "for n in 0 1 2 3 4 5 6 7; do xm network-detach demo $n || exit 1; done",
+        120,
+    )?;
+    lab.sh_in(&format!("{attach} && {attach}"), 60)?;
+    ensure!(
+        addresses(lab)? == full[..2],
+        "not the addresses of before: {full:?}"
+    );
+    lab.sh_in("xm network-detach demo 0 && xm network-detach demo 1", 60)
+        .map(drop)
+}
+
+fn addresses(lab: &mut Lab) -> Result<Vec<String>> {
+    let list = lab.json("xm --json network-list demo")?;
+    let cards = list.as_array().context("no list")?;
+    let mac = |card: &serde_json::Value| card["back"]["mac"].as_str().map(str::to_owned);
+    cards
+        .iter()
+        .map(|card| mac(card).context("no address"))
+        .collect()
 }
 
 /// A kill of xmd at any moment of an attach leaves the card whole or gone.

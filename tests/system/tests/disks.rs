@@ -78,8 +78,7 @@ fn a_guests_data_reaches_every_kind_of_disk() -> Result<()> {
     let (mut lab, _directory) = lab_with_disks("disks_data")?;
     lab.sh("umount /d/vda")?;
     lab.sh("for d in sda nvme0n1; do dd if=/dev/zero of=/d/$d/a.img bs=1M count=24 2>/dev/null; done; sync")?;
-    let disks =
-        "[\"/d/sda/a.img,raw,xvda,rw\", \"file:/d/nvme0n1/a.img,xvdb,w\", \"phy:/dev/vda,xvdc,w\"]";
+    let disks = "[\"/d/sda/a.img,raw,xvda,rw\", \"file:/d/nvme0n1/a.img,xvdb,w\", \"format=raw, vdev=xvdc, access=rw, target=/dev/vda\"]";
     Guest::linux("g").set("disk", disks).create(&mut lab)?;
     lab.guest_says("g", LINUX_READY, 120)?;
     for (disk, file) in [
@@ -116,6 +115,11 @@ fn a_guests_data_reaches_every_kind_of_disk() -> Result<()> {
 fn features(lab: &mut Lab) -> Result<()> {
     let log = lab.sh("dmesg | grep xen-blkback")?;
     ensure!(log.matches("persistent grants").count() == 3, "{log}");
+    let direct = lab.sh("cat /sys/block/loop*/loop/dio")?;
+    ensure!(
+        direct.split_whitespace().eq(["1", "1"]),
+        "direct I/O of the two loop devices: {direct}"
+    );
     let said = in_guest(lab, "g", "cat /sys/block/xvda/queue/max_segments", 30)?;
     let segments = said
         .split_whitespace()
@@ -340,7 +344,11 @@ fn many(lab: &mut Lab) -> Result<()> {
     in_guest(lab, "g", "[ $(ls -d /sys/block/xvd* | wc -l) = 15 ]", 30)?;
     let list = lab.json("xm --json block-list g")?;
     ensure!(list.as_array().map(Vec::len) == Some(15), "{list}");
-    Ok(())
+    fails(
+        lab,
+        "xm block-attach g /d/sda/c.img,,xvds",
+        "16 are the most",
+    )
 }
 
 #[test]

@@ -275,16 +275,8 @@ fn vlans(lab: &mut Lab) -> Result<()> {
             ),
             90,
         )?;
-        lab.in_guest(
-            "a",
-            "ip addr add 198.51.100.1/24 dev eth2 && ip link set eth2 up",
-            20,
-        )?;
-        lab.in_guest(
-            "b",
-            "ip addr add 198.51.100.2/24 dev eth2 && ip link set eth2 up",
-            20,
-        )?;
+        address(lab, "a", 1)?;
+        address(lab, "b", 2)?;
         for other in others {
             lab.in_guest("b", &format!("! ping -c 2 -W 2 198.51.100.{other}"), 40)
                 .with_context(|| format!("{network}: another VLAN is reached"))?;
@@ -293,11 +285,7 @@ fn vlans(lab: &mut Lab) -> Result<()> {
             &format!("xm network-detach b eth2 && xm network-attach b {network},vlan=10"),
             90,
         )?;
-        lab.in_guest(
-            "b",
-            "ip addr add 198.51.100.2/24 dev eth2 && ip link set eth2 up",
-            20,
-        )?;
+        address(lab, "b", 2)?;
         for other in others {
             lab.in_guest("b", &format!("ping -c 2 -W 5 198.51.100.{other}"), 40)
                 .with_context(|| network.to_owned())?;
@@ -305,6 +293,12 @@ fn vlans(lab: &mut Lab) -> Result<()> {
         lab.sh_in("xm network-detach a eth2 && xm network-detach b eth2", 90)?;
     }
     lab.sh("ip link del lan0").map(drop)
+}
+
+/// A guest's new card, up and with an address.
+fn address(lab: &mut Lab, guest: &str, number: u32) -> Result<()> {
+    let command = format!("ip addr add 198.51.100.{number}/24 dev eth2 && ip link set eth2 up");
+    lab.in_guest(guest, &command, 20).map(drop)
 }
 
 /// Some bytes that are sent to whoever connects.
