@@ -3,7 +3,7 @@
 //! Every function here notes in a [`Trace`] which nodes its outcome depended on. A transaction whose
 //! traced nodes are unchanged at its end would see and do the same again, so it may commit.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::StoreError;
@@ -67,24 +67,40 @@ pub struct Seen {
 
 /// The nodes that outcomes depended on.
 #[derive(Debug, Clone, Default)]
-pub struct Trace(BTreeMap<Path, Seen>);
+pub struct Trace {
+    seen: HashMap<Path, Seen>,
+    /// Nobody will ask.
+    ignored: bool,
+}
 
 impl Trace {
+    /// For what is done outside of transactions.
+    pub fn ignored() -> Self {
+        Self {
+            ignored: true,
+            ..Self::default()
+        }
+    }
+
     fn own(&mut self, path: &Path) {
-        self.0.entry(path.clone()).or_default().own = true;
+        if !self.ignored {
+            self.seen.entry(path.clone()).or_default().own = true;
+        }
     }
 
     fn list(&mut self, path: &Path) {
-        self.0.entry(path.clone()).or_default().list = true;
+        if !self.ignored {
+            self.seen.entry(path.clone()).or_default().list = true;
+        }
     }
 
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.seen.len()
     }
 
     /// Is all that was seen in `then` the same `now`?
     pub fn holds(&self, then: &Tree, now: &Tree) -> bool {
-        self.0.iter().all(|(path, seen)| {
+        self.seen.iter().all(|(path, seen)| {
             let (a, b) = (then.stamps(path), now.stamps(path));
             (!seen.own || a.own == b.own) && (!seen.list || a.list == b.list)
         })
@@ -142,20 +158,23 @@ fn node<'t>(
         Right::Write => who.may_write(perms),
         Right::Own => who.owns(perms),
     };
-    let error = match tree.get(path) {
-        Some(node) if allowed(&node.perms) => return Ok(node),
+    let (known, node) = tree.nearest(path);
+    if known == path.as_str().len() {
         // A node that exists but is forbidden: the nearest readable one above cannot turn that into more.
-        Some(_) => return Err(StoreError::Acces),
-        None => StoreError::NoEnt,
-    };
-    let (above, node) = tree.nearest(path);
-    trace.own(&above);
+        return if allowed(&node.perms) {
+            Ok(node)
+        } else {
+            Err(StoreError::Acces)
+        };
+    }
+    trace.own(&path.upto(known));
     // While the first missing node stays missing, so does all below it.
-    if let Some(name) = path.steps().nth(above.steps().count()) {
-        trace.own(&above.join(name));
+    let missing = path.next_len(known);
+    if missing < path.as_str().len() {
+        trace.own(&path.upto(missing));
     }
     Err(if allowed(&node.perms) {
-        error
+        StoreError::NoEnt
     } else {
         StoreError::Acces
     })
@@ -201,7 +220,7 @@ pub fn apply(
 fn write(
     tree: &mut Tree,
     path: &Path,
-    value: Option<&[u8]>,
+    value: Option<&Arc<[u8]>>,
     who: Caller,
     quota: &Quota,
     trace: &mut Trace,
@@ -213,16 +232,15 @@ fn write(
         Err(error) => return Err(error),
     };
     if !who.is_privileged() {
-        check(tree, path, value.unwrap_or(&[]).len(), who, quota)?;
+        check(tree, path, value.map_or(0, |value| value.len()), who, quota)?;
     }
+    let value = value.map(Arc::clone).unwrap_or_default();
     let touched = if exists {
+        tree.set_value(path, value);
         vec![path.clone()]
     } else {
-        create(tree, path, who, trace)
+        create(tree, path, value, who, trace)
     };
-    if let Some(value) = value {
-        tree.set_value(path, value);
-    }
     Ok(Done {
         touched,
         event: Some((path.clone(), None)),
@@ -231,28 +249,39 @@ fn write(
 }
 
 /// Makes a node and its missing parents. They inherit permissions; a guest owns what it makes.
-fn create(tree: &mut Tree, path: &Path, who: Caller, trace: &mut Trace) -> Vec<Path> {
-    let (mut at, above) = tree.nearest(path);
-    let mut perms = (*above.perms).clone();
-    if !who.is_privileged() {
-        perms.set_owner(who.domain);
+fn create(
+    tree: &mut Tree,
+    path: &Path,
+    value: Arc<[u8]>,
+    who: Caller,
+    trace: &mut Trace,
+) -> Vec<Path> {
+    let (mut known, above) = tree.nearest(path);
+    let mut perms = Arc::clone(&above.perms);
+    if !who.is_privileged() && perms.owner() != who.domain {
+        Arc::make_mut(&mut perms).set_owner(who.domain);
     }
-    let known = at.steps().count();
     let mut made = Vec::new();
-    for name in path.steps().skip(known) {
-        at = at.join(name);
+    loop {
+        known = path.next_len(known);
+        let at = path.upto(known);
         trace.own(&at);
-        tree.add(&at, perms.clone());
-        made.push(at.clone());
+        if known == path.as_str().len() {
+            tree.add_with(&at, perms, value);
+            made.push(at);
+            return made;
+        }
+        tree.add(&at, Arc::clone(&perms));
+        made.push(at);
     }
-    made
 }
 
 /// A guest's limits on nodes and their size, for a write of `len` bytes that is about to be done.
 fn check(tree: &Tree, path: &Path, len: usize, who: Caller, quota: &Quota) -> Result<()> {
     let limit = quota.node_size as usize;
-    let (at, above) = tree.nearest(path);
-    let new: Vec<&str> = path.steps().skip(at.steps().count()).collect();
+    let (known, above) = tree.nearest(path);
+    let known = path.upto(known).steps().count();
+    let new: Vec<&str> = path.steps().skip(known).collect();
     let Some(first) = new.first() else {
         let after = above
             .size()

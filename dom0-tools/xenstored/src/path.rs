@@ -1,47 +1,95 @@
 //! Paths of nodes, checked once where they come in.
 
 use core::fmt;
+use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::perms::DomId;
 use crate::wire::{ABS_PATH_MAX, REL_PATH_MAX};
 
 /// A valid absolute path: it starts with a slash, ends with none (but the root's), has none doubled.
+/// A change is noted in many places by its path, so a clone is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path(String);
+pub struct Path(Arc<str>);
+
+/// The names of a path, from either end. `str::split` takes any pattern, and several times as long.
+pub struct Steps<'a>(&'a str);
+
+impl<'a> Iterator for Steps<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if self.0.is_empty() {
+            return None;
+        }
+        match self.0.bytes().position(|b| b == b'/') {
+            Some(at) => {
+                let name = &self.0[..at];
+                self.0 = &self.0[at + 1..];
+                Some(name)
+            }
+            None => Some(core::mem::take(&mut self.0)),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Steps<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        match self.0.bytes().rposition(|b| b == b'/') {
+            Some(at) => {
+                let name = &self.0[at + 1..];
+                self.0 = &self.0[..at];
+                Some(name)
+            }
+            None => Some(core::mem::take(&mut self.0)),
+        }
+    }
+}
 
 impl Path {
     pub fn root() -> Self {
-        Self("/".to_owned())
+        Self("/".into())
     }
 
     /// The home of a domain, to which its relative paths belong.
     pub fn home(domain: DomId) -> Self {
-        Self(format!("/local/domain/{domain}"))
+        Self(format!("/local/domain/{domain}").into())
     }
 
     /// A path as `domain` gave it, perhaps relative.
     pub fn resolve(text: &[u8], domain: DomId) -> Result<Self, StoreError> {
         let text = core::str::from_utf8(text).map_err(|_| StoreError::Inval)?;
         if text.starts_with('/') {
-            return Self::absolute(text.to_owned());
+            return Self::checked(text);
         }
         if text.len() > REL_PATH_MAX {
             return Err(StoreError::Inval);
         }
-        Self::absolute(format!("{}/{text}", Self::home(domain)))
+        Self::checked(&format!("{}/{text}", Self::home(domain)))
     }
 
     pub fn absolute(text: String) -> Result<Self, StoreError> {
-        let good_char = |b: u8| b.is_ascii_alphanumeric() || b"-/_@".contains(&b);
+        Self::checked(&text)
+    }
+
+    fn checked(text: &str) -> Result<Self, StoreError> {
+        let mut before = b' ';
+        let mut good_char = |b: u8| {
+            let doubled = b == b'/' && before == b'/';
+            before = b;
+            !doubled
+                && matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'/' | b'_' | b'@')
+        };
         let good = text.starts_with('/')
             && text.len() <= ABS_PATH_MAX
             && (text == "/" || !text.ends_with('/'))
-            && !text.contains("//")
-            && text.bytes().all(good_char)
-            && without_home(&text).len() <= REL_PATH_MAX;
+            && text.bytes().all(&mut good_char)
+            && (text.len() <= REL_PATH_MAX || without_home(text).len() <= REL_PATH_MAX);
         if good {
-            Ok(Self(text))
+            Ok(Self(text.into()))
         } else {
             Err(StoreError::Inval)
         }
@@ -52,45 +100,57 @@ impl Path {
     }
 
     /// The names on the way from the root.
-    pub fn steps(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.0.split('/').filter(|s| !s.is_empty())
+    pub fn steps(&self) -> Steps<'_> {
+        Steps(&self.0[1..])
     }
 
     /// None for the root.
     pub fn parent(&self) -> Option<Self> {
-        match self.0.rfind('/') {
+        match self.0.bytes().rposition(|b| b == b'/') {
             Some(0) if self.0.len() == 1 => None,
             Some(0) => Some(Self::root()),
-            Some(at) => Some(Self(self.0[..at].to_owned())),
+            Some(at) => Some(Self(self.0[..at].into())),
             None => None,
         }
     }
 
-    /// The first `depth` steps of it.
-    pub fn upto(&self, depth: usize) -> Self {
-        let mut slashes = self.0.match_indices('/').map(|(at, _)| at);
-        match (depth, slashes.nth(depth)) {
-            (0, _) => Self::root(),
-            (_, Some(end)) => Self(self.0[..end].to_owned()),
-            (_, None) => self.clone(),
+    /// All of it and what it is below, from the root down.
+    pub fn lineage(&self) -> impl Iterator<Item = &str> {
+        let ends = self.0.bytes().enumerate().filter(|(_, b)| *b == b'/');
+        let above = ends.map(|(at, _)| &self.0[..at.max(1)]);
+        let whole = (self.0.len() > 1).then_some(&*self.0);
+        above.chain(whole)
+    }
+
+    /// The path of the first `len` bytes, which is one of [`Self::lineage`].
+    pub fn upto(&self, len: usize) -> Self {
+        if len == self.0.len() {
+            self.clone()
+        } else {
+            Self(self.0[..len].into())
         }
+    }
+
+    /// The length of the path one step longer than that of the first `len` bytes.
+    pub fn next_len(&self, len: usize) -> usize {
+        // Behind the slash, which is the root's own.
+        let from = len.max(1) + usize::from(len > 1);
+        let rest = self.0.bytes().skip(from);
+        from + rest.take_while(|b| *b != b'/').count()
     }
 
     /// The child of that name, which must be a valid step.
     pub fn join(&self, name: &str) -> Self {
-        if self.0 == "/" {
-            Self(format!("/{name}"))
-        } else {
-            Self(format!("{}/{name}", self.0))
-        }
+        let parent = if self.0.len() == 1 { "" } else { &self.0 };
+        Self([parent, "/", name].concat().into())
     }
 
     /// How many levels this is below `ancestor`: 0 if they are the same, None if it is elsewhere.
     pub fn depth_below(&self, ancestor: &Self) -> Option<usize> {
-        let rest = if ancestor.0 == "/" {
-            &self.0
+        let rest = if ancestor.0.len() == 1 {
+            &*self.0
         } else {
-            self.0.strip_prefix(&ancestor.0)?
+            self.0.strip_prefix(&*ancestor.0)?
         };
         match rest {
             "" | "/" => Some(0),
@@ -164,10 +224,16 @@ mod tests {
         assert_eq!(path("/").parent(), None);
         assert_eq!(path("/a").parent(), Some(Path::root()));
         assert_eq!(path("/a/b").parent(), Some(path("/a")));
-        assert_eq!(path("/a/b/c").upto(2), path("/a/b"));
-        assert_eq!(path("/a/b").upto(2), path("/a/b"));
-        assert_eq!(path("/a/b").upto(0), Path::root());
-        assert_eq!(Path::root().upto(0), Path::root());
+        assert_eq!(path("/a/b/c").upto(4), path("/a/b"));
+        assert_eq!(path("/a/b").upto(1), Path::root());
+        let lens = [1, 2, 5].map(|len| path("/a/bc/d").next_len(len));
+        assert_eq!(lens, [2, 5, 7]);
+        let lineage = |text| path(text).lineage().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(lineage("/a/bc"), ["/", "/a", "/a/bc"]);
+        assert_eq!(lineage("/"), ["/"]);
+        assert_eq!(path("/a/bc").steps().collect::<Vec<_>>(), ["a", "bc"]);
+        assert_eq!(path("/a/bc").steps().rev().collect::<Vec<_>>(), ["bc", "a"]);
+        assert_eq!(Path::root().steps().next(), None);
         assert_eq!(path("/a/b").depth_below(&path("/a")), Some(1));
         assert_eq!(path("/a/b/c").depth_below(&Path::root()), Some(3));
         assert_eq!(path("/").depth_below(&Path::root()), Some(0));

@@ -96,7 +96,7 @@ impl Transaction {
                 change,
                 who,
                 quota,
-                &mut Trace::default(),
+                &mut Trace::ignored(),
             )?);
         }
         *tree = next;

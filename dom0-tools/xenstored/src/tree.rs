@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::path::Path;
+use crate::path::{Path, Steps};
 use crate::perms::{DomId, Perms};
 
 /// One node.
@@ -21,11 +21,12 @@ pub struct Node {
     list: u64,
 }
 
-/// The whole tree, and how many nodes each domain owns in it.
+/// The whole tree, how many nodes each domain owns in it, and how often each is named in permissions.
 #[derive(Debug, Clone)]
 pub struct Tree {
     root: Arc<Node>,
     owned: BTreeMap<DomId, u32>,
+    named: BTreeMap<DomId, u32>,
     stamp: u64,
 }
 
@@ -37,10 +38,10 @@ pub struct Stamps {
 }
 
 impl Node {
-    fn new(perms: Perms, stamp: u64) -> Self {
+    fn new(perms: Arc<Perms>, stamp: u64) -> Self {
         Self {
             value: Arc::default(),
-            perms: Arc::new(perms),
+            perms,
             children: BTreeMap::new(),
             own: stamp,
             list: stamp,
@@ -131,8 +132,9 @@ impl Tree {
     pub fn new() -> Self {
         let everyone_reads = Perms::readable(0);
         Self {
-            root: Arc::new(Node::new(everyone_reads, 0)),
+            root: Arc::new(Node::new(Arc::new(everyone_reads), 0)),
             owned: BTreeMap::from([(0, 1)]),
+            named: BTreeMap::from([(0, 1)]),
             stamp: 0,
         }
     }
@@ -151,18 +153,17 @@ impl Tree {
         Arc::ptr_eq(&self.root, &other.root)
     }
 
-    /// The nearest node at or above `path`, and its path.
-    pub fn nearest(&self, path: &Path) -> (Path, &Arc<Node>) {
-        let mut node = &self.root;
-        let mut depth = 0;
+    /// The nearest node at or above `path`, and the length of the part of `path` that leads there.
+    pub fn nearest(&self, path: &Path) -> (usize, &Arc<Node>) {
+        let (mut len, mut node) = (1, &self.root);
         for name in path.steps() {
             let Some(child) = node.children.get(name) else {
                 break;
             };
             node = child;
-            depth += 1;
+            len = path.next_len(len);
         }
-        (path.upto(depth), node)
+        (len, node)
     }
 
     pub fn stamps(&self, path: &Path) -> Stamps {
@@ -178,24 +179,29 @@ impl Tree {
         self.owned.get(&domain).copied().unwrap_or(0)
     }
 
+    /// Do permissions of any node speak of this domain?
+    pub fn names(&self, domain: DomId) -> bool {
+        self.named.contains_key(&domain)
+    }
+
     /// Changes a node's value. False if there is no such node.
-    pub fn set_value(&mut self, path: &Path, value: &[u8]) -> bool {
+    pub fn set_value(&mut self, path: &Path, value: impl Into<Arc<[u8]>>) -> bool {
         self.change(path, |node| node.value = value.into())
     }
 
     /// Changes a node's permissions. False if there is no such node.
     pub fn set_perms(&mut self, path: &Path, perms: Perms) -> bool {
-        let Some(old) = self.get(path).map(|n| n.perms.owner()) else {
+        let Some(old) = self.get(path).map(|n| Arc::clone(&n.perms)) else {
             return false;
         };
-        self.count(old, -1);
-        self.count(perms.owner(), 1);
+        self.count(&old, -1);
+        self.count(&perms, 1);
         self.change(path, |node| node.perms = Arc::new(perms))
     }
 
     fn change(&mut self, path: &Path, with: impl FnOnce(&mut Node)) -> bool {
         let stamp = self.next_stamp();
-        let Some(node) = self.get_mut(path) else {
+        let Some(node) = self.node_mut(path.steps()) else {
             return false;
         };
         with(node);
@@ -204,46 +210,54 @@ impl Tree {
     }
 
     /// Adds an empty child. False if the parent is missing or the child is there.
-    pub fn add(&mut self, path: &Path, perms: Perms) -> bool {
-        let (Some(parent), Some(name)) = (path.parent(), path.steps().next_back()) else {
+    pub fn add(&mut self, path: &Path, perms: impl Into<Arc<Perms>>) -> bool {
+        self.add_with(path, perms.into(), Arc::default())
+    }
+
+    /// The same, with a value.
+    pub fn add_with(&mut self, path: &Path, perms: Arc<Perms>, value: Arc<[u8]>) -> bool {
+        let mut steps = path.steps();
+        let Some(name) = steps.next_back() else {
             return false;
         };
-        if self
-            .get(&parent)
-            .is_none_or(|p| p.children.contains_key(name))
-        {
+        let stamp = self.next_stamp();
+        let Some(parent) = self.node_mut(steps) else {
+            return false;
+        };
+        if parent.children.contains_key(name) {
             return false;
         }
-        let stamp = self.next_stamp();
-        let owner = perms.owner();
-        if let Some(parent) = self.get_mut(&parent) {
-            parent
-                .children
-                .insert(name.into(), Arc::new(Node::new(perms, stamp)));
-            parent.list = stamp;
-        }
-        self.count(owner, 1);
+        parent.list = stamp;
+        let node = Node {
+            value,
+            ..Node::new(Arc::clone(&perms), stamp)
+        };
+        parent.children.insert(name.into(), Arc::new(node));
+        self.count(&perms, 1);
         true
     }
 
     /// Takes away a node and all below it; gives back what was there. The root stays.
     pub fn remove(&mut self, path: &Path) -> Option<Arc<Node>> {
-        let (parent, name) = (path.parent()?, path.steps().next_back()?);
+        let mut steps = path.steps();
+        let name = steps.next_back()?;
         self.get(path)?;
         let stamp = self.next_stamp();
-        let parent = self.get_mut(&parent)?;
+        let parent = self.node_mut(steps)?;
         let gone = parent.children.remove(name)?;
         parent.list = stamp;
-        for (_, node) in gone.walk(path) {
-            self.count(node.perms.owner(), -1);
+        let mut todo = vec![&gone];
+        while let Some(node) = todo.pop() {
+            self.count(&node.perms, -1);
+            todo.extend(node.children.values());
         }
         Some(gone)
     }
 
     /// A node to change; copies what other trees share on the way.
-    fn get_mut(&mut self, path: &Path) -> Option<&mut Node> {
+    fn node_mut(&mut self, steps: Steps<'_>) -> Option<&mut Node> {
         let mut node = Arc::make_mut(&mut self.root);
-        for name in path.steps() {
+        for name in steps {
             node = Arc::make_mut(node.children.get_mut(name)?);
         }
         Some(node)
@@ -254,22 +268,32 @@ impl Tree {
         self.stamp
     }
 
-    fn count(&mut self, owner: DomId, by: i32) {
-        let count = self.owned.entry(owner).or_default();
-        *count = count.saturating_add_signed(by);
-        if *count == 0 {
-            self.owned.remove(&owner);
+    fn count(&mut self, perms: &Perms, by: i32) {
+        add(&mut self.owned, perms.owner(), by);
+        for perm in perms.iter() {
+            add(&mut self.named, perm.domain, by);
         }
     }
 
     /// Do the counts agree with the nodes? For the check command and for tests.
     pub fn is_consistent(&self) -> bool {
-        let mut owned = BTreeMap::new();
+        let (mut owned, mut named) = (BTreeMap::new(), BTreeMap::new());
         for (_, node) in self.root.walk(&Path::root()) {
-            let count: &mut u32 = owned.entry(node.perms.owner()).or_default();
-            *count = count.saturating_add(1);
+            add(&mut owned, node.perms.owner(), 1);
+            for perm in node.perms.iter() {
+                add(&mut named, perm.domain, 1);
+            }
         }
-        owned == self.owned
+        owned == self.owned && named == self.named
+    }
+}
+
+/// Adds to a count; at zero there is none.
+fn add(counts: &mut BTreeMap<DomId, u32>, domain: DomId, by: i32) {
+    let count = counts.entry(domain).or_default();
+    *count = count.saturating_add_signed(by);
+    if *count == 0 {
+        counts.remove(&domain);
     }
 }
 
@@ -289,7 +313,7 @@ mod tests {
         assert!(!tree.add(&path("/x/y"), Perms::private(5)));
         let before = tree.clone();
         assert!(tree.add(&path("/a/b"), Perms::private(6)));
-        assert!(tree.set_value(&path("/a/b"), b"v"));
+        assert!(tree.set_value(&path("/a/b"), *b"v"));
         assert!(before.get(&path("/a/b")).is_none());
         assert_eq!(&*tree.get(&path("/a/b")).unwrap().value, b"v");
         assert_eq!(
@@ -301,7 +325,8 @@ mod tests {
             before.stamps(&path("/a")).list,
             tree.stamps(&path("/a")).list
         );
-        assert_eq!(tree.nearest(&path("/a/b/c/d")).0, path("/a/b"));
+        assert_eq!(tree.nearest(&path("/a/b/c/d")).0, "/a/b".len());
+        assert_eq!(tree.nearest(&path("/x/b")).0, "/".len());
         assert!(tree.remove(&path("/a")).is_some());
         assert_eq!(
             (tree.owned_by(5), tree.owned_by(6), tree.owned_by(0)),

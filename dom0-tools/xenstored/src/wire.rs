@@ -102,7 +102,8 @@ pub fn message(kind: Kind, req_id: u32, tx_id: u32, payload: &[u8]) -> Vec<u8> {
         tx_id,
         len: payload.len() as u32,
     };
-    let mut bytes = header.encode().to_vec();
+    let mut bytes = Vec::with_capacity(HEADER + payload.len());
+    bytes.extend_from_slice(&header.encode());
     bytes.extend_from_slice(payload);
     bytes
 }

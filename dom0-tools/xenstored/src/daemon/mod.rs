@@ -139,10 +139,10 @@ impl Daemon {
                     break;
                 };
                 if self.verbose {
-                    log_request(&format!("{id:?}"), header, &payload);
+                    log_request(&format!("{id:?}"), header, payload);
                 }
                 self.server
-                    .receive(id, header, &payload, self.machine.platform());
+                    .receive(id, header, payload, self.machine.platform());
             }
         }
         if let Machine::Xen(xen) = &mut self.machine {

@@ -25,6 +25,8 @@ pub(crate) struct Sockets {
 struct Socket {
     stream: UnixStream,
     input: Vec<u8>,
+    /// Bytes of it that were handed out as requests. They go together, not each by moving all that follows.
+    used: usize,
     /// It ended or broke: what it asked is still answered, as far as it hears it.
     ended: bool,
     broken: bool,
@@ -51,7 +53,10 @@ impl Sockets {
         )];
         for (id, socket) in &self.open {
             let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, socket.input.len() < INPUT && !socket.ended);
+            flags.set(
+                PollFlags::IN,
+                socket.pending().len() < INPUT && !socket.ended,
+            );
             flags.set(PollFlags::OUT, server.has_output(*id));
             fds.push(PollFd::from_borrowed_fd(socket.stream.as_fd(), flags));
         }
@@ -68,6 +73,7 @@ impl Sockets {
                     Socket {
                         stream,
                         input: Vec::new(),
+                        used: 0,
                         ended: false,
                         broken: false,
                     },
@@ -83,16 +89,15 @@ impl Sockets {
     }
 
     /// The next whole request.
-    pub(crate) fn next_request(&mut self, id: ConnId) -> Option<(Header, Vec<u8>)> {
+    pub(crate) fn next_request(&mut self, id: ConnId) -> Option<(Header, &[u8])> {
         let socket = self.open.get_mut(&id)?;
-        match first_message(&socket.input) {
+        match first_message(socket.input.get(socket.used..).unwrap_or_default()) {
             Ok(Some(Message {
                 header,
                 payload,
                 len,
             })) => {
-                let payload = payload.to_vec();
-                socket.input.drain(..len);
+                socket.used += len;
                 Some((header, payload))
             }
             Ok(None) => None,
@@ -119,7 +124,7 @@ impl Sockets {
             }
         }
         self.close_ended(server);
-        let asks = |socket: &Socket| !matches!(first_message(&socket.input), Ok(None));
+        let asks = |socket: &Socket| !matches!(first_message(socket.pending()), Ok(None));
         self.open
             .iter()
             .any(|(id, socket)| asks(socket) && !server.is_backed_up(*id))
@@ -127,7 +132,7 @@ impl Sockets {
 
     fn close_ended(&mut self, server: &mut Server) {
         self.open.retain(|id, socket| {
-            let asked = matches!(first_message(&socket.input), Ok(Some(_)));
+            let asked = matches!(first_message(socket.pending()), Ok(Some(_)));
             let keep = !socket.broken && (!socket.ended || asked);
             if !keep {
                 server.close_socket(*id);
@@ -138,7 +143,14 @@ impl Sockets {
 }
 
 impl Socket {
+    /// What has arrived and was not handed out.
+    fn pending(&self) -> &[u8] {
+        self.input.get(self.used..).unwrap_or_default()
+    }
+
     fn take_in(&mut self, chunk: &mut [u8]) {
+        self.input.drain(..self.used);
+        self.used = 0;
         while self.input.len() < INPUT && !self.ended && !self.broken {
             match self.stream.read(chunk) {
                 Ok(0) => self.ended = true,

@@ -1,6 +1,6 @@
 //! The machine with a hypervisor: event channels, rings, and the fate of domains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use oxen_sys::gntdev::GrantMapping;
@@ -33,6 +33,8 @@ pub(crate) struct Xen {
     privcmd: Privcmd,
     gntdev: Option<Gntdev>,
     rings: BTreeMap<DomId, OpenRing>,
+    /// Whose event came, or who has more to be served: the other rings are not looked at.
+    awake: BTreeSet<DomId>,
     exception_port: u32,
 }
 
@@ -86,6 +88,7 @@ impl Xen {
             privcmd: Privcmd::open()?,
             gntdev,
             rings: BTreeMap::new(),
+            awake: BTreeSet::new(),
             exception_port,
         })
     }
@@ -111,15 +114,27 @@ impl Xen {
         for open in self.rings.values_mut() {
             open.session.resume(server);
         }
+        self.wake_all();
         self.look_after_domains(server);
     }
 
-    /// Events only wake us: all rings are looked at in each turn, which costs one load each.
+    fn wake_all(&mut self) {
+        self.awake.extend(self.rings.keys());
+    }
+
+    /// Whose rings are to be looked at. A guest sends an event when it has put requests in or taken answers out.
     pub(crate) fn take_events(&mut self, server: &mut Server) {
         let (ports, lost) = match self.events.read() {
             Ok(ports) => (ports, false),
             Err(_) => (Vec::new(), true),
         };
+        if lost {
+            self.wake_all();
+        } else if !ports.is_empty() {
+            let rings = self.rings.iter();
+            let called = rings.filter(|(_, ring)| ports.contains(&ring.port));
+            self.awake.extend(called.map(|(domain, _)| *domain));
+        }
         if lost || ports.contains(&self.exception_port) {
             self.look_after_domains(server);
         }
@@ -151,7 +166,7 @@ impl Xen {
 
     /// Handles a turn of everyone's requests.
     pub(crate) fn serve(&mut self, server: &mut Server) {
-        for domain in server.domains() {
+        for domain in self.awake.clone() {
             // Out of the table, since requests of dom0 may change it. They cannot concern dom0's own
             // ring, and guests' requests cannot concern any.
             if let Some(mut open) = self.rings.remove(&domain) {
@@ -164,16 +179,22 @@ impl Xen {
     /// Lets the answers go; what finds no room goes when the guest has made some and says so. True if
     /// there are requests to serve at once.
     pub(crate) fn send(&mut self, server: &mut Server) -> bool {
-        let mut more = false;
-        for open in self.rings.values_mut() {
+        let mut looked_at = core::mem::take(&mut self.awake);
+        looked_at.append(&mut server.take_told());
+        for domain in looked_at {
+            let Some(open) = self.rings.get_mut(&domain) else {
+                continue;
+            };
             let sent = open.step(|session, page| session.send(page, server));
-            more |= sent.more;
+            if sent.more {
+                self.awake.insert(domain);
+            }
             if sent.notify {
                 // A notification that fails has nobody to hear it: the domain is on its way out.
                 let _ = self.events.notify(open.port);
             }
         }
-        more
+        !self.awake.is_empty()
     }
 
     fn map(&self, domain: DomId, gfn: u64) -> Result<Page, Errno> {
@@ -233,6 +254,8 @@ impl Platform for Xen {
                 session,
             },
         );
+        // It may have asked already.
+        self.awake.insert(domain);
         Ok(indices)
     }
 

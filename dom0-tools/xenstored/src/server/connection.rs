@@ -76,8 +76,17 @@ impl Server {
 
     pub fn close_socket(&mut self, id: ConnId) {
         if matches!(id, ConnId::Socket(_)) {
-            self.connections.remove(&id);
+            self.drop_connection(id);
         }
+    }
+
+    /// Takes a connection away with what it listens to. False if there is none.
+    pub(super) fn drop_connection(&mut self, id: ConnId) -> bool {
+        let gone = self.connections.remove(&id);
+        if let Some(gone) = &gone {
+            self.listeners.remove_all(&gone.watches, id);
+        }
+        gone.is_some()
     }
 
     /// The domains whose rings are open.

@@ -67,8 +67,10 @@ impl Server {
             partial: Vec::new(),
             shutdown_told: false,
         };
+        let id = ConnId::Domain(domain);
+        self.drop_connection(id);
         self.connections
-            .insert(ConnId::Domain(domain), Connection::new(domain, Some(ring)));
+            .insert(id, Connection::new(domain, Some(ring)));
         let (consumed, produced) = (indices.consumed, indices.produced);
         self.records.push(Record::Introduce {
             domain,
@@ -126,7 +128,7 @@ impl Server {
     /// A domain is no more, or dom0 wants it forgotten: its ring, its nodes and what others allowed
     /// it, so that the next domain of that number inherits nothing.
     pub fn forget_domain(&mut self, domain: DomId, platform: &mut dyn Platform) {
-        if domain == 0 || self.connections.remove(&ConnId::Domain(domain)).is_none() {
+        if domain == 0 || !self.drop_connection(ConnId::Domain(domain)) {
             return;
         }
         platform.disconnect(domain);
@@ -149,6 +151,10 @@ impl Server {
 
     fn remove_traces(&mut self, domain: DomId) -> Vec<Done> {
         let mut changes = Vec::new();
+        // As a rule the toolset has removed them all: no look at every node of everyone.
+        if !self.tree.names(domain) {
+            return changes;
+        }
         let about = |perms: &Perms| perms.iter().any(|perm| perm.domain == domain);
         for (path, node) in self.tree.root().find(&Path::root(), &about) {
             if node.perms.owner() == domain {

@@ -45,6 +45,7 @@ impl Server {
 
     fn record_output(&mut self, id: ConnId, message: &[u8]) {
         let ConnId::Domain(domain) = id else { return };
+        self.told.insert(domain);
         let connection = self.connections.get_mut(&id);
         if let Some(ring) = connection.and_then(|c| c.ring.as_mut()) {
             // A message is some KiB at most.
@@ -79,8 +80,16 @@ impl Server {
 
     /// Whom to tell of a change, and what.
     fn hearers(&self, done: &Done) -> Vec<(ConnId, String, Vec<u8>)> {
+        let listening = match (&done.event, &done.removed) {
+            (Some((path, _)), _) => self.listeners.of_change(path),
+            (None, Some((path, _))) => self.listeners.of_removal(path),
+            (None, None) => return Vec::new(),
+        };
         let mut hearers = Vec::new();
-        for (id, connection) in &self.connections {
+        for id in listening {
+            let Some(connection) = self.connections.get(&id) else {
+                continue;
+            };
             let may_read = |perms: &Perms| connection.caller.may_read(perms);
             for watch in &connection.watches {
                 let told = if let Some((path, old)) = &done.event {
@@ -98,7 +107,7 @@ impl Server {
                 } else {
                     None
                 };
-                hearers.extend(told.map(|path| (*id, path, watch.token.clone())));
+                hearers.extend(told.map(|path| (id, path, watch.token.clone())));
             }
         }
         hearers

@@ -9,15 +9,17 @@ mod connection;
 mod control;
 mod domains;
 mod events;
+mod listeners;
 mod requests;
 mod restore;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use connection::Connection;
 pub use connection::{ConnId, Ring};
+use listeners::Listeners;
 
 use crate::error::StoreError;
 use crate::outbox::Outbox;
@@ -55,6 +57,9 @@ pub trait Platform {
 pub struct Server {
     tree: Tree,
     connections: BTreeMap<ConnId, Connection>,
+    listeners: Listeners,
+    /// Domains for whom messages were queued since the last [`Self::take_told`].
+    told: BTreeSet<DomId>,
     special: [(Special, Perms); 2],
     quota: Quota,
     records: Vec<Record>,
@@ -80,6 +85,8 @@ impl Server {
         Self {
             tree: Tree::new(),
             connections: BTreeMap::new(),
+            listeners: Listeners::default(),
+            told: BTreeSet::new(),
             special: [
                 (Special::Introduce, private.clone()),
                 (Special::Release, private),
@@ -93,6 +100,11 @@ impl Server {
     /// The records of what changed since the last call.
     pub fn take_records(&mut self) -> Vec<Record> {
         core::mem::take(&mut self.records)
+    }
+
+    /// The domains whose outboxes have got something since the last call.
+    pub fn take_told(&mut self) -> BTreeSet<DomId> {
+        core::mem::take(&mut self.told)
     }
 
     pub fn outbox(&mut self, id: ConnId) -> Option<&mut Outbox> {

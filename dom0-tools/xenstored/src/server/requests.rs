@@ -142,14 +142,14 @@ impl Server {
     ) -> Result<(Vec<u8>, After)> {
         let (who, tree, trace) = self.view(id, tx)?;
         let path = one_path(payload, who)?;
-        let node = access::read(tree, &path, who, trace.unwrap_or(&mut Trace::default()))?;
+        let node = access::read(tree, &path, who, trace.unwrap_or(&mut Trace::ignored()))?;
         Ok((what(node), After::Nothing))
     }
 
     fn directory(&mut self, id: ConnId, tx: u32, payload: &[u8]) -> Result<(Vec<u8>, After)> {
         let (who, tree, trace) = self.view(id, tx)?;
         let path = one_path(payload, who)?;
-        let node = access::list(tree, &path, who, trace.unwrap_or(&mut Trace::default()))?;
+        let node = access::list(tree, &path, who, trace.unwrap_or(&mut Trace::ignored()))?;
         Ok((names(node), After::Nothing))
     }
 
@@ -158,7 +158,7 @@ impl Server {
         let [path, offset] = exactly(payload)?;
         let path = Path::resolve(path, who.domain)?;
         let offset: usize = decimal(offset)?;
-        let node = access::list(tree, &path, who, trace.unwrap_or(&mut Trace::default()))?;
+        let node = access::list(tree, &path, who, trace.unwrap_or(&mut Trace::ignored()))?;
         let list = names(node);
         let mut answer = format!("{}\0", node.list_stamp()).into_bytes();
         let rest = list.get(offset..).unwrap_or(&[]);
@@ -186,7 +186,7 @@ impl Server {
                 &change,
                 who,
                 &self.quota,
-                &mut Trace::default(),
+                &mut Trace::ignored(),
             )?]
         } else {
             let transaction = connection
@@ -260,6 +260,7 @@ impl Server {
         if !who.is_privileged() && connection.watches.len() >= self.quota.watches as usize {
             return Err(StoreError::TooBig);
         }
+        self.listeners.add(&watch, id);
         connection.watches.push(watch.clone());
         if let Some(domain) = domain_of(id) {
             self.records.push(Record::Watch {
@@ -285,7 +286,7 @@ impl Server {
             .iter()
             .position(same)
             .ok_or(StoreError::NoEnt)?;
-        connection.watches.remove(at);
+        self.listeners.remove(&connection.watches.remove(at), id);
         if let Some(domain) = domain_of(id) {
             self.records.push(Record::Unwatch {
                 domain,
@@ -297,10 +298,9 @@ impl Server {
     }
 
     fn reset(&mut self, id: ConnId) -> Result<(Vec<u8>, After)> {
-        self.connections
-            .get_mut(&id)
-            .ok_or(StoreError::Inval)?
-            .reset();
+        let connection = self.connections.get_mut(&id).ok_or(StoreError::Inval)?;
+        self.listeners.remove_all(&connection.watches, id);
+        connection.reset();
         self.records
             .extend(domain_of(id).map(|domain| Record::Reset { domain }));
         Ok((OK.to_vec(), After::Nothing))

@@ -33,6 +33,12 @@ impl Server {
                 .replay(&record)
                 .ok_or_else(|| BadRecord(record.clone()))?;
         }
+        // Nobody was told anything meanwhile.
+        for (id, connection) in &server.connections {
+            for watch in &connection.watches {
+                server.listeners.add(watch, *id);
+            }
+        }
         server.make_standard_nodes();
         Ok(server)
     }
@@ -47,7 +53,7 @@ impl Server {
                     &Change::Mkdir(p),
                     Caller::DOM0,
                     &self.quota,
-                    &mut Trace::default(),
+                    &mut Trace::ignored(),
                 )
             });
             if let Ok(done) = made {
