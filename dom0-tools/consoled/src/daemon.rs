@@ -68,14 +68,15 @@ impl Daemon {
     }
 
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
+        let mut typed = BTreeSet::new();
         loop {
             let now = Instant::now();
             self.take_news(now);
             self.take_events();
             self.clients.take_in(&mut self.guests, now);
-            let more = self.serve(now);
+            let more = self.serve(now, &typed);
             self.clients.send();
-            self.wait(now, more)?;
+            typed = self.wait(now, more)?;
         }
     }
 
@@ -199,11 +200,14 @@ impl Daemon {
         }
     }
 
-    /// True if there is more to do at once.
-    fn serve(&mut self, now: Instant) -> bool {
+    /// True if there is more to do at once. `typed` are the guests whose terminals have something: to try to read
+    /// them all makes each turn as long as there are guests.
+    fn serve(&mut self, now: Instant, typed: &BTreeSet<u16>) -> bool {
         let mut more = false;
         for (domain, guest) in &mut self.guests.0 {
-            guest.console.read_pty();
+            if typed.contains(domain) {
+                guest.console.read_pty();
+            }
             match guest.console.turn(now) {
                 Ok(turn) => {
                     self.clients.output(*domain, &turn.output);
@@ -230,7 +234,8 @@ impl Daemon {
         more
     }
 
-    fn wait(&self, now: Instant, more: bool) -> anyhow::Result<()> {
+    /// Waits for something to do. The guests whose terminals can be read.
+    fn wait(&self, now: Instant, more: bool) -> anyhow::Result<BTreeSet<u16>> {
         let mut fds = self.clients.poll_fds(&self.guests);
         fds.push(PollFd::from_borrowed_fd(
             self.machine.as_fd(),
@@ -241,12 +246,15 @@ impl Daemon {
                 .fd()
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
-        for guest in self.guests.0.values() {
+        let ptys_from = fds.len();
+        let mut with_pty = Vec::new();
+        for (domain, guest) in &self.guests.0 {
             if let Some(pty) = guest.console.pty() {
                 let mut flags = PollFlags::empty();
                 flags.set(PollFlags::IN, guest.console.input_room() > 0);
                 flags.set(PollFlags::OUT, guest.console.pty_waits());
                 fds.push(PollFd::new(pty, flags));
+                with_pty.push(*domain);
             }
         }
         let waiting = self.clients.are_waiting().then(|| now + WAITING);
@@ -263,9 +271,15 @@ impl Daemon {
         let timeout = until.map(|u| u.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error).context("poll"),
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(BTreeSet::new()),
+            Err(error) => return Err(error).context("poll"),
         }
+        let ptys = with_pty.iter().zip(fds.iter().skip(ptys_from));
+        Ok(ptys
+            .filter(|(_, fd)| fd.revents().contains(PollFlags::IN))
+            .map(|(domain, _)| *domain)
+            .collect())
     }
 }
 
