@@ -20,7 +20,7 @@
 //! | op | fields | ok |
 //! |---|---|---|
 //! | `version` | | `{"version", "pid"}` |
-//! | `create` | `config` (what `xm create -n --json` prints), `paused` | `{"domain", "name", "uuid"}` |
+//! | `create` | `config` (what `xm create -n --json` prints), `paused`, `quiet` (no progress) | `{"domain", "name", "uuid"}` |
 //! | `list` | | `[{"domain", "name", "uuid", "state"}]`: the domains in the journal |
 //! | `config` | `domain` | the configuration it was created from |
 //! | `shutdown` | `domain`, `request`: `poweroff`, `reboot`, `halt` or `suspend` | `{"domain", "name", "uuid"}` |
@@ -67,6 +67,9 @@ pub enum Op {
         config: Box<DomainConfig>,
         #[serde(default)]
         paused: bool,
+        /// No progress is told.
+        #[serde(default)]
+        quiet: bool,
     },
     List,
     Config {

@@ -85,6 +85,7 @@ fn run(args: &Args) -> Result<Never> {
         cache: oxen_domain::image::Cache::default(),
         listeners: Mutex::new(Vec::new()),
         clients: AtomicUsize::new(0),
+        idle: Mutex::default(),
     });
     for uuid in restart {
         let daemon = Arc::clone(&daemon);

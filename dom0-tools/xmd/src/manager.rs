@@ -175,26 +175,24 @@ impl Manager {
     /// # Errors
     /// The journal cannot be written.
     pub fn ended(&mut self, alive: &[DomainInfo]) -> Result<Vec<End>> {
+        let alive: BTreeMap<DomId, &DomainInfo> =
+            alive.iter().map(|info| (info.domain, info)).collect();
+        // Whether it has, and why, where that is known.
+        let end_of = |entry: &Entry| {
+            let domain = entry.domain?;
+            let info = alive.get(&domain);
+            match info.filter(|info| info.handle == entry.uuid.0 && !info.dying()) {
+                Some(info) => info.shutdown().map(|reason| (domain, Some(reason))),
+                None => Some((domain, None)),
+            }
+        };
         let mut ends = Vec::new();
-        let running: Vec<Entry> = self
-            .entries
-            .values()
+        let running = self.entries.values();
+        let ended: Vec<_> = running
             .filter(|entry| entry.state == State::Running)
-            .cloned()
+            .filter_map(|entry| end_of(entry).map(|end| (entry.clone(), end)))
             .collect();
-        for entry in running {
-            let Some(domain) = entry.domain else { continue };
-            let info = alive
-                .iter()
-                .find(|info| info.domain == domain && info.handle == entry.uuid.0);
-            let reason = match info {
-                Some(info) if info.dying() => None,
-                Some(info) => match info.shutdown() {
-                    Some(reason) => Some(reason),
-                    None => continue,
-                },
-                None => None,
-            };
+        for (entry, (domain, reason)) in ended {
             let (verdict, warning) = match reason {
                 Some(reason) => verdict(&entry.config.actions, reason),
                 None => (Verdict::Destroy, None),

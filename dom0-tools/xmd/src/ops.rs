@@ -49,7 +49,18 @@ impl Context<'_> {
             Op::Version => {
                 serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() })
             }
-            Op::Create { config, paused } => json(self.create(*config, paused, tell)?),
+            Op::Create {
+                config,
+                paused,
+                quiet,
+            } => {
+                // Each event wakes the client, and makes two switches between processes.
+                let mut tell = |event| match event {
+                    Event::Progress { .. } if quiet => {}
+                    other => tell(other),
+                };
+                json(self.create(*config, paused, &mut tell)?)
+            }
             Op::List => self.list(),
             Op::Config { domain } => self.config(&domain)?,
             Op::Shutdown { domain, request } => {

@@ -1,4 +1,4 @@
-//! The socket: a thread a connection, a line a request.
+//! The socket: a thread a connection (kept for another one afterwards), a line a request.
 
 use crate::api::{Body, Event, MAX_LINE, Op, Reply, Request};
 use crate::log::Log;
@@ -14,11 +14,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// More clients than these at once are turned away.
 const MAX_CLIENTS: usize = 64;
+
+/// Threads that are kept for the next client, each with its connection to the store.
+const MAX_IDLE: usize = 4;
 
 /// What all threads share.
 pub struct Daemon {
@@ -29,6 +32,8 @@ pub struct Daemon {
     pub cache: oxen_domain::image::Cache,
     pub listeners: Mutex<Vec<Sender<Event>>>,
     pub clients: AtomicUsize,
+    /// Threads that wait for a client.
+    pub idle: Mutex<Vec<Sender<UnixStream>>>,
 }
 
 impl Daemon {
@@ -54,6 +59,10 @@ impl Daemon {
             announce: &announce,
         };
         work(&mut context)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Sender<UnixStream>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announce(&self, event: &Event) {
@@ -118,18 +127,44 @@ pub fn serve(daemon: &Arc<Daemon>, listener: &UnixListener) -> ! {
             daemon.clients.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
-        let daemon = Arc::clone(daemon);
-        std::thread::spawn(move || {
-            // A client that goes away has its answer already, or does not want it.
-            let _ = converse(&daemon, &stream);
-            daemon.clients.fetch_sub(1, Ordering::Relaxed);
-        });
+        let idle = daemon.idle().pop();
+        // One that ended meanwhile gives the client back.
+        let refused = match idle {
+            Some(thread) => thread.send(stream).err().map(|error| error.0),
+            None => Some(stream),
+        };
+        if let Some(stream) = refused {
+            let daemon = Arc::clone(daemon);
+            std::thread::spawn(move || work(&daemon, stream));
+        }
     }
 }
 
-fn converse(daemon: &Daemon, stream: &UnixStream) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
+/// One client after the other: a thread and a connection to the store are not made anew for each.
+fn work(daemon: &Daemon, mut stream: UnixStream) {
     let mut store = XenStore::lazy();
+    let (me, next) = channel();
+    loop {
+        // A client that goes away has its answer already, or does not want it.
+        let _ = converse(daemon, &stream, &mut store);
+        drop(stream);
+        daemon.clients.fetch_sub(1, Ordering::Relaxed);
+        {
+            let mut idle = daemon.idle();
+            if idle.len() >= MAX_IDLE {
+                return;
+            }
+            idle.push(me.clone());
+        }
+        match next.recv() {
+            Ok(client) => stream = client,
+            Err(_) => return,
+        }
+    }
+}
+
+fn converse(daemon: &Daemon, stream: &UnixStream, store: &mut XenStore) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
         if reader
@@ -160,8 +195,7 @@ fn converse(daemon: &Daemon, stream: &UnixStream) -> std::io::Result<()> {
             return events(daemon, stream, id);
         }
         let mut tell = |event| drop(send(stream, id, Body::Event(event)));
-        let result =
-            daemon.with_context(&mut store, |context| context.perform(request.op, &mut tell));
+        let result = daemon.with_context(store, |context| context.perform(request.op, &mut tell));
         send(stream, id, result.map_or_else(Body::Error, Body::Ok))?;
     }
 }

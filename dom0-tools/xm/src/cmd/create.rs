@@ -26,11 +26,12 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut client = Client::connect()?;
+    let quiet = args.quiet || out.json;
     let op = Op::Create {
         config: Box::new(config),
         paused: args.paused,
+        quiet,
     };
-    let quiet = args.quiet || out.json;
     let value = client.call(op, &mut |event| match event {
         Event::Warning { text } => out.warn(&text),
         Event::Progress { step } if !quiet => tell(step),
