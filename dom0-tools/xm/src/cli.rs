@@ -1,7 +1,8 @@
 //! The commands and their options.
 
 use crate::cmd::resize::{Cpus, Mib, Which};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Manages guests: creates, watches and ends them.
@@ -17,6 +18,44 @@ pub(crate) struct Cli {
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// One command, without the description of all the others: to build that is most of what a start of xm costs.
+#[derive(Parser)]
+struct Alone<T: Args> {
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    args: T,
+}
+
+/// What the words of the command line ask for; what is wrong with them is told, and ends the program.
+pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> (ArgMatches, Cli) {
+    let words: Vec<OsString> = words.collect();
+    quick(&words).unwrap_or_else(|| {
+        let matches = Cli::command().get_matches_from(words);
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        (matches, cli)
+    })
+}
+
+/// The commands that scripts repeat, if nothing is wrong with their words and no help is asked for: that is for the
+/// whole parser to tell.
+fn quick(words: &[OsString]) -> Option<(ArgMatches, Cli)> {
+    let (_, words) = words.split_first()?;
+    match words.first()?.to_str()? {
+        "create" => alone(words, Command::Create),
+        "destroy" => alone(words, Command::Destroy),
+        "list" | "ls" => alone(words, Command::List),
+        _ => None,
+    }
+}
+
+fn alone<T: Args>(words: &[OsString], command: fn(T) -> Command) -> Option<(ArgMatches, Cli)> {
+    let matches = Alone::<T>::command().try_get_matches_from(words).ok()?;
+    let Alone { json, args } = Alone::<T>::from_arg_matches(&matches).ok()?;
+    let command = command(args);
+    Some((matches, Cli { json, command }))
 }
 
 #[derive(Subcommand)]
@@ -338,4 +377,40 @@ pub(crate) struct Top {
     /// Seconds between two looks
     #[arg(short = 'd', long, default_value_t = 2.0)]
     pub(crate) delay: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quickly(line: &str) -> Option<Cli> {
+        let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        quick(&words).map(|(_, cli)| cli)
+    }
+
+    #[test]
+    fn the_quick_way_is_for_what_is_right() {
+        let Some(Cli {
+            json: true,
+            command: Command::Create(create),
+        }) = quickly("xm create -q a.cfg memory=9 --json")
+        else {
+            panic!("a right line");
+        };
+        assert_eq!((create.quiet, create.paused), (true, false));
+        assert_eq!(create.file, PathBuf::from("a.cfg"));
+        assert_eq!(create.settings, ["memory=9"]);
+        for line in [
+            "xm",
+            "xm --json list",
+            "xm create",
+            "xm create --help",
+            "xm list --bogus",
+            "xm destroy",
+            "xm destroy --version",
+            "xm info",
+        ] {
+            assert!(quickly(line).is_none(), "{line}");
+        }
+    }
 }

@@ -11,15 +11,10 @@ mod machine;
 mod output;
 mod terminal;
 
-use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let matches = cli::Cli::command().get_matches();
-    let cli = match cli::Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
-    };
+    let (matches, cli) = cli::parse(std::env::args_os());
     let out = output::Output { json: cli.json };
     match cmd::run(cli.command, &matches, &out) {
         Ok(code) => code,
