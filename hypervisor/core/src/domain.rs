@@ -255,8 +255,10 @@ impl Domain {
         if !self.memory.teardown(budget) {
             return false;
         }
+        if !self.arch.set_shadow_pool(0) {
+            return false;
+        }
         self.retire_vcpus();
-        self.arch.teardown();
         self.life.lock().dying = Dying::Dead;
         self.machine.remove(self);
         self.machine.raise_global_virq(guest_pv_abi::VIRQ_DOM_EXC);

@@ -52,7 +52,7 @@ pub fn create(
     let globals = globals::get();
     let nested = globals.virt.nested_paging();
     let shadow = config.flags & guest_pv_abi::XEN_DOMCTL_CDF_HAP == 0 || !nested;
-    let flush = Flush::new(id);
+    let flush = Flush::new(id, shadow);
     let space_config = SpaceConfig {
         owner: id,
         identity: hardware.is_some(),
@@ -174,10 +174,9 @@ impl DomainArch for Handle {
         self.0.shadow.as_ref().map(DomainShadow::pool)
     }
 
-    fn set_shadow_pool(&self, bytes: u64) {
-        if let Some(shadow) = &self.0.shadow {
-            shadow.set_pool(bytes);
-        }
+    fn set_shadow_pool(&self, bytes: u64) -> bool {
+        let shadow = self.0.shadow.as_ref();
+        shadow.is_none_or(|shadow| shadow.set_pool(bytes))
     }
 
     fn set_msrs(&self, _entries: &[u8]) -> Result<()> {

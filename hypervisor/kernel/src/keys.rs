@@ -6,6 +6,7 @@ use oxen_core::domain::Domain;
 use oxen_core::ports::FrameSource;
 use oxen_types::{CpuId, DomainId};
 
+use crate::domain::hv_domain;
 use crate::{globals, percpu, trace};
 
 struct Key {
@@ -120,6 +121,10 @@ fn domains() {
             memory.ram_frames(),
             memory.max_frames()
         )?;
+        let shadow = hv_domain(domain).and_then(|hv| hv.shadow.as_ref()?.counts());
+        if let Some(counts) = shadow {
+            writeln!(out, "  shadows: {counts:?}")?;
+        }
         domain.with_vcpus(|vcpus| {
             vcpus.iter().try_for_each(|vcpu| {
                 let runstate = vcpu.runstate.lock();

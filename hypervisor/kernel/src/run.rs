@@ -110,8 +110,9 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
             break;
         }
         set_deadline(machine, &mut context, cpu, slice_end);
-        let exit = enter(&mut context, phys, hv, vcpu);
-        exits::handle(exit, &mut context, hv, vcpu);
+        if let Some(exit) = enter(&mut context, phys, hv, vcpu) {
+            exits::handle(exit, &mut context, hv, vcpu);
+        }
     }
 
     context.unload(phys);
@@ -140,7 +141,16 @@ fn set_deadline(machine: &Machine, context: &mut Context, cpu: CpuId, slice_end:
     context.backend.set_deadline(own);
 }
 
-fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu, vcpu: &Vcpu) -> oxen_virt::Exit {
+/// Other vcpus may change the shadows as often while one tries to enter, before it looks at all else again.
+const TRIES: usize = 8;
+
+/// `None` if its shadows did not hold still.
+fn enter(
+    context: &mut Context,
+    phys: &mut PhysCpu,
+    hv: &HvVcpu,
+    vcpu: &Vcpu,
+) -> Option<oxen_virt::Exit> {
     let shared = percpu::this();
     shared.enter_guest(hv.hv.id);
     let generation = hv.hv.flush.generation();
@@ -150,9 +160,14 @@ fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu, vcpu: &Vcpu) ->
     }
     if let Some(shadow) = &mut context.shadow {
         let backend = &mut *context.backend;
+        let mut tries = 0;
         while !shadow.is_ready(&hv.hv, backend) {
             // Whoever holds the shadows may wait for this CPU to be out of the guest.
             shared.leave_guest();
+            if tries == TRIES {
+                return None;
+            }
+            tries += 1;
             shadow.prepare(&hv.hv, &*vcpu.domain.memory, backend);
             shared.enter_guest(hv.hv.id);
         }
@@ -162,7 +177,7 @@ fn enter(context: &mut Context, phys: &mut PhysCpu, hv: &HvVcpu, vcpu: &Vcpu) ->
     }
     let exit = context.backend.run(phys);
     shared.leave_guest();
-    exit
+    Some(exit)
 }
 
 /// Brings what was posted into the guest. False if it cannot run after all.

@@ -1,14 +1,14 @@
 //! Guests without nested paging: the domain's cache of shadows, and each vcpu's place in it.
 //!
 //! A vcpu enters only with a root that belongs to the cache as it is. Two generations tell, both raised before
-//! all vcpus are made to leave the guest: the p2m's, after which the cache is empty, and the cache's own, when it
-//! takes rights or tables away. The cache's lock is never waited for by a CPU that counts as inside.
+//! all vcpus are made to leave the guest: the p2m's, which the cache follows before anybody enters, and the cache's
+//! own, when it takes rights or tables away. The cache's lock is never waited for by a CPU that counts as inside.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_core::ports::GuestMemory;
 use oxen_mm::FrameTable;
-use oxen_mm::shadow::{Around, Cache, Page, Tables, View, Walked, top};
+use oxen_mm::shadow::{Around, Cache, Counts, Page, Tables, View, Walked, top};
 use oxen_types::{DomainId, Gfn, PAGE_SIZE, Vaddr};
 use oxen_virt::shadow::{self, Answer, Fill, GuestTables};
 use oxen_virt::walk::Paging;
@@ -16,13 +16,14 @@ use oxen_virt::{ShadowRoots, VcpuBackend};
 use spin::Mutex;
 
 use crate::domain::HvDomain;
+use crate::flush::{Change, Flush};
 use crate::percpu;
 use crate::space::Ram;
 
 /// Pages of a domain's pool that nobody has sized: as libxl reckons, a MiB for each vcpu, and these for 1 GiB.
 const PER_VCPU: usize = 256;
 const BASE: usize = 2048;
-/// 256 MiB: to forget them all has to stay short.
+/// 256 MiB.
 const MOST: usize = 1 << 16;
 
 /// What a domain's vcpus share.
@@ -35,8 +36,32 @@ pub struct DomainShadow {
 
 struct Followed {
     cache: Cache,
-    /// The p2m's generation that it was empty at.
+    /// The p2m's generation that it knows of.
     generation: u64,
+}
+
+impl Followed {
+    /// Takes out what the p2m's changes made wrong.
+    fn follow(&mut self, flush: &Flush, shared: &DomainShadow) -> u64 {
+        let new = flush.generation();
+        if self.generation == new {
+            return new;
+        }
+        let cache = &mut self.cache;
+        let mut whole = false;
+        let known = flush.changes_since(self.generation, |change| match change {
+            Change::Page(gfn) => whole |= !cache.page_changed(gfn.raw()),
+            Change::Many => whole = true,
+            Change::Guest => cache.resync(),
+        });
+        if whole || !known {
+            // Whoever raised the generation may still be about to make others leave the guest.
+            shared.flush();
+            cache.reset();
+        }
+        self.generation = new;
+        new
+    }
 }
 
 impl DomainShadow {
@@ -55,10 +80,16 @@ impl DomainShadow {
         (self.cache.lock().cache.most_pages() * PAGE_SIZE) as u64
     }
 
-    pub fn set_pool(&self, bytes: u64) {
+    /// True if what exceeds it was given back.
+    pub fn set_pool(&self, bytes: u64) -> bool {
         let pages = usize::try_from(bytes / PAGE_SIZE as u64).unwrap_or(usize::MAX);
         let followed = &mut *self.cache.lock();
-        followed.cache.resize(pages.min(MOST), || self.flush());
+        followed.cache.resize(pages.min(MOST), || self.flush())
+    }
+
+    /// What was done so far, if nobody is at it just now.
+    pub fn counts(&self) -> Option<Counts> {
+        Some(self.cache.try_lock()?.cache.counts())
     }
 
     fn flush(&self) {
@@ -153,12 +184,8 @@ impl VcpuShadow {
         let paging = Paging::of(&backend.execution(), hv.phys_bits);
         let (tables, mode) = shadow::tables(&paging);
         let followed = &mut *shared.cache.lock();
+        let generation = followed.follow(&hv.flush, shared);
         let cache = &mut followed.cache;
-        let generation = hv.flush.generation();
-        if followed.generation != generation {
-            cache.reset();
-            followed.generation = generation;
-        }
         let moved = self.reload || self.cr3 != paging.cr3 || self.mode != mode;
         if moved || cache.is_stale(&self.view) {
             let top = (tables == GuestTables::Long).then(|| top(mode, paging.cr3));
@@ -186,8 +213,8 @@ impl VcpuShadow {
         let Some(shared) = &hv.shadow else {
             return Answer::Retry;
         };
-        // The p2m is read and the shadow written under one lock: who changes the p2m in between has the cache
-        // emptied after this.
+        // The p2m is read and the shadow written under one lock: the cache follows who changes the p2m in between
+        // after this.
         let followed = &mut *shared.cache.lock();
         let answer = shadow::fault(&Ram(memory), paging, address, code);
         if let Answer::Fill(fill) = &answer {

@@ -32,5 +32,5 @@ pub use frames::{AllocOptions, FrameTable, FrameUse};
 pub use heap::Heap;
 pub use host::{HostBuilder, HostSpace};
 pub use memmap::MemoryMap;
-pub use p2m::{FlushGuest, GuestSpace};
+pub use p2m::{Cause, FlushGuest, GuestSpace};
 pub use phys::Phys;

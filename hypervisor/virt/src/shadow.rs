@@ -10,7 +10,7 @@ use oxen_types::{Gaddr, Gfn, Mfn, Vaddr};
 use crate::backend::NestedFault;
 use crate::walk::{self, Access, Found, Paging, PhysRead, Step, WalkError};
 use crate::x86::{
-    CR0_PG, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX,
+    CR0_PG, CR0_WP, CR4_PAE, CR4_PCIDE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX,
 };
 
 /// Guest-physical memory, as far as a shadow needs it.
@@ -195,7 +195,8 @@ pub fn tables(paging: &Paging) -> (GuestTables, u16) {
         | on(paging.cr4, CR4_SMEP, 5)
         | on(paging.cr4, CR4_SMAP, 6)
         | on(paging.efer, EFER_LMA, 7)
-        | on(paging.efer, EFER_NX, 8);
+        | on(paging.efer, EFER_NX, 8)
+        | on(paging.cr4, CR4_PCIDE, 9);
     let tables = if paging.cr0 & CR0_PG == 0 {
         GuestTables::None
     } else if paging.efer & EFER_LMA != 0 {

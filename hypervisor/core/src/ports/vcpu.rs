@@ -49,8 +49,8 @@ pub trait DomainArch: Send + Sync {
     fn shadow_pool(&self) -> Option<u64> {
         None
     }
-    /// Sets them; whatever exceeds them is given back before it returns.
-    fn set_shadow_pool(&self, _bytes: u64) {}
-    /// The last reference to the domain is about to go.
-    fn teardown(&self) {}
+    /// Sets them; what exceeds them is given back, as far as one step goes. True if nothing does any more.
+    fn set_shadow_pool(&self, _bytes: u64) -> bool {
+        true
+    }
 }

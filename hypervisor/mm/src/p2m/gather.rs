@@ -3,16 +3,18 @@
 
 use arrayvec::ArrayVec;
 use oxen_core::ports::{FrameSource, MapKind};
-use oxen_types::{DomainId, Mfn};
+use oxen_types::{DomainId, Gfn, Mfn};
 
-use super::FlushGuest;
 use super::kind::kind_of;
+use super::{Cause, FlushGuest};
 use crate::frames::{AllocOptions, FrameList, FrameTable};
 use crate::phys::Table;
 use crate::pt::{Leaf, TableAccess, TablePool, pages_at};
 
 /// Leaves per batch.
 pub(super) const BATCH: usize = 64;
+/// Changed pages that are told one by one.
+const FEW: usize = 8;
 
 #[must_use]
 pub(super) struct Gather {
@@ -20,7 +22,8 @@ pub(super) struct Gather {
     /// Runs of frames, one reference each to drop; could the domain write another's through it?
     runs: ArrayVec<(Mfn, u64, bool), BATCH>,
     tables: FrameList,
-    flush: bool,
+    changed: ArrayVec<Gfn, FEW>,
+    many: bool,
 }
 
 impl Gather {
@@ -29,7 +32,8 @@ impl Gather {
             frames,
             runs: ArrayVec::new(),
             tables: FrameList::new(),
-            flush: false,
+            changed: ArrayVec::new(),
+            many: false,
         }
     }
 
@@ -37,25 +41,36 @@ impl Gather {
         self.runs.is_full()
     }
 
-    /// Notes a leaf that was taken away, with the reference that it held.
-    pub(super) fn leaf(&mut self, leaf: Leaf) {
-        self.flush = true;
+    /// Notes a leaf that was taken away from a gfn, with the reference that it held.
+    pub(super) fn leaf(&mut self, at: u64, leaf: Leaf) {
         let kind = kind_of(leaf.attrs);
+        if kind == MapKind::Mmio || leaf.level > 1 {
+            self.many = true;
+        } else {
+            self.changed(at);
+        }
         if kind != MapKind::Mmio {
             let granted = kind == MapKind::Grant { writable: true };
             self.runs.push((leaf.mfn, pages_at(leaf.level), granted));
         }
     }
 
-    /// Notes a change of an entry whose frame stays in use.
-    pub(super) fn changed(&mut self) {
-        self.flush = true;
+    /// Notes a change of a page's entry whose frame stays in use.
+    pub(super) fn changed(&mut self, at: u64) {
+        self.many |= self.changed.try_push(Gfn::new(at)).is_err();
+    }
+
+    /// Notes changes of many.
+    pub(super) fn many_changed(&mut self) {
+        self.many = true;
     }
 
     /// With the p2m's lock dropped: flushes if anything was taken away, then drops the references.
     pub(super) fn finish(&mut self, flush: &dyn FlushGuest) {
-        if self.flush || self.tables.first().is_some() {
-            flush.flush();
+        if self.many {
+            flush.flush(Cause::Many);
+        } else if !self.changed.is_empty() || self.tables.first().is_some() {
+            flush.flush(Cause::Pages(&self.changed));
         }
         for (mfn, count, granted) in &self.runs {
             if *granted {

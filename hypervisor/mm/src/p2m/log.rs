@@ -151,7 +151,7 @@ fn set_write<F: Format>(
     let done = tables.protect(pool, at, leaf.level, attrs);
     debug_assert!(done.is_ok());
     if !write {
-        pool.dead.changed();
+        pool.dead.many_changed();
     }
 }
 

@@ -48,7 +48,7 @@ impl<F: Format> GuestSpace<F> {
             check_replaceable(tables.walk(pool, gfn.raw()))?;
             let old = tables.replace(pool, gfn.raw(), mfn, attrs_of(kind));
             if let Some(old) = old.map_err(|_| Errno::NoMem)? {
-                pool.dead.leaf(old);
+                pool.dead.leaf(gfn.raw(), old);
             }
             Ok(())
         });
@@ -87,7 +87,7 @@ impl<F: Format> GuestSpace<F> {
             }
             let old = tables.unmap(pool, gfn.raw(), 1).map_err(|_| Errno::NoMem)?;
             if let Some(old) = old {
-                pool.dead.leaf(old);
+                pool.dead.leaf(gfn.raw(), old);
             }
             Ok(())
         })

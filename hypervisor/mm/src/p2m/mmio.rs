@@ -82,7 +82,7 @@ impl<F: Format> GuestSpace<F> {
                     if kind_of(leaf.attrs) == MapKind::Mmio {
                         let old = tables.unmap(pool, at, level).map_err(|_| Errno::NoMem)?;
                         if let Some(old) = old {
-                            pool.dead.leaf(old);
+                            pool.dead.leaf(at, old);
                         }
                     }
                     at += pages_at(level);

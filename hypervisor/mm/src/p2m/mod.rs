@@ -36,7 +36,18 @@ pub trait FlushGuest: Send + Sync {
     /// When it returns, no CPU uses translations of the guest that were cached before the call. Called
     /// with none of this crate's locks held. Other CPUs may be waiting for such a lock with interrupts
     /// off, so it must not wait for CPUs that are not running the guest just now.
-    fn flush(&self);
+    fn flush(&self, cause: Cause<'_>);
+}
+
+/// Why translations go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause<'a> {
+    /// The entries of these pages changed, all of them RAM.
+    Pages(&'a [Gfn]),
+    /// Many may have changed.
+    Many,
+    /// None did, but the guest asked for it: its own tables may have changed.
+    Guest,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering;
 use oxen_core::ports::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef};
 use oxen_types::{Gaddr, Gfn, Mfn, Result};
 
-use super::GuestSpace;
 use super::kind::kind_of;
+use super::{Cause, GuestSpace};
 use crate::pt::Format;
 
 impl<F: Format> GuestMemory for GuestSpace<F> {
@@ -94,7 +94,7 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
     }
 
     fn flush(&self) {
-        self.flush.flush();
+        self.flush.flush(Cause::Guest);
     }
 
     fn logs_writes(&self) -> bool {

@@ -137,7 +137,7 @@ impl<F: Format> GuestSpace<F> {
                     if kind_of(leaf.attrs) == MapKind::Ram
                         && let Ok(Some(old)) = tables.unmap(pool, at, level)
                     {
-                        pool.dead.leaf(old);
+                        pool.dead.leaf(at, old);
                     }
                     at += pages_at(level);
                 }
@@ -157,7 +157,7 @@ impl<F: Format> GuestSpace<F> {
             }
             let old = tables.unmap(pool, gfn.raw(), 1).map_err(|_| Errno::NoMem)?;
             if let Some(old) = old {
-                pool.dead.leaf(old);
+                pool.dead.leaf(gfn.raw(), old);
             }
             Ok(())
         });
@@ -187,11 +187,11 @@ impl<F: Format> GuestSpace<F> {
                 .replace(pool, to.raw(), source.mfn, attrs_of(MapKind::Ram))
                 .map_err(no_memory)?;
             if let Some(old) = old {
-                pool.dead.leaf(old);
+                pool.dead.leaf(to.raw(), old);
             }
             // The reference moved along with the frame.
             let _ = tables.unmap(pool, from.raw(), 1);
-            pool.dead.changed();
+            pool.dead.changed(from.raw());
             Ok(())
         });
         self.finish(gather);
@@ -216,7 +216,8 @@ impl<F: Format> GuestSpace<F> {
                     }
                 });
                 for leaf in leaves.into_iter().flatten() {
-                    pool.dead.leaf(leaf);
+                    pool.dead.many_changed();
+                    pool.dead.leaf(0, leaf);
                 }
                 empty
             });

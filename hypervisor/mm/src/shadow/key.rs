@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::phys::Table;
+use crate::pt::pages_at;
 
 /// How a guest's table is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +64,19 @@ impl Key {
                 };
                 guest[at / 2 % 512].load(Ordering::Relaxed) >> (at % 2 * 32) & 0xffff_ffff
             }
+        }
+    }
+
+    /// The first page that a leaf of the shadow holds, by what it was made from; `None` if that does not tell.
+    pub(super) fn page_of(&self, slot: usize, origin: u64) -> Option<u64> {
+        const FRAME: u64 = (1 << 40) - 1;
+        let span = pages_at(self.level.into());
+        match (self.entries, self.level) {
+            (Entries::Direct, _) => Some(self.gfn + slot as u64 * span),
+            (Entries::Long, _) => Some(origin >> 12 & FRAME & !(span - 1)),
+            (Entries::Short, 1) => Some(origin >> 12 & 0xf_ffff),
+            // 4 MiB, with bits of the address elsewhere.
+            (Entries::Short, _) => None,
         }
     }
 }

@@ -10,12 +10,13 @@
 //!   the shadows, all TLBs are flushed, and they are compared once more. A write faults from then on, and
 //!   makes the table loose again. So no write has to be emulated, at any level.
 //!
-//! All of it lives in a pool of a fixed size. Who may write a page is known by two places at most
+//! All of it lives in a pool of a fixed size. Where a page is held is known by two places at most
 //! (`reverse`). When the pool is used up, the shadows that nothing links to go, oldest first; when there are
-//! none, all is forgotten. Each of these takes a bounded time.
+//! none, all is forgotten. Each of these takes a bounded time; to forget all takes hardly any.
 //!
-//! A change of the p2m forgets all ([`Cache::reset`]), before any vcpu enters the guest again. A guest's frame
-//! that is read here may have been given away meanwhile: what is read is only compared.
+//! A change of the p2m takes out what was made from its old entry ([`Cache::page_changed`]), or forgets all
+//! ([`Cache::reset`]), before any vcpu enters the guest again. A guest's frame that is read here may have been given
+//! away meanwhile: what is read is only compared.
 //!
 //! Locks: the cache's owner locks it as a whole; the p2m's lock may be taken inside.
 
@@ -26,7 +27,7 @@ mod pool;
 mod reverse;
 mod step;
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use oxen_types::{DomainId, Maddr, Mfn};
@@ -44,6 +45,8 @@ const LOOSE: usize = 16;
 const BATCH: usize = 8;
 /// Shadows that go together when the pool is used up.
 const EVICT: usize = 16;
+/// Pairs of pages that go back to the machine in one step.
+const SHRINK: usize = 1024;
 /// Room for a root, a way down, and the reverse map of what it reads and writes.
 pub const FEWEST_PAGES: usize = 32;
 
@@ -113,6 +116,8 @@ pub struct Counts {
     pub made: u64,
     pub evicted: u64,
     pub resets: u64,
+    /// Changes of the p2m that did not take all.
+    pub changed: u64,
     pub protected: u64,
     pub loosened: u64,
     pub dropped: u64,
@@ -151,11 +156,8 @@ impl View {
         const PRESENT: u64 = 1;
         let entries = self.frames.phys().table(self.pae);
         for (entry, root) in entries.iter().zip(self.roots) {
-            let value = if self.long || root == NONE {
-                0
-            } else {
-                pool.mfn(root).base().raw() | PRESENT
-            };
+            let table = pool.mfn(root).filter(|_| !self.long);
+            let value = table.map_or(0, |table| table.base().raw() | PRESENT);
             entry.store(value, Ordering::Release);
         }
     }
@@ -175,7 +177,7 @@ impl Cache {
     pub fn new(frames: &'static FrameTable, owner: DomainId, pages: usize) -> Option<Self> {
         let pages = pages.max(FEWEST_PAGES);
         Some(Self {
-            pool: Pool::new(frames, owner, pages),
+            pool: Pool::new(frames, owner, pages, FEWEST_PAGES)?,
             index: Index::new(pages)?,
             reverse: Reverse::default(),
             loose: ArrayVec::new(),
@@ -193,13 +195,15 @@ impl Cache {
         self.pool.pages()
     }
 
-    /// Changes the pool's size; what exceeds it goes back at once, with all shadows.
-    pub fn resize(&mut self, pages: usize, flush: impl FnOnce()) {
+    /// Changes the pool's size; what exceeds it goes back, with all shadows, as far as one step goes. True if there
+    /// is no more to do.
+    pub fn resize(&mut self, pages: usize, flush: impl FnOnce()) -> bool {
         self.pool.set_most(pages.max(FEWEST_PAGES));
         if self.pool.too_large() {
             flush();
             self.reset();
         }
+        self.pool.shrink(SHRINK)
     }
 
     /// Pages that it may take up.
@@ -207,8 +211,8 @@ impl Cache {
         self.pool.most_pages()
     }
 
-    /// Forgets everything. The caller flushes the TLBs of all vcpus before they enter again; each has to
-    /// take a new root.
+    /// Forgets everything, whose pages are used anew at once. The caller has made all vcpus leave the guest, and
+    /// flushes their TLBs before they enter again; each has to take a new root.
     pub fn reset(&mut self) {
         self.epoch += 1;
         self.counts.resets += 1;
@@ -242,10 +246,8 @@ impl Cache {
             *place = root;
         }
         view.link_pae(&self.pool);
-        match root {
-            Some(root) if root != NONE => self.pool.mfn(root).base(),
-            _ => view.pae(),
-        }
+        let root = root.and_then(|root| self.pool.mfn(root));
+        root.map_or(view.pae(), Mfn::base)
     }
 
     /// The vcpu no longer needs its roots.
@@ -352,12 +354,13 @@ impl Cache {
         let next = self.get(&hop.key, around)?;
         // Held for the way, and for the link.
         self.pool.hold(next);
-        let entry = Fmt::table(self.pool.mfn(next));
-        if self.pool.table(at)[slot].load(Ordering::Relaxed) != entry {
+        let entry = self.pool.mfn(next).map_or(0, Fmt::table);
+        let now = self.pool.entry(at, slot);
+        if now.is_some_and(|now| now.load(Ordering::Relaxed) != entry) {
             self.pool.hold(next);
             self.set(at, slot, entry);
         }
-        self.pool.origin(at)[slot].store(hop.entry, Ordering::Relaxed);
+        self.set_origin(at, slot, hop.entry);
         Ok(next)
     }
 
@@ -379,8 +382,10 @@ impl Cache {
             slot: slot as u16,
         };
         let mut may_write = page.write;
-        if may_write && page.cached {
+        if page.cached {
             self.cover(page.gfn, around)?;
+        }
+        if may_write && page.cached {
             if level == 1 && self.reverse.is_protected(&self.pool, page.gfn) {
                 may_write = write;
                 if write {
@@ -400,17 +405,17 @@ impl Cache {
         let first = page.mfn.raw() & !(pages_at(level.into()) - 1);
         let leaf = Fmt::leaf(Mfn::new(first), level.into(), attrs);
         self.set(at, slot, leaf);
-        self.pool.origin(at)[slot].store(path.entry, Ordering::Relaxed);
-        if may_write && page.cached {
-            let gone = match level {
-                1 => self.reverse.note(&self.pool, page.gfn, place),
-                _ => self.reverse.note_large(page.gfn, place),
-            };
-            if let Some(gone) = gone {
-                self.drop_writer(gone, page.mfn);
-            }
+        self.set_origin(at, slot, path.entry);
+        if page.cached {
+            self.note(page, place, level > 1, may_write);
         }
         Ok(())
+    }
+
+    fn set_origin(&self, pair: Pair, slot: usize, entry: u64) {
+        if let Some(origin) = self.pool.origin_of(pair, slot) {
+            origin.store(entry, Ordering::Relaxed);
+        }
     }
 
     /// The guest writes a page that is protected, in whatever way. False if all had to be forgotten.
@@ -444,7 +449,8 @@ impl Cache {
         let mut at = *view.roots.get(quarter)?;
         loop {
             let level = self.pool.info(at)?.key.level;
-            let entry = self.pool.table(at)[slot_at(linear, level)].load(Ordering::Acquire);
+            let entry = self.pool.entry(at, slot_at(linear, level))?;
+            let entry = entry.load(Ordering::Acquire);
             let level = u32::from(level);
             match Fmt::decode(entry, level) {
                 Decoded::Absent => return None,
@@ -459,20 +465,25 @@ impl Cache {
 
     /// Does an entry of some shadow let the CPU write the frame?
     pub fn is_writable(&self, mfn: Mfn) -> bool {
-        (0..(self.pool.pages() / 2) as Pair).any(|pair| {
-            let level = self.pool.info(pair).map_or(3, |info| info.key.level);
-            let level = u32::from(level);
-            level < 3
-                && self.pool.table(pair).iter().any(|entry| {
-                    let entry = entry.load(Ordering::Acquire);
-                    match Fmt::decode(entry, level) {
-                        Decoded::Leaf(first, attrs) => {
-                            let end = first.raw() + pages_at(level);
-                            attrs.write && (first.raw()..end).contains(&mfn.raw())
-                        }
-                        _ => false,
-                    }
-                })
+        self.leaves().any(|(first, level, attrs)| {
+            let all = first.raw()..first.raw() + pages_at(level);
+            attrs.write && all.contains(&mfn.raw())
+        })
+    }
+
+    /// Whatever the shadows lead to: frame, level and rights.
+    pub fn leaves(&self) -> impl Iterator<Item = (Mfn, u32, Attrs)> {
+        let pairs = 0..(self.pool.pages() / 2) as Pair;
+        let shadows = pairs.filter_map(|pair| {
+            let level = u32::from(self.pool.info(pair)?.key.level);
+            Some((level, self.pool.table(pair)?))
+        });
+        shadows.flat_map(|(level, table)| {
+            let decode = move |entry: &AtomicU64| Fmt::decode(entry.load(Ordering::Acquire), level);
+            table.iter().filter_map(move |entry| match decode(entry) {
+                Decoded::Leaf(first, attrs) => Some((first, level, attrs)),
+                _ => None,
+            })
         })
     }
 
@@ -486,7 +497,10 @@ impl Cache {
             info.end = info.end.max(slot as u16 + 1);
         }
         let level = info.key.level;
-        let old = self.pool.table(pair)[slot].swap(new, Ordering::AcqRel);
+        let Some(entry) = self.pool.entry(pair, slot) else {
+            return;
+        };
+        let old = entry.swap(new, Ordering::AcqRel);
         if level > 1
             && let Some(table) = Fmt::next(old, level.into())
             && let Some(child) = self.pool.number(table)

@@ -1,7 +1,11 @@
 //! The pages of a domain's shadows, in pairs: a shadow and the guest's entries that it was made from, or a
-//! part of the reverse map. There are never more than the pool's size.
+//! part of the reverse map. There are never more than the pool's size, and never fewer than a vcpu needs to get on
+//! with: those are taken at the start.
+//!
+//! Pairs are used in the order of their numbers; to forget all is to start again with the first.
 
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 
 use oxen_types::{DomainId, Mfn};
 
@@ -45,6 +49,8 @@ pub(super) struct Pool {
     frames: &'static FrameTable,
     owner: DomainId,
     slots: Vec<Slot>,
+    /// Pairs from here on are not in use, whatever their slots say.
+    next: usize,
     /// By frame.
     numbers: Vec<(Mfn, Pair)>,
     free: Vec<Pair>,
@@ -57,18 +63,28 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(frames: &'static FrameTable, owner: DomainId, pages: usize) -> Self {
-        Self {
+    pub(super) fn new(
+        frames: &'static FrameTable,
+        owner: DomainId,
+        pages: usize,
+        fewest: usize,
+    ) -> Option<Self> {
+        let mut pool = Self {
             frames,
             owner,
             slots: Vec::new(),
+            next: 0,
             numbers: Vec::new(),
             free: Vec::new(),
             limbo: Vec::new(),
             most: pages >> ORDER,
             first: NONE,
             last: NONE,
+        };
+        for _ in 0..(fewest.min(pages) >> ORDER) {
+            pool.grow().ok()?;
         }
+        Some(pool)
     }
 
     /// Pages that are taken from the machine.
@@ -92,14 +108,29 @@ impl Pool {
     pub(super) fn take(&mut self) -> Result<Pair, NoMemory> {
         let pair = match self.free.pop() {
             Some(pair) => pair,
-            None => self.grow()?,
+            None => self.unused()?,
         };
-        let mfn = self.mfn(pair);
+        let mfn = self.mfn(pair).ok_or(NoMemory)?;
         self.frames.phys().zero(mfn, 1 << ORDER);
         Ok(pair)
     }
 
-    fn grow(&mut self) -> Result<Pair, NoMemory> {
+    fn unused(&mut self) -> Result<Pair, NoMemory> {
+        if self.next >= self.most {
+            return Err(NoMemory);
+        }
+        if self.next >= self.slots.len() {
+            self.grow()?;
+        }
+        let pair = self.next;
+        if let Some(slot) = self.slots.get_mut(pair) {
+            slot.info = None;
+        }
+        self.next += 1;
+        Ok(pair as Pair)
+    }
+
+    fn grow(&mut self) -> Result<(), NoMemory> {
         if self.slots.len() >= self.most {
             return Err(NoMemory);
         }
@@ -119,7 +150,7 @@ impl Pool {
         self.slots.push(Slot { mfn, info: None });
         let at = self.numbers.partition_point(|(other, _)| *other < mfn);
         self.numbers.insert(at, (mfn, pair));
-        Ok(pair)
+        Ok(())
     }
 
     /// Free for new use after [`Pool::flushed`].
@@ -138,37 +169,48 @@ impl Pool {
         self.free.append(&mut self.limbo);
     }
 
-    /// All are free, no TLB knows them. What exceeds the size goes back to the machine.
+    /// All are free, no TLB knows them.
     pub(super) fn clear(&mut self) {
         (self.first, self.last) = (NONE, NONE);
         self.limbo.clear();
         self.free.clear();
-        let keep = self.most.min(self.slots.len());
+        self.next = 0;
+    }
+
+    /// After a clearing: of what exceeds the size, up to `budget` pairs go back to the machine. True if nothing is
+    /// left of it.
+    pub(super) fn shrink(&mut self, budget: usize) -> bool {
+        let most = self.most.max(self.next);
+        let keep = most.max(self.slots.len().saturating_sub(budget));
         self.numbers.retain(|(_, pair)| (*pair as usize) < keep);
-        for slot in self.slots.drain(keep..) {
+        for slot in self.slots.drain(keep.min(self.slots.len())..) {
             self.frames.free_own(slot.mfn, 1 << ORDER);
         }
-        for (pair, slot) in (0..).zip(&mut self.slots) {
-            slot.info = None;
-            self.free.push(pair);
-        }
+        self.slots.len() <= most
     }
 
-    pub(super) fn mfn(&self, pair: Pair) -> Mfn {
-        match self.slots.get(pair as usize) {
-            Some(slot) => slot.mfn,
-            None => unreachable!("a shadow that is not there"),
-        }
+    pub(super) fn mfn(&self, pair: Pair) -> Option<Mfn> {
+        self.slots.get(pair as usize).map(|slot| slot.mfn)
     }
 
-    pub(super) fn table(&self, pair: Pair) -> &'static Table {
-        self.frames.phys().table(self.mfn(pair))
+    pub(super) fn table(&self, pair: Pair) -> Option<&'static Table> {
+        Some(self.frames.phys().table(self.mfn(pair)?))
     }
 
     /// The second page of the pair.
-    pub(super) fn origin(&self, pair: Pair) -> &'static Table {
-        let mfn = self.mfn(pair).raw() + 1;
-        self.frames.phys().table(Mfn::new(mfn))
+    pub(super) fn origin(&self, pair: Pair) -> Option<&'static Table> {
+        let mfn = self.mfn(pair)?.raw() + 1;
+        Some(self.frames.phys().table(Mfn::new(mfn)))
+    }
+
+    /// An entry of a shadow.
+    pub(super) fn entry(&self, pair: Pair, slot: usize) -> Option<&'static AtomicU64> {
+        self.table(pair)?.get(slot)
+    }
+
+    /// What it was made from.
+    pub(super) fn origin_of(&self, pair: Pair, slot: usize) -> Option<&'static AtomicU64> {
+        self.origin(pair)?.get(slot)
     }
 
     pub(super) fn guest_table(&self, mfn: Mfn) -> &'static Table {
@@ -181,11 +223,13 @@ impl Pool {
     }
 
     pub(super) fn info(&self, pair: Pair) -> Option<&Info> {
-        self.slots.get(pair as usize)?.info.as_ref()
+        let used = self.slots.get(..self.next)?;
+        used.get(pair as usize)?.info.as_ref()
     }
 
     pub(super) fn info_mut(&mut self, pair: Pair) -> Option<&mut Info> {
-        self.slots.get_mut(pair as usize)?.info.as_mut()
+        let used = self.slots.get_mut(..self.next)?;
+        used.get_mut(pair as usize)?.info.as_mut()
     }
 
     pub(super) fn describe(&mut self, pair: Pair, info: Info) {

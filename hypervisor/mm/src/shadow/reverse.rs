@@ -1,5 +1,8 @@
-//! Which entries of shadows may write a guest's page: two at most, so that they are found, and taken away,
-//! in a bounded time. A third takes the place of one of them, whose user then faults again.
+//! Which entries of shadows hold a guest's page, so that they are found in a bounded time: two at most are noted,
+//! and all that may write are. A third that may write takes the place of one of them, whose user then faults again;
+//! of those that only read the rest is known to be there (*others*), not where.
+//!
+//! A note may be out of date: its entry holds something else by now. To take such an entry away does no harm.
 //!
 //! A part covers 1024 pages: a pair of the pool's, with a word for each page.
 
@@ -32,16 +35,18 @@ impl Place {
     }
 }
 
-/// Of a word: two places with a bit each that says they are there, and whether the page is protected.
+/// Of a word: two places with a bit each that says they are there, whether there are others, and whether the page
+/// is protected.
 const HALF: u32 = 31;
 const PLACE: u64 = (1 << 30) - 1;
 const THERE: u64 = 1 << 30;
+const OTHERS: u64 = 1 << 62;
 const PROTECTED: u64 = 1 << 63;
 
 struct Part {
     number: u64,
     pair: Pair,
-    /// Entries of 2 MiB that may write.
+    /// Entries of 2 MiB, noted alike.
     large: [u64; 2],
     /// Protected pages.
     protected: [u32; 2],
@@ -92,10 +97,10 @@ impl Reverse {
     fn word(&self, pool: &Pool, gfn: u64) -> Option<&'static AtomicU64> {
         let part = self.part(gfn)?;
         let at = (gfn % PART) as usize;
-        Some(match at / 512 {
-            0 => &pool.table(part.pair)[at],
-            _ => &pool.origin(part.pair)[at % 512],
-        })
+        match at / 512 {
+            0 => pool.entry(part.pair, at),
+            _ => pool.origin_of(part.pair, at % 512),
+        }
     }
 
     pub(super) fn is_protected(&self, pool: &Pool, gfn: u64) -> bool {
@@ -128,54 +133,51 @@ impl Reverse {
         part.is_none_or(|part| part.protected[(gfn % PART / LARGE) as usize] == 0)
     }
 
-    /// Notes that an entry may write the page; which one has to go for that.
-    pub(super) fn note(&mut self, pool: &Pool, gfn: u64, place: Place) -> Option<Place> {
-        let word = self.word(pool, gfn)?;
-        let (new, gone) = add(word.load(Ordering::Relaxed), place);
-        word.store(new, Ordering::Relaxed);
-        gone
+    fn bits(&self, pool: &Pool, gfn: u64, large: bool) -> u64 {
+        if large {
+            let part = self.part(gfn);
+            return part.map_or(0, |part| part.large[(gfn % PART / LARGE) as usize]);
+        }
+        let word = self.word(pool, gfn);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
-    /// The same of a page of 2 MiB.
-    pub(super) fn note_large(&mut self, gfn: u64, place: Place) -> Option<Place> {
-        let part = self.part_mut(gfn)?;
-        let word = &mut part.large[(gfn % PART / LARGE) as usize];
-        let (new, gone) = add(*word, place);
-        *word = new;
-        gone
+    fn set_bits(&mut self, pool: &Pool, gfn: u64, large: bool, bits: u64) {
+        if large {
+            if let Some(part) = self.part_mut(gfn) {
+                part.large[(gfn % PART / LARGE) as usize] = bits;
+            }
+        } else if let Some(word) = self.word(pool, gfn) {
+            word.store(bits, Ordering::Relaxed);
+        }
     }
 
-    /// The entries that may write a page, or did once; they are no longer noted.
-    pub(super) fn take(&mut self, pool: &Pool, gfn: u64) -> [Option<Place>; 4] {
-        let small = self
-            .word(pool, gfn)
-            .map_or(0, |word| word.fetch_and(PROTECTED, Ordering::Relaxed));
-        let large = self.part_mut(gfn).map_or(0, |part| {
-            core::mem::take(&mut part.large[(gfn % PART / LARGE) as usize])
-        });
-        [
-            half(small, 0),
-            half(small, 1),
-            half(large, 0),
-            half(large, 1),
-        ]
+    /// The noted entries that hold the page, or did once, as one of 4 KiB or of 2 MiB; the newest first.
+    pub(super) fn places(&self, pool: &Pool, gfn: u64, large: bool) -> [Option<Place>; 2] {
+        let bits = self.bits(pool, gfn, large);
+        [half(bits, 0), half(bits, 1)]
+    }
+
+    pub(super) fn note(&mut self, pool: &Pool, gfn: u64, large: bool, places: [Option<Place>; 2]) {
+        let flags = self.bits(pool, gfn, large) & (PROTECTED | OTHERS);
+        let pack = |place: Option<Place>| place.map_or(0, |place| place.pack() & PLACE | THERE);
+        let [first, second] = places.map(pack);
+        self.set_bits(pool, gfn, large, flags | first | second << HALF);
+    }
+
+    /// There are more entries that hold the page, and read only.
+    pub(super) fn note_others(&mut self, pool: &Pool, gfn: u64, large: bool) {
+        let bits = self.bits(pool, gfn, large);
+        self.set_bits(pool, gfn, large, bits | OTHERS);
+    }
+
+    pub(super) fn has_others(&self, pool: &Pool, gfn: u64) -> bool {
+        let both = self.bits(pool, gfn, false) | self.bits(pool, gfn, true);
+        both & OTHERS != 0
     }
 }
 
 fn half(word: u64, n: u32) -> Option<Place> {
     let bits = word >> (n * HALF);
     (bits & THERE != 0).then(|| Place::unpack(bits & PLACE))
-}
-
-/// The newer of the two stands first.
-fn add(word: u64, place: Place) -> (u64, Option<Place>) {
-    let flags = word & PROTECTED;
-    let first = place.pack() & PLACE | THERE;
-    let old = [half(word, 0), half(word, 1)];
-    if old[0] == Some(place) {
-        return (word, None);
-    }
-    let second = old[0].map_or(0, |old| (old.pack() & PLACE | THERE) << HALF);
-    let gone = old[1].filter(|gone| *gone != place);
-    (flags | first | second, gone)
 }

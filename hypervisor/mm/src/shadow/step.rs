@@ -3,11 +3,10 @@
 use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
-use oxen_types::Mfn;
 
 use super::pool::{Info, Pair};
 use super::reverse::Place;
-use super::{Around, BATCH, Cache, EVICT, Fmt};
+use super::{Around, BATCH, Cache, EVICT, Fmt, Page};
 use crate::pt::{Decoded, Format, NoMemory, pages_at};
 
 impl Cache {
@@ -31,7 +30,9 @@ impl Cache {
             return;
         };
         let guest = self.pool.guest_table(guest);
-        let (shadow, origin) = (self.pool.table(pair), self.pool.origin(pair));
+        let (Some(shadow), Some(origin)) = (self.pool.table(pair), self.pool.origin(pair)) else {
+            return;
+        };
         for slot in usize::from(low)..usize::from(end) {
             let (Some(entry), Some(origin)) = (shadow.get(slot), origin.get(slot)) else {
                 break;
@@ -74,15 +75,14 @@ impl Cache {
         let batch: ArrayVec<u64, BATCH> = self.loose.drain(..BATCH).collect();
         for gfn in &batch {
             self.drop_unused(*gfn);
-            let Some(first) = self.index.next_of(&self.pool, *gfn, None) else {
+            if self.index.next_of(&self.pool, *gfn, None).is_none() {
                 continue;
-            };
-            let Some(mfn) = self.pool.info(first).and_then(|info| info.guest) else {
-                continue;
-            };
+            }
             self.cover(*gfn, around)?;
-            for place in self.reverse.take(&self.pool, *gfn).into_iter().flatten() {
-                self.drop_writer(place, mfn);
+            for large in [false, true] {
+                for place in self.reverse.places(&self.pool, *gfn, large) {
+                    self.drop_writer(place, *gfn);
+                }
             }
             self.reverse.protect(&self.pool, *gfn, true);
             self.counts.protected += 1;
@@ -113,20 +113,82 @@ impl Cache {
         }
     }
 
-    /// An entry that may write a frame is taken out, if it still is one.
-    pub(super) fn drop_writer(&mut self, place: Place, mfn: Mfn) {
-        let Some(level) = self.pool.info(place.pair).map(|info| info.key.level) else {
-            return;
+    /// Is a place an entry of a page still, and may it write? By the guest's number of the page, as its frame may be
+    /// another by now. If it cannot be told, it is.
+    fn holds(&self, place: Place, gfn: u64) -> Option<bool> {
+        let key = &self.pool.info(place.pair)?.key;
+        let (level, slot) = (u32::from(key.level), usize::from(place.slot));
+        let entry = self.pool.entry(place.pair, slot)?;
+        let Decoded::Leaf(_, attrs) = Fmt::decode(entry.load(Ordering::Relaxed), level) else {
+            return None;
         };
-        let slot = usize::from(place.slot);
-        let entry = self.pool.table(place.pair)[slot].load(Ordering::Relaxed);
-        let level = u32::from(level);
-        if let Decoded::Leaf(first, attrs) = Fmt::decode(entry, level)
-            && attrs.write
-            && (first.raw()..first.raw() + pages_at(level)).contains(&mfn.raw())
+        let origin = self.pool.origin_of(place.pair, slot)?;
+        let first = key.page_of(slot, origin.load(Ordering::Relaxed));
+        let all = first.map(|first| first..first + pages_at(level));
+        all.is_none_or(|all| all.contains(&gfn))
+            .then_some(attrs.write)
+    }
+
+    /// An entry that may write a page is taken out, if it still is one.
+    fn drop_writer(&mut self, place: Option<Place>, gfn: u64) {
+        if let Some(place) = place
+            && self.holds(place, gfn) == Some(true)
         {
-            self.set(place.pair, slot, 0);
+            self.set(place.pair, place.slot.into(), 0);
         }
+    }
+
+    /// Notes that an entry holds a page. One that may write is always found again; for that another may have to
+    /// go.
+    pub(super) fn note(&mut self, page: &Page, place: Place, large: bool, write: bool) {
+        let noted = self.reverse.places(&self.pool, page.gfn, large);
+        if noted.contains(&Some(place)) {
+            return;
+        }
+        let [newer, older] = noted.map(|old| old.and_then(|old| self.holds(old, page.gfn)));
+        let gone = match (newer, older) {
+            (_, None) => 1,
+            (None, _) => 0,
+            _ if !write => return self.reverse.note_others(&self.pool, page.gfn, large),
+            (_, Some(false)) => 1,
+            (Some(false), _) => 0,
+            _ => 1,
+        };
+        if [newer, older][gone] == Some(false) {
+            self.reverse.note_others(&self.pool, page.gfn, large);
+        }
+        self.drop_writer(noted[gone], page.gfn);
+        let places = [Some(place), noted[1 - gone]];
+        self.reverse.note(&self.pool, page.gfn, large, places);
+    }
+
+    /// The p2m's entry of a page changed: what was made from the old one goes. False if it is not known where that
+    /// is: then all has to be forgotten. The caller flushes the TLBs of all vcpus before they enter again.
+    #[must_use]
+    pub fn page_changed(&mut self, gfn: u64) -> bool {
+        let mut shadows = core::iter::from_fn({
+            let mut last = None;
+            let (index, pool) = (&self.index, &self.pool);
+            move || {
+                last = index.next_of(pool, gfn, last);
+                last
+            }
+        });
+        let in_use = shadows.any(|pair| self.pool.info(pair).is_some_and(|info| !info.idle));
+        if in_use || self.reverse.has_others(&self.pool, gfn) {
+            return false;
+        }
+        while let Some(pair) = self.index.next_of(&self.pool, gfn, None) {
+            self.evict(pair);
+        }
+        for large in [false, true] {
+            let places = self.reverse.places(&self.pool, gfn, large);
+            for place in places.into_iter().flatten() {
+                self.set(place.pair, place.slot.into(), 0);
+            }
+        }
+        self.counts.changed += 1;
+        true
     }
 
     /// Makes the reverse map cover a page.

@@ -78,15 +78,14 @@ impl CpuidPolicy {
         policy.basic(host, fpu, &shape.speculation);
         policy.extended(host, shape);
         if shape.shadow {
-            policy.without_tags();
+            policy.on_shadows();
         }
         policy.derive();
         policy
     }
 
-    /// Shadows hold translations of one address space, and know no keys.
-    fn without_tags(&mut self) {
-        self.change(1, 0, |r| r.ecx &= !Leaf1Ecx::PCID.bits());
+    /// Shadows know no keys; INVPCID would be carried out by a CPU that has other PCIDs than the guest.
+    fn on_shadows(&mut self) {
         self.change(7, 0, |r| {
             r.ebx &= !Leaf7Ebx::INVPCID.bits();
             r.ecx &= !Leaf7Ecx::PKU.bits();

@@ -1,10 +1,11 @@
 //! The cache of shadows as the CPUs of two vcpus would use it, against what their TLBs may hold: random edits
 //! of a guest's tables, by whoever is allowed to write them, accesses, flushes, and a pool that runs out. An
-//! access that succeeds does so by some translation that was true since the vcpu's last flush; one that
-//! faults does so by the tables as they are.
+//! access that succeeds does so by some translation that was true since the vcpu's last flush, accessed and dirty
+//! bits included; one that faults does so by the tables as they are. The hypervisor changes the guest's memory, at
+//! moments of its choice: whenever a vcpu could enter, no shadow leads to anything that the guest has not got.
 
 use std::boxed::Box;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -31,22 +32,54 @@ const NEXT: u64 = FRAMES + 2;
 const ABSENT: u64 = 48;
 const READ_ONLY: u64 = 52;
 const NO_FETCH: u64 = 58;
+/// A page of 2 MiB.
+const LARGE_FIRST: u64 = 512;
+const LARGE_END: u64 = 1024;
 const LARGE: u64 = 1 << 7;
 const VCPUS: usize = 2;
+
+/// What the hypervisor says of a gfn: the frame's number and rights.
+#[derive(Clone, Copy)]
+struct Entry {
+    frame: u64,
+    write: bool,
+    exec: bool,
+}
 
 struct Memory {
     phys: Phys,
     first: u64,
+    large_first: u64,
+    p2m: RefCell<Vec<Option<Entry>>>,
+    large: Cell<bool>,
+}
+
+fn p2m() -> Vec<Option<Entry>> {
+    let entry = |gfn| {
+        let there = gfn < ABSENT || (READ_ONLY..FRAMES).contains(&gfn) || gfn >= LARGE_FIRST;
+        there.then_some(Entry {
+            frame: gfn,
+            write: !(READ_ONLY..NO_FETCH).contains(&gfn),
+            exec: !(NO_FETCH..LARGE_FIRST).contains(&gfn),
+        })
+    };
+    (0..LARGE_END).map(entry).collect()
 }
 
 impl Memory {
-    fn mfn(&self, gfn: u64) -> Mfn {
-        Mfn::new(self.first + gfn)
+    /// Of the hypervisor's own number.
+    fn mfn(&self, frame: u64) -> Mfn {
+        match frame.checked_sub(LARGE_FIRST) {
+            Some(n) => Mfn::new(self.large_first + n),
+            None => Mfn::new(self.first + frame),
+        }
+    }
+    fn entry(&self, gfn: u64) -> Option<Entry> {
+        *self.p2m.borrow().get(gfn as usize)?
     }
     fn word(&self, at: u64) -> Option<&'static core::sync::atomic::AtomicU64> {
-        let gfn = at >> 12;
-        let there = gfn < ABSENT || (READ_ONLY..FRAMES).contains(&gfn);
-        there.then(|| &self.phys.table(self.mfn(gfn))[(at & 0xfff) as usize / 8])
+        let mfn = self.mfn(self.entry(at >> 12)?.frame);
+        Some(&self.phys.table(mfn)[(at & 0xfff) as usize / 8])
     }
 }
 
@@ -72,13 +105,12 @@ impl ShadowSpace for Memory {
     }
 
     fn page(&self, gfn: Gfn) -> Option<GuestPage> {
-        let n = gfn.raw();
-        self.word(n << 12)?;
+        let entry = self.entry(gfn.raw())?;
         Some(GuestPage {
-            mfn: self.mfn(n),
-            large: false,
-            write: !(READ_ONLY..NO_FETCH).contains(&n),
-            exec: n < NO_FETCH,
+            mfn: self.mfn(entry.frame),
+            large: gfn.raw() >= LARGE_FIRST && self.large.get(),
+            write: entry.write,
+            exec: entry.exec,
             cached: true,
         })
     }
@@ -92,7 +124,7 @@ struct Outside<'a> {
 
 impl Around for Outside<'_> {
     fn frame(&self, gfn: u64) -> Option<Mfn> {
-        self.memory.word(gfn << 12).map(|_| self.memory.mfn(gfn))
+        Some(self.memory.mfn(self.memory.entry(gfn)?.frame))
     }
     fn flush(&self) {
         self.flushed.set(self.flushed.get() + 1);
@@ -105,10 +137,23 @@ enum Op {
     Edit(u64, u64, u64, u64),
     Access(usize, usize, u32),
     Invlpg(usize, usize),
-    Cr3(usize, u64),
+    /// Table, and the number of the address space if the guest has such.
+    Cr3(usize, u64, u64),
     Control(usize, Control),
-    /// The hypervisor changed the guest's memory.
+    /// The hypervisor changed much of the guest's memory.
     Reset,
+    /// It changes a page, or two.
+    Remap(u64, Remap),
+    /// It does so while an access's fault is looked at.
+    Race(usize, usize, u32, u64, Remap),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Remap {
+    Swap(u64),
+    Take,
+    GiveBack,
+    Protect,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +163,7 @@ enum Control {
     Smep,
     Nx,
     Pge,
+    Pcid,
 }
 
 const ADDRESSES: [u64; 8] = [
@@ -139,8 +185,14 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0u64..8).prop_map(|low| low | 1 << 63 | 1),
         1 => Just(0x107),
         1 => Just(7 | LARGE),
+        1 => Just(7 | LARGE | LARGE_FIRST << 12),
     ];
-    let frame = prop_oneof![6 => NEXT..NEXT + 12, 1 => 0..TABLES, 1 => TABLES..NEXT];
+    let frame = prop_oneof![
+        12 => NEXT..NEXT + 12,
+        2 => 0..TABLES,
+        2 => TABLES..NEXT,
+        1 => LARGE_FIRST..LARGE_END,
+    ];
     let index = prop_oneof![4 => 0u64..3, 1 => 510u64..512];
     let control = prop_oneof![
         4 => (0u8..4).prop_map(Control::Mode),
@@ -148,17 +200,32 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Control::Smep),
         1 => Just(Control::Nx),
         1 => Just(Control::Pge),
+        1 => Just(Control::Pcid),
     ];
     let vcpu = || 0..VCPUS;
+    let access = || prop::sample::select(std::vec![0u32, 2, 4, 6, 16, 20]);
+    let gfn =
+        || prop_oneof![8 => TABLES..FRAMES, 1 => 0..TABLES, 1 => LARGE_FIRST..LARGE_FIRST + 4];
+    let remap = || {
+        prop_oneof![
+            2 => (TABLES..ABSENT).prop_map(Remap::Swap),
+            1 => Just(Remap::Take),
+            3 => Just(Remap::GiveBack),
+            1 => Just(Remap::Protect),
+        ]
+    };
     prop_oneof![
         60 => (0..TABLES, index, frame, flags).prop_map(|(t, i, f, b)| Op::Edit(t, i, f, b)),
-        100 => (vcpu(), 0..ADDRESSES.len(), prop::sample::select(std::vec![0u32, 2, 4, 6, 16, 20]))
+        100 => (vcpu(), 0..ADDRESSES.len(), access())
             .prop_map(|(vcpu, at, access)| Op::Access(vcpu, at, access)),
         10 => (vcpu(), 0..ADDRESSES.len()).prop_map(|(vcpu, at)| Op::Invlpg(vcpu, at)),
-        18 => (vcpu(), 0..LEVELS[1]).prop_map(|(vcpu, table)| Op::Cr3(vcpu, table)),
-        2 => (vcpu(), 0..TABLES).prop_map(|(vcpu, table)| Op::Cr3(vcpu, table)),
+        18 => (vcpu(), 0..LEVELS[1], 0u64..3).prop_map(|(vcpu, table, n)| Op::Cr3(vcpu, table, n)),
+        2 => (vcpu(), 0..TABLES, 0u64..3).prop_map(|(vcpu, table, n)| Op::Cr3(vcpu, table, n)),
         2 => (vcpu(), control).prop_map(|(vcpu, control)| Op::Control(vcpu, control)),
         1 => Just(Op::Reset),
+        2 => (gfn(), remap()).prop_map(|(gfn, how)| Op::Remap(gfn, how)),
+        4 => (vcpu(), 0..ADDRESSES.len(), access(), gfn(), remap())
+            .prop_map(|(vcpu, at, access, gfn, how)| Op::Race(vcpu, at, access, gfn, how)),
     ]
 }
 
@@ -193,17 +260,20 @@ struct Machine {
     flushed: Cell<u32>,
     /// Of them, the TLBs have followed.
     followed: u32,
-    filled: u64,
+    /// Changes of the p2m that the cache has to follow before a vcpu enters.
+    changed: Vec<u64>,
+    /// Pages that the next fault finds changed, and how.
+    race: Option<(u64, Remap)>,
 }
 
 impl Machine {
     fn new(pages: usize) -> Self {
         let ram = FirmwareRange {
             start: 0,
-            len: 512 << 12,
+            len: 1536 << 12,
             kind: FirmwareKind::Ram,
         };
-        let phys = Phys::arena(512);
+        let phys = Phys::arena(1536);
         let mut map = MemoryMap::new(core::iter::once(ram));
         let frames: &'static FrameTable =
             Box::leak(Box::new(FrameTable::new(phys, &mut map, &[]).unwrap()));
@@ -212,6 +282,8 @@ impl Machine {
             ..AllocOptions::default()
         };
         let first = frames.alloc_own(6, DomainId(1), zeroed).unwrap();
+        let large = AllocOptions::default();
+        let large = frames.alloc_own(9, DomainId(1), large).unwrap();
         let vcpu = || Vcpu {
             paging: Paging {
                 cr0: CR0_PE | CR0_PG | CR0_WP,
@@ -229,12 +301,16 @@ impl Machine {
             memory: Memory {
                 phys,
                 first: first.raw(),
+                large_first: large.raw(),
+                p2m: RefCell::new(p2m()),
+                large: Cell::new(true),
             },
             cache: Cache::new(frames, DomainId(1), pages).unwrap(),
             vcpus: (0..VCPUS).map(|_| vcpu()).collect(),
             flushed: Cell::new(0),
             followed: 0,
-            filled: 0,
+            changed: Vec::new(),
+            race: None,
         };
         // Tables that lead somewhere.
         for table in 0..TABLES {
@@ -297,11 +373,74 @@ impl Machine {
         self.follow();
     }
 
+    /// A page of the guest's memory becomes another.
+    fn remap(&mut self, gfn: u64, how: Remap) {
+        let mut p2m = self.memory.p2m.borrow_mut();
+        let at = gfn as usize;
+        match how {
+            Remap::Swap(other) => {
+                p2m.swap(at, other as usize);
+                self.changed.push(other);
+            }
+            Remap::Take => p2m[at] = None,
+            Remap::GiveBack if p2m[at].is_none() => {
+                // Frames that nobody has; the page may be a table.
+                let has = |frame| p2m.iter().flatten().any(|entry| entry.frame == frame);
+                if let Some(frame) = (0..FRAMES).find(|frame| !has(*frame)) {
+                    let (write, exec) = (true, true);
+                    p2m[at] = Some(Entry { frame, write, exec });
+                }
+            }
+            Remap::GiveBack => {}
+            Remap::Protect => {
+                if let Some(entry) = &mut p2m[at] {
+                    entry.write = false;
+                }
+            }
+        }
+        if gfn >= LARGE_FIRST {
+            self.memory.large.set(false);
+        }
+        self.changed.push(gfn);
+    }
+
+    /// What every vcpu does before it enters, after a change.
+    fn follow_p2m(&mut self) {
+        if self.changed.is_empty() {
+            return;
+        }
+        for gfn in core::mem::take(&mut self.changed) {
+            if !self.cache.page_changed(gfn) {
+                self.cache.reset();
+            }
+        }
+        for vcpu in &mut self.vcpus {
+            vcpu.tlb.clear();
+        }
+        self.note();
+        self.check();
+    }
+
+    /// No shadow leads to what the guest has not got, or has not got in this way.
+    fn check(&self) {
+        let p2m = self.memory.p2m.borrow();
+        let rights = |entry: &Entry| (self.memory.mfn(entry.frame), (entry.write, entry.exec));
+        let rights: BTreeMap<_, _> = p2m.iter().flatten().map(rights).collect();
+        for (first, level, attrs) in self.cache.leaves() {
+            for n in 0..oxen_mm::pt::pages_at(level) {
+                let there = rights.get(&Mfn::new(first.raw() + n));
+                let (write, exec) = there.expect("a frame that is gone");
+                assert!((*write || !attrs.write) && (*exec || !attrs.exec));
+            }
+        }
+    }
+
     fn access(&mut self, n: usize, at: usize, code: u32) {
         let linear = Vaddr::new(ADDRESSES[at]);
         let page = linear.raw() >> 12 & LINEAR_PAGES;
         let access = Access::from_bits_truncate(code);
-        for _ in 0..5 {
+        for _ in 0..6 {
+            self.follow_p2m();
             while self.cache.is_stale(&self.vcpus[n].view) {
                 self.activate(n);
             }
@@ -318,13 +457,29 @@ impl Machine {
                 self.vcpus[n].tlb.remove(&page);
             }
             let paging = self.vcpus[n].paging;
-            match fault(&self.memory, &paging, linear, code) {
+            let answer = match self.race.take() {
+                Some((gfn, how)) if gfn % 2 == 0 => {
+                    // After the p2m was looked at, or just before.
+                    let answer = fault(&self.memory, &paging, linear, code);
+                    self.note();
+                    self.remap(gfn, how);
+                    answer
+                }
+                Some((gfn, how)) => {
+                    self.remap(gfn, how);
+                    fault(&self.memory, &paging, linear, code)
+                }
+                None => fault(&self.memory, &paging, linear, code),
+            };
+            match answer {
                 Answer::Retry => {}
                 Answer::Fill(fill) => {
                     self.note();
                     self.fill(n, &paging, &fill);
                     self.follow();
                 }
+                // As things were then.
+                _ if !self.changed.is_empty() => {}
                 Answer::Guest(code) => {
                     let expected = match walk::walk(&self.memory, &paging, linear, access) {
                         Err(WalkError::Fault { code }) => code,
@@ -350,7 +505,6 @@ impl Machine {
     }
 
     fn fill(&mut self, n: usize, paging: &Paging, fill: &Fill) {
-        self.filled += 1;
         let walked = walked(paging, fill);
         let outside = Outside {
             memory: &self.memory,
@@ -375,10 +529,30 @@ impl Machine {
 
     fn succeeded(&self, n: usize, at: usize, access: Access, (mfn, attrs): (Mfn, Attrs)) {
         let vcpu = &self.vcpus[n];
+        // Each entry by itself: shadows of tables serve several walks, as a CPU's caches of them do.
+        const MARKS: u64 = ACCESSED | DIRTY;
+        let seen_marked = |n: usize, step: &Step, marks: u64| {
+            let others = vcpu.seen[at].iter().flatten();
+            let mut same = others.filter_map(|found| found.steps.get(n)?.as_ref());
+            same.any(|other| {
+                (other.at, other.entry & !MARKS) == (step.at, step.entry & !MARKS)
+                    && other.entry & marks == marks
+            })
+        };
+        let marked = |found: &Found| {
+            let steps = found.steps.iter().flatten();
+            let count = steps.clone().count();
+            steps.enumerate().all(|(n, step)| {
+                let dirty = n + 1 == count && access.contains(Access::WRITE);
+                let marks = if dirty { MARKS } else { ACCESSED };
+                step.bare || seen_marked(n, step, marks)
+            })
+        };
         let fits = |found: &Found| {
             let gpa = found.place.gpa;
             let there = self.memory.page(gpa.frame());
             found.check(&vcpu.paging, access).is_ok()
+                && marked(found)
                 && there.is_some_and(|there| {
                     there.mfn == mfn
                         && (there.write || !access.contains(Access::WRITE))
@@ -400,6 +574,8 @@ impl Machine {
                 p.cr0 |= CR0_PG;
                 p.cr4 |= CR4_PAE | CR4_PSE;
                 p.efer &= !(EFER_LMA | EFER_LME);
+                p.cr4 &= !CR4_PCIDE;
+                p.cr3 &= !0xfff;
                 match mode {
                     0 => p.cr0 &= !CR0_PG,
                     1 => p.cr4 &= !CR4_PAE,
@@ -411,6 +587,12 @@ impl Machine {
             Control::Smep => p.cr4 ^= CR4_SMEP,
             Control::Nx => p.efer ^= EFER_NX,
             Control::Pge => p.cr4 ^= CR4_PGE,
+            // In long mode only, and with number 0.
+            Control::Pcid if p.efer & EFER_LMA != 0 => {
+                p.cr3 &= !0xfff;
+                p.cr4 ^= CR4_PCIDE;
+            }
+            Control::Pcid => {}
         }
         self.forget(n);
         self.activate(n);
@@ -418,7 +600,12 @@ impl Machine {
 
     /// A vcpu writes an entry, by a mapping that lets it, or else by a fault on a new one.
     fn edit(&mut self, table: u64, index: u64, frame: u64, flags: u64) {
-        let mfn = self.memory.mfn(table);
+        // By a vcpu that enters.
+        self.follow_p2m();
+        let Some(entry) = self.memory.entry(table) else {
+            return;
+        };
+        let mfn = self.memory.mfn(entry.frame);
         let by_tlb = |vcpu: &Vcpu| vcpu.tlb.values().any(|(m, attrs)| *m == mfn && attrs.write);
         if !self.cache.is_writable(mfn) && !self.vcpus.iter().any(by_tlb) {
             let outside = Outside {
@@ -451,6 +638,12 @@ impl Machine {
 
     fn step(&mut self, op: Op) {
         match op {
+            Op::Remap(gfn, how) => self.remap(gfn, how),
+            Op::Race(vcpu, at, code, gfn, how) => {
+                self.race = Some((gfn, how));
+                self.access(vcpu, at, code);
+                self.race = None;
+            }
             Op::Edit(table, index, frame, flags) => self.edit(table, index, frame, flags),
             Op::Access(vcpu, at, code) => self.access(vcpu, at, code),
             // It may forget more, and does.
@@ -462,8 +655,11 @@ impl Machine {
                     self.vcpus[vcpu].seen[at] = std::vec![now];
                 }
             }
-            Op::Cr3(vcpu, table) => {
-                self.vcpus[vcpu].paging.cr3 = table << 12;
+            // Translations of other address spaces, and of this one, may go at any time: they do at each load.
+            Op::Cr3(vcpu, table, number) => {
+                let paging = &mut self.vcpus[vcpu].paging;
+                let numbered = paging.cr4 & CR4_PCIDE != 0 && paging.efer & EFER_LMA != 0;
+                paging.cr3 = table << 12 | if numbered { number } else { 0 };
                 self.forget(vcpu);
                 self.activate(vcpu);
             }
@@ -517,6 +713,8 @@ proptest! {
         for op in list {
             machine.step(op);
         }
+        machine.follow_p2m();
+        machine.check();
     }
 }
 
@@ -538,6 +736,8 @@ fn tables_are_protected_evicted_and_forgotten() {
         counts.loosened,
         counts.dropped,
         counts.evicted,
+        counts.changed,
+        counts.resets,
     ];
     assert!(
         cfg!(miri) || all.iter().all(|count| *count > 3),

@@ -34,9 +34,13 @@ fn pool_size(domain: &Domain) -> u64 {
     domain.arch.shadow_pool().unwrap_or_else(kept)
 }
 
-fn resize_pool(domain: &Domain, bytes: u64) {
+/// What is to be given back goes in steps, the call executed again for each.
+fn resize_pool(domain: &Domain, bytes: u64) -> Answer {
     domain.control.lock().paging_pool = bytes;
-    domain.arch.set_shadow_pool(bytes);
+    match domain.arch.set_shadow_pool(bytes) {
+        true => Ok(0),
+        false => Err(Stop::Again),
+    }
 }
 
 pub fn set_pool(domain: &Domain, op: &abi::Domctl) -> Answer {
@@ -44,8 +48,7 @@ pub fn set_pool(domain: &Domain, op: &abi::Domctl) -> Answer {
     if !ask.size.is_multiple_of(PAGE_SIZE as u64) {
         return Err(Errno::Inval.into());
     }
-    resize_pool(domain, ask.size);
-    Ok(0)
+    resize_pool(domain, ask.size)
 }
 
 /// XEN_DOMCTL_SHADOW_OP: log-dirty mode, and the older names of the pool.
@@ -80,10 +83,7 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
             op.u.store(&ask);
             Ok(0)
         }
-        abi::XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION => {
-            resize_pool(domain, u64::from(ask.mb) * MIB);
-            Ok(0)
-        }
+        abi::XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION => resize_pool(domain, u64::from(ask.mb) * MIB),
         _ => Err(Errno::Inval.into()),
     }
 }

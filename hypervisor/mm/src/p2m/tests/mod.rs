@@ -27,7 +27,7 @@ struct Log {
 struct LoggedFlush(&'static FrameTable, Arc<Log>);
 
 impl FlushGuest for LoggedFlush {
-    fn flush(&self) {
+    fn flush(&self, _: Cause<'_>) {
         self.1.flushes.fetch_add(1, Ordering::Relaxed);
         let free = self.0.stats().free_frames;
         self.1.free_then.store(free, Ordering::Relaxed);
