@@ -199,6 +199,9 @@ while one of its CPUs is free.")]
         what: LogDirty,
         /// Name or number
         domain: String,
+        /// Look at the first so many pages only
+        #[arg(long)]
+        pages: Option<u64>,
     },
     /// Show what domains use, renewed until q is pressed
     Top(Top),

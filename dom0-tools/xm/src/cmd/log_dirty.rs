@@ -9,7 +9,7 @@ use std::fmt::Write;
 /// x86's pages.
 const PAGE_KIB: u64 = 4;
 
-pub(super) fn run(what: LogDirty, domain: &str, out: &Output) -> Result<()> {
+pub(super) fn run(what: LogDirty, domain: &str, pages: Option<u64>, out: &Output) -> Result<()> {
     let mut machine = Machine::open()?;
     let id = machine.find(domain)?.info.domain;
     let calls = machine.xen.calls();
@@ -28,7 +28,8 @@ pub(super) fn run(what: LogDirty, domain: &str, out: &Output) -> Result<()> {
     let last = calls
         .maximum_gfn(id)
         .map_err(failed("cannot ask how far its memory goes"))?;
-    let found = calls.log_dirty(id, last + 1, clean, false);
+    let pages = pages.unwrap_or(u64::MAX).min(last + 1);
+    let found = calls.log_dirty(id, pages, clean, false);
     let found = found.map_err(failed("cannot read the log of writes"))?;
     let text = format!(
         "{} pages written ({} KiB) of {}, {} faults\n",

@@ -128,7 +128,11 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
                 .map_err(failed("cannot send debug keys"))?;
             out.print(&keys, "");
         }
-        Command::LogDirty { what, domain } => log_dirty::run(what, &domain, out)?,
+        Command::LogDirty {
+            what,
+            domain,
+            pages,
+        } => log_dirty::run(what, &domain, pages, out)?,
         Command::Top(args) => top::run(&args, out)?,
     }
     done
