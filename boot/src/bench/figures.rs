@@ -225,7 +225,34 @@ pub(crate) const IO: &[Figure] = &[
     io("tcp-receive", "KiB/s", 0.8, "the same, from there"),
 ];
 
+/// A guest on shadows over one with nested paging.
+const fn paging(name: &'static str, means: &'static str) -> Figure {
+    Figure {
+        name,
+        unit: "of NPT",
+        aim: None,
+        means,
+    }
+}
+
+/// Taken by boot/bench/paging.sh.
+pub(crate) const PAGING: &[Figure] = &[
+    paging(
+        "paging-storm",
+        "a guest's processes, copies on write and 2 MiB pages on shadows: instructions, over those with nested paging",
+    ),
+    paging("paging-build", "the same of work like a kernel's build"),
+    paging("paging-misses", "the same of random access to 4 KiB pages"),
+    paging(
+        "paging-storm-time",
+        "the first in the emulator's time, as for the following",
+    ),
+    paging("paging-build-time", "the second"),
+    paging("paging-misses-time", "the third"),
+];
+
 pub(crate) const IO_GROUP: &str = "io";
+pub(crate) const PAGING_GROUP: &str = "paging";
 pub(crate) const MICRO_GROUP: &str = "micro";
 pub(crate) const GUESTS_GROUP: &str = "guests";
 pub(crate) const BOOT_GROUP: &str = "boot";
@@ -239,11 +266,13 @@ pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
     (LOAD_GROUP, LOAD),
     ("size", SIZE),
     (IO_GROUP, IO),
+    (PAGING_GROUP, PAGING),
 ];
 
-/// Whether a name is of the figures beside dom0, where there is no Xen.
-pub(crate) fn is_io(name: &str) -> bool {
-    name == IO_GROUP || IO.iter().any(|figure| figure.name == name)
+/// Whether a name is of figures for which there is no Xen: beside dom0, and on shadows.
+pub(crate) fn is_without_xen(name: &str) -> bool {
+    let mut figures = IO.iter().chain(PAGING);
+    [IO_GROUP, PAGING_GROUP].contains(&name) || figures.any(|figure| figure.name == name)
 }
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Figure> {

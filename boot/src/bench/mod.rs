@@ -9,6 +9,7 @@ pub(crate) mod guard;
 mod io;
 mod load;
 mod micro;
+mod paging;
 mod plot;
 mod size;
 mod system;
@@ -27,8 +28,8 @@ use system::{Bench, System};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only this figure, or one group of them: micro, guests, boot, load, size, io (which
-    /// runs only when asked for)
+    /// Only this figure, or one group of them: micro, guests, boot, load, size, io and paging (which
+    /// run only when asked for)
     name: Option<String>,
     /// Say what each figure means, and measure nothing
     #[arg(long)]
@@ -79,14 +80,14 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     } else {
         &System::BOTH
     };
-    let io = name.is_some_and(figures::is_io);
-    let bench = Bench::new(!arguments.oxen_only && !io, arguments.profile)?;
+    let alone = name.is_some_and(figures::is_without_xen);
+    let bench = Bench::new(!arguments.oxen_only && !alone, arguments.profile)?;
     let mut measured = Vec::new();
     for (group, figures) in figures::GROUPS {
         // A guest beside dom0 takes a quarter of an hour, and other programs.
         let whole = match name {
             Some(name) => name == *group,
-            None => *group != figures::IO_GROUP,
+            None => !figures::is_without_xen(group),
         };
         if !whole && !figures.iter().any(|figure| Some(figure.name) == name) {
             continue;
@@ -97,6 +98,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
             figures::GUESTS_GROUP => domains::measure(&bench, systems, only)?,
             figures::BOOT_GROUP => boot::measure(&bench, systems, only)?,
             figures::IO_GROUP => io::measure(only)?,
+            figures::PAGING_GROUP => paging::measure(only)?,
             figures::LOAD_GROUP => load::measure(&bench, systems, only)?,
             _ => size::measure(&bench)?,
         });
