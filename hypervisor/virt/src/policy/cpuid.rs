@@ -85,7 +85,11 @@ impl CpuidPolicy {
     }
 
     /// Shadows know no keys; INVPCID would be carried out by a CPU that has other PCIDs than the guest.
+    /// On VT-x PCIDs are not offered yet.
     fn on_shadows(&mut self) {
+        if !self.amd {
+            self.change(1, 0, |r| r.ecx &= !Leaf1Ecx::PCID.bits());
+        }
         self.change(7, 0, |r| {
             r.ebx &= !Leaf7Ebx::INVPCID.bits();
             r.ecx &= !Leaf7Ecx::PKU.bits();
