@@ -14,7 +14,7 @@ use crate::pt::{Leaf, TableAccess, TablePool, pages_at};
 /// Leaves per batch.
 pub(super) const BATCH: usize = 64;
 /// Changed pages that are told one by one.
-const FEW: usize = 8;
+const FEW: usize = BATCH;
 
 #[must_use]
 pub(super) struct Gather {
