@@ -1,7 +1,7 @@
 //! The cache of shadows as the CPUs of two vcpus would use it, against what their TLBs may hold: random edits
 //! of a guest's tables, by whoever is allowed to write them, accesses, flushes, and a pool that runs out. An
-//! access that succeeds does so by some translation that was true since the vcpu's last flush, accessed and dirty
-//! bits included; one that faults does so by the tables as they are. The hypervisor changes the guest's memory, at
+//! access that succeeds does so by entries each of which was true at some moment since the vcpu's last flush, accessed
+//! and dirty bits included: a CPU's caches of tables know no more of one another. One that faults does so by the tables as they are. The hypervisor changes the guest's memory, at
 //! moments of its choice: whenever a vcpu could enter, no shadow leads to anything that the guest has not got.
 
 use std::boxed::Box;
@@ -242,15 +242,134 @@ fn frame_of(table: u64, number: u64) -> u64 {
     }
 }
 
-type Seen = Result<Found, WalkError>;
+const MARKS: u64 = ACCESSED | DIRTY;
+
+/// The words of all tables that a walk to some address can read, each with the values that it had.
+struct History {
+    /// Within a table, in any mode.
+    offsets: Vec<u64>,
+    /// By table and offset.
+    words: Vec<Vec<u64>>,
+}
+
+impl History {
+    fn new(linear: u64) -> Self {
+        let long = [39, 30, 21, 12].map(|shift| linear >> shift & 0x1ff);
+        let short = [22, 12].map(|shift| (linear >> shift & 0x3ff) / 2);
+        let mut offsets: Vec<_> = long.into_iter().chain(short).collect();
+        offsets.sort_unstable();
+        offsets.dedup();
+        let words = std::vec![Vec::new(); FRAMES as usize * offsets.len()];
+        Self { offsets, words }
+    }
+
+    fn note(&mut self, memory: &Memory) {
+        let places = (0..FRAMES).flat_map(|table| self.offsets.iter().map(move |at| (table, at)));
+        for (values, (table, offset)) in self.words.iter_mut().zip(places) {
+            let now = memory.read_u64(Gaddr::new(table << 12 | offset * 8));
+            if let Some(now) = now
+                && values.last() != Some(&now)
+            {
+                values.push(now);
+            }
+        }
+    }
+
+    fn forget(&mut self, memory: &Memory) {
+        self.words.iter_mut().for_each(Vec::clear);
+        self.note(memory);
+    }
+
+    fn values(&self, at: Gaddr) -> &[u64] {
+        let (table, offset) = (at.raw() >> 12, at.raw() % 4096 / 8);
+        let found = self.offsets.binary_search(&offset).ok();
+        let index = found.map(|found| table as usize * self.offsets.len() + found);
+        index
+            .and_then(|index| self.words.get(index))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// What an entry was.
+    fn entries(&self, at: Gaddr, size: u8) -> impl Iterator<Item = u64> {
+        let (shift, mask) = match size {
+            4 => (at.raw() % 8 * 8, 0xffff_ffff),
+            _ => (0, u64::MAX),
+        };
+        self.values(at).iter().map(move |word| word >> shift & mask)
+    }
+
+    /// Does any walk fit that takes each word as it was at some moment?
+    fn some_walk(
+        &self,
+        memory: &Memory,
+        paging: &Paging,
+        linear: Vaddr,
+        fits: impl Fn(&Found) -> bool,
+    ) -> bool {
+        let mut picks = Vec::new();
+        loop {
+            let then = Then {
+                history: self,
+                memory,
+                picks: RefCell::new(picks),
+                choices: RefCell::default(),
+            };
+            if walk::find(&then, paging, linear, Access::READ).is_ok_and(|found| fits(&found)) {
+                return true;
+            }
+            // The next way to choose, as one counts.
+            let choices = then.choices.into_inner();
+            picks = then.picks.into_inner();
+            picks.truncate(choices.len());
+            while let Some(pick) = picks.pop() {
+                if pick + 1 < choices[picks.len()] {
+                    picks.push(pick + 1);
+                    break;
+                }
+            }
+            if picks.is_empty() {
+                return false;
+            }
+        }
+    }
+}
+
+/// Memory with some of the values that its words had, in the order in which a walk reads them.
+struct Then<'a> {
+    history: &'a History,
+    memory: &'a Memory,
+    picks: RefCell<Vec<usize>>,
+    /// How many there were to choose from.
+    choices: RefCell<Vec<usize>>,
+}
+
+impl PhysRead for Then<'_> {
+    fn read_u64(&self, at: Gaddr) -> Option<u64> {
+        // A walk reads an entry with whatever marks it has.
+        let marks = MARKS | MARKS << 32;
+        let mut values: Vec<_> = self.history.values(at).iter().map(|v| v & !marks).collect();
+        values.sort_unstable();
+        values.dedup();
+        if values.is_empty() {
+            return self.memory.read_u64(at);
+        }
+        let (mut picks, mut choices) = (self.picks.borrow_mut(), self.choices.borrow_mut());
+        if picks.len() == choices.len() {
+            picks.push(0);
+        }
+        let pick = picks[choices.len()];
+        choices.push(values.len());
+        values.get(pick).copied()
+    }
+}
 
 struct Vcpu {
     paging: Paging,
     view: View,
     /// Its TLB: frame and rights of a linear page.
     tlb: BTreeMap<u64, (Mfn, Attrs)>,
-    /// Walks that were true at some moment since its last flush.
-    seen: [Vec<Seen>; ADDRESSES.len()],
+    /// For each address, what was in the tables since its last flush.
+    seen: Vec<History>,
 }
 
 struct Machine {
@@ -295,7 +414,7 @@ impl Machine {
             },
             view: View::new(frames, DomainId(1)).unwrap(),
             tlb: BTreeMap::new(),
-            seen: Default::default(),
+            seen: ADDRESSES.map(History::new).into(),
         };
         let mut machine = Self {
             memory: Memory {
@@ -324,29 +443,20 @@ impl Machine {
         machine
     }
 
-    fn walk(&self, vcpu: usize, at: usize) -> Seen {
-        let linear = Vaddr::new(ADDRESSES[at]);
-        walk::find(&self.memory, &self.vcpus[vcpu].paging, linear, Access::READ)
-    }
-
     fn note(&mut self) {
-        for vcpu in 0..VCPUS {
-            for at in 0..ADDRESSES.len() {
-                let now = self.walk(vcpu, at);
-                let seen = &mut self.vcpus[vcpu].seen[at];
-                if seen.last() != Some(&now) {
-                    seen.push(now);
-                }
+        for vcpu in &mut self.vcpus {
+            for seen in &mut vcpu.seen {
+                seen.note(&self.memory);
             }
         }
     }
 
     /// What a flush of all means to a vcpu: only what is true now, is.
     fn forget(&mut self, vcpu: usize) {
-        self.vcpus[vcpu].tlb.clear();
-        for at in 0..ADDRESSES.len() {
-            let now = self.walk(vcpu, at);
-            self.vcpus[vcpu].seen[at] = std::vec![now];
+        let vcpu = &mut self.vcpus[vcpu];
+        vcpu.tlb.clear();
+        for seen in &mut vcpu.seen {
+            seen.forget(&self.memory);
         }
     }
 
@@ -530,14 +640,10 @@ impl Machine {
     fn succeeded(&self, n: usize, at: usize, access: Access, (mfn, attrs): (Mfn, Attrs)) {
         let vcpu = &self.vcpus[n];
         // Each entry by itself: shadows of tables serve several walks, as a CPU's caches of them do.
-        const MARKS: u64 = ACCESSED | DIRTY;
-        let seen_marked = |n: usize, step: &Step, marks: u64| {
-            let others = vcpu.seen[at].iter().flatten();
-            let mut same = others.filter_map(|found| found.steps.get(n)?.as_ref());
-            same.any(|other| {
-                (other.at, other.entry & !MARKS) == (step.at, step.entry & !MARKS)
-                    && other.entry & marks == marks
-            })
+        let seen_marked = |found: &Found, step: &Step, marks: u64| {
+            let others = vcpu.seen[at].entries(step.at, found.entry_size);
+            let mut same = others.filter(|other| other & !MARKS == step.entry & !MARKS);
+            same.any(|other| other & marks == marks)
         };
         let marked = |found: &Found| {
             let steps = found.steps.iter().flatten();
@@ -545,7 +651,7 @@ impl Machine {
             steps.enumerate().all(|(n, step)| {
                 let dirty = n + 1 == count && access.contains(Access::WRITE);
                 let marks = if dirty { MARKS } else { ACCESSED };
-                step.bare || seen_marked(n, step, marks)
+                step.bare || seen_marked(found, step, marks)
             })
         };
         let fits = |found: &Found| {
@@ -559,7 +665,8 @@ impl Machine {
                         && (there.exec || !access.contains(Access::FETCH))
                 })
         };
-        let seen = vcpu.seen[at].iter().flatten().any(fits);
+        let linear = Vaddr::new(ADDRESSES[at]);
+        let seen = vcpu.seen[at].some_walk(&self.memory, &vcpu.paging, linear, fits);
         assert!(
             seen,
             "{n}: {:#x} {access:?} reached {mfn:?} {attrs:?}",
@@ -650,9 +757,11 @@ impl Machine {
             Op::Invlpg(vcpu, at) => {
                 self.cache.resync();
                 self.vcpus[vcpu].tlb.remove(&(ADDRESSES[at] >> 12));
-                let now = self.walk(vcpu, at);
+                let linear = Vaddr::new(ADDRESSES[at]);
+                let paging = &self.vcpus[vcpu].paging;
+                let now = walk::find(&self.memory, paging, linear, Access::READ);
                 if now.is_ok_and(|found| found.shift == 12) || now.is_err() {
-                    self.vcpus[vcpu].seen[at] = std::vec![now];
+                    self.vcpus[vcpu].seen[at].forget(&self.memory);
                 }
             }
             // Translations of other address spaces, and of this one, may go at any time: they do at each load.
