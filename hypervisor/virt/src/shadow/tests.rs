@@ -276,7 +276,15 @@ impl History {
     }
 
     fn forget(&mut self, memory: &Memory) {
-        self.words.iter_mut().for_each(Vec::clear);
+        self.forget_but(None, memory);
+    }
+
+    /// Those of one table are kept.
+    fn forget_but(&mut self, table: Option<u64>, memory: &Memory) {
+        let tables = self.words.chunks_mut(self.offsets.len());
+        for (_, words) in (0..).zip(tables).filter(|(n, _)| Some(*n) != table) {
+            words.iter_mut().for_each(Vec::clear);
+        }
         self.note(memory);
     }
 
@@ -761,7 +769,12 @@ impl Machine {
                 let paging = &self.vcpus[vcpu].paging;
                 let now = walk::find(&self.memory, paging, linear, Access::READ);
                 if now.is_ok_and(|found| found.shift == 12) || now.is_err() {
-                    self.vcpus[vcpu].seen[at].forget(&self.memory);
+                    // PAE's top entries are registers of the CPU, loaded with CR3 (SDM volume 3, 4.4.1).
+                    let pae = paging.cr0 & CR0_PG != 0
+                        && paging.cr4 & CR4_PAE != 0
+                        && paging.efer & EFER_LMA == 0;
+                    let top = pae.then_some(paging.cr3 >> 12);
+                    self.vcpus[vcpu].seen[at].forget_but(top, &self.memory);
                 }
             }
             // Translations of other address spaces, and of this one, may go at any time: they do at each load.
