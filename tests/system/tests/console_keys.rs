@@ -85,6 +85,16 @@ fn an_nmi_tells_what_the_cpus_do() -> Result<()> {
         }
         ensure!(lab.sh(&format!("echo {round} and on"))? == format!("{round} and on"));
     }
+    // While a CPU writes to the console, too: what it holds then stays held as long as the NMI lasts.
+    lab.vm
+        .send("for i in $(seq 3000); do echo a line of noise; done; echo noise: $((6 * 7))\n")?;
+    for _ in 0..8 {
+        command(&socket, "inject-nmi")?;
+        for _ in 0..2 {
+            lab.vm.expect(r"unknown NMI on CPU\d", SHORT)?;
+        }
+    }
+    lab.vm.expect("noise: 42", Duration::from_secs(60))?;
     lab.finish()
 }
 

@@ -9,6 +9,5 @@ pub(super) fn handle(frame: &TrapFrame) {
     if panic::is_panicking() {
         regs::halt_forever();
     }
-    log::error!("unknown NMI on CPU{}", crate::cpu::cpu_id());
-    panic::dump(frame);
+    panic::dump(frame, "error: unknown NMI on");
 }

@@ -59,10 +59,11 @@ pub(super) fn fatal(frame: &TrapFrame) -> ! {
     finish()
 }
 
-/// Registers and backtrace of a CPU that goes on afterwards.
-pub(super) fn dump(frame: &TrapFrame) {
+/// Registers and backtrace of a CPU that goes on afterwards, which may be in the midst of a line of its own: so not
+/// through the log, whose lock it may hold.
+pub(super) fn dump(frame: &TrapFrame, why: &str) {
     console::emergency(|out| {
-        let _ = writeln!(out, "CPU{}:", cpu::cpu_id());
+        let _ = writeln!(out, "{why} CPU{}", cpu::cpu_id());
         report(out, frame);
     });
 }
