@@ -26,7 +26,7 @@ impl History {
     pub(super) fn note(&mut self, memory: &Memory) {
         let places = (0..FRAMES).flat_map(|table| self.offsets.iter().map(move |at| (table, at)));
         for (values, (table, offset)) in self.words.iter_mut().zip(places) {
-            let now = memory.read_u64(Gaddr::new(table << 12 | offset * 8));
+            let now = memory.read_u64(Gaddr::new((table << 12) | (offset * 8)));
             if let Some(now) = now
                 && values.last() != Some(&now)
             {
