@@ -31,8 +31,7 @@ macro_rules! abi_struct {
         $(#[$doc])*
         #[doc = ""]
         #[doc = concat!("C: `", $c, "`.")]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq,
-                 zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
         #[repr(C)]
         pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
         const _: () = assert!(size_of::<$name>() == $size);
@@ -91,8 +90,7 @@ macro_rules! abi_packed {
         $(#[$doc])*
         #[doc = ""]
         #[doc = concat!("C: `", $c, "`.")]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq,
-                 zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
         #[repr(C, packed)]
         pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
         const _: () = assert!(size_of::<$name>() == $size);

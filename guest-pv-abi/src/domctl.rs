@@ -1,7 +1,7 @@
 //! Control of one domain by the toolstack (xen/domctl.h, interface version 0x15): numbers and envelope.
 //! The operations' arguments are in the `domctl_*` modules.
 
-use zerocopy::{Immutable, IntoBytes};
+use bytemuck::Pod;
 
 use crate::UnionBytes;
 
@@ -110,7 +110,7 @@ impl Domctl {
     }
 
     /// An operation with its argument.
-    pub fn with<T: IntoBytes + Immutable>(cmd: u32, domain: u16, argument: &T) -> Self {
+    pub fn with<T: Pod>(cmd: u32, domain: u16, argument: &T) -> Self {
         Self {
             u: UnionBytes::holding(argument),
             ..Self::new(cmd, domain)

@@ -62,7 +62,7 @@ pub mod xenbus;
 pub mod xs_wire;
 
 pub use handle::{GuestHandle, Pointee};
-pub use union::UnionBytes;
+pub use union::{UnionBytes, take_first};
 
 /// Re-exports the ABI's modules, and lists them.
 macro_rules! modules {

@@ -1,7 +1,7 @@
 //! Operations of dom0 on the platform (xen/platform.h): numbers, envelope, time, CPUs. Firmware is in
 //! `platform_firmware`, processor power data in `platform_power`.
 
-use zerocopy::{Immutable, IntoBytes};
+use bytemuck::Pod;
 
 use crate::{GuestHandle, UnionBytes};
 
@@ -208,7 +208,7 @@ abi! {
 
 impl PlatformOp {
     /// An operation with its argument.
-    pub fn with<T: IntoBytes + Immutable>(cmd: u32, argument: &T) -> Self {
+    pub fn with<T: Pod>(cmd: u32, argument: &T) -> Self {
         Self {
             cmd,
             interface_version: XENPF_INTERFACE_VERSION,

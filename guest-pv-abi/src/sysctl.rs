@@ -2,7 +2,7 @@
 //! and what concerns the hypervisor as a whole. CPUs and memory are in `sysctl_machine`, schedulers and
 //! pools in `sysctl_sched`, performance and power in `sysctl_power`, live patching in `livepatch`.
 
-use zerocopy::{Immutable, IntoBytes};
+use bytemuck::Pod;
 
 use crate::{BitmapHandle, CpuidLeaf, DomctlGetDomainInfo, GuestHandle, MsrEntry, UnionBytes};
 
@@ -178,7 +178,7 @@ impl Sysctl {
     }
 
     /// An operation with its argument.
-    pub fn with<T: IntoBytes + Immutable>(cmd: u32, argument: &T) -> Self {
+    pub fn with<T: Pod>(cmd: u32, argument: &T) -> Self {
         Self {
             u: UnionBytes::holding(argument),
             ..Self::new(cmd)

@@ -5,7 +5,6 @@ use guest_pv_abi::{
     DomctlSchedulerOp, E820Entry, NETIF_RX_RING_SLOTS, NETIF_TX_RING_SLOTS, SysctlReadConsole,
     UnionBytes, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_SCHEDULER_OP, XEN_SCHEDULER_CREDIT, ring_slots,
 };
-use zerocopy::{FromBytes, IntoBytes};
 
 #[test]
 fn an_envelope_carries_its_argument() {
@@ -16,13 +15,13 @@ fn an_envelope_carries_its_argument() {
             max_memkb: 0x1122_3344_5566,
         },
     );
-    let bytes = call.as_bytes();
+    let bytes = bytemuck::bytes_of(&call);
     assert_eq!(bytes[..4], 11u32.to_le_bytes());
     assert_eq!(bytes[4..8], DOMCTL_INTERFACE_VERSION.to_le_bytes());
     assert_eq!(bytes[8..16], [7, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[16..24], 0x1122_3344_5566u64.to_le_bytes());
     assert!(bytes[24..].iter().all(|byte| *byte == 0));
-    let back = Domctl::read_from_bytes(bytes).expect("size");
+    let back: Domctl = bytemuck::pod_read_unaligned(bytes);
     assert_eq!(back.u.view::<DomctlMaxMem>().max_memkb, 0x1122_3344_5566);
 }
 
@@ -75,7 +74,7 @@ fn memory_map_entries_are_packed() {
             kind: 1,
         },
     ];
-    let bytes = map.as_bytes();
+    let bytes = bytemuck::bytes_of(&map);
     assert_eq!(bytes.len(), 40);
     assert_eq!(bytes[20..28], (1u64 << 20).to_le_bytes());
 }

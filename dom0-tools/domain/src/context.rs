@@ -1,11 +1,11 @@
 //! The registers that a PVH guest starts with, as records of the hypervisor's save format
 //! (xen/hvm/save.h, xen/arch-x86/hvm/save.h; entry state of docs/misc/pvh).
 
+use bytemuck::Zeroable;
 use guest_pv_abi::{
     HVM_SAVE_CODE_CPU as CPU, HVM_SAVE_CODE_END as END, HVM_SAVE_CODE_HEADER as HEADER,
-    HVM_SAVE_CODE_MTRR as MTRR, HvmHwCpu, HvmSaveDescriptor,
+    HVM_SAVE_CODE_MTRR as MTRR, HvmHwCpu, HvmSaveDescriptor, take_first,
 };
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 const DESCRIPTOR: usize = size_of::<HvmSaveDescriptor>();
 /// `msr_mtrr_def_type` is the last word of its record.
@@ -47,7 +47,7 @@ pub(crate) fn start(
         header,
         CPU,
         0,
-        registers(entry, start_info).as_bytes(),
+        bytemuck::bytes_of(&registers(entry, start_info)),
     ));
     Ok(contexts)
 }
@@ -73,13 +73,19 @@ fn registers(entry: u32, start_info: u64) -> HvmHwCpu {
         es_arbytes: DATA,
         ss_arbytes: DATA,
         tr_arbytes: BUSY_TASK,
-        ..HvmHwCpu::new_zeroed()
+        ..HvmHwCpu::zeroed()
     }
 }
 
 fn context(header: &[u8], kind: u16, instance: u16, body: &[u8]) -> Vec<u8> {
     let [first, last] = [(kind, instance, body.len()), (END, 0, 0)].map(descriptor);
-    [header, first.as_bytes(), body, last.as_bytes()].concat()
+    [
+        header,
+        bytemuck::bytes_of(&first),
+        body,
+        bytemuck::bytes_of(&last),
+    ]
+    .concat()
 }
 
 fn descriptor((typecode, instance, length): (u16, u16, usize)) -> HvmSaveDescriptor {
@@ -93,7 +99,7 @@ fn descriptor((typecode, instance, length): (u16, u16, usize)) -> HvmSaveDescrip
 fn records(context: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut rest = context;
     core::iter::from_fn(move || {
-        let (head, _) = HvmSaveDescriptor::read_from_prefix(rest).ok()?;
+        let (head, _) = take_first::<HvmSaveDescriptor>(rest)?;
         let length = DESCRIPTOR.checked_add(head.length as usize)?;
         let (whole, tail) = rest.split_at_checked(length)?;
         rest = tail;
@@ -111,7 +117,7 @@ mod tests {
     fn given() -> Vec<u8> {
         let record = |kind, body: &[u8]| {
             let head = descriptor((kind, 0, body.len()));
-            [head.as_bytes(), body].concat()
+            [bytemuck::bytes_of(&head), body].concat()
         };
         [
             record(HEADER, &[7; 24]),
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn without_memory_types_only_the_registers() {
-        let header = [descriptor((HEADER, 0, 24)).as_bytes(), &[7; 24]].concat();
+        let header = [bytemuck::bytes_of(&descriptor((HEADER, 0, 24))), &[7; 24]].concat();
         assert_eq!(start(&header, 1, 1, 8).expect("contexts").len(), 1);
         assert!(start(&[], 1, 1, 1).is_err());
         assert!(start(&[1, 0, 0, 0, 255, 255, 255, 255], 1, 1, 1).is_err());

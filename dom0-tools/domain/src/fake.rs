@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result as ToolResult};
 use crate::ports::{Access, Change, Clock, DomId, Hypervisor, Store};
+use bytemuck::Zeroable;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use oxen_sys::hypercall::{
@@ -11,7 +12,6 @@ use oxen_sys::hypercall::{
 use oxen_sys::{Errno, Result};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use zerocopy::FromZeros;
 
 const PAGE: u64 = 4096;
 
@@ -222,7 +222,7 @@ impl Hypervisor for Fake {
         self.call()?;
         let state = self.state.borrow();
         let found = state.domains.get(&domain).ok_or(Errno::SRCH)?;
-        let mut info = DomainInfo::new_zeroed();
+        let mut info = DomainInfo::zeroed();
         info.domain = domain;
         info.handle = found.created.handle;
         info.tot_pages = found.frames.len() as u64;

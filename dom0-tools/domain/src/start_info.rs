@@ -4,7 +4,6 @@
 use crate::layout::Placement;
 use guest_pv_abi as abi;
 use oxen_sys::hypercall::E820Entry;
-use zerocopy::IntoBytes;
 
 const VERSION: u32 = 1;
 const HEAD: u64 = size_of::<abi::HvmStartInfo>() as u64;
@@ -48,7 +47,7 @@ pub fn build(
         cmdline_paddr: 0,
         reserved: 0,
     };
-    let mut bytes = [head.as_bytes(), module.as_bytes()].concat();
+    let mut bytes = [bytemuck::bytes_of(&head), bytemuck::bytes_of(&module)].concat();
     for entry in map {
         let entry = abi::HvmMemmapTableEntry {
             addr: entry.addr,
@@ -56,7 +55,7 @@ pub fn build(
             kind: entry.kind,
             reserved: 0,
         };
-        bytes.extend_from_slice(entry.as_bytes());
+        bytes.extend_from_slice(bytemuck::bytes_of(&entry));
     }
     bytes.extend_from_slice(command_line.as_bytes());
     bytes.push(0);

@@ -10,8 +10,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags};
-use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{Errno, PAGE_SIZE, Result};
 
@@ -147,15 +147,15 @@ impl SharedMemory {
     }
 
     /// Copies one plain structure out.
-    pub fn get<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T> {
-        let mut value = T::new_zeroed();
-        self.read(offset, value.as_mut_bytes())?;
+    pub fn get<T: Pod>(&self, offset: usize) -> Result<T> {
+        let mut value = T::zeroed();
+        self.read(offset, bytemuck::bytes_of_mut(&mut value))?;
         Ok(value)
     }
 
     /// Copies one plain structure in.
-    pub fn put<T: IntoBytes + zerocopy::Immutable>(&self, offset: usize, value: &T) -> Result<()> {
-        self.write(offset, value.as_bytes())
+    pub fn put<T: Pod>(&self, offset: usize, value: &T) -> Result<()> {
+        self.write(offset, bytemuck::bytes_of(value))
     }
 
     /// Reads an index or flag that the other side publishes: what it wrote before is seen after.

@@ -7,7 +7,6 @@ use oxen_arch::time;
 use oxen_types::{Errno, Result};
 use oxen_virt::hvmctx::{self, BadRecord};
 use oxen_virt::{Reg, SegReg, Segment};
-use zerocopy::{FromBytes, IntoBytes};
 
 use crate::globals;
 use crate::vcpu::{Context, HvVcpu};
@@ -28,8 +27,14 @@ const CR4_PAE: u64 = 1 << 5;
 pub fn save(context: &mut Context, kind: u16, into: &mut Vec<u8>) -> Result<()> {
     let backend = &*context.backend;
     match kind {
-        CPU => into.extend_from_slice(hvmctx::save_cpu(backend, time::rdtsc()).as_bytes()),
-        MTRR => into.extend_from_slice(hvmctx::save_mtrr(backend, &context.msrs.mtrr).as_bytes()),
+        CPU => into.extend_from_slice(bytemuck::bytes_of(&hvmctx::save_cpu(
+            backend,
+            time::rdtsc(),
+        ))),
+        MTRR => into.extend_from_slice(bytemuck::bytes_of(&hvmctx::save_mtrr(
+            backend,
+            &context.msrs.mtrr,
+        ))),
         XSAVE => into.extend_from_slice(&hvmctx::save_xsave(backend).ok_or(Errno::NoEnt)?),
         _ => return Err(Errno::NoEnt),
     }
@@ -41,14 +46,14 @@ pub fn load(hv: &HvVcpu, context: &mut Context, kind: u16, record: &[u8]) -> Res
     let phys_bits = globals::get().phys_bits;
     let done = match kind {
         CPU => {
-            let (record, _) = FromBytes::read_from_prefix(record).map_err(|_| Errno::NoData)?;
+            let (record, _) = guest_pv_abi::take_first(record).ok_or(Errno::NoData)?;
             let done = hvmctx::load_cpu(backend, &record, time::rdtsc());
             hv.set_tsc_offset(backend.tsc_offset());
             context.waits_for_sipi &= done.is_err();
             done
         }
         MTRR => {
-            let (record, _) = FromBytes::read_from_prefix(record).map_err(|_| Errno::NoData)?;
+            let (record, _) = guest_pv_abi::take_first(record).ok_or(Errno::NoData)?;
             hvmctx::load_mtrr(backend, &mut context.msrs.mtrr, &record, phys_bits)
         }
         XSAVE => hvmctx::load_xsave(backend, record, hv.hv.cpuid.read().xcr0()),

@@ -6,8 +6,8 @@ use alloc::boxed::Box;
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use bytemuck::Zeroable;
 use oxen_types::{Maddr, PAGE_SIZE};
-use zerocopy::{FromZeros, KnownLayout};
 
 use crate::platform::{ToMaddr, VirtError};
 use crate::vmx;
@@ -15,6 +15,7 @@ use crate::x86::{
     MSR_CSTAR, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_SFMASK, MSR_STAR,
     MSR_SYSENTER_CS, MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TSC,
 };
+use crate::zeroed::zeroed_box;
 
 /// MSRs that entries and exits, or `load` and `unload`, switch, so that the guest may have them directly.
 const SWITCHED: [u32; 10] = [
@@ -50,7 +51,7 @@ pub(crate) type MsrBits = fn(u32) -> Option<[usize; 2]>;
 
 /// As large as the larger vendor's: VT-x has two pages of ports and one of MSRs. Its second one of these is for vcpus
 /// whose local APIC is in the hardware's hands.
-#[derive(FromZeros, KnownLayout)]
+#[derive(Zeroable)]
 #[repr(C, align(4096))]
 struct Maps {
     io: [AtomicU8; IO_PAGES * 4096],
@@ -69,7 +70,7 @@ pub struct DomainControls {
 impl DomainControls {
     pub(crate) fn new(msr_bits: MsrBits, to_maddr: ToMaddr) -> Result<Self, VirtError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let maps = Maps::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+        let maps = zeroed_box::<Maps>()?;
         for byte in maps.io.iter().chain(&maps.msr) {
             byte.store(0xff, Ordering::Relaxed);
         }

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use bytemuck::{Pod, Zeroable};
 
 use crate::backend::{Event, Reg, SegReg, Segment, VcpuBackend};
 use crate::fpu::XCR0_X87;
@@ -14,7 +14,7 @@ use crate::policy::Mtrr;
 use crate::policy::mtrr::CAP as MTRR_CAP;
 
 /// `struct hvm_hw_cpu`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct CpuRecord {
     pub fpu: [u8; 512],
@@ -79,7 +79,7 @@ const SEGMENTS: [SegReg; 10] = [
 ];
 
 /// `struct hvm_hw_mtrr`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct MtrrRecord {
     pub pat: u64,
@@ -95,7 +95,7 @@ pub struct BadRecord;
 
 /// The vcpu must not be loaded on a CPU.
 pub fn save_cpu(vcpu: &dyn VcpuBackend, host_tsc: u64) -> CpuRecord {
-    let mut r = CpuRecord::new_zeroed();
+    let mut r = CpuRecord::zeroed();
     for (to, from) in r.fpu.iter_mut().zip(vcpu.fpu().area()) {
         *to = *from;
     }
@@ -259,8 +259,7 @@ pub fn load_xsave(
     allowed: u64,
 ) -> Result<(), BadRecord> {
     let (words, area) = record.split_at_checked(XSAVE_WORDS * 8).ok_or(BadRecord)?;
-    let [_, xcr0, accumulated] =
-        <[u64; XSAVE_WORDS]>::read_from_bytes(words).map_err(|_| BadRecord)?;
+    let [_, xcr0, accumulated] = bytemuck::pod_read_unaligned::<[u64; XSAVE_WORDS]>(words);
     if (xcr0 | accumulated) & !allowed != 0 {
         return Err(BadRecord);
     }
@@ -309,10 +308,7 @@ mod tests {
         for n in 0..16 {
             a.gprs_mut().set(n, 0x100 + u64::from(n));
         }
-        for (i, (reg, _)) in registers(&mut CpuRecord::new_zeroed())
-            .into_iter()
-            .enumerate()
-        {
+        for (i, (reg, _)) in registers(&mut CpuRecord::zeroed()).into_iter().enumerate() {
             a.set(reg, 0x1000 + i as u64 * 2);
         }
         a.set_segment(SegReg::Gs, Segment::new(0x2b, 0xcf3, 0xfff, 1 << 40));
@@ -330,7 +326,10 @@ mod tests {
             (b.tsc_offset(), b.pending_event()),
             (507, Some(Event::page_fault(2)))
         );
-        assert_eq!(save_cpu(&*b, 500).as_bytes(), record.as_bytes());
+        assert_eq!(
+            bytemuck::bytes_of(&save_cpu(&*b, 500)),
+            bytemuck::bytes_of(&record)
+        );
         assert_eq!(a.segment(SegReg::Gs), b.segment(SegReg::Gs));
     }
 
@@ -341,7 +340,7 @@ mod tests {
         // MXCSR with a reserved bit: FXRSTOR would fault in the hypervisor.
         r.fpu[27] = 1;
         assert_eq!(load_cpu(&mut *v, &r, 0), Err(BadRecord));
-        let mut r = CpuRecord::new_zeroed();
+        let mut r = CpuRecord::zeroed();
         r.pending_event = VALID | 7 << 8;
         assert_eq!(load_cpu(&mut *v, &r, 0), Err(BadRecord));
         assert_eq!(load_xsave(&mut *v, &[0; 24 + 576], 0), Err(BadRecord));

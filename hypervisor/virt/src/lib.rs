@@ -2,7 +2,7 @@
 //! emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR policy, and
 //! the interrupt controllers and PCI configuration space that a guest sees.
 //!
-//! `unsafe` is confined to `fpu`, `spec::cpu` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu` (and
+//! `unsafe` is confined to `fpu`, `spec::cpu`, `zeroed` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu` (and
 //! `enter`, `msrs`, `host`), and to the fields that `vmx` writes.
 #![no_std]
 
@@ -31,6 +31,7 @@ mod testing;
 pub mod vmx;
 pub mod walk;
 pub mod x86;
+mod zeroed;
 
 pub use backend::{
     BoxedVcpu, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment,

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use regex::Regex;
+use regex_lite::Regex;
 
 /// What a machine has printed so far.
 pub struct Console {

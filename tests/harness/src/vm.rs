@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::console::{Console, Missed};
 use crate::images::test_log;

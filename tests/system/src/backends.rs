@@ -11,7 +11,7 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use oxen_harness::images;
-use regex::Regex;
+use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::lab::BAD_LINES;

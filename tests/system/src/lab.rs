@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use oxen_harness::{Images, Machine, Outcome, Vm};
-use regex::Regex;
+use regex_lite::Regex;
 use serde_json::Value;
 
 use crate::turn::{self, Turn};

@@ -2,7 +2,7 @@
 //! death at most, dom0 goes on, and afterwards nothing of them is left.
 
 use anyhow::{Context, Result, ensure};
-use regex::Regex;
+use regex_lite::Regex;
 use system_tests::{Guest, Lab, plain};
 
 struct Attack {

@@ -2,7 +2,7 @@
 //! memory for dom0; and neither log has anything to complain of.
 
 use anyhow::{Context, Result, ensure};
-use regex::Regex;
+use regex_lite::Regex;
 use system_tests::BAD_LINES;
 use system_tests::runner::run;
 

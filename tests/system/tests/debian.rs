@@ -222,7 +222,7 @@ fn mistakes(lab: &mut Lab) -> Result<()> {
 
 fn refused(lab: &mut Lab, command: &str, says: &str) -> Result<()> {
     let outcome = lab.outcome(command, 60)?;
-    let told = regex::Regex::new(says)?.is_match(&outcome.output);
+    let told = regex_lite::Regex::new(says)?.is_match(&outcome.output);
     ensure!(
         outcome.status == 1 && told,
         "{command}: status {}, {}",

@@ -1,7 +1,7 @@
 //! Eight guests with two vcpus each on two CPUs: each makes progress in proportion to its weight.
 
 use anyhow::{Context, Result, ensure};
-use regex::Regex;
+use regex_lite::Regex;
 use system_tests::{Guest, Lab, machine};
 
 const SECONDS: u64 = 30;

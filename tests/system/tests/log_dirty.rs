@@ -2,7 +2,7 @@
 //! what the bitmap says, page by page.
 
 use anyhow::{Context, Result, ensure};
-use regex::Regex;
+use regex_lite::Regex;
 use system_tests::{Guest, Lab, plain};
 
 /// The guest's region is the bitmap's end: gfns 0x1000 to 0x2000.

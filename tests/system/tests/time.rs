@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use regex::Regex;
+use regex_lite::Regex;
 use system_tests::{Guest, Lab, plain};
 
 const SECONDS: u64 = 60;

@@ -1,7 +1,7 @@
 //! Domains as such: create, destroy, pause, limits, information (xen/domctl.h).
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
-use zerocopy::FromZeros;
 
 use super::{CreateDomain, DomainInfo, ShutdownReason, nr};
 use crate::{Errno, Privcmd, Result};
@@ -36,11 +36,8 @@ impl Privcmd {
     /// What the hypervisor knows of exactly this domain; ESRCH if there is none.
     pub fn domain_info(&self, domain: u16) -> Result<DomainInfo> {
         // The hypervisor answers with the next higher domain when this one is not there.
-        let (_, info): (_, DomainInfo) = self.domctl(
-            abi::XEN_DOMCTL_GETDOMAININFO,
-            domain,
-            &DomainInfo::new_zeroed(),
-        )?;
+        let (_, info): (_, DomainInfo) =
+            self.domctl(abi::XEN_DOMCTL_GETDOMAININFO, domain, &DomainInfo::zeroed())?;
         if info.domain == domain {
             Ok(info)
         } else {

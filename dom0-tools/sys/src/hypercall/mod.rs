@@ -27,8 +27,8 @@ pub use policy::PolicyError;
 pub use vcpu::AffinityKind;
 pub use version::CompileInfo;
 
+use bytemuck::Pod;
 use guest_pv_abi::{self as abi, UnionBytes};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Arg, HypercallBuffer, Privcmd, Result};
 
@@ -46,8 +46,8 @@ mod nr {
 }
 
 /// A structure of the ABI: plain bytes without padding.
-trait Plain: FromBytes + IntoBytes + Immutable {}
-impl<T: FromBytes + IntoBytes + Immutable> Plain for T {}
+trait Plain: Pod {}
+impl<T: Pod> Plain for T {}
 
 impl Privcmd {
     /// A call that follows no address but those of its buffers.
@@ -106,9 +106,9 @@ impl Privcmd {
     }
 
     /// A buffer that holds `items`.
-    fn buffer_of<T: IntoBytes + Immutable>(&self, items: &[T]) -> Result<HypercallBuffer<'_>> {
+    fn buffer_of<T: Pod>(&self, items: &[T]) -> Result<HypercallBuffer<'_>> {
         let buffer = self.buffer(size_of_val(items))?;
-        buffer.write(0, items.as_bytes())?;
+        buffer.write(0, bytemuck::cast_slice(items))?;
         Ok(buffer)
     }
 }

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
-use zerocopy::FromZeros;
 
 use super::{CpuidLeaf, MsrEntry, TscInfo};
 use crate::{Errno, Privcmd, Result};
@@ -97,7 +97,7 @@ impl Privcmd {
     }
 
     pub fn tsc_info(&self, domain: u16) -> Result<TscInfo> {
-        self.domctl(abi::XEN_DOMCTL_GETTSCINFO, domain, &TscInfo::new_zeroed())
+        self.domctl(abi::XEN_DOMCTL_GETTSCINFO, domain, &TscInfo::zeroed())
             .map(|(_, info)| info)
     }
 

@@ -1,7 +1,7 @@
 //! The machine as a whole (xen/sysctl.h).
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
-use zerocopy::FromZeros;
 
 use super::{CpuTopology, DomainInfo, PhysInfo, items};
 use crate::{Errno, Privcmd, Result};
@@ -33,7 +33,7 @@ impl Privcmd {
     }
 
     pub fn physinfo(&self) -> Result<PhysInfo> {
-        self.sysctl(abi::XEN_SYSCTL_PHYSINFO, &PhysInfo::new_zeroed())
+        self.sysctl(abi::XEN_SYSCTL_PHYSINFO, &PhysInfo::zeroed())
     }
 
     /// The scheduler in use (`XEN_SCHEDULER_*`: 5 credit, 6 credit2, 9 null).

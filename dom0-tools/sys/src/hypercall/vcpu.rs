@@ -1,7 +1,7 @@
 //! Vcpus: how many, what they do, where they may run, how much they get (xen/domctl.h).
 
+use bytemuck::Zeroable;
 use guest_pv_abi::{self as abi, UnionBytes};
-use zerocopy::FromZeros;
 
 use super::{SchedParams, VcpuInfo};
 use crate::{HypercallBuffer, Privcmd, Result};
@@ -22,7 +22,7 @@ fn affinity(
     buffer: &HypercallBuffer<'_>,
     bytes: usize,
 ) -> abi::DomctlVcpuAffinity {
-    let none = abi::BitmapHandle::new_zeroed();
+    let none = abi::BitmapHandle::zeroed();
     let map = abi::BitmapHandle {
         bitmap: buffer.addr(),
         nr_bits: (buffer.len().min(bytes) * 8) as u32,
@@ -48,7 +48,7 @@ impl Privcmd {
     }
 
     pub fn vcpu_info(&self, domain: u16, vcpu: u32) -> Result<VcpuInfo> {
-        let mut arg = VcpuInfo::new_zeroed();
+        let mut arg = VcpuInfo::zeroed();
         arg.vcpu = vcpu;
         self.domctl(abi::XEN_DOMCTL_GETVCPUINFO, domain, &arg)
             .map(|(_, info)| info)

@@ -4,7 +4,9 @@
 /// Text so far. Sequences may arrive in pieces.
 #[derive(Default)]
 pub(super) struct Plain {
-    text: Vec<u8>,
+    text: String,
+    /// The beginning of a character whose rest has not come.
+    raw: Vec<u8>,
     state: State,
 }
 
@@ -23,11 +25,11 @@ enum State {
 }
 
 impl Plain {
-    pub(super) fn text(&self) -> &[u8] {
+    pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Drops the first `length` bytes.
+    /// Drops the first `length` bytes, which end a character.
     pub(super) fn forget(&mut self, length: usize) {
         self.text.drain(..length.min(self.text.len()));
     }
@@ -36,6 +38,23 @@ impl Plain {
         for byte in bytes {
             self.state = self.one(*byte);
         }
+        self.decode();
+    }
+
+    /// What is no UTF-8 becomes the character for that.
+    fn decode(&mut self) {
+        let raw = core::mem::take(&mut self.raw);
+        let mut chunks = raw.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            self.text.push_str(chunk.valid());
+            match str::from_utf8(chunk.invalid()) {
+                Ok(_) => {}
+                Err(error) if error.error_len().is_none() && chunks.peek().is_none() => {
+                    self.raw = chunk.invalid().to_vec();
+                }
+                Err(_) => self.text.push(char::REPLACEMENT_CHARACTER),
+            }
+        }
     }
 
     fn one(&mut self, byte: u8) -> State {
@@ -43,7 +62,7 @@ impl Plain {
             (State::Text, 0x1b) | (State::Escape, 0x1b) => State::Escape,
             (State::Text, b'\r' | 0 | 7) => State::Text,
             (State::Text, byte) => {
-                self.text.push(byte);
+                self.raw.push(byte);
                 State::Text
             }
             (State::Escape, b'[') => State::Control,
@@ -67,7 +86,7 @@ mod tests {
     fn plain(pieces: &[&[u8]]) -> String {
         let mut plain = Plain::default();
         pieces.iter().for_each(|piece| plain.add(piece));
-        String::from_utf8_lossy(plain.text()).into_owned()
+        plain.text().to_owned()
     }
 
     #[test]
@@ -90,6 +109,12 @@ mod tests {
         plain.add(b"hello");
         plain.forget(3);
         plain.forget(30);
-        assert_eq!(plain.text(), b"");
+        assert_eq!(plain.text(), "");
+    }
+
+    #[test]
+    fn characters_may_come_in_pieces_and_be_wrong() {
+        assert_eq!(plain(&[b"a\xe2", b"\x97", b"\x8fb"]), "a\u{25cf}b");
+        assert_eq!(plain(&[b"a\xff\xe2", b"b\xe2"]), "a\u{fffd}\u{fffd}b");
     }
 }

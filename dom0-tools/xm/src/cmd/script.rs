@@ -5,7 +5,7 @@ use crate::cli::Console;
 use crate::output::Output;
 use clap::ArgMatches;
 use oxen_domain::{Error, Result};
-use regex::bytes::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -96,11 +96,8 @@ fn perform(args: &Console, steps: &[Step], stream: &mut UnixStream) -> Result<Ve
 fn wait(args: &Console, regex: &Regex, stream: &mut UnixStream, seen: &mut Plain) -> Result<usize> {
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let mut buffer = [0u8; 4096];
-    let fail = |cause: String, seen: &[u8]| {
-        let tail = seen
-            .get(seen.len().saturating_sub(TAIL)..)
-            .unwrap_or_default();
-        let tail = String::from_utf8_lossy(tail);
+    let fail = |cause: String, seen: &str| {
+        let tail = &seen[seen.ceil_char_boundary(seen.len().saturating_sub(TAIL))..];
         Error::new(
             format!(
                 "the console of {} did not show {:?}",
@@ -152,24 +149,18 @@ fn show(bytes: &[u8]) {
 }
 
 /// The line in which a match ends.
-fn line_around(seen: &[u8], end: usize) -> String {
-    let (before, after) = seen.split_at_checked(end).unwrap_or((seen, &[]));
+fn line_around(seen: &str, end: usize) -> String {
+    let (before, after) = seen.split_at_checked(end).unwrap_or((seen, ""));
     // The match may end with the line's own end.
-    let inside = before.strip_suffix(b"\n").unwrap_or(before);
-    let start = inside
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
+    let inside = before.strip_suffix('\n').unwrap_or(before);
+    let start = inside.rfind('\n').map_or(0, |at| at + 1);
     let rest = if inside.len() < before.len() {
         0
     } else {
-        after
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .unwrap_or(after.len())
+        after.find('\n').unwrap_or(after.len())
     };
     let line = seen.get(start..end + rest).unwrap_or_default();
-    String::from_utf8_lossy(line).trim_end().to_owned()
+    line.trim_end().to_owned()
 }
 
 fn unescape(text: &str) -> Result<Vec<u8>> {
@@ -304,9 +295,9 @@ mod tests {
 
     #[test]
     fn the_line_of_a_match() {
-        assert_eq!(line_around(b"a\r\nlogin: here\r\nb", 9), "login: here");
-        assert_eq!(line_around(b"one\ntwo\n", 8), "two");
-        assert_eq!(line_around(b"", 0), "");
+        assert_eq!(line_around("a\r\nlogin: here\r\nb", 9), "login: here");
+        assert_eq!(line_around("one\ntwo\n", 8), "two");
+        assert_eq!(line_around("", 0), "");
     }
 
     #[test]

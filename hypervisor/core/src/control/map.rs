@@ -4,7 +4,6 @@ use alloc::vec;
 
 use guest_pv_abi::BitmapHandle;
 use oxen_types::{CpuMask, Errno, MAX_CPUS, Result};
-use zerocopy::IntoBytes;
 
 use crate::hypercall::Call;
 
@@ -18,7 +17,9 @@ pub fn read(call: &Call<'_>, from: &BitmapHandle) -> Result<CpuMask> {
     let len = bits.div_ceil(8) as usize;
     call.read_bytes(
         from.bitmap,
-        words.as_mut_bytes().get_mut(..len).ok_or(Errno::Inval)?,
+        bytemuck::bytes_of_mut(&mut words)
+            .get_mut(..len)
+            .ok_or(Errno::Inval)?,
     )?;
     Ok(CpuMask::from_words(words).and(CpuMask::below(bits)))
 }
@@ -30,7 +31,7 @@ pub fn write(call: &Call<'_>, to: &BitmapHandle, members: CpuMask) -> Result<()>
     }
     let mut bytes = vec![0; to.nr_bits.div_ceil(8) as usize];
     let words = members.and(CpuMask::below(to.nr_bits)).words();
-    for (byte, part) in bytes.iter_mut().zip(words.as_bytes()) {
+    for (byte, part) in bytes.iter_mut().zip(bytemuck::bytes_of(&words)) {
         *byte = *part;
     }
     call.write_bytes(to.bitmap, &bytes)

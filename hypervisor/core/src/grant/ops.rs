@@ -2,9 +2,9 @@
 
 use alloc::sync::Arc;
 
+use bytemuck::{Pod, Zeroable};
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Gaddr, GrantRef};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::maptrack::Map;
 use super::{GrantTable, Granted, Status, copy};
@@ -85,7 +85,7 @@ fn bad_target(errno: Errno) -> Status {
 /// Runs `act` on a private copy of each operation, and writes it back with its status.
 fn each<T>(call: &mut Call<'_>, act: impl Fn(&Call<'_>, &mut T)) -> Answer
 where
-    T: FromBytes + IntoBytes + FromZeros + Immutable,
+    T: Pod,
 {
     chunks(call, |call, ops| {
         ops.iter_mut().for_each(|op| act(call, op))
@@ -95,14 +95,14 @@ where
 /// The same for operations that are done together.
 fn chunks<T>(call: &mut Call<'_>, act: impl Fn(&Call<'_>, &mut [T])) -> Answer
 where
-    T: FromBytes + IntoBytes + FromZeros + Immutable,
+    T: Pod,
 {
     let list: Handle<T> = call.handle(1);
     let count = call.args[2];
     if count > u64::from(u32::MAX) {
         return Err(Errno::Inval.into());
     }
-    let mut room: [T; CHUNK] = FromZeros::new_zeroed();
+    let mut room: [T; CHUNK] = Zeroable::zeroed();
     let mut done = 0;
     while done < count {
         if done >= BATCH {
@@ -113,9 +113,9 @@ where
         let at = list.nth(done)?.raw();
         let len = (count - done).min(CHUNK as u64);
         let ops = room.get_mut(..len as usize).unwrap_or_default();
-        call.read_bytes(at, ops.as_mut_bytes())?;
+        call.read_bytes(at, bytemuck::cast_slice_mut(ops))?;
         act(call, ops);
-        call.write_bytes(at, ops.as_bytes())?;
+        call.write_bytes(at, bytemuck::cast_slice(ops))?;
         done += len;
     }
     Ok(0)

@@ -15,9 +15,9 @@ pub mod version;
 use alloc::sync::Arc;
 use core::marker::PhantomData;
 
+use bytemuck::Pod;
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Vaddr};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::domain::Domain;
 use crate::machine::Machine;
@@ -128,15 +128,16 @@ impl Call<'_> {
     }
 
     /// One private copy of the value behind a handle.
-    pub fn read<T: FromBytes + IntoBytes + FromZeros>(&self, from: Handle<T>) -> Result<T, Errno> {
-        let mut value = T::new_zeroed();
+    pub fn read<T: Pod>(&self, from: Handle<T>) -> Result<T, Errno> {
+        let mut value = T::zeroed();
         self.linear
-            .read(Vaddr::new(from.at), value.as_mut_bytes())?;
+            .read(Vaddr::new(from.at), bytemuck::bytes_of_mut(&mut value))?;
         Ok(value)
     }
 
-    pub fn write<T: IntoBytes + Immutable>(&self, to: Handle<T>, value: &T) -> Result<(), Errno> {
-        self.linear.write(Vaddr::new(to.at), value.as_bytes())
+    pub fn write<T: Pod>(&self, to: Handle<T>, value: &T) -> Result<(), Errno> {
+        self.linear
+            .write(Vaddr::new(to.at), bytemuck::bytes_of(value))
     }
 
     pub fn read_bytes(&self, from: u64, into: &mut [u8]) -> Result<(), Errno> {

@@ -4,7 +4,6 @@ use core::sync::atomic::Ordering;
 
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Gfn, PAGE_SIZE, Vaddr};
-use zerocopy::IntoBytes;
 
 use super::{Answer, Call};
 use crate::area::SharedArea;
@@ -27,7 +26,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
                 return Err(Errno::Exist.into());
             }
             let context: abi::VcpuHvmContext = call.read(call.handle(2))?;
-            vcpu.arch.load_start_context(context.as_bytes())?;
+            vcpu.arch.load_start_context(bytemuck::bytes_of(&context))?;
             vcpu.initialised.store(true, Ordering::SeqCst);
             Ok(0)
         }

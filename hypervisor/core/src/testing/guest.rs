@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use bytemuck::Pod;
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Gaddr, Gfn, PAGE_SIZE, Result, Vaddr};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::FakeVcpu;
 use crate::domain::Domain;
@@ -73,9 +73,9 @@ impl Guest {
         look(vcpu.arch.as_any().downcast_ref().expect("a fake"))
     }
 
-    pub fn read<T: FromBytes + IntoBytes>(&self, at: u64) -> T {
-        let mut value = T::new_zeroed();
-        let bytes = value.as_mut_bytes();
+    pub fn read<T: Pod>(&self, at: u64) -> T {
+        let mut value = T::zeroed();
+        let bytes = bytemuck::bytes_of_mut(&mut value);
         self.domain
             .memory
             .read(Gaddr::new(at), bytes)
@@ -83,30 +83,37 @@ impl Guest {
         value
     }
 
-    pub fn write<T: IntoBytes + Immutable + ?Sized>(&self, at: u64, value: &T) {
+    pub fn write<T: Pod>(&self, at: u64, value: &T) {
+        self.write_all(at, core::slice::from_ref(value));
+    }
+
+    pub fn write_all<T: Pod>(&self, at: u64, values: &[T]) {
         self.domain
             .memory
-            .write(Gaddr::new(at), value.as_bytes())
+            .write(Gaddr::new(at), bytemuck::cast_slice(values))
             .expect("RAM to write");
     }
 
     /// As `write`, where the page may be gone.
-    pub fn try_write<T: IntoBytes + Immutable + ?Sized>(&self, at: u64, value: &T) {
+    pub fn try_write<T: Pod>(&self, at: u64, value: &T) {
         // The call that needs it will say so.
-        let _ = self.domain.memory.write(Gaddr::new(at), value.as_bytes());
+        let _ = self
+            .domain
+            .memory
+            .write(Gaddr::new(at), bytemuck::bytes_of(value));
     }
 
-    pub fn try_op<T: IntoBytes + Immutable>(&self, number: u32, cmd: u32, argument: &T) -> i64 {
+    pub fn try_op<T: Pod>(&self, number: u32, cmd: u32, argument: &T) -> i64 {
         self.try_write(ARGUMENT, argument);
         self.call(number, &[cmd.into(), ARGUMENT])
     }
 
-    pub fn try_grant_op<T: IntoBytes + Immutable>(&self, cmd: u32, argument: &T) -> i64 {
+    pub fn try_grant_op<T: Pod>(&self, cmd: u32, argument: &T) -> i64 {
         self.try_write(ARGUMENT, argument);
         self.call(abi::HYPERVISOR_GRANT_TABLE_OP, &[cmd.into(), ARGUMENT, 1])
     }
 
-    pub fn try_vcpu_op<T: IntoBytes + Immutable>(&self, cmd: u32, id: u32, argument: &T) -> i64 {
+    pub fn try_vcpu_op<T: Pod>(&self, cmd: u32, id: u32, argument: &T) -> i64 {
         self.try_write(ARGUMENT, argument);
         let number = abi::HYPERVISOR_VCPU_OP;
         self.call(number, &[cmd.into(), id.into(), ARGUMENT])
@@ -139,7 +146,7 @@ impl Guest {
     /// A hypercall with a command and a structure, which comes back as the hypervisor left it.
     pub fn op<T>(&self, number: u32, cmd: u32, argument: &mut T) -> i64
     where
-        T: FromBytes + IntoBytes + Immutable,
+        T: Pod,
     {
         self.write(ARGUMENT, argument);
         let result = self.call(number, &[cmd.into(), ARGUMENT]);
@@ -150,7 +157,7 @@ impl Guest {
     /// Grant table operations on one structure.
     pub fn grant_op<T>(&self, cmd: u32, argument: &mut T) -> i64
     where
-        T: FromBytes + IntoBytes + Immutable,
+        T: Pod,
     {
         self.write(ARGUMENT, argument);
         let result = self.call(abi::HYPERVISOR_GRANT_TABLE_OP, &[cmd.into(), ARGUMENT, 1]);
@@ -161,7 +168,7 @@ impl Guest {
     /// A hypercall whose only argument is an envelope: domctl, sysctl, platform_op.
     pub fn envelope<T>(&self, number: u32, argument: &mut T) -> i64
     where
-        T: FromBytes + IntoBytes + Immutable,
+        T: Pod,
     {
         self.write(ARGUMENT, argument);
         let result = self.call(number, &[ARGUMENT]);
@@ -172,7 +179,7 @@ impl Guest {
     /// A domctl and its argument, which comes back.
     pub fn domctl<T>(&self, cmd: u32, domain: u16, argument: &mut T) -> i64
     where
-        T: FromBytes + IntoBytes + Immutable,
+        T: Pod,
     {
         use abi::UnionBytes;
         let mut op = abi::Domctl::with(cmd, domain, argument);
@@ -183,7 +190,7 @@ impl Guest {
 
     pub fn sysctl<T>(&self, cmd: u32, argument: &mut T) -> i64
     where
-        T: FromBytes + IntoBytes + Immutable,
+        T: Pod,
     {
         use abi::UnionBytes;
         let mut op = abi::Sysctl::with(cmd, argument);

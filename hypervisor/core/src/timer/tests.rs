@@ -72,7 +72,7 @@ fn the_end_of_a_domain_takes_its_timers() {
     assert_eq!(world.machine.timers.next(CPU), None);
 }
 
-fn vcpu_op<T: zerocopy::IntoBytes + zerocopy::Immutable>(guest: &Guest, cmd: u32, ask: &T) -> i64 {
+fn vcpu_op<T: bytemuck::Pod>(guest: &Guest, cmd: u32, ask: &T) -> i64 {
     guest.write(PAGE, ask);
     guest.call(abi::HYPERVISOR_VCPU_OP, &[cmd.into(), 0, PAGE])
 }

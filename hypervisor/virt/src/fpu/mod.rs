@@ -12,7 +12,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::asm;
 
-use zerocopy::{Immutable, IntoBytes};
+use bytemuck::{Pod, Zeroable};
 
 use oxen_arch::cpu::msr::wrmsr;
 
@@ -129,7 +129,7 @@ pub fn xcr0_is_valid(value: u64, allowed: u64) -> bool {
         && (avx512 == 0 || (avx512 == XCR0_AVX512 && value & XCR0_AVX != 0))
 }
 
-#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
@@ -187,7 +187,7 @@ impl Fpu {
 
     /// The area in XSAVE's standard format (without XSAVE: FXSAVE's), as of the last `save`.
     pub fn area(&self) -> &[u8] {
-        self.area.as_bytes()
+        bytemuck::cast_slice(&self.area)
     }
 
     /// Replaces the state by one from a stream. XRSTOR must not fault on it in the hypervisor, so

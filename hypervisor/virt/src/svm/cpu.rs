@@ -4,7 +4,6 @@
 use alloc::boxed::Box;
 
 use oxen_types::{CpuId, Maddr};
-use zerocopy::FromZeros;
 
 use super::caps::SvmCaps;
 use super::insn;
@@ -13,6 +12,7 @@ use crate::platform::{ToMaddr, VirtError};
 use crate::spec::{Controls, SpecCpu};
 use crate::tags::TagPool;
 use crate::x86::{EFER_SVME, MSR_EFER, MSR_VM_CR, MSR_VM_HSAVE_PA};
+use crate::zeroed::zeroed_box;
 
 const VM_CR_SVMDIS: u64 = 1 << 4;
 
@@ -54,7 +54,7 @@ impl SvmCpu {
 }
 
 fn new_page(to_maddr: ToMaddr) -> Result<Maddr, VirtError> {
-    let page = Vmcb::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+    let page = zeroed_box::<Vmcb>()?;
     let page = core::ptr::from_mut(Box::leak(page));
     // The CPU writes it from now on.
     Ok(to_maddr(page.expose_provenance()))

@@ -89,10 +89,10 @@ fn nested_fault(c: &Control) -> NestedFault {
 mod tests {
     use super::*;
     use crate::svm::vmcb::Vmcb;
-    use zerocopy::FromZeros;
+    use crate::zeroed::zeroed_box;
 
     fn exit(code: u64, info1: u64, info2: u64) -> Exit {
-        let mut vmcb = Vmcb::new_box_zeroed().unwrap();
+        let mut vmcb = zeroed_box::<Vmcb>().unwrap();
         vmcb.control.exit_code = code;
         vmcb.control.exit_info1 = info1;
         vmcb.control.exit_info2 = info2;

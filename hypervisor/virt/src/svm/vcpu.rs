@@ -6,7 +6,6 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use oxen_types::Maddr;
-use zerocopy::FromZeros;
 
 use super::caps::{SvmCaps, SvmFeatures};
 use super::event::{decode_event, encode_event, interrupted_event};
@@ -24,6 +23,7 @@ use crate::spec::SpecVcpu;
 use crate::start;
 use crate::tags::Tag;
 use crate::x86::{CR0_ET, DR7_ENABLES, DR7_RESET, EFER_SVME, MSR_TSC_AUX, RFLAGS_FIXED, RFLAGS_IF};
+use crate::zeroed::zeroed_box;
 
 /// PAUSEs closer together than the threshold (in cycles) count; this many exit.
 const PAUSE_COUNT: u16 = 3000;
@@ -65,7 +65,7 @@ impl SvmVcpu {
         domain: Arc<DomainControls>,
         to_maddr: ToMaddr,
     ) -> Result<Self, VirtError> {
-        let mut vmcb = Vmcb::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+        let mut vmcb = zeroed_box::<Vmcb>()?;
         // The CPU reads and writes it behind the compiler's back, during `enter`.
         let vmcb_maddr = to_maddr(core::ptr::from_mut::<Vmcb>(&mut vmcb).expose_provenance());
         let c = &mut vmcb.control;

@@ -1,13 +1,13 @@
 //! The virtual machine control block: APM volume 2, tables B-1 and B-2.
 
 use bitflags::bitflags;
+use bytemuck::{Pod, Zeroable};
 use core::mem::offset_of;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::backend::Segment;
 
 /// A segment as the save area holds it.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct VmcbSeg {
     pub(crate) selector: u16,
@@ -38,7 +38,7 @@ impl From<VmcbSeg> for Segment {
     }
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Zeroable)]
 #[repr(C)]
 pub(crate) struct Control {
     pub(crate) cr_read: u16,
@@ -80,7 +80,7 @@ pub(crate) struct Control {
     _reserved3: [u8; 0x320],
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Zeroable)]
 #[repr(C)]
 pub(crate) struct Save {
     pub(crate) es: VmcbSeg,
@@ -125,7 +125,7 @@ pub(crate) struct Save {
 }
 
 /// One page, read and written by the CPU during an entry only.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Zeroable)]
 #[repr(C, align(4096))]
 pub(crate) struct Vmcb {
     pub(crate) control: Control,

@@ -10,14 +10,15 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use bytemuck::Zeroable;
 use oxen_types::Maddr;
-use zerocopy::{FromZeros, KnownLayout};
 
 use super::caps::{VmxCaps, pin};
 use super::{VmxVcpu, field, insn, state};
 use crate::controls::DomainControls;
 use crate::dev::lapic::{LapicImage, LapicPosted};
 use crate::platform::{ToMaddr, VirtError};
+use crate::zeroed::zeroed_box;
 
 /// Offsets in the page (SDM volume 3, 30.1.1), in words.
 const ID: usize = 0x20 / 4;
@@ -31,7 +32,7 @@ const SELF_IPI: usize = 0x3f0 / 4;
 /// From one word of a set to the next.
 const STEP: usize = 4;
 
-#[derive(FromZeros, KnownLayout)]
+#[derive(Zeroable)]
 #[repr(C, align(4096))]
 struct Page([AtomicU32; 1024]);
 
@@ -72,7 +73,7 @@ pub(super) struct Apic {
 
 impl Apic {
     pub(super) fn new(to_maddr: ToMaddr) -> Result<Self, VirtError> {
-        let page = Page::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+        let page = zeroed_box::<Page>()?;
         let maddr = to_maddr(core::ptr::from_ref::<Page>(&page).expose_provenance());
         Ok(Self {
             page,

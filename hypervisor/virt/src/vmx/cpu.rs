@@ -6,28 +6,29 @@
 
 use alloc::boxed::Box;
 
+use bytemuck::Zeroable;
 use oxen_arch::cpu::regs;
 use oxen_types::{CpuId, Maddr};
-use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::caps::{self, VmxCaps, second};
 use super::insn;
 use crate::platform::{ToMaddr, VirtError};
 use crate::spec::{Controls, SpecCpu};
 use crate::tags::TagPool;
+use crate::zeroed::zeroed_box;
 
 const FEATURE_CONTROL: u32 = 0x3a;
 /// VPIDs have 16 bits, and 0 is the host's.
 const VPIDS: u32 = 1 << 16;
 
 /// A VMXON region or a VMCS: the revision, and then what is the CPU's alone (SDM volume 3, 25.2).
-#[derive(FromZeros, IntoBytes, Immutable, KnownLayout)]
+#[derive(Zeroable)]
 #[repr(C, align(4096))]
 pub(super) struct Page([u32; 1024]);
 
 impl Page {
     pub(super) fn new(revision: u32, to_maddr: ToMaddr) -> Result<(Box<Self>, Maddr), VirtError> {
-        let mut page = Self::new_box_zeroed().map_err(|_| VirtError::NoMemory)?;
+        let mut page = zeroed_box::<Self>()?;
         page.0[0] = revision;
         // The CPU writes it from now on.
         let at = to_maddr(core::ptr::from_mut::<Self>(&mut page).expose_provenance());

@@ -4,8 +4,8 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use bytemuck::Pod;
 use guest_pv_abi as abi;
-use zerocopy::{Immutable, IntoBytes};
 
 static INTEL: AtomicBool = AtomicBool::new(false);
 
@@ -35,21 +35,21 @@ pub fn raw(number: u64, arguments: [u64; 5]) -> i64 {
 }
 
 /// A call with a command and a structure, which the hypervisor may change.
-pub fn with<T: IntoBytes + Immutable>(number: u32, command: u32, argument: &mut T) -> i64 {
+pub fn with<T: Pod>(number: u32, command: u32, argument: &mut T) -> i64 {
     let at = core::ptr::from_mut(argument) as u64;
     raw(number.into(), [command.into(), at, 0, 0, 0])
 }
 
-pub fn event<T: IntoBytes + Immutable>(command: u32, argument: &mut T) -> i64 {
+pub fn event<T: Pod>(command: u32, argument: &mut T) -> i64 {
     with(abi::HYPERVISOR_EVENT_CHANNEL_OP, command, argument)
 }
 
-pub fn memory<T: IntoBytes + Immutable>(command: u32, argument: &mut T) -> i64 {
+pub fn memory<T: Pod>(command: u32, argument: &mut T) -> i64 {
     with(abi::HYPERVISOR_MEMORY_OP, command, argument)
 }
 
 /// grant_table_op takes a count too.
-pub fn grant<T: IntoBytes + Immutable>(command: u32, arguments: &mut [T]) -> i64 {
+pub fn grant<T: Pod>(command: u32, arguments: &mut [T]) -> i64 {
     let at = arguments.as_mut_ptr() as u64;
     let number = abi::HYPERVISOR_GRANT_TABLE_OP.into();
     raw(number, [command.into(), at, arguments.len() as u64, 0, 0])

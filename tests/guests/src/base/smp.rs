@@ -5,7 +5,6 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use guest_pv_abi as abi;
-use zerocopy::IntoBytes;
 
 use super::trap::{self, TablePointer, TrapStack};
 use super::{clock, cpu, hypercall};
@@ -85,7 +84,7 @@ pub fn start(number: usize, work: fn(usize)) -> Result<(), i64> {
         cr4: cpu::cr4(),
         efer: 0xd00,
     };
-    context.regs[..112].copy_from_slice(regs.as_bytes());
+    context.regs[..112].copy_from_slice(bytemuck::bytes_of(&regs));
     for command in [abi::VCPUOP_INITIALISE, abi::VCPUOP_UP] {
         let result = hypercall::vcpu(command, number as u32, &mut context);
         if result != 0 {

@@ -3,8 +3,8 @@
 
 use core::sync::atomic::{Ordering, fence};
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::{clock, hypercall};
 
@@ -46,15 +46,17 @@ impl Store {
     }
 
     fn call(&mut self, kind: u32, parts: &[&[u8]]) -> Option<Answer> {
-        let mut header = abi::XsdSockmsg::new_zeroed();
+        let mut header = abi::XsdSockmsg::zeroed();
         header.kind = kind;
         header.len = parts.iter().map(|part| part.len() as u32).sum();
-        header.as_bytes().iter().for_each(|byte| self.put(*byte));
+        bytemuck::bytes_of(&header)
+            .iter()
+            .for_each(|byte| self.put(*byte));
         let all = parts.iter().flat_map(|part| part.iter());
         all.for_each(|byte| self.put(*byte));
         hypercall::send(self.port);
-        let mut header = abi::XsdSockmsg::new_zeroed();
-        for byte in header.as_mut_bytes() {
+        let mut header = abi::XsdSockmsg::zeroed();
+        for byte in bytemuck::bytes_of_mut(&mut header) {
             *byte = self.get();
         }
         let mut answer = Answer {

@@ -1,7 +1,6 @@
 //! Hypercalls without a second party.
 
 use guest_pv_abi as abi;
-use zerocopy::IntoBytes;
 
 use super::{Bench, measure};
 use crate::base::{clock, hypercall};
@@ -31,7 +30,7 @@ fn multicall(name: &str) {
         args: [abi::XENVER_VERSION.into(), 0, 0, 0, 0, 0],
     };
     let mut list = [entry; ENTRIES as usize];
-    let at = list.as_mut_bytes().as_mut_ptr() as u64;
+    let at = list.as_mut_ptr() as u64;
     super::sample(name, ENTRIES, || {
         let began = super::now();
         let result = hypercall::raw(abi::HYPERVISOR_MULTICALL.into(), [at, ENTRIES, 0, 0, 0]);

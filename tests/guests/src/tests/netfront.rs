@@ -5,7 +5,6 @@
 use core::sync::atomic::{Ordering, fence};
 
 use guest_pv_abi as abi;
-use zerocopy::IntoBytes;
 
 use super::Setting;
 use crate::base::clock::Deadline;
@@ -162,7 +161,7 @@ fn request(gref: u32, offset: u16, flags: u16, size: u16) -> [u8; 12] {
         id: gref as u16,
         size,
     };
-    bytes.copy_from_slice(request.as_bytes());
+    bytes.copy_from_slice(bytemuck::bytes_of(&request));
     bytes
 }
 

@@ -4,8 +4,8 @@
 
 use core::sync::atomic::{Ordering, fence};
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::Setting;
 use crate::base::clock::{self, Deadline};
@@ -146,7 +146,7 @@ impl Front {
     }
 
     fn put(&mut self, request: &abi::BlkifRequest) {
-        let bytes = request.as_bytes();
+        let bytes = bytemuck::bytes_of(request);
         // SAFETY: a slot of the ring, which is as long as a request.
         unsafe {
             self.slot(self.prod)
@@ -204,7 +204,7 @@ impl Front {
 }
 
 fn write(random: &mut Random) -> abi::BlkifRequest {
-    let mut request = abi::BlkifRequest::new_zeroed();
+    let mut request = abi::BlkifRequest::zeroed();
     request.operation = random.pick(&[abi::BLKIF_OP_WRITE, abi::BLKIF_OP_READ]);
     request.nr_segments = 1 + random.below(11) as u8;
     request.id = random.next();

@@ -10,7 +10,6 @@ use core::sync::atomic::Ordering;
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::Errno;
-use zerocopy::{FromBytes, IntoBytes};
 
 use super::life::while_paused;
 use crate::domain::Domain;
@@ -99,7 +98,12 @@ fn collect(domain: &Domain) -> Result<Vec<u8>, Errno> {
         cpuid: super::leaf(domain, 1).map_or(0, |leaf| leaf.a),
         gtsc_khz: domain.machine.platform.clock().tsc_khz(),
     };
-    append(&mut list, abi::HVM_SAVE_CODE_HEADER, 0, header.as_bytes())?;
+    append(
+        &mut list,
+        abi::HVM_SAVE_CODE_HEADER,
+        0,
+        bytemuck::bytes_of(&header),
+    )?;
     for kind in KINDS {
         for vcpu in domain.vcpus() {
             // One that is down stays down where the list is loaded: it has no CPU record.
@@ -125,7 +129,7 @@ fn append(list: &mut Vec<u8>, kind: u16, instance: u32, record: &[u8]) -> Result
         instance: u16::try_from(instance).map_err(|_| Errno::Inval)?,
         length: u32::try_from(record.len()).map_err(|_| Errno::Inval)?,
     };
-    list.extend_from_slice(descriptor.as_bytes());
+    list.extend_from_slice(bytemuck::bytes_of(&descriptor));
     list.extend_from_slice(record);
     Ok(())
 }
@@ -133,7 +137,7 @@ fn append(list: &mut Vec<u8>, kind: u16, instance: u32, record: &[u8]) -> Result
 /// The record at the start of `list`, and what follows it.
 fn split(list: &[u8]) -> Result<(abi::HvmSaveDescriptor, &[u8], &[u8]), Errno> {
     let (descriptor, rest) =
-        abi::HvmSaveDescriptor::read_from_prefix(list).map_err(|_| Errno::NoData)?;
+        abi::take_first::<abi::HvmSaveDescriptor>(list).ok_or(Errno::NoData)?;
     let (record, rest) = rest
         .split_at_checked(descriptor.length as usize)
         .ok_or(Errno::NoData)?;
@@ -142,7 +146,8 @@ fn split(list: &[u8]) -> Result<(abi::HvmSaveDescriptor, &[u8], &[u8]), Errno> {
 
 fn check(list: &[u8]) -> Result<(), Errno> {
     let (first, header, mut rest) = split(list)?;
-    let header = abi::HvmSaveHeader::read_from_bytes(header).map_err(|_| Errno::Inval)?;
+    let header: abi::HvmSaveHeader =
+        bytemuck::try_pod_read_unaligned(header).map_err(|_| Errno::Inval)?;
     if first.typecode != abi::HVM_SAVE_CODE_HEADER
         || header.magic != abi::HVM_FILE_MAGIC
         || header.version != abi::HVM_FILE_VERSION

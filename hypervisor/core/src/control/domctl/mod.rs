@@ -17,7 +17,6 @@ use alloc::sync::Arc;
 
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno};
-use zerocopy::IntoBytes;
 
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle, Stop};
@@ -34,7 +33,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
     let before = op;
     let answer = act(call, &mut op);
     // Some operations tell more when they fail.
-    if answer != Err(Stop::Again) && op.as_bytes() != before.as_bytes() {
+    if answer != Err(Stop::Again) && bytemuck::bytes_of(&op) != bytemuck::bytes_of(&before) {
         call.write(at, &op)?;
     }
     answer

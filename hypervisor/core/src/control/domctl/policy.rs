@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::Errno;
-use zerocopy::FromBytes;
 
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call};
@@ -69,7 +68,7 @@ pub fn leaf(domain: &Domain, number: u32) -> Option<abi::CpuidLeaf> {
     let mut leaves = Vec::new();
     domain.arch.cpuid(&mut leaves).ok()?;
     let mut rest = leaves.as_slice();
-    while let Ok((leaf, tail)) = abi::CpuidLeaf::read_from_prefix(rest) {
+    while let Some((leaf, tail)) = abi::take_first::<abi::CpuidLeaf>(rest) {
         if leaf.leaf == number {
             return Some(leaf);
         }

@@ -7,7 +7,6 @@ use std::vec::Vec;
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{CpuId, DomainId, Errno, Gfn};
-use zerocopy::IntoBytes;
 
 use crate::testing::{Guest, PAGE, World, errno, pvh};
 use crate::vcpu::Hold;
@@ -273,8 +272,8 @@ fn states_that_info_shows() {
     assert_eq!(info(&dom0, 3).expect("the next").domain, 5);
 }
 
-fn zeroed<T: zerocopy::FromZeros>() -> T {
-    T::new_zeroed()
+fn zeroed<T: bytemuck::Zeroable>() -> T {
+    T::zeroed()
 }
 
 #[test]
@@ -301,14 +300,11 @@ fn registers_travel_as_records() {
     let list = |kind: u16, instance: u16, body: &[u8], end: bool| {
         let mut list = header.to_vec();
         let length = body.len() as u32;
-        list.extend(
-            abi::HvmSaveDescriptor {
-                typecode: kind,
-                instance,
-                length,
-            }
-            .as_bytes(),
-        );
+        list.extend(bytemuck::bytes_of(&abi::HvmSaveDescriptor {
+            typecode: kind,
+            instance,
+            length,
+        }));
         list.extend(body);
         if end {
             list.extend([0; 8]);
@@ -316,7 +312,7 @@ fn registers_travel_as_records() {
         list
     };
     let set = |list: &[u8]| {
-        dom0.write(LIST, list);
+        dom0.write_all(LIST, list);
         let size = list.len() as u32;
         let mut ask = abi::DomctlHvmContext {
             size,

@@ -7,7 +7,6 @@ mod time;
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::Errno;
-use zerocopy::IntoBytes;
 
 use crate::hypercall::{Answer, Call, Handle};
 use crate::ports::PowerAction;
@@ -24,7 +23,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
     }
     let before = op;
     let answer = act(call, &mut op)?;
-    if op.as_bytes() != before.as_bytes() {
+    if bytemuck::bytes_of(&op) != bytemuck::bytes_of(&before) {
         call.write(at, &op)?;
     }
     Ok(answer)

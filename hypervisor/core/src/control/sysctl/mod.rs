@@ -10,7 +10,6 @@ mod sched;
 
 use guest_pv_abi as abi;
 use oxen_types::Errno;
-use zerocopy::IntoBytes;
 
 use crate::hypercall::{Answer, Call, Handle, Stop};
 
@@ -23,7 +22,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
     }
     let before = op;
     let answer = act(call, &mut op);
-    if answer != Err(Stop::Again) && op.as_bytes() != before.as_bytes() {
+    if answer != Err(Stop::Again) && bytemuck::bytes_of(&op) != bytemuck::bytes_of(&before) {
         call.write(at, &op)?;
     }
     answer

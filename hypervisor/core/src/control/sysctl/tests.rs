@@ -3,10 +3,10 @@
 use core::sync::atomic::Ordering;
 use std::vec;
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{DomainId, Errno};
-use zerocopy::FromZeros;
 
 use crate::ports::PowerAction;
 use crate::testing::{PAGE, World, config, errno};
@@ -22,7 +22,7 @@ fn the_log_is_read_on_and_cleared() {
         incremental: 1,
         buffer: LIST,
         count: 9_000,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     assert_eq!(dom0.sysctl(abi::XEN_SYSCTL_READCONSOLE, &mut ask), 0);
     assert_eq!((ask.count, ask.index), (9_000, 9_000));
@@ -64,7 +64,7 @@ fn all_domains_are_listed_in_parts() {
         first_domain: 1,
         max_domains: 100,
         buffer: LIST,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     let mut op = abi::Sysctl::with(abi::XEN_SYSCTL_GETDOMAININFOLIST, &ask);
     dom0.write(PAGE, &op);
@@ -85,7 +85,7 @@ fn all_domains_are_listed_in_parts() {
 #[test]
 fn the_machine_is_described() {
     let (world, dom0) = World::new();
-    let mut info: abi::SysctlPhysInfo = FromZeros::new_zeroed();
+    let mut info: abi::SysctlPhysInfo = Zeroable::zeroed();
     assert_eq!(dom0.sysctl(abi::XEN_SYSCTL_PHYSINFO, &mut info), 0);
     assert_eq!((info.nr_cpus, info.max_cpu_id, info.nr_nodes), (2, 1, 1));
     assert_eq!(info.free_pages, world.free_frames());
@@ -94,7 +94,7 @@ fn the_machine_is_described() {
     assert_eq!(info.capabilities & pvh, pvh);
     let mut heap = abi::SysctlAvailHeap {
         node: -1,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     assert_eq!(dom0.sysctl(abi::XEN_SYSCTL_AVAILHEAP, &mut heap), 0);
     assert_eq!(heap.avail_bytes, world.free_frames() * PAGE);
@@ -104,7 +104,7 @@ fn the_machine_is_described() {
     let mut idle = abi::SysctlGetCpuInfo {
         max_cpus: 100,
         info: LIST,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     assert_eq!(dom0.sysctl(abi::XEN_SYSCTL_GETCPUINFO, &mut idle), 0);
     assert_eq!(
@@ -143,7 +143,7 @@ fn there_is_one_pool() {
             nr_bits: 100,
             _pad: 0,
         },
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     dom0.write(LIST, &u128::MAX);
     assert_eq!(dom0.sysctl(abi::XEN_SYSCTL_CPUPOOL_OP, &mut pool), 0);
@@ -253,7 +253,7 @@ fn devices_are_dom0s_business() {
     let (world, dom0) = World::new();
     let guest = world.guest(3, 1);
     let number = abi::HYPERVISOR_PHYSDEV_OP;
-    let mut device = abi::PhysdevPciDeviceAdd::new_zeroed();
+    let mut device = abi::PhysdevPciDeviceAdd::zeroed();
     assert_eq!(
         dom0.op(number, abi::PHYSDEVOP_PCI_DEVICE_ADD, &mut device),
         0

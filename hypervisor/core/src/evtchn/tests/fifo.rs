@@ -4,10 +4,10 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Gfn};
 use proptest::prelude::*;
-use zerocopy::FromZeros;
 
 use super::{Events, NUMBER};
 use crate::testing::{Guest, PAGE, World, errno};
@@ -92,7 +92,7 @@ fn init(guest: &Guest, vcpu: u32, gfn: u64, offset: u32) -> i64 {
         control_gfn: gfn,
         offset,
         vcpu,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     guest.op(NUMBER, abi::EVTCHNOP_INIT_CONTROL, &mut ask)
 }

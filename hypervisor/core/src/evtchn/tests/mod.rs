@@ -4,9 +4,9 @@ mod bindings;
 mod fifo;
 mod two_level;
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Port};
-use zerocopy::FromZeros;
 
 use crate::testing::Guest;
 
@@ -58,7 +58,7 @@ impl Events for Guest {
         let mut ask = abi::EvtchnBindInterdomain {
             remote_dom: remote,
             remote_port: port,
-            ..FromZeros::new_zeroed()
+            ..Zeroable::zeroed()
         };
         let code = self.op(NUMBER, abi::EVTCHNOP_BIND_INTERDOMAIN, &mut ask);
         result(code, ask.local_port)
@@ -90,7 +90,7 @@ impl Events for Guest {
         let mut ask = abi::EvtchnStatus {
             dom: DomainId::SELF.0,
             port,
-            ..FromZeros::new_zeroed()
+            ..Zeroable::zeroed()
         };
         let code = self.op(NUMBER, abi::EVTCHNOP_STATUS, &mut ask);
         if code == 0 {

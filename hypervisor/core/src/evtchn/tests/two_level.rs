@@ -151,7 +151,7 @@ fn vcpu_info_moves_with_what_it_holds() {
 }
 
 fn poll(guest: &Guest, ports: &[u32], timeout: u64) -> i64 {
-    guest.write(PAGE, ports);
+    guest.write_all(PAGE, ports);
     let mut ask = abi::SchedPoll {
         ports: PAGE,
         nr_ports: ports.len() as u32,

@@ -1,9 +1,9 @@
 //! Entries that lie, handles that do not exist, and lists that never end.
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Gfn};
 use proptest::prelude::*;
-use zerocopy::FromZeros;
 
 use super::{Grants, HOLE, PERMIT, pair};
 use crate::grant::Status;
@@ -92,7 +92,7 @@ fn long_lists_are_done_in_parts_and_lying_ones_fail() {
         len: 8,
         flags: abi::GNTCOPY_SOURCE_GREF,
         status: 77,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     for i in 0..100 {
         b.write(20 * PAGE + i * size_of_val(&op) as u64, &op);
@@ -137,7 +137,7 @@ fn a_list_of_unmaps_tells_each_its_own() {
             host_addr: gfn * PAGE,
             handle: *handle,
             status: 77,
-            ..FromZeros::new_zeroed()
+            ..Zeroable::zeroed()
         };
         b.write(at(i), &op);
     }
@@ -198,7 +198,7 @@ proptest! {
                     let mut op = abi::GnttabSwapGrantRef {
                         ref_a: grant,
                         ref_b: u32::from(byte % 6),
-                        ..FromZeros::new_zeroed()
+                        ..Zeroable::zeroed()
                     };
                     actor.grant_op(abi::GNTTABOP_SWAP_GRANT_REF, &mut op);
                 }

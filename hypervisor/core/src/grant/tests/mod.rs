@@ -4,9 +4,9 @@ mod hostile;
 
 use core::sync::atomic::Ordering;
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Gfn};
-use zerocopy::FromZeros;
 
 use super::Status;
 use crate::ports::MapKind;
@@ -37,7 +37,7 @@ impl Grants for Guest {
             domid: DomainId::SELF.0,
             space: abi::XENMAPSPACE_GRANT_TABLE,
             gpfn: TABLE,
-            ..FromZeros::new_zeroed()
+            ..Zeroable::zeroed()
         };
         let number = abi::HYPERVISOR_MEMORY_OP;
         assert_eq!(self.op(number, abi::XENMEM_ADD_TO_PHYSMAP, &mut ask), 0);
@@ -60,7 +60,7 @@ impl Grants for Guest {
             flags: abi::GNTMAP_HOST_MAP | flags,
             grant_ref: grant,
             dom: from,
-            ..FromZeros::new_zeroed()
+            ..Zeroable::zeroed()
         };
         assert_eq!(self.grant_op(abi::GNTTABOP_MAP_GRANT_REF, &mut op), 0);
         if op.status == 0 {
@@ -74,7 +74,7 @@ impl Grants for Guest {
         let mut op = abi::GnttabUnmapGrantRef {
             host_addr: gfn * PAGE,
             handle,
-            ..FromZeros::new_zeroed()
+            ..Zeroable::zeroed()
         };
         assert_eq!(self.grant_op(abi::GNTTABOP_UNMAP_GRANT_REF, &mut op), 0);
         op.status
@@ -99,7 +99,7 @@ fn copy_ptr(u: u64, domid: u16, offset: u16) -> abi::GnttabCopyPtr {
         u,
         domid,
         offset,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     }
 }
 
@@ -165,7 +165,7 @@ fn copies_between_grants_and_own_pages() {
         dest: copy_ptr(5, DomainId::SELF.0, 4089),
         len: 7,
         flags: abi::GNTCOPY_SOURCE_GREF,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     assert_eq!(b.copy(op), 0);
     assert_eq!(&b.read::<[u8; 7]>(5 * PAGE + 4089), b"payload");
@@ -260,7 +260,7 @@ fn the_table_grows_to_its_limit() {
     let (_world, a, _b) = pair();
     let mut size = abi::GnttabQuerySize {
         dom: DomainId::SELF.0,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     assert_eq!(a.grant_op(abi::GNTTABOP_QUERY_SIZE, &mut size), 0);
     assert_eq!((size.status, size.nr_frames, size.max_nr_frames), (0, 1, 4));
@@ -269,7 +269,7 @@ fn the_table_grows_to_its_limit() {
         space: abi::XENMAPSPACE_GRANT_TABLE,
         idx: 3,
         gpfn: TABLE + 3,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     let number = abi::HYPERVISOR_MEMORY_OP;
     assert_eq!(a.op(number, abi::XENMEM_ADD_TO_PHYSMAP, &mut ask), 0);

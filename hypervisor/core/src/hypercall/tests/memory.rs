@@ -2,9 +2,9 @@
 
 use std::vec::Vec;
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{CpuId, DomainId, Errno, Gfn};
-use zerocopy::FromZeros;
 
 use crate::ports::MapKind;
 use crate::testing::{Guest, PAGE, World, errno};
@@ -19,7 +19,7 @@ fn reservation(domid: u16, count: u64, order: u32) -> abi::MemoryReservation {
         nr_extents: count,
         extent_order: order,
         domid,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     }
 }
 
@@ -33,7 +33,7 @@ fn add(guest: &Guest, space: u32, idx: u64, gpfn: u64) -> i64 {
         space,
         idx,
         gpfn,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     guest.op(NUMBER, abi::XENMEM_ADD_TO_PHYSMAP, &mut ask)
 }
@@ -42,7 +42,7 @@ fn remove(guest: &Guest, gpfn: u64) -> i64 {
     let mut ask = abi::RemoveFromPhysmap {
         domid: DomainId::SELF.0,
         gpfn,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     guest.op(NUMBER, abi::XENMEM_REMOVE_FROM_PHYSMAP, &mut ask)
 }
@@ -132,7 +132,7 @@ fn a_long_populate_goes_on_where_it_was() {
     let target = world.guest(1, 1);
     target.domain.memory.set_max_frames(32 + 900);
     let gfns: Vec<u64> = (100..1100).collect();
-    dom0.write(LIST, &gfns[..]);
+    dom0.write_all(LIST, &gfns);
     let ask = reservation(1, 1000, 0);
     dom0.write(PAGE, &ask);
     let args = [abi::XENMEM_POPULATE_PHYSMAP.into(), PAGE];
@@ -228,7 +228,7 @@ fn the_toolset_seeds_a_grant_table() {
         domid: 1,
         kind: abi::XENMEM_RESOURCE_GRANT_TABLE as u16,
         id: abi::XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     let cmd = abi::XENMEM_ACQUIRE_RESOURCE;
     assert_eq!(dom0.op(NUMBER, cmd, &mut ask), 0);
@@ -257,7 +257,7 @@ fn the_memory_map_is_the_toolsets_word() {
     let mut map = abi::MemoryMap {
         nr_entries: 8,
         buffer: LIST,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     let get = abi::XENMEM_MEMORY_MAP;
     assert_eq!(guest.op(NUMBER, get, &mut map), errno(Errno::NoSys));
@@ -271,7 +271,7 @@ fn the_memory_map_is_the_toolsets_word() {
         domid: 1,
         nr_entries: 3,
         buffer: LIST,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     assert_eq!(dom0.op(NUMBER, abi::XENMEM_SET_MEMORY_MAP, &mut set), 0);
     assert_eq!(

@@ -1,8 +1,8 @@
 //! Lists of hypercalls, in parts, with members that themselves go on.
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno};
-use zerocopy::FromZeros;
 
 use crate::testing::{PAGE, World, errno};
 
@@ -43,12 +43,12 @@ fn long_lists_and_long_members_go_on() {
     guest.domain.memory.set_max_frames(2000);
     // The middle one populates 1000 pages, which takes two parts.
     let gfns: std::vec::Vec<u64> = (1000..2000).collect();
-    guest.write(10 * PAGE, &gfns[..]);
+    guest.write_all(10 * PAGE, &gfns);
     let many = abi::MemoryReservation {
         extent_start: 10 * PAGE,
         nr_extents: 1000,
         domid: DomainId::SELF.0,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     guest.write(2 * PAGE, &many);
     let mut entries = [entry(abi::HYPERVISOR_XEN_VERSION, &[0]); 70];

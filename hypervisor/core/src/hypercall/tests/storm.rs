@@ -1,10 +1,10 @@
 //! Well-formed calls in any order, among dom0, two guests and what dom0 makes: the state behind them
 //! gets as tangled as it can, and still all frames come back.
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{CpuId, DomainId, Gfn};
 use proptest::prelude::*;
-use zerocopy::{FromZeros, IntoBytes};
 
 use crate::testing::{Guest, PAGE, USABLE, World, pvh};
 
@@ -86,7 +86,7 @@ fn event(guests: &[Guest; 3], step: Step) {
             &abi::EvtchnBindInterdomain {
                 remote_dom: step.guest(),
                 remote_port: port,
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             },
         ),
         3 => guest.try_op(EVENTS, abi::EVTCHNOP_CLOSE, &abi::EvtchnClose { port }),
@@ -117,7 +117,7 @@ fn event(guests: &[Guest; 3], step: Step) {
             &abi::EvtchnInitControl {
                 control_gfn: step.gfn(),
                 vcpu,
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             },
         ),
         11 => guest.try_op(
@@ -172,7 +172,7 @@ fn memory(guest: &Guest, step: Step) {
             &abi::RemoveFromPhysmap {
                 domid: own,
                 gpfn: step.gfn(),
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             },
         ),
         16 | 17 => {
@@ -190,7 +190,7 @@ fn memory(guest: &Guest, step: Step) {
                     nr_extents: (step.c % 4).into(),
                     extent_order: step.c / 8,
                     domid: step.domain(),
-                    ..FromZeros::new_zeroed()
+                    ..Zeroable::zeroed()
                 },
             )
         }
@@ -223,7 +223,7 @@ fn memory(guest: &Guest, step: Step) {
                     nr_frames: 2,
                     frame: (step.c % 3).into(),
                     frame_list: LIST,
-                    ..FromZeros::new_zeroed()
+                    ..Zeroable::zeroed()
                 },
             )
         }
@@ -234,7 +234,7 @@ fn memory(guest: &Guest, step: Step) {
 fn set_entry(granter: &Guest, grant: u32, to: u16, gfn: u32) {
     if let Ok(frame) = granter.domain.grants.frame(&granter.domain, 0) {
         let entry = [1 | u32::from(to) << 16, gfn];
-        frame.write(grant as usize * 8, entry.as_bytes());
+        frame.write(grant as usize * 8, bytemuck::bytes_of(&entry));
     }
 }
 
@@ -255,7 +255,7 @@ fn grant(guests: &[Guest; 3], step: Step) {
                 flags: abi::GNTMAP_HOST_MAP | ((step.b & 1) * abi::GNTMAP_READONLY),
                 grant_ref: grant,
                 dom: step.guest(),
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             };
             guest.try_grant_op(abi::GNTTABOP_MAP_GRANT_REF, &op);
         }
@@ -263,7 +263,7 @@ fn grant(guests: &[Guest; 3], step: Step) {
             let op = abi::GnttabUnmapGrantRef {
                 host_addr: place * PAGE,
                 handle: step.a % 3,
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             };
             guest.try_grant_op(abi::GNTTABOP_UNMAP_GRANT_REF, &op);
         }
@@ -277,14 +277,14 @@ fn grant(guests: &[Guest; 3], step: Step) {
             let at = |u: u64, domid: u16| abi::GnttabCopyPtr {
                 u,
                 domid,
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             };
             let op = abi::GnttabCopy {
                 source: at(grant.into(), step.guest()),
                 dest: at(step.gfn(), DomainId::SELF.0),
                 len: 64,
                 flags: abi::GNTCOPY_SOURCE_GREF,
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             };
             guest.try_grant_op(abi::GNTTABOP_COPY, &op);
         }
@@ -329,7 +329,7 @@ fn vcpu(guest: &Guest, step: Step) {
         _ => {
             let poll = abi::SchedPoll {
                 timeout: step.b.into(),
-                ..FromZeros::new_zeroed()
+                ..Zeroable::zeroed()
             };
             guest.try_op(abi::HYPERVISOR_SCHED_OP, abi::SCHEDOP_POLL, &poll);
         }

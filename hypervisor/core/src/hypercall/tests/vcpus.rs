@@ -1,8 +1,8 @@
 //! vcpu_op, sched_op and vm_assist: registered areas, start and stop, shutdown.
 
+use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Gaddr, Gfn};
-use zerocopy::{FromZeros, IntoBytes};
 
 use crate::ports::PowerAction;
 use crate::runstate::State;
@@ -12,7 +12,7 @@ use crate::vcpu::Hold;
 const NUMBER: u32 = abi::HYPERVISOR_VCPU_OP;
 
 fn vcpu_op(guest: &Guest, cmd: u32, vcpu: u64, bytes: &[u8]) -> i64 {
-    guest.write(PAGE, bytes);
+    guest.write_all(PAGE, bytes);
     guest.call(NUMBER, &[cmd.into(), vcpu, PAGE])
 }
 
@@ -24,17 +24,22 @@ fn a_vcpu_is_started_with_a_context_and_stopped() {
     let is_up = || vcpu_op(&guest, abi::VCPUOP_IS_UP, 1, &[]);
     let up = || vcpu_op(&guest, abi::VCPUOP_UP, 1, &[]);
     assert_eq!((is_up(), up()), (0, errno(Errno::Inval)));
-    let mut context = abi::VcpuHvmContext::new_zeroed();
-    context.as_mut_bytes()[0] = 0xff;
+    let mut context = abi::VcpuHvmContext::zeroed();
+    bytemuck::bytes_of_mut(&mut context)[0] = 0xff;
     let initialise = |context: &abi::VcpuHvmContext| {
-        vcpu_op(&guest, abi::VCPUOP_INITIALISE, 1, context.as_bytes())
+        vcpu_op(
+            &guest,
+            abi::VCPUOP_INITIALISE,
+            1,
+            bytemuck::bytes_of(context),
+        )
     };
     assert_eq!(
         initialise(&context),
         errno(Errno::Inval),
         "the processor refuses it"
     );
-    context.as_mut_bytes()[0] = 0;
+    bytemuck::bytes_of_mut(&mut context)[0] = 0;
     assert_eq!(initialise(&context), 0);
     assert_eq!(initialise(&context), errno(Errno::Exist));
     assert_eq!((up(), is_up()), (0, 1));
@@ -56,7 +61,7 @@ fn run_states_are_written_where_the_guest_wants_them() {
     // Across a page border.
     let at = 6 * PAGE - 16;
     let cmd = abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA;
-    assert_eq!(vcpu_op(&guest, cmd, 0, at.as_bytes()), 0);
+    assert_eq!(vcpu_op(&guest, cmd, 0, bytemuck::bytes_of(&at)), 0);
     let assist = [
         abi::VMASST_CMD_ENABLE.into(),
         abi::VMASST_TYPE_RUNSTATE_UPDATE_FLAG.into(),
@@ -72,10 +77,14 @@ fn run_states_are_written_where_the_guest_wants_them() {
     guest.domain.memory.release(Gfn::new(5)).expect("its RAM");
     vcpu.runstate.lock().change(State::Running, 9_000);
     assert_eq!(
-        vcpu_op(&guest, cmd, 0, (1u64 << 45).as_bytes()),
+        vcpu_op(&guest, cmd, 0, bytemuck::bytes_of(&(1u64 << 45))),
         errno(Errno::Fault)
     );
-    assert_eq!(vcpu_op(&guest, cmd, 0, 0u64.as_bytes()), 0, "withdrawn");
+    assert_eq!(
+        vcpu_op(&guest, cmd, 0, bytemuck::bytes_of(&0u64)),
+        0,
+        "withdrawn"
+    );
 }
 
 #[test]
@@ -85,7 +94,7 @@ fn the_clock_is_written_twice_over() {
     world.platform.set_now(77_000);
     let at = 7 * PAGE;
     let cmd = abi::VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA;
-    assert_eq!(vcpu_op(&guest, cmd, 0, at.as_bytes()), 0);
+    assert_eq!(vcpu_op(&guest, cmd, 0, bytemuck::bytes_of(&at)), 0);
     let time: abi::VcpuTimeInfo = guest.read(at);
     assert_eq!((time.system_time, time.tsc_timestamp), (77_000, 154_000));
     assert_eq!((time.version % 2, time.flags), (0, 1));
@@ -109,7 +118,7 @@ fn vcpu_info_of_others_only_while_they_are_down() {
             &guest,
             abi::VCPUOP_REGISTER_VCPU_INFO,
             vcpu,
-            place.as_bytes(),
+            bytemuck::bytes_of(&place),
         )
     };
     let inval = errno(Errno::Inval);
@@ -154,7 +163,7 @@ fn a_guest_ends_once_and_dom0_takes_the_machine_along() {
     let mut remote = abi::SchedRemoteShutdown {
         domain_id: 2,
         reason: abi::SHUTDOWN_POWEROFF,
-        ..FromZeros::new_zeroed()
+        ..Zeroable::zeroed()
     };
     let cmd = abi::SCHEDOP_REMOTE_SHUTDOWN;
     assert_eq!(guest.op(number, cmd, &mut remote), errno(Errno::Perm));
