@@ -24,6 +24,9 @@ pub(crate) const DOM0_ARGS: &str = "mitigations=off nopti rodata=off cryptomgr.n
 /// More gets slow.
 pub(crate) const LARGEST_MIB: u32 = 2048;
 
+/// Bytes that it may write into one file before it is ended.
+const LOG_LIMIT: u64 = 2 << 30;
+
 /// Each reset and each signal stops in the debugger once.
 const CONTINUES: usize = 50;
 const ESCAPE: u8 = 0x1d;
@@ -68,8 +71,9 @@ impl Bochs {
         let port = listener.local_addr()?.port();
         write_whole(&config, self.config(port, &log).as_bytes())?;
         write_whole(&debugger, "c\n".repeat(CONTINUES).as_bytes())?;
+        // A guest in an endless loop of faults is a line of its log every few instructions.
         let mut line = format!(
-            "bochs -q -f '{}' -rc '{}'",
+            "prlimit --fsize={LOG_LIMIT} bochs -q -f '{}' -rc '{}'",
             config.display(),
             debugger.display()
         );

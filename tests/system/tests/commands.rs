@@ -1,8 +1,10 @@
 //! Commands of xm that no other test needs, on a stock guest: what they tell is checked, and what they
 //! ask of the guest is seen inside of it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use system_tests::{Guest, LINUX_READY, Lab, plain};
+use system_tests::{Guest, LINUX_READY, Lab, patient, plain};
 
 #[test]
 fn commands_tell_and_do_what_they_say() -> Result<()> {
@@ -11,6 +13,7 @@ fn commands_tell_and_do_what_they_say() -> Result<()> {
     lab.guest_says(&name, LINUX_READY, 60)?;
     names(&mut lab)?;
     figures(&mut lab)?;
+    live_screen(&mut lab)?;
     keys(&mut lab)?;
     ensure!(lab.sh("xm log -n 50")?.contains("g"), "the log is silent");
     every_command_has_help(&mut lab)?;
@@ -49,6 +52,27 @@ fn figures(lab: &mut Lab) -> Result<()> {
     ensure!(top.contains("Domain-0") && top.contains("\ng "), "{top}");
     let log = lab.sh("xm dmesg | sed 's/^/ /'")?;
     ensure!(log.contains("(OXEN)") && log.contains("dom0_mem"), "{log}");
+    Ok(())
+}
+
+/// The figures come again and again, a key ends them, and the terminal is as it was before.
+fn live_screen(lab: &mut Lab) -> Result<()> {
+    let soon = Duration::from_secs(patient(20));
+    lab.vm.send("xm top --delay 0.5\n")?;
+    for _ in 0..3 {
+        let screen = lab.vm.expect("q leaves", soon)?;
+        ensure!(
+            screen.contains("Domain-0 ") && screen.contains("\ng "),
+            "{screen:?}"
+        );
+    }
+    lab.vm.send("q")?;
+    lab.vm.expect(r"\[\?1049l", soon)?;
+    let terminal = lab.sh("stty -a")?;
+    ensure!(
+        terminal.contains(" icanon") && terminal.contains(" echo "),
+        "{terminal}"
+    );
     Ok(())
 }
 

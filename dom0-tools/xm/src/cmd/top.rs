@@ -186,7 +186,11 @@ impl Drop for Screen {
 }
 
 fn draw(text: &str) -> std::io::Result<()> {
-    let (width, height) = terminal::size().unwrap_or((80, 24));
+    // A serial line does not know its terminal's size.
+    let (width, height) = terminal::size()
+        .ok()
+        .filter(|(width, height)| *width > 0 && *height > 0)
+        .unwrap_or((80, 24));
     execute!(
         std::io::stdout(),
         terminal::Clear(terminal::ClearType::All),
