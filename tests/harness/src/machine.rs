@@ -263,7 +263,7 @@ impl Disk {
     fn arguments(&self, index: usize, command: &mut Command) {
         let flag = |set: bool| if set { "on" } else { "off" };
         let options = format!(
-            "if=none,id=disk{index},format=raw,cache=unsafe,readonly={},snapshot={},file=",
+            "if=none,id=disk{index},format=raw,cache=unsafe,discard=unmap,readonly={},snapshot={},file=",
             flag(self.read_only),
             flag(self.snapshot)
         );

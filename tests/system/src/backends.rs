@@ -177,7 +177,11 @@ pub const BACKENDS: &[Backend] = &[
         guests: "",
         components: 0x3,
         limit: 3000,
-        without: &[],
+        without: &[(
+            "hypercalls",
+            "what it overwrites of itself may leave it in faults with interrupts off, and such a guest keeps a \
+             machine in Bochs that has no preemption timer",
+        )],
     },
     Backend {
         id: "vmx-haswell-shadow",
