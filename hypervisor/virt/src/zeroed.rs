@@ -1,5 +1,5 @@
 //! Boxes of zeros, made in place: too large for a stack, and the heap may be used up.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "allocates")]
 
 use alloc::alloc::alloc_zeroed;
 use alloc::boxed::Box;
