@@ -3,7 +3,7 @@
 use oxen_types::{DomainId, Mfn};
 
 use super::buddy::{self, MAX_ORDER, Zone};
-use super::entry::{FrameUse, State};
+use super::entry::{Entry, FrameUse, State};
 use super::{FOUR_GIB, FrameTable};
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -30,15 +30,12 @@ impl FrameTable {
 
     /// Frees frames of the hypervisor's own: parts and joints of blocks too, and boot modules.
     pub fn free_own(&self, at: Mfn, count: u64) {
-        for mfn in block(at, count) {
-            let entry = self.entry(mfn);
+        let free = |entry: &&Entry| {
             let state = entry.state();
-            let ours = state.used() == FrameUse::Own;
-            assert!(
-                ours && entry.change(state, buddy::FREE),
-                "{mfn:?} freed twice"
-            );
-        }
+            state.used() == FrameUse::Own && entry.change(state, buddy::FREE)
+        };
+        let freed = self.entries(at, count).take_while(free).count() as u64;
+        assert!(freed == count, "{at:?} + {freed:#x} freed twice");
         self.free_run(at, count);
     }
 
@@ -69,18 +66,23 @@ impl FrameTable {
     pub fn reserve_identity(&self, start: Mfn, count: u64, owner: DomainId) -> u64 {
         let aside = State::new(FrameUse::SetAside, owner);
         let low_own = State::new(FrameUse::Own, DomainId::XEN);
-        let take = |mfn: &Mfn| match self.use_of(*mfn) {
-            FrameUse::Free => {
-                let taken = self.zone_of(*mfn).is_some_and(|zone| zone.take(self, *mfn));
-                if taken {
-                    self.entry(*mfn).set(aside);
+        let (mut at, end, mut taken) = (start.raw(), start.raw() + count, 0);
+        while at < end {
+            let mfn = Mfn::new(at);
+            let step = match self.use_of(mfn) {
+                FrameUse::Free => {
+                    let zone = self.zone_of(mfn);
+                    let free = zone.map_or(0, |zone| zone.take(self, mfn, end - at));
+                    self.entries(mfn, free).for_each(|entry| entry.set(aside));
+                    free
                 }
-                taken
-            }
-            FrameUse::Own if mfn.raw() < 0x100 => self.entry(*mfn).change(low_own, aside),
-            _ => false,
-        };
-        block(start, count).filter(take).count() as u64
+                FrameUse::Own if at < 0x100 => self.entry(mfn).change(low_own, aside).into(),
+                _ => 0,
+            };
+            taken += step;
+            at += step.max(1);
+        }
+        taken
     }
 
     /// Takes 2^order set-aside frames by number, with one reference each: all or none. The caller
@@ -88,16 +90,11 @@ impl FrameTable {
     pub(crate) fn take_identity(&self, at: Mfn, order: u32, owner: DomainId, zeroed: bool) -> bool {
         let aside = State::new(FrameUse::SetAside, owner);
         let used = State::counted(owner, true, true);
-        let take = |mfn: &Mfn| {
-            self.get_entry(*mfn)
-                .is_some_and(|entry| entry.change(aside, used))
-        };
-        let taken = block(at, 1 << order).take_while(take).count() as u64;
+        let take = |entry: &&Entry| entry.change(aside, used);
+        let taken = self.entries(at, 1 << order).take_while(take).count() as u64;
         if taken < 1 << order {
             // Nobody had a chance to take references yet.
-            for mfn in block(at, taken) {
-                self.entry(mfn).set(aside);
-            }
+            self.entries(at, taken).for_each(|entry| entry.set(aside));
             return false;
         }
         if zeroed {

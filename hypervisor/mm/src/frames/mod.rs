@@ -110,10 +110,9 @@ impl FrameTable {
                 base.store(at.raw() as u32, Ordering::Relaxed);
             }
         }
-        for mfn in start..stop {
-            let own = State::new(FrameUse::Own, DomainId::XEN);
-            self.entry(Mfn::new(mfn)).set(own);
-        }
+        let own = State::new(FrameUse::Own, DomainId::XEN);
+        self.entries(Mfn::new(start), stop - start)
+            .for_each(|entry| entry.set(own));
         Ok(())
     }
 
@@ -141,15 +140,31 @@ impl FrameTable {
     }
 
     fn get_entry(&self, mfn: Mfn) -> Option<&'static Entry> {
+        Some(&self.section_of(mfn)?[mfn.raw() as usize % SECTION_FRAMES])
+    }
+
+    /// The entries of the section that a frame lies in.
+    #[inline]
+    fn section_of(&self, mfn: Mfn) -> Option<&'static [Entry]> {
         let section = usize::try_from(mfn.raw() >> SECTION_SHIFT).ok()?;
         let base = self.sections.get(section)?.load(Ordering::Relaxed);
         if base == 0 {
             return None;
         }
-        let entries = self
-            .phys
-            .slice::<Entry>(Mfn::new(base as u64), SECTION_FRAMES);
-        Some(&entries[mfn.raw() as usize % SECTION_FRAMES])
+        Some(self.phys.slice(Mfn::new(base as u64), SECTION_FRAMES))
+    }
+
+    /// The entries of a run of frames, up to the first section without RAM.
+    fn entries(&self, at: Mfn, count: u64) -> impl Iterator<Item = &'static Entry> {
+        let (mut at, mut left) = (at.raw(), count as usize);
+        let parts = core::iter::from_fn(move || {
+            let part = &self.section_of(Mfn::new(at))?[at as usize % SECTION_FRAMES..];
+            let part = &part[..part.len().min(left)];
+            at += part.len() as u64;
+            left -= part.len();
+            (!part.is_empty()).then_some(part)
+        });
+        parts.flatten()
     }
 
     /// The entry of a frame that has to be RAM.
@@ -166,11 +181,7 @@ impl FrameTable {
 
     /// What the frame is used for now; `Free` for all free frames.
     pub fn use_of(&self, mfn: Mfn) -> FrameUse {
-        match self.get_entry(mfn).map(|entry| entry.state().used()) {
-            Some(FrameUse::FreeHead) => FrameUse::Free,
-            Some(used) => used,
-            None => FrameUse::NotRam,
-        }
+        self.get_entry(mfn).map_or(FrameUse::NotRam, Entry::use_seen)
     }
 
     /// One more than the highest frame number that may be RAM.
@@ -202,7 +213,11 @@ impl FrameTable {
         let end = self.end().raw();
         let mut at = from.raw().saturating_add(1);
         while at < end && self.use_of(Mfn::new(at)) == used {
-            at += 1;
+            let alike = self
+                .entries(Mfn::new(at), end - at)
+                .take_while(|entry| entry.use_seen() == used);
+            // A frame without an entry is one step.
+            at += (alike.count() as u64).max(1);
         }
         (used, at - from.raw())
     }
