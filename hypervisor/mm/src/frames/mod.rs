@@ -181,7 +181,8 @@ impl FrameTable {
 
     /// What the frame is used for now; `Free` for all free frames.
     pub fn use_of(&self, mfn: Mfn) -> FrameUse {
-        self.get_entry(mfn).map_or(FrameUse::NotRam, Entry::use_seen)
+        self.get_entry(mfn)
+            .map_or(FrameUse::NotRam, Entry::use_seen)
     }
 
     /// One more than the highest frame number that may be RAM.
