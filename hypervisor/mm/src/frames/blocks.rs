@@ -3,7 +3,7 @@
 use oxen_types::{DomainId, Mfn};
 
 use super::buddy::{self, MAX_ORDER, Zone};
-use super::entry::{Entry, FrameUse, State};
+use super::entry::{FrameUse, State};
 use super::{FOUR_GIB, FrameTable};
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -19,9 +19,7 @@ impl FrameTable {
     /// A block of 2^order frames for the hypervisor itself, accounted to `owner` in name only.
     pub fn alloc_own(&self, order: u32, owner: DomainId, options: AllocOptions) -> Option<Mfn> {
         let at = self.take_block(order, options)?;
-        for mfn in block(at, 1 << order) {
-            self.entry(mfn).set(State::new(FrameUse::Own, owner));
-        }
+        self.set_run(at, 1 << order, State::new(FrameUse::Own, owner));
         if options.zeroed {
             self.phys.zero(at, 1 << order);
         }
@@ -30,11 +28,10 @@ impl FrameTable {
 
     /// Frees frames of the hypervisor's own: parts and joints of blocks too, and boot modules.
     pub fn free_own(&self, at: Mfn, count: u64) {
-        let free = |entry: &&Entry| {
+        let freed = self.count_while(at, count, |entry| {
             let state = entry.state();
             state.used() == FrameUse::Own && entry.change(state, buddy::FREE)
-        };
-        let freed = self.entries(at, count).take_while(free).count() as u64;
+        });
         assert!(freed == count, "{at:?} + {freed:#x} freed twice");
         self.free_run(at, count);
     }
@@ -47,9 +44,7 @@ impl FrameTable {
         }
         let at = self.take_block(order, AllocOptions::default())?;
         self.phys.zero(at, 1 << order);
-        for mfn in block(at, 1 << order) {
-            self.entry(mfn).set(State::counted(owner, true, false));
-        }
+        self.set_run(at, 1 << order, State::counted(owner, true, false));
         Some(at)
     }
 
@@ -73,7 +68,7 @@ impl FrameTable {
                 FrameUse::Free => {
                     let zone = self.zone_of(mfn);
                     let free = zone.map_or(0, |zone| zone.take(self, mfn, end - at));
-                    self.entries(mfn, free).for_each(|entry| entry.set(aside));
+                    self.set_run(mfn, free, aside);
                     free
                 }
                 FrameUse::Own if at < 0x100 => self.entry(mfn).change(low_own, aside).into(),
@@ -90,11 +85,10 @@ impl FrameTable {
     pub(crate) fn take_identity(&self, at: Mfn, order: u32, owner: DomainId, zeroed: bool) -> bool {
         let aside = State::new(FrameUse::SetAside, owner);
         let used = State::counted(owner, true, true);
-        let take = |entry: &&Entry| entry.change(aside, used);
-        let taken = self.entries(at, 1 << order).take_while(take).count() as u64;
+        let taken = self.count_while(at, 1 << order, |entry| entry.change(aside, used));
         if taken < 1 << order {
             // Nobody had a chance to take references yet.
-            self.entries(at, taken).for_each(|entry| entry.set(aside));
+            self.set_run(at, taken, aside);
             return false;
         }
         if zeroed {

@@ -111,8 +111,7 @@ impl FrameTable {
             }
         }
         let own = State::new(FrameUse::Own, DomainId::XEN);
-        self.entries(Mfn::new(start), stop - start)
-            .for_each(|entry| entry.set(own));
+        self.set_run(Mfn::new(start), stop - start, own);
         Ok(())
     }
 
@@ -144,7 +143,7 @@ impl FrameTable {
     }
 
     /// The entries of the section that a frame lies in.
-    #[inline]
+    #[inline(always)]
     fn section_of(&self, mfn: Mfn) -> Option<&'static [Entry]> {
         let section = usize::try_from(mfn.raw() >> SECTION_SHIFT).ok()?;
         let base = self.sections.get(section)?.load(Ordering::Relaxed);
@@ -154,17 +153,35 @@ impl FrameTable {
         Some(self.phys.slice(Mfn::new(base as u64), SECTION_FRAMES))
     }
 
-    /// The entries of a run of frames, up to the first section without RAM.
-    fn entries(&self, at: Mfn, count: u64) -> impl Iterator<Item = &'static Entry> {
-        let (mut at, mut left) = (at.raw(), count as usize);
-        let parts = core::iter::from_fn(move || {
-            let part = &self.section_of(Mfn::new(at))?[at as usize % SECTION_FRAMES..];
-            let part = &part[..part.len().min(left)];
-            at += part.len() as u64;
-            left -= part.len();
-            (!part.is_empty()).then_some(part)
+    /// How many entries of a run of frames `each` accepts, up to the first that it does not, or a section without RAM.
+    fn count_while(&self, at: Mfn, count: u64, mut each: impl FnMut(&Entry) -> bool) -> u64 {
+        let mut done = 0;
+        while done < count {
+            let part = self.part(Mfn::new(at.raw() + done), count - done);
+            let accepted = part.iter().take_while(|entry| each(entry)).count();
+            done += accepted as u64;
+            if accepted < part.len() || part.is_empty() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// The entries of a run of frames, as far as its first section goes.
+    fn part(&self, at: Mfn, count: u64) -> &'static [Entry] {
+        let start = at.raw() as usize % SECTION_FRAMES;
+        let len = (SECTION_FRAMES - start).min(count as usize);
+        self.section_of(at)
+            .map_or(&[], |entries| &entries[start..start + len])
+    }
+
+    /// Sets the states of a run of frames, which have to be RAM.
+    fn set_run(&self, at: Mfn, count: u64, state: State) {
+        let set = self.count_while(at, count, |entry| {
+            entry.set(state);
+            true
         });
-        parts.flatten()
+        assert!(set == count, "{at:?} + {set:#x} is not RAM");
     }
 
     /// The entry of a frame that has to be RAM.
@@ -214,11 +231,9 @@ impl FrameTable {
         let end = self.end().raw();
         let mut at = from.raw().saturating_add(1);
         while at < end && self.use_of(Mfn::new(at)) == used {
-            let alike = self
-                .entries(Mfn::new(at), end - at)
-                .take_while(|entry| entry.use_seen() == used);
+            let alike = self.count_while(Mfn::new(at), end - at, |entry| entry.use_seen() == used);
             // A frame without an entry is one step.
-            at += (alike.count() as u64).max(1);
+            at += alike.max(1);
         }
         (used, at - from.raw())
     }
