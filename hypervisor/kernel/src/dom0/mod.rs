@@ -5,7 +5,6 @@
 
 mod acpi;
 mod elf;
-mod image;
 mod map;
 mod start_info;
 
@@ -47,7 +46,7 @@ const EMULATION: u32 = 1 << 0 | 1 << 4 | 1 << 10;
 #[derive(Debug)]
 pub enum BuildError {
     NoKernel,
-    Image(image::ImageError),
+    Image(oxen_unpack::ImageError),
     Elf(elf::ElfError),
     NoMemory(&'static str),
     /// The kernel's segments lie where dom0 has no RAM.
@@ -161,7 +160,7 @@ pub fn build(
 ) -> Result<Arc<Domain>, BuildError> {
     let globals = globals::get();
     let kernel = modules.kernel.ok_or(BuildError::NoKernel)?;
-    let elf = image::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
+    let elf = oxen_unpack::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
     let parsed = elf::parse(&elf).map_err(BuildError::Elf)?;
 
     map::build(globals.frames, info);
