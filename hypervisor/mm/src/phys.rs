@@ -97,6 +97,7 @@ impl Phys {
     }
 
     /// `len` values laid over the frames from `first` on, which must be the caller's for good.
+    #[inline(always)]
     pub(crate) fn slice<T: Shared>(self, first: Mfn, len: usize) -> &'static [T] {
         let pages = (len * size_of::<T>()).div_ceil(PAGE_SIZE).max(1) as u64;
         self.at(Mfn::new(first.raw() + pages - 1));

@@ -213,6 +213,8 @@ pub trait GuestMemory: Send + Sync {
     /// no more, -EINVAL for an unaligned or out-of-range gfn, -EEXIST if one of them is taken. A domain with
     /// identity memory gets back the frames of those numbers.
     fn populate(&self, gfn: Gfn, order: u32) -> Result<()>;
+    /// The same for identity memory at boot, whose frames keep what is in them; -EPERM for other domains.
+    fn populate_kept(&self, gfn: Gfn, order: u32) -> Result<()>;
     /// Moves the domain's own RAM page at `from` to `to`; what stood there is released.
     fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()>;
     /// Takes the RAM page at `gfn` away from the domain (decrease_reservation).

@@ -113,6 +113,10 @@ impl GuestMemory for FakeMemory {
         PageRef::take(self.frames, entry.mfn).ok_or(Errno::NoMem)
     }
 
+    fn populate_kept(&self, _: Gfn, _: u32) -> Result<()> {
+        Err(Errno::Perm)
+    }
+
     fn populate(&self, gfn: Gfn, order: u32) -> Result<()> {
         let count = 1u64 << order;
         let mut space = self.space();

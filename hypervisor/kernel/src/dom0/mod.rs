@@ -5,7 +5,6 @@
 
 mod acpi;
 mod elf;
-mod image;
 mod map;
 mod start_info;
 
@@ -47,7 +46,7 @@ const EMULATION: u32 = 1 << 0 | 1 << 4 | 1 << 10;
 #[derive(Debug)]
 pub enum BuildError {
     NoKernel,
-    Image(image::ImageError),
+    Image(oxen_unpack::ImageError),
     Elf(elf::ElfError),
     NoMemory(&'static str),
     /// The kernel's segments lie where dom0 has no RAM.
@@ -161,7 +160,7 @@ pub fn build(
 ) -> Result<Arc<Domain>, BuildError> {
     let globals = globals::get();
     let kernel = modules.kernel.ok_or(BuildError::NoKernel)?;
-    let elf = image::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
+    let elf = oxen_unpack::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
     let parsed = elf::parse(&elf).map_err(BuildError::Elf)?;
 
     map::build(globals.frames, info);
@@ -191,7 +190,9 @@ pub fn build(
             .ok_or(BuildError::Elf(elf::ElfError::Truncated))?;
         let at = segment.address;
         write(&domain, at, bytes).map_err(|errno| BuildError::Segment { at, errno })?;
-        // The rest of the segment is zero already: dom0's frames are cleared when it gets them.
+        let end = at + bytes.len() as u64;
+        clear(&domain, end, segment.memory_len - bytes.len() as u64)
+            .map_err(|errno| BuildError::Segment { at: end, errno })?;
     }
     let kernel_end = parsed
         .segments
@@ -262,7 +263,8 @@ fn flags(options: CommandLine<'_>) -> u32 {
     }
 }
 
-/// Gives dom0 all frames that were set aside for it.
+/// Gives dom0 all frames that were set aside for it, with what is in them: it may see all of the machine anyway, and
+/// needs what the firmware left in the first MiB (the BIOS data areas).
 fn populate(domain: &Domain) -> Result<(), BuildError> {
     const LARGE: u32 = 9;
     for range in memory_map()
@@ -277,11 +279,7 @@ fn populate(domain: &Domain) -> Result<(), BuildError> {
             } else {
                 0
             };
-            if at < MIB / PAGE {
-                populate_kept(domain, gfn)?;
-            } else {
-                domain.memory.populate(gfn, order)?;
-            }
+            domain.memory.populate_kept(gfn, order)?;
             at += 1 << order;
         }
     }
@@ -294,22 +292,22 @@ fn populate(domain: &Domain) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// A page of the first MiB keeps what the firmware left there (the BIOS data areas).
-fn populate_kept(domain: &Domain, gfn: Gfn) -> Result<(), BuildError> {
-    let mut contents = [0; PAGE_SIZE];
-    globals::get()
-        .frames
-        .read(Mfn::new(gfn.raw()), 0, &mut contents);
-    domain.memory.populate(gfn, 0)?;
-    Ok(domain.memory.write(gfn.base(), &contents)?)
-}
-
 fn write(domain: &Domain, at: u64, bytes: &[u8]) -> Result<(), Errno> {
     const STEP: usize = 1 << 20;
     for (n, part) in bytes.chunks(STEP).enumerate() {
         domain
             .memory
             .write(Gaddr::new(at + (n * STEP) as u64), part)?;
+    }
+    Ok(())
+}
+
+fn clear(domain: &Domain, at: u64, len: u64) -> Result<(), Errno> {
+    let zeros = [0; PAGE_SIZE];
+    let end = at.checked_add(len).ok_or(Errno::Inval)?;
+    for start in (at..end).step_by(PAGE_SIZE) {
+        let part = (end - start).min(PAGE) as usize;
+        domain.memory.write(Gaddr::new(start), &zeros[..part])?;
     }
     Ok(())
 }

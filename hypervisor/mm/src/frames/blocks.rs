@@ -19,9 +19,7 @@ impl FrameTable {
     /// A block of 2^order frames for the hypervisor itself, accounted to `owner` in name only.
     pub fn alloc_own(&self, order: u32, owner: DomainId, options: AllocOptions) -> Option<Mfn> {
         let at = self.take_block(order, options)?;
-        for mfn in block(at, 1 << order) {
-            self.entry(mfn).set(State::new(FrameUse::Own, owner));
-        }
+        self.set_run(at, 1 << order, State::new(FrameUse::Own, owner));
         if options.zeroed {
             self.phys.zero(at, 1 << order);
         }
@@ -30,15 +28,11 @@ impl FrameTable {
 
     /// Frees frames of the hypervisor's own: parts and joints of blocks too, and boot modules.
     pub fn free_own(&self, at: Mfn, count: u64) {
-        for mfn in block(at, count) {
-            let entry = self.entry(mfn);
+        let freed = self.count_while(at, count, |entry| {
             let state = entry.state();
-            let ours = state.used() == FrameUse::Own;
-            assert!(
-                ours && entry.change(state, buddy::FREE),
-                "{mfn:?} freed twice"
-            );
-        }
+            state.used() == FrameUse::Own && entry.change(state, buddy::FREE)
+        });
+        assert!(freed == count, "{at:?} + {freed:#x} freed twice");
         self.free_run(at, count);
     }
 
@@ -50,9 +44,7 @@ impl FrameTable {
         }
         let at = self.take_block(order, AllocOptions::default())?;
         self.phys.zero(at, 1 << order);
-        for mfn in block(at, 1 << order) {
-            self.entry(mfn).set(State::counted(owner, true, false));
-        }
+        self.set_run(at, 1 << order, State::counted(owner, true, false));
         Some(at)
     }
 
@@ -69,18 +61,23 @@ impl FrameTable {
     pub fn reserve_identity(&self, start: Mfn, count: u64, owner: DomainId) -> u64 {
         let aside = State::new(FrameUse::SetAside, owner);
         let low_own = State::new(FrameUse::Own, DomainId::XEN);
-        let take = |mfn: &Mfn| match self.use_of(*mfn) {
-            FrameUse::Free => {
-                let taken = self.zone_of(*mfn).is_some_and(|zone| zone.take(self, *mfn));
-                if taken {
-                    self.entry(*mfn).set(aside);
+        let (mut at, end, mut taken) = (start.raw(), start.raw() + count, 0);
+        while at < end {
+            let mfn = Mfn::new(at);
+            let step = match self.use_of(mfn) {
+                FrameUse::Free => {
+                    let zone = self.zone_of(mfn);
+                    let free = zone.map_or(0, |zone| zone.take(self, mfn, end - at));
+                    self.set_run(mfn, free, aside);
+                    free
                 }
-                taken
-            }
-            FrameUse::Own if mfn.raw() < 0x100 => self.entry(*mfn).change(low_own, aside),
-            _ => false,
-        };
-        block(start, count).filter(take).count() as u64
+                FrameUse::Own if at < 0x100 => self.entry(mfn).change(low_own, aside).into(),
+                _ => 0,
+            };
+            taken += step;
+            at += step.max(1);
+        }
+        taken
     }
 
     /// Takes 2^order set-aside frames by number, with one reference each: all or none. The caller
@@ -88,16 +85,10 @@ impl FrameTable {
     pub(crate) fn take_identity(&self, at: Mfn, order: u32, owner: DomainId, zeroed: bool) -> bool {
         let aside = State::new(FrameUse::SetAside, owner);
         let used = State::counted(owner, true, true);
-        let take = |mfn: &Mfn| {
-            self.get_entry(*mfn)
-                .is_some_and(|entry| entry.change(aside, used))
-        };
-        let taken = block(at, 1 << order).take_while(take).count() as u64;
+        let taken = self.count_while(at, 1 << order, |entry| entry.change(aside, used));
         if taken < 1 << order {
             // Nobody had a chance to take references yet.
-            for mfn in block(at, taken) {
-                self.entry(mfn).set(aside);
-            }
+            self.set_run(at, taken, aside);
             return false;
         }
         if zeroed {

@@ -114,17 +114,22 @@ impl Zone {
         entry.is_some_and(|entry| entry.state().free_order() == Some(order))
     }
 
-    /// Takes one frame out of whatever free block it lies in. Its state is `Free` then.
-    pub(super) fn take(&self, frames: &FrameTable, mfn: Mfn) -> bool {
+    /// Takes the free block that begins at a frame, if it has no more than `most` frames, or else the one frame out
+    /// of whatever free block it lies in. Returns how many; their state is `Free` then.
+    pub(super) fn take(&self, frames: &FrameTable, mfn: Mfn, most: u64) -> u64 {
         let mut lists = self.lists.lock();
         let block = (0..=MAX_ORDER).find_map(|order| {
             let head = Mfn::new(mfn.raw() & (u64::MAX << order));
             self.heads(frames, head, order).then_some((head, order))
         });
         let Some((head, order)) = block else {
-            return false;
+            return 0;
         };
         lists.remove(frames, head, order);
+        if head == mfn && 1 << order <= most {
+            lists.free -= 1 << order;
+            return 1 << order;
+        }
         // Halve towards the frame, and put the other halves back.
         let mut at = head.raw();
         for half in (0..order).rev() {
@@ -137,6 +142,6 @@ impl Zone {
             }
         }
         lists.free -= 1;
-        true
+        1
     }
 }

@@ -95,6 +95,13 @@ impl Entry {
     pub(crate) fn set(&self, state: State) {
         self.state.store(state.0, Ordering::Release);
     }
+    /// What the frame is used for; `Free` for all free frames.
+    pub(crate) fn use_seen(&self) -> FrameUse {
+        match self.state().used() {
+            FrameUse::FreeHead => FrameUse::Free,
+            used => used,
+        }
+    }
     /// True if the state was `from` and is `to` now.
     pub(crate) fn change(&self, from: State, to: State) -> bool {
         let swap = self

@@ -110,10 +110,8 @@ impl FrameTable {
                 base.store(at.raw() as u32, Ordering::Relaxed);
             }
         }
-        for mfn in start..stop {
-            let own = State::new(FrameUse::Own, DomainId::XEN);
-            self.entry(Mfn::new(mfn)).set(own);
-        }
+        let own = State::new(FrameUse::Own, DomainId::XEN);
+        self.set_run(Mfn::new(start), stop - start, own);
         Ok(())
     }
 
@@ -141,15 +139,49 @@ impl FrameTable {
     }
 
     fn get_entry(&self, mfn: Mfn) -> Option<&'static Entry> {
+        Some(&self.section_of(mfn)?[mfn.raw() as usize % SECTION_FRAMES])
+    }
+
+    /// The entries of the section that a frame lies in.
+    #[inline(always)]
+    fn section_of(&self, mfn: Mfn) -> Option<&'static [Entry]> {
         let section = usize::try_from(mfn.raw() >> SECTION_SHIFT).ok()?;
         let base = self.sections.get(section)?.load(Ordering::Relaxed);
         if base == 0 {
             return None;
         }
-        let entries = self
-            .phys
-            .slice::<Entry>(Mfn::new(base as u64), SECTION_FRAMES);
-        Some(&entries[mfn.raw() as usize % SECTION_FRAMES])
+        Some(self.phys.slice(Mfn::new(base as u64), SECTION_FRAMES))
+    }
+
+    /// How many entries of a run of frames `each` accepts, up to the first that it does not, or a section without RAM.
+    fn count_while(&self, at: Mfn, count: u64, mut each: impl FnMut(&Entry) -> bool) -> u64 {
+        let mut done = 0;
+        while done < count {
+            let part = self.part(Mfn::new(at.raw() + done), count - done);
+            let accepted = part.iter().take_while(|entry| each(entry)).count();
+            done += accepted as u64;
+            if accepted < part.len() || part.is_empty() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// The entries of a run of frames, as far as its first section goes.
+    fn part(&self, at: Mfn, count: u64) -> &'static [Entry] {
+        let start = at.raw() as usize % SECTION_FRAMES;
+        let len = (SECTION_FRAMES - start).min(count as usize);
+        self.section_of(at)
+            .map_or(&[], |entries| &entries[start..start + len])
+    }
+
+    /// Sets the states of a run of frames, which have to be RAM.
+    fn set_run(&self, at: Mfn, count: u64, state: State) {
+        let set = self.count_while(at, count, |entry| {
+            entry.set(state);
+            true
+        });
+        assert!(set == count, "{at:?} + {set:#x} is not RAM");
     }
 
     /// The entry of a frame that has to be RAM.
@@ -166,11 +198,8 @@ impl FrameTable {
 
     /// What the frame is used for now; `Free` for all free frames.
     pub fn use_of(&self, mfn: Mfn) -> FrameUse {
-        match self.get_entry(mfn).map(|entry| entry.state().used()) {
-            Some(FrameUse::FreeHead) => FrameUse::Free,
-            Some(used) => used,
-            None => FrameUse::NotRam,
-        }
+        self.get_entry(mfn)
+            .map_or(FrameUse::NotRam, Entry::use_seen)
     }
 
     /// One more than the highest frame number that may be RAM.
@@ -202,7 +231,9 @@ impl FrameTable {
         let end = self.end().raw();
         let mut at = from.raw().saturating_add(1);
         while at < end && self.use_of(Mfn::new(at)) == used {
-            at += 1;
+            let alike = self.count_while(Mfn::new(at), end - at, |entry| entry.use_seen() == used);
+            // A frame without an entry is one step.
+            at += alike.max(1);
         }
         (used, at - from.raw())
     }

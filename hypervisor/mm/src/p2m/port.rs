@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use oxen_core::ports::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef};
-use oxen_types::{Gaddr, Gfn, Mfn, Result};
+use oxen_types::{Errno, Gaddr, Gfn, Mfn, Result};
 
 use super::kind::kind_of;
 use super::{Cause, GuestSpace};
@@ -51,6 +51,13 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
 
     fn populate(&self, gfn: Gfn, order: u32) -> Result<()> {
         self.populate_with(gfn, order, true)
+    }
+
+    fn populate_kept(&self, gfn: Gfn, order: u32) -> Result<()> {
+        if !self.identity {
+            return Err(Errno::Perm);
+        }
+        self.populate_with(gfn, order, false)
     }
 
     fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {

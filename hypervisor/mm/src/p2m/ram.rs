@@ -15,15 +15,6 @@ use crate::pt::{Format, MapError, Walk, pages_at};
 const LARGE_ORDER: u32 = 9;
 
 impl<F: Format> GuestSpace<F> {
-    /// As `populate` of the port, but the frames keep what is in them. Only for identity memory: what
-    /// the firmware left in the first MiB.
-    pub fn populate_kept(&self, gfn: Gfn, order: u32) -> Result<()> {
-        if !self.identity {
-            return Err(Errno::Perm);
-        }
-        self.populate_with(gfn, order, false)
-    }
-
     /// Orders above 9 take long (1 GiB is zeroed at 18): for boot time only.
     pub(super) fn populate_with(&self, gfn: Gfn, order: u32, zeroed: bool) -> Result<()> {
         if order > MAX_ORDER || !gfn.is_aligned(order) {

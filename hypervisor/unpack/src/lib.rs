@@ -1,10 +1,23 @@
 //! A kernel's image: Linux' bzImage with its compressed payload, or the bare ELF file
 //! (Linux, Documentation/arch/x86/boot.rst).
+//!
+//! Unpacking is half of what a boot costs, so this crate, into which the decoder's generic code is compiled, is not
+//! optimised for size.
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 use core::fmt;
+#[cfg(not(target_os = "none"))]
+use std::io::{Error, Read};
 
-use lzma_rust2::{Read, XzReader};
+use lzma_rust2::XzReader;
+#[cfg(target_os = "none")]
+use lzma_rust2::{Error, Read};
 
 const ELF: &[u8] = b"\x7fELF";
 const XZ: &[u8] = b"\xfd7zXZ\0";
@@ -29,7 +42,7 @@ pub enum ImageError {
     Truncated,
     /// The first bytes of the payload.
     Compression([u8; 4]),
-    Corrupt(lzma_rust2::Error),
+    Corrupt(Error),
     Size,
     NoMemory,
 }

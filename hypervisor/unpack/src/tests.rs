@@ -1,0 +1,120 @@
+//! Images made by hand, and spoilt in many ways.
+
+use std::io::Write;
+
+use lzma_rust2::{CheckType, FilterType, XzOptions, XzWriter};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A bzImage around its payload.
+fn bzimage(payload: &[u8]) -> Vec<u8> {
+    let mut image = vec![0u8; 1024 + 64];
+    image[SETUP_SECTS] = 1;
+    image[HEADER..HEADER + 4].copy_from_slice(b"HdrS");
+    image[VERSION..VERSION + 2].copy_from_slice(&0x020fu16.to_le_bytes());
+    image[PAYLOAD_OFFSET..PAYLOAD_OFFSET + 4].copy_from_slice(&64u32.to_le_bytes());
+    image[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4]
+        .copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    image.extend(payload);
+    image
+}
+
+fn with_length(mut packed: Vec<u8>, length: usize) -> Vec<u8> {
+    packed.extend((length as u32).to_le_bytes());
+    packed
+}
+
+/// Bytes that compress, with branches in them for the x86 filter.
+fn body() -> Vec<u8> {
+    let words = (0..60_000u32).map(|i| match i % 7 {
+        0 => [0xe8, i as u8, 1, 0],
+        _ => (i / 3).to_le_bytes(),
+    });
+    words.flatten().collect()
+}
+
+fn xz(plain: &[u8], check: CheckType, block: Option<u64>) -> Vec<u8> {
+    let mut options = XzOptions::with_preset(1);
+    options.prepend_pre_filter(FilterType::BcjX86, 0);
+    options.check_type = check;
+    options.set_block_size(block.and_then(std::num::NonZeroU64::new));
+    let mut encoder = XzWriter::new(Vec::new(), options).expect("good options");
+    encoder.write_all(plain).expect("writing to memory");
+    encoder.finish().expect("writing to memory")
+}
+
+fn cause(image: &[u8]) -> String {
+    unpack(image).expect_err("a bad image").to_string()
+}
+
+#[test]
+fn each_form_of_a_kernel() {
+    let elf = [ELF, &[7; 200]].concat();
+    assert_eq!(unpack(&elf).unwrap(), elf);
+    assert_eq!(unpack(&bzimage(&elf)).unwrap(), elf);
+    let body = body();
+    for check in [CheckType::Crc32, CheckType::Crc64, CheckType::Sha256] {
+        for block in [None, Some(50_000)] {
+            let packed = with_length(xz(&body, check, block), body.len());
+            assert!(unpack(&bzimage(&packed)).unwrap() == body);
+        }
+    }
+}
+
+#[test]
+fn the_cause_is_told() {
+    let body = body();
+    let packed = xz(&body, CheckType::Crc32, None);
+    let image = |packed: &[u8], length| bzimage(&with_length(packed.to_vec(), length));
+    let good = image(&packed, body.len());
+    assert!(cause(b"#!/bin/sh\n").contains("neither"));
+    assert!(cause(&[]).contains("neither"));
+    assert!(cause(&good[..good.len() - 100]).contains("truncated"));
+    assert!(cause(&good[..0x20a]).contains("truncated"));
+    assert!(cause(&image(&packed, LARGEST + 1)).contains("truncated"));
+    assert!(cause(&image(&packed, body.len() - 1)).contains("larger than it says"));
+    assert!(cause(&image(&packed, body.len() + 1)).contains("corrupt"));
+    assert!(cause(&image(&packed[..packed.len() / 2], body.len())).contains("corrupt"));
+    assert!(cause(&bzimage(b"\x1f\x8b\x08\0")).contains("[1f, 8b, 08, 00]"));
+    assert!(cause(&bzimage(b"\x1f\x8b")).contains("truncated"));
+    // The check stands before the index and the footer.
+    let mut spoilt = packed.clone();
+    let check = spoilt.len() - 12 - 12 - 4;
+    spoilt[check..check + 4]
+        .iter_mut()
+        .for_each(|byte| *byte ^= 1);
+    assert!(cause(&image(&spoilt, body.len())).contains("checksum"));
+}
+
+/// Debian's own kernel, where there is one at hand.
+#[test]
+fn the_stock_kernel_if_there_is_one() {
+    let Some(path) = std::env::var_os("OXEN_TEST_KERNEL") else {
+        return;
+    };
+    let image = std::fs::read(path).expect("the file");
+    assert!(unpack(&image).expect("a kernel").starts_with(ELF));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_damage_panics_or_passes(
+        damage in prop::collection::vec((1088usize..1500, any::<u8>()), 0..4),
+        cut in 0usize..2000,
+    ) {
+        let body = &body()[..2000];
+        let mut image = bzimage(&with_length(xz(body, CheckType::Crc32, None), body.len()));
+        for (at, value) in damage {
+            if let Some(byte) = image.get_mut(at) {
+                *byte = value;
+            }
+        }
+        image.truncate(cut);
+        if let Ok(unpacked) = unpack(&image) {
+            prop_assert!(unpacked == body);
+        }
+    }
+}
