@@ -1,4 +1,4 @@
-# The counts of one guest alone, and of two that work together.
+# micro.sh [only=FIGURE]: the counts of one guest alone, of two that work together, and of two vcpus.
 . /bench/lib.sh
 config alone 64 "test=bench $1"
 create alone && says alone '^(PASS|FAIL)'
@@ -11,3 +11,12 @@ create pong && says pong '^READY' && create ping && says ping '^(PASS|FAIL)'
 cat "$(console ping)"
 destroy ping
 destroy pong
+
+case $1 in
+only=ipi-ping-pong | "")
+	config ipi 64 "test=bench-ipi" 'vcpus = 2'
+	create ipi && says ipi '^(PASS|FAIL)'
+	cat "$(console ipi)"
+	destroy ipi
+	;;
+esac

@@ -83,6 +83,21 @@ pub(crate) const MICRO: &[Figure] = &[
         "event to another guest on the same CPU and back: two sends, two blocks, two switches",
     ),
     count(
+        "event-ping-pong-cpus",
+        0.6,
+        "the same with the guests on a CPU each, which two CPUs execute: two IPIs, no switch",
+    ),
+    count(
+        "ipi-ping-pong",
+        0.6,
+        "an IPI by the APIC to another vcpu of the guest, asleep on the same CPU, and one back",
+    ),
+    count(
+        "ipi-ping-pong-cpus",
+        0.6,
+        "the same with the vcpus on a CPU each, which two CPUs execute",
+    ),
+    count(
         "grant-map-unmap",
         0.7,
         "another guest's page mapped and unmapped: grants, p2m, flush",

@@ -9,6 +9,7 @@
 mod calls;
 mod exits;
 mod interrupts;
+mod ipi;
 mod memory;
 mod pair;
 
@@ -17,6 +18,7 @@ use core::arch::x86_64::_rdtsc;
 use crate::base::clock;
 use crate::tests::Setting;
 
+pub use ipi::ipi;
 pub use pair::{ping, pong};
 
 /// Batches that count; one more goes before them.

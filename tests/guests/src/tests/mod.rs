@@ -70,6 +70,7 @@ const TESTS: &[(&str, Test)] = &[
     ("fpu", fpu::patterns),
     ("dirty", dirty::pattern),
     ("bench", bench::alone),
+    ("bench-ipi", bench::ipi),
     ("bench-ping", bench::ping),
     ("bench-pong", bench::pong),
 ];
