@@ -57,7 +57,7 @@ pub(crate) fn measure(
 }
 
 /// Lines of the form `BENCH name min=N median=N max=N`, in hundredths.
-fn parse(lines: &[String]) -> Result<BTreeMap<String, Samples>> {
+pub(super) fn parse(lines: &[String]) -> Result<BTreeMap<String, Samples>> {
     let mut found = BTreeMap::new();
     for line in lines {
         if line.starts_with("FAIL") {
