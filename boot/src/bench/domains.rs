@@ -45,7 +45,7 @@ pub(super) fn measure(
 
 /// `TIME name from to [from to]` in nanoseconds, where `clock` is what a look at the clock takes; `MEMORY guests before
 /// after` in MiB.
-fn parse(lines: &[String]) -> Result<BTreeMap<String, f64>> {
+pub(super) fn parse(lines: &[String]) -> Result<BTreeMap<String, f64>> {
     let mut found = BTreeMap::new();
     let mut clock = 0.0;
     for line in lines {

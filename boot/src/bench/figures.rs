@@ -83,6 +83,21 @@ pub(crate) const MICRO: &[Figure] = &[
         "event to another guest on the same CPU and back: two sends, two blocks, two switches",
     ),
     count(
+        "event-ping-pong-cpus",
+        0.6,
+        "the same with the guests on a CPU each, which two CPUs execute: two IPIs, no switch",
+    ),
+    count(
+        "ipi-ping-pong",
+        0.6,
+        "an IPI by the APIC to another vcpu of the guest, asleep on the same CPU, and one back",
+    ),
+    count(
+        "ipi-ping-pong-cpus",
+        0.6,
+        "the same with the vcpus on a CPU each, which two CPUs execute",
+    ),
+    count(
         "grant-map-unmap",
         0.7,
         "another guest's page mapped and unmapped: grants, p2m, flush",
@@ -99,10 +114,12 @@ pub(crate) const MICRO: &[Figure] = &[
     ),
 ];
 
+pub(crate) const MILLISECONDS: &str = "ms";
+
 const fn time(name: &'static str, means: &'static str) -> Figure {
     Figure {
         name,
-        unit: "ms",
+        unit: MILLISECONDS,
         aim: Some(0.1),
         means,
     }
@@ -134,13 +151,13 @@ pub(crate) const DOMAINS: &[Figure] = &[
 pub(crate) const BOOT: &[Figure] = &[
     Figure {
         name: "boot-prompt",
-        unit: "ms",
+        unit: MILLISECONDS,
         aim: Some(1.0),
         means: "firmware, GRUB, hypervisor, dom0 (Xen's: PV) and its daemons, to dom0's prompt",
     },
     Figure {
         name: "boot-prompt-pvh",
-        unit: "ms",
+        unit: MILLISECONDS,
         aim: Some(1.0),
         means: "the same with an IOMMU in the machine and dom0=pvh on Xen's command line",
     },
@@ -294,12 +311,50 @@ pub(crate) struct Measured {
     pub(crate) met: Option<bool>,
     /// How far the samples lie apart: largest over smallest, the wider of both systems'.
     pub(crate) spread: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) time: Option<Time>,
+}
+
+/// What a figure takes on machines that do not count, of several starts of each system by turns.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub(crate) struct Time {
+    pub(crate) unit: String,
+    pub(crate) pairs: usize,
+    /// Medians.
+    pub(crate) oxen: Option<f64>,
+    pub(crate) xen: Option<f64>,
+    /// The median of the pairs' ratios: what slows the host down for a while falls on both of a pair.
+    pub(crate) ratio: Option<f64>,
+    /// Largest over smallest, the wider of both systems'.
+    pub(crate) spread: Option<f64>,
+}
+
+impl Time {
+    pub(crate) fn new(unit: &str, oxen: &[f64], xen: &[f64]) -> Self {
+        let pairs = oxen.iter().zip(xen);
+        let ratios: Vec<f64> = pairs.map(|(oxen, xen)| oxen / xen).collect();
+        let median = |values: &[f64]| Some(Samples::of(values)?.median);
+        let spreads = [oxen, xen].map(|values| Some(Samples::of(values)?.spread()));
+        Self {
+            unit: unit.to_owned(),
+            pairs: oxen.len(),
+            oxen: median(oxen),
+            xen: median(xen),
+            ratio: median(&ratios).filter(|ratio| ratio.is_finite()),
+            spread: widest(spreads),
+        }
+    }
+}
+
+/// Of nothing there is no spread.
+fn widest(spreads: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+    let spreads = spreads.into_iter().flatten();
+    spreads.filter(|spread| spread.is_finite()).reduce(f64::max)
 }
 
 impl Measured {
     pub(crate) fn new(figure: &Figure, oxen: Option<Samples>, xen: Option<Samples>) -> Self {
         let value = |samples: &Option<Samples>| samples.as_ref().map(|samples| samples.median);
-        let spread = |samples: &Samples| samples.max / samples.min;
         let (o, x) = (value(&oxen), value(&xen));
         // Of nothing there is no multiple.
         let ratio = o.zip(x).map(|(oxen, xen)| oxen / xen);
@@ -313,12 +368,8 @@ impl Measured {
             ratio,
             aim: figure.aim,
             met: ratio.zip(figure.aim).map(|(ratio, aim)| ratio <= aim),
-            spread: oxen
-                .iter()
-                .chain(&xen)
-                .map(spread)
-                .filter(|spread| spread.is_finite())
-                .reduce(f64::max),
+            spread: widest([oxen, xen].map(|samples| Some(samples?.spread()))),
+            time: None,
         }
     }
 
@@ -354,6 +405,12 @@ impl Samples {
     }
 }
 
+impl Samples {
+    fn spread(&self) -> f64 {
+        self.max / self.min
+    }
+}
+
 impl From<f64> for Samples {
     fn from(only: f64) -> Self {
         Self {
@@ -372,26 +429,84 @@ pub(crate) fn print(measured: &[Measured]) {
         if rows.is_empty() {
             continue;
         }
+        let (mut over, mut heads) = (String::new(), String::new());
+        if let Some(pairs) = rows.iter().find_map(|one| Some(one.time.as_ref()?.pairs)) {
+            over = format!("{:78}| time, by {pairs} pairs of starts\n", "");
+            heads = format!(
+                " | {first:>9} {second:>9} {:2} {:>5} {:>6}",
+                "", "ratio", "spread"
+            );
+        }
         println!(
-            "{:<26} {:>12} {first:>14} {second:>14} {:>7} {:>5}  {:<6} {:>6}",
+            "{over}{:<20} {:>12} {first:>10} {second:>10} {:>5} {:>4} {:<3} {:>6}{heads}",
             "figure", "unit", "ratio", "aim", "met", "spread"
         );
         for one in rows {
-            println!(
-                "{:<26} {:>12} {:>14} {:>14} {:>7} {:>5}  {:<6} {:>6}",
-                one.name,
-                one.unit,
-                shown(one.oxen, 1),
-                shown(one.xen.or(one.dom0), 1),
-                shown(one.ratio, 2),
-                shown(one.aim, 2),
-                one.met.map_or("", |met| if met { "yes" } else { "NO" }),
-                shown(one.spread, 2),
-            );
+            println!("{}", row(one));
         }
     }
 }
 
+fn row(one: &Measured) -> String {
+    let time = one.time.as_ref().map(|time| {
+        format!(
+            " | {:>9} {:>9} {:2} {:>5} {:>6}",
+            shown(time.oxen, 1),
+            shown(time.xen, 1),
+            time.unit,
+            shown(time.ratio, 2),
+            shown(time.spread, 2)
+        )
+    });
+    format!(
+        "{:<20} {:>12} {:>10} {:>10} {:>5} {:>4} {:<3} {:>6}{}",
+        one.name,
+        one.unit,
+        shown(one.oxen, 1),
+        shown(one.xen.or(one.dom0), 1),
+        shown(one.ratio, 2),
+        shown(one.aim, 2),
+        one.met.map_or("", |met| if met { "yes" } else { "NO" }),
+        shown(one.spread, 2),
+        time.unwrap_or_default()
+    )
+}
+
 fn shown(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_pairs() {
+        // The host was slow for the last pair.
+        let time = Time::new("ns", &[10.0, 12.0, 30.0], &[20.0, 20.0, 60.0]);
+        let medians = (time.pairs, time.oxen, time.xen);
+        assert_eq!(medians, (3, Some(12.0), Some(20.0)));
+        assert_eq!((time.ratio, time.spread), (Some(0.5), Some(3.0)));
+        let alone = Time::new("ns", &[10.0], &[]);
+        assert_eq!((alone.xen, alone.ratio), (None, None));
+    }
+
+    #[test]
+    fn results_with_and_without_time_are_read_back() {
+        let mut one = Measured::new(&MICRO[0], Some(Samples::from(1.0)), None);
+        let text = serde_json::to_string(&one).expect("plain data");
+        assert!(!text.contains("time"));
+        assert_eq!(serde_json::from_str(&text).ok(), Some(one.clone()));
+        one.time = Some(Time::new("ns", &[10.0], &[20.0]));
+        let text = serde_json::to_string(&one).expect("plain data");
+        assert_eq!(serde_json::from_str(&text).ok(), Some(one));
+    }
+
+    #[test]
+    fn a_row_fits_in_120_columns() {
+        let mut one = Measured::new(&MICRO[0], Some(Samples::from(99_999_999.9)), None);
+        one.time = Some(Time::new("ms", &[9_999_999.9], &[9_999_999.9]));
+        assert!(row(&one).len() <= 120);
+        assert!(MICRO.iter().all(|figure| figure.name.len() <= 20));
+    }
 }

@@ -7,21 +7,38 @@ use anyhow::{Context, Result, bail};
 use super::figures::{MICRO, Measured, Samples};
 use super::system::{Bench, Start, System};
 
+/// What the figures of two CPUs end with.
+const ACROSS: &str = "-cpus";
+
 /// Measures the named figure, or all of them; `systems` says where.
 pub(crate) fn measure(
     bench: &Bench,
     systems: &[System],
     only: Option<&str>,
 ) -> Result<Vec<Measured>> {
-    let command = format!(
-        "sh /bench/micro.sh {}",
-        only.map(|name| format!("only={name}")).unwrap_or_default()
-    );
-    let of = Bench::on_each(systems, |system| {
-        eprintln!("x: counting instructions on {}", system.name());
-        parse(&bench.run(system, Start::Direct, &command)?)
+    let mut machines = Vec::new();
+    for start in [Start::Direct, Start::DirectTwo] {
+        let wanted = |name: &str| name.ends_with(ACROSS) == (start == Start::DirectTwo);
+        if only.is_none_or(wanted) {
+            machines.extend(systems.iter().map(|&system| (system, start)));
+        }
+    }
+    let of = Bench::on_each(&machines, |(system, start)| {
+        let (what, command) = if start == Start::DirectTwo {
+            let name = only.unwrap_or_default();
+            (" on two CPUs", format!("sh /bench/cpus.sh {name}"))
+        } else {
+            let only = only.map(|name| format!("only={name}"));
+            let only = only.unwrap_or_default();
+            ("", format!("sh /bench/micro.sh {only}"))
+        };
+        eprintln!("x: counting instructions{what} on {}", system.name());
+        parse(&bench.run(system, start, &command)?)
     })?;
-    let taken = |system, name| of.get(&system).and_then(|all| all.get(name));
+    let taken = |of_system, name| {
+        let mut of_it = of.iter().filter(|((system, _), _)| *system == of_system);
+        of_it.find_map(|(_, all)| all.get(name))
+    };
     let figures = MICRO
         .iter()
         .filter(|figure| only.is_none_or(|only| only == figure.name));
@@ -40,7 +57,7 @@ pub(crate) fn measure(
 }
 
 /// Lines of the form `BENCH name min=N median=N max=N`, in hundredths.
-fn parse(lines: &[String]) -> Result<BTreeMap<String, Samples>> {
+pub(super) fn parse(lines: &[String]) -> Result<BTreeMap<String, Samples>> {
     let mut found = BTreeMap::new();
     for line in lines {
         if line.starts_with("FAIL") {

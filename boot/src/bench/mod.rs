@@ -13,6 +13,7 @@ mod paging;
 mod plot;
 mod size;
 mod system;
+mod timed;
 mod xen;
 
 use std::fs;
@@ -46,6 +47,9 @@ pub(crate) struct Arguments {
     /// Make the counts the baseline that ./x test compares with
     #[arg(long)]
     record: bool,
+    /// Take the time of so many starts of each system, by turns; 0: count only
+    #[arg(long, value_name = "NUMBER", default_value_t = timed::PAIRS)]
+    pairs: usize,
     /// Draw the results, docs/performance.svg
     #[arg(long)]
     plot: bool,
@@ -59,7 +63,12 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         for (group, figures) in figures::GROUPS {
             println!("{group}:");
             for figure in *figures {
-                println!("  {:<26} {}", figure.name, figure.means);
+                let time = if timed::has_time(figure.name) {
+                    " (time, too)"
+                } else {
+                    ""
+                };
+                println!("  {:<26} {}{time}", figure.name, figure.means);
             }
         }
         return Ok(());
@@ -102,6 +111,10 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
             figures::LOAD_GROUP => load::measure(&bench, systems, only)?,
             _ => size::measure(&bench)?,
         });
+    }
+    // The profile's plugin would be timed with the rest.
+    if !arguments.profile {
+        timed::measure(&bench, systems, arguments.pairs, &mut measured)?;
     }
     if arguments.record {
         guard::record(&measured)?;

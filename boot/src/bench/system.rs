@@ -29,16 +29,20 @@ pub(crate) enum System {
     Xen,
 }
 
-/// How a system starts. The clock counts instructions in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a system starts. The clock counts instructions if nothing else is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Start {
     /// By QEMU's own loader: what comes before dom0's prompt does not matter.
     Direct,
+    /// The same on a machine with two CPUs, of which dom0 uses one.
+    DirectTwo,
     /// dom0's kernel and initramfs without any hypervisor, whatever the system.
     Bare,
     /// From a GRUB disc, as users start it.
     Disc,
-    /// The same on a machine with an IOMMU, with `dom0=pvh`, which Xen has no other way to run.
+    /// The same with a clock that tells the time.
+    DiscTimed,
+    /// From the disc on a machine with an IOMMU, with `dom0=pvh`, which Xen has no other way to run.
     DiscPvh,
 }
 
@@ -70,7 +74,15 @@ impl Bench {
         let images = Images::built()?;
         let mut archive = Archive::default();
         let scripts = images::root().join("boot/bench");
-        for script in ["lib.sh", "micro.sh", "domains.sh", "load.sh", "work.sh"] {
+        for script in [
+            "lib.sh",
+            "micro.sh",
+            "cpus.sh",
+            "domains.sh",
+            "timed.sh",
+            "load.sh",
+            "work.sh",
+        ] {
             archive.copy(&format!("bench/{script}"), &scripts.join(script))?;
         }
         archive.file("bench/tsc", true, &boot::clock_reader())?;
@@ -94,24 +106,28 @@ impl Bench {
         })
     }
 
-    /// Does the same with each system at once, each on a thread and so a CPU of its own: what is counted does not
-    /// depend on the host's load.
-    pub(crate) fn on_each<T: Send>(
-        systems: &[System],
-        work: impl Fn(System) -> Result<T> + Sync,
-    ) -> Result<BTreeMap<System, T>> {
+    /// Does the same with each system (or each machine of it), two at once, each on a thread and so a CPU of its own:
+    /// what is counted does not depend on the host's load.
+    pub(crate) fn on_each<K: Copy + Ord + Send, T: Send>(
+        systems: &[K],
+        work: impl Fn(K) -> Result<T> + Sync,
+    ) -> Result<BTreeMap<K, T>> {
         let work = &work;
-        thread::scope(|scope| {
-            let started: Vec<_> = systems
-                .iter()
-                .map(|&system| (system, scope.spawn(move || work(system))))
-                .collect();
-            let finished = started.into_iter().map(|(system, thread)| {
-                let result = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
-                Ok((system, result?))
-            });
-            finished.collect()
-        })
+        let mut done = BTreeMap::new();
+        for two in systems.chunks(2) {
+            thread::scope(|scope| {
+                let started: Vec<_> = two
+                    .iter()
+                    .map(|&system| (system, scope.spawn(move || work(system))))
+                    .collect();
+                for (system, thread) in started {
+                    let result = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
+                    done.insert(system, result?);
+                }
+                anyhow::Ok(())
+            })?;
+        }
+        Ok(done)
     }
 
     /// Starts a system, runs a command in its dom0, and powers it off.
@@ -171,19 +187,19 @@ impl Bench {
                 "console=hvc0 toolset=xl".to_owned(),
             ),
         };
-        let pvh = if start == Start::DiscPvh {
-            " dom0=pvh"
-        } else {
-            ""
+        let more = match start {
+            Start::DiscPvh => " dom0=pvh",
+            Start::DirectTwo => " dom0_max_vcpus=1",
+            _ => "",
         };
-        let command_line = format!("{XEN_ARGS}{pvh}");
+        let command_line = format!("{XEN_ARGS}{more}");
         let boot = if start == Start::Bare {
             Boot::Linux {
                 kernel: self.kernel.clone(),
                 initrd,
                 command_line: "console=ttyS0".to_owned(),
             }
-        } else if start == Start::Direct {
+        } else if matches!(start, Start::Direct | Start::DirectTwo) {
             let module = |file, command_line| Module { file, command_line };
             Boot::Multiboot {
                 kernel: elf.clone(),
@@ -205,7 +221,8 @@ impl Bench {
         let mut machine = Machine::new(boot.clone());
         CPU.clone_into(&mut machine.cpu);
         machine.memory_mib = 4096;
-        machine.counted = true;
+        machine.counted = start != Start::DiscTimed;
+        machine.cpus = if start == Start::DirectTwo { 2 } else { 1 };
         if start == Start::DiscPvh {
             let iommu = ["-machine", "kernel-irqchip=split", "-device", "amd-iommu"];
             machine.extra = iommu.map(Into::into).to_vec();
@@ -223,8 +240,10 @@ impl Bench {
 fn label(system: System, start: Start) -> String {
     let kind = match start {
         Start::Direct => "",
+        Start::DirectTwo => "-two",
         Start::Bare => "-bare",
         Start::Disc => "-disc",
+        Start::DiscTimed => "-timed",
         Start::DiscPvh => "-disc-pvh",
     };
     format!("bench-{}{kind}-{}", system.name(), std::process::id())

@@ -69,6 +69,12 @@ pub fn interrupt_window() {
     unsafe { asm!("sti", "nop", "cli") };
 }
 
+/// Sleeps until an interrupt comes. Interrupts are off before and after.
+pub fn sleep() {
+    // SAFETY: every vector has a handler. STI takes effect after one more instruction: none is missed.
+    unsafe { asm!("sti", "hlt", "cli") };
+}
+
 /// A register of the local APIC, by its page.
 pub fn apic_write(offset: u64, value: u32) {
     // SAFETY: the page is mapped one to one, and belongs to no memory of Rust's.

@@ -1,14 +1,15 @@
 //! Interrupts: what goes on until the handler has run, without the time spent waiting.
 //!
 //! The guest waits in a loop of [`WAIT`] instructions a round, which are taken off again: what is left
-//! are the instructions of the hypervisor and of the guest's handler.
+//! are the instructions of the hypervisor and of the guest's handler. Where the counter tells the time,
+//! the figures with a timer mean nothing (docs/performance.md).
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use guest_pv_abi as abi;
 
-use super::{Bench, now, sample};
+use super::{Bench, now, rounds, sample};
 use crate::base::trap::{self, CALLBACK};
 use crate::base::{clock, cpu, hypercall};
 
@@ -95,11 +96,12 @@ fn set_callback() {
 /// Does what makes an interrupt come, and waits for it, again and again.
 fn fired(name: &str, vector: u32, mut cause: impl FnMut()) {
     let count = &trap::COUNTS[vector as usize];
+    let rounds = rounds(ROUNDS);
     cpu::enable_interrupts();
-    sample(name, ROUNDS, || {
+    sample(name, rounds, || {
         let mut waited = 0;
         let began = now();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let before = count.load(Ordering::Relaxed);
             cause();
             waited += wait_for_change(count, before);

@@ -33,6 +33,7 @@ pub fn pong(cx: &mut Setting) {
 
 /// Measures what takes two.
 pub fn ping(cx: &mut Setting) {
+    super::prepare(cx);
     let pong = own_domain() - 1;
     let port = bind(pong);
     // The other end is told of the binding; the answer to that comes first.

@@ -30,6 +30,8 @@ pub struct Setting {
     pub seconds: u64,
     /// One part of what a test does; all of it without.
     pub only: Option<&'static str>,
+    /// The machine's time stamp counter counts time, and not instructions.
+    pub timed: bool,
 }
 
 type Test = fn(&mut Setting);
@@ -70,6 +72,7 @@ const TESTS: &[(&str, Test)] = &[
     ("fpu", fpu::patterns),
     ("dirty", dirty::pattern),
     ("bench", bench::alone),
+    ("bench-ipi", bench::ipi),
     ("bench-ping", bench::ping),
     ("bench-pong", bench::pong),
 ];
@@ -87,6 +90,7 @@ pub fn run(arguments: &Arguments) {
         random: Random::new(seed),
         seconds: arguments.number("seconds", 5),
         only: arguments.text("only"),
+        timed: arguments.number("timed", 0) != 0,
     };
     println!("TEST {name} seed={seed}");
     test(&mut setting);
