@@ -424,6 +424,10 @@ pub trait VcpuBackend: Send {
     fn wants_exit_at_once(&self) -> bool {
         false
     }
+    /// The next instruction lies in an interrupt shadow that the next entry would not keep: a quirk.
+    fn forgets_shadow(&self) -> bool {
+        false
+    }
     fn can_take_interrupt(&self) -> bool;
     fn can_take_nmi(&self) -> bool;
     /// Asks for `Exit::InterruptWindow` as soon as the guest can take an interrupt.

@@ -71,6 +71,9 @@ pub struct Quirks {
     /// first instruction of the handler, say, on the guest's user GS. (docs/testing.md tells
     /// what was seen; it has no test of its own.) An exit at once forgets the note.
     pub injects_twice: bool,
+    /// QEMU's TCG: VMRUN does not load the interrupt shadow that the last exit stored. So an interrupt could be
+    /// delivered between STI and HLT, and the HLT would sleep through it. (The test guest `halts` shows it.)
+    pub shadow_lost: bool,
 }
 
 impl Quirks {
@@ -86,6 +89,7 @@ impl Quirks {
             xsetbv_runs: tcg,
             cr4_unchecked: tcg,
             injects_twice: tcg,
+            shadow_lost: tcg,
         }
     }
 }

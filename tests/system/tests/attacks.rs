@@ -49,6 +49,7 @@ const ATTACKS: &[Attack] = &[
     attack("memory", 1),
     attack("pagetables", 1),
     attack("timers", 1),
+    attack("halts", 1),
     attack("exceptions", 1),
     attack("ipis", 4),
     attack("nmis", 1),

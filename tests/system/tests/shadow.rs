@@ -29,7 +29,7 @@ const SOME: [&str; 5] = [
 ];
 
 /// Others that attack.
-const MORE: [&str; 12] = [
+const MORE: [&str; 13] = [
     "hello",
     "mmio",
     "io",
@@ -40,6 +40,7 @@ const MORE: [&str; 12] = [
     "events",
     "fifo",
     "timers",
+    "halts",
     "ipis",
     "nmis",
 ];

@@ -33,7 +33,7 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
     let mut cx = Cx { context, hv, vcpu };
     match exit {
         // Taken at the next window; the loop looks at everything anyway.
-        Exit::ExternalInterrupt | Exit::HostNmi => {}
+        Exit::ExternalInterrupt | Exit::HostNmi => halt_in_shadow(&mut cx),
         // Exits that acknowledge take what `window` would.
         Exit::TakenInterrupt(vector) => oxen_arch::irq::dispatch(vector),
         // The exit has swallowed it: the handler has to be told.
@@ -86,6 +86,16 @@ fn real_mode(cx: &mut Cx<'_>) {
             log::error!("{}: not emulated in real mode: {bytes:02x?}", cx.name());
             cx.crash("stopped by", &Exit::RealMode);
         }
+    }
+}
+
+/// Does the HLT behind an STI here, where the entry would let an interrupt come between the two.
+fn halt_in_shadow(cx: &mut Cx<'_>) {
+    let halts = |backend: &mut dyn VcpuBackend, space: &mut dyn GuestSpace| {
+        emul::insn_len(backend, space, &Exit::Hlt).is_some()
+    };
+    if cx.context.backend.forgets_shadow() && cx.with_memory(halts) {
+        halt(cx);
     }
 }
 

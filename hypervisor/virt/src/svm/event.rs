@@ -70,12 +70,14 @@ mod tests {
         xsetbv_runs: true,
         cr4_unchecked: true,
         injects_twice: true,
+        shadow_lost: true,
     };
     const NONE: Quirks = Quirks {
         event_type_lost: false,
         xsetbv_runs: false,
         cr4_unchecked: false,
         injects_twice: false,
+        shadow_lost: false,
     };
 
     #[test]

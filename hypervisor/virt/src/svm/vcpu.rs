@@ -434,6 +434,10 @@ impl VcpuBackend for SvmVcpu {
         self.quirks.injects_twice && matches!(self.pending_event(), Some(Event::Interrupt(_)))
     }
 
+    fn forgets_shadow(&self) -> bool {
+        self.quirks.shadow_lost && self.vmcb.control.int_state & SHADOW != 0
+    }
+
     fn can_take_interrupt(&self) -> bool {
         self.vmcb.save.rflags & RFLAGS_IF != 0
             && self.vmcb.control.int_state & SHADOW == 0

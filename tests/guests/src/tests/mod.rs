@@ -63,6 +63,7 @@ const TESTS: &[(&str, Test)] = &[
     ("netfront", netfront::abuse),
     ("pagetables", pagetables::nonsense),
     ("timers", timers::abuse),
+    ("halts", timers::halts),
     ("exceptions", interrupts::exceptions),
     ("ipis", interrupts::ipis),
     ("nmis", interrupts::nmis),

@@ -1,5 +1,8 @@
 //! Timers: deadlines in the past and beyond all time, periods too short, storms of arming; the local
-//! APIC's timer with counts of one; and all of it at once with interrupts on.
+//! APIC's timer with counts of one; and all of it at once with interrupts on. And sleeps that a timer's
+//! interrupt must end whenever it comes.
+
+use core::sync::atomic::Ordering;
 
 use guest_pv_abi as abi;
 
@@ -36,6 +39,28 @@ pub fn abuse(cx: &mut Setting) {
     hypercall::vcpu(abi::VCPUOP_STOP_PERIODIC_TIMER, 0, &mut 0u64);
     hypercall::vcpu(abi::VCPUOP_STOP_SINGLESHOT_TIMER, 0, &mut 0u64);
     println!("PASS {} calls={calls} ticks={ticks}", cx.name);
+}
+
+/// Sleeps until the local APIC's timer, which is set to fire at about the moment of the HLT: an interrupt that
+/// came between STI and HLT would be lost to it, and the guest would sleep for ever.
+pub fn halts(cx: &mut Setting) {
+    cpu::apic_write(0xf0, 0x1ff);
+    cpu::apic_write(0x320, TIMER_VECTOR);
+    cpu::apic_write(0x3e0, 0xb);
+    let count = &trap::COUNTS[TIMER_VECTOR as usize];
+    let deadline = Deadline::after_seconds(cx.seconds);
+    let mut sleeps = 0u64;
+    while !deadline.is_over() {
+        for _ in 0..32 {
+            let before = count.load(Ordering::Relaxed);
+            cpu::apic_write(0x380, 1 + cx.random.below(8000) as u32);
+            while count.load(Ordering::Relaxed) == before {
+                cpu::sleep();
+            }
+            sleeps += 1;
+        }
+    }
+    println!("PASS {} sleeps={sleeps}", cx.name);
 }
 
 fn one(cx: &mut Setting) {
