@@ -11,9 +11,11 @@ device() {
 	dom0-ahci) echo /dev/sda ;;
 	dom0-nvme) echo /dev/nvme0n1 ;;
 	dom0-virtio) echo /dev/vda ;;
+	dom0-slow) echo /dev/vdb ;;
 	guest-ahci) echo /dev/xvda ;;
 	guest-nvme) echo /dev/xvdb ;;
 	guest-virtio) echo /dev/xvdc ;;
+	guest-slow) echo /dev/xvdd ;;
 	esac
 }
 
@@ -50,10 +52,10 @@ kernel = "/boot/vmlinuz"
 ramdisk = "/boot/guest-tools.cpio"
 cmdline = "console=hvc0 quiet"
 memory = 512
-disk = ["phy:/dev/sda,xvda,w", "phy:/dev/nvme0n1,xvdb,w", "phy:/dev/vda,xvdc,w"]
+disk = ["phy:/dev/sda,xvda,w", "phy:/dev/nvme0n1,xvdb,w", "phy:/dev/vda,xvdc,w", "phy:/dev/vdb,xvdd,w"]
 vif = [""]
 END
-for word in sda nvme0n1 vda; do
+for word in sda nvme0n1 vda vdb; do
 	tries=60
 	until [ -b /dev/$word ]; do
 		[ $tries -gt 0 ] || { echo "FAIL no /dev/$word"; exit 1; }
@@ -67,7 +69,7 @@ xm console --send 'until ip addr show eth0 | grep -q inet.10; do sleep 1; done; 
 
 round=0
 while [ $round -lt $ROUNDS ]; do
-	for bus in ahci nvme virtio; do
+	for bus in ahci nvme virtio slow; do
 		for who in dom0 guest; do
 			disk $who $bus write write 1m 4 48
 			disk $who $bus read read 1m 4 7

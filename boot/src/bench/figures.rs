@@ -234,6 +234,15 @@ pub(crate) const IO: &[Figure] = &[
     io("virtio-random-write", "1/s", 0.5, "4 KiB each, 32 at once"),
     io("virtio-random-read", "1/s", 0.5, "the same"),
     io(
+        "slow-write",
+        "KiB/s",
+        0.8,
+        "1 MiB each, on a virtio disk held to 32 MiB and 500 requests a second",
+    ),
+    io("slow-read", "KiB/s", 0.8, "the same"),
+    io("slow-random-write", "1/s", 0.5, "4 KiB each, 32 at once"),
+    io("slow-random-read", "1/s", 0.5, "the same"),
+    io(
         "tcp-send",
         "KiB/s",
         0.8,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
-use oxen_harness::{Disk, DiskBus, Images, Machine, Nic, NicModel, Vm, images};
+use oxen_harness::{Disk, DiskBus, Images, Limit, Machine, Nic, NicModel, Vm, images};
 
 use super::figures::{IO, Measured, Samples};
 use super::system::{LIMIT, output};
@@ -17,6 +17,11 @@ use crate::tools;
 
 const DISK_MIB: u64 = 256;
 const DISKS: [DiskBus; 3] = [DiskBus::Ahci, DiskBus::Nvme, DiskBus::Virtio];
+/// As slow beside the emulated CPU as a disk is beside a real one: the disk is the limit, and not the copying.
+const LIMIT_OF_SLOW: Limit = Limit {
+    bytes: 32 << 20,
+    requests: 500,
+};
 
 /// All of a figure's values.
 type Values = BTreeMap<(String, String), Vec<f64>>;
@@ -60,10 +65,13 @@ fn run(name: &str, directory: &Path) -> Result<Vec<String>> {
     let mut machine = Machine::new(images.direct("dom0_mem=1G", ""));
     machine.cpus = 2;
     machine.memory_mib = 3072;
-    for (number, bus) in DISKS.into_iter().enumerate() {
+    let slow = (DiskBus::Virtio, Some(LIMIT_OF_SLOW));
+    let disks = DISKS.map(|bus| (bus, None)).into_iter().chain([slow]);
+    for (number, (bus, limit)) in disks.enumerate() {
         let file = directory.join(format!("disk{number}"));
         fs::File::create(&file)?.set_len(DISK_MIB << 20)?;
-        machine.disks.push(Disk::new(file, bus));
+        let disk = Disk::new(file, bus);
+        machine.disks.push(Disk { limit, ..disk });
     }
     machine.nics.push(Nic::new(NicModel::Virtio));
     output(&mut Vm::start(&machine, name, LIMIT)?)

@@ -12,6 +12,6 @@ mod vm;
 
 pub use console::Console;
 pub use images::Images;
-pub use machine::{Boot, Disk, DiskBus, Firmware, Machine, Module, Nic, NicModel, Serial};
+pub use machine::{Boot, Disk, DiskBus, Firmware, Limit, Machine, Module, Nic, NicModel, Serial};
 pub use shell::Outcome;
 pub use vm::Vm;

@@ -72,6 +72,14 @@ pub struct Disk {
     pub read_only: bool,
     /// Writes go to a temporary overlay and are lost at the end.
     pub snapshot: bool,
+    pub limit: Option<Limit>,
+}
+
+/// The most that a disk does in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub bytes: u64,
+    pub requests: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,13 +265,18 @@ impl Disk {
             bus,
             read_only: false,
             snapshot: false,
+            limit: None,
         }
     }
 
     fn arguments(&self, index: usize, command: &mut Command) {
         let flag = |set: bool| if set { "on" } else { "off" };
+        let limit = self.limit.map_or_else(String::new, |limit| {
+            let Limit { bytes, requests } = limit;
+            format!("throttling.bps-total={bytes},throttling.iops-total={requests},")
+        });
         let options = format!(
-            "if=none,id=disk{index},format=raw,cache=unsafe,discard=unmap,readonly={},snapshot={},file=",
+            "if=none,id=disk{index},format=raw,cache=unsafe,discard=unmap,readonly={},snapshot={},{limit}file=",
             flag(self.read_only),
             flag(self.snapshot)
         );
