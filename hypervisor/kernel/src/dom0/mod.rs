@@ -191,8 +191,8 @@ pub fn build(
         let at = segment.address;
         write(&domain, at, bytes).map_err(|errno| BuildError::Segment { at, errno })?;
         let end = at + bytes.len() as u64;
-        clear(&domain, end, segment.memory_len - bytes.len() as u64)
-            .map_err(|errno| BuildError::Segment { at: end, errno })?;
+        let rest = segment.memory_len.saturating_sub(bytes.len() as u64);
+        clear(&domain, end, rest).map_err(|errno| BuildError::Segment { at: end, errno })?;
     }
     let kernel_end = parsed
         .segments
