@@ -28,8 +28,9 @@ impl Vm {
         self.commands += 1;
         let id = self.commands;
         let line = one_line(command);
+        // One line: between two the shell changes the terminal's modes, and what is typed by then has once been lost.
         self.send(&format!(
-            "printf '\\n<%s-{id}>\\n' begin; {{ {line}\n}} 2>&1; printf '\\n<%s-{id} %d>\\n' end $?\n"
+            "printf '\\n<%s-{id}>\\n' begin; {{ {line}; }} 2>&1; printf '\\n<%s-{id} %d>\\n' end $?\n"
         ))?;
         let doing = || format!("running {command:?}");
         self.expect(&format!(r"\n<begin-{id}>\n"), limit)
@@ -53,9 +54,11 @@ impl Vm {
     }
 }
 
-/// Several lines become one that the shell evaluates as several.
+/// Several lines become one that the shell evaluates as several; so does what no semicolon can follow.
 fn one_line(command: &str) -> String {
-    if !command.contains('\n') {
+    let end = command.trim_end().chars().next_back();
+    let open = command.contains(['\n', '#']) || matches!(end, None | Some('&' | ';'));
+    if !open {
         return command.to_owned();
     }
     let mut quoted = String::from("eval \"$(printf '%b' '");
@@ -113,11 +116,24 @@ mod tests {
 
     #[test]
     fn many_lines_pass_a_shell_unchanged() {
+        let of = |script: &str| {
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("{{ {}; }}", one_line(script))])
+                .output()
+                .expect("sh runs");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
         let script = "printf '%s\\n' 'a\\b'\necho \"it's\"";
-        let output = std::process::Command::new("sh")
-            .args(["-c", &one_line(script)])
-            .output()
-            .expect("sh runs");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "a\\b\nit's\n");
+        assert_eq!(of(script), "a\\b\nit's\n");
+        for script in [
+            "echo a",
+            "echo a # b",
+            "echo a;",
+            "echo a & wait",
+            "echo a &",
+        ] {
+            assert_eq!(of(script), "a\n", "{script}");
+        }
+        assert_eq!(of(""), "");
     }
 }
