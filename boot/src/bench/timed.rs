@@ -13,7 +13,7 @@ pub(super) const PAIRS: usize = 5;
 
 const PROMPT: &str = "boot-prompt";
 /// Timers are another thread of the emulator's, which is late by more than the path takes; two CPUs share one thread by
-/// turns of 100 ms; and a vcpu that sleeps by HLT may miss its interrupt in this emulator (docs/testing.md).
+/// turns of 100 ms; and a vcpu that sleeps by HLT may miss its interrupt under Xen here (docs/testing.md).
 const UNTIMED: [&str; 5] = [
     "lapic-timer",
     "singleshot-timer",
