@@ -4,11 +4,10 @@
 use crate::domain::{
     self, Action, Actions, Bootloader, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode,
 };
+use crate::name::{check_name, is_number};
 use crate::read::Reader;
 use crate::spec::{disk, vif};
 use crate::{Affinity, CpuSet, Diagnostic, keys, syntax};
-
-const MAX_NAME: usize = 128;
 
 pub(crate) fn build(file: &syntax::File) -> Result<Parsed, Vec<Diagnostic>> {
     let mut reader = Reader::new(file);
@@ -71,7 +70,7 @@ fn check_type(r: &mut Reader<'_>) {
 }
 
 fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
-    let name = required(r, "name", |text| check_name(text).map(|()| text.to_owned()));
+    let name = name(r);
     let bootloader = bootloader(r);
     let (kernel, ramdisk) = if bootloader.is_some() {
         (None, None)
@@ -130,6 +129,17 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
     };
     config.check_devices(r);
     r.errors.is_empty().then_some(config)
+}
+
+fn name(r: &mut Reader<'_>) -> Option<String> {
+    let name = required(r, "name", |text| check_name(text).map(|()| text.to_owned()))?;
+    if is_number(&name)
+        && let Some(setting) = r.file.get("name")
+    {
+        let message = format!("name {name}: xm's commands take it for a domain's number first");
+        r.warn(setting, message);
+    }
+    Some(name)
 }
 
 impl DomainConfig {
@@ -246,28 +256,6 @@ fn not_empty(text: &str) -> Result<String, String> {
     } else {
         Ok(text.to_owned())
     }
-}
-
-/// The rule for a domain's name: it must not be taken for a number, and must be safe to print.
-///
-/// # Errors
-/// What is wrong with it, in words.
-pub fn check_name(name: &str) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:+/".contains(c);
-    if name.is_empty() || name.len() > MAX_NAME {
-        return Err(format!("a name has 1 to {MAX_NAME} characters"));
-    }
-    if let Some(c) = name.chars().find(|c| !plain(*c)) {
-        return Err(format!(
-            "a name consists of letters, digits and ._-:+/, not {c:?}"
-        ));
-    }
-    if name.bytes().all(|c| c.is_ascii_digit()) {
-        return Err(format!(
-            "the name {name} would be taken for a domain's number"
-        ));
-    }
-    Ok(())
 }
 
 fn check_order(

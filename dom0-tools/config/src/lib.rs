@@ -14,16 +14,17 @@ mod cpus;
 mod diag;
 mod domain;
 pub mod keys;
+mod name;
 mod read;
 pub mod spec;
 mod suggest;
 pub mod syntax;
 mod uuid;
 
-pub use build::check_name;
 pub use cpus::{Affinity, CpuSet};
 pub use diag::{Diagnostic, Place};
 pub use domain::{Action, Actions, Bootloader, DomainConfig, MAX_MIB, MAX_VCPUS, Parsed, TscMode};
+pub use name::{MAX_NAME, check_name};
 pub use spec::disk::{DiskAccess, DiskFormat, DiskSpec, parse as parse_disk};
 pub use spec::vif::{AntiSpoof, Rate, VifNetwork, VifSpec, parse as parse_vif};
 pub use spec::vlan::Vlans;

@@ -103,8 +103,8 @@ fn values_out_of_range_or_order() {
         ("vcpus=0", "vcpus: 0 is outside 1 to 128"),
         ("vcpus=4\nmaxvcpus=2", "vcpus (4) is more than maxvcpus (2)"),
         ("maxmem=64", "memory (192) is more than maxmem (64)"),
-        ("name='a b'", "not ' '"),
-        ("name='12'", "number"),
+        ("name='../x'", "not '/'"),
+        ("name='..'", "directory"),
         ("name=''", "1 to 128"),
         ("memory='lots'", "\"lots\" is not a number"),
         ("memory=010", "leading zero"),
@@ -125,6 +125,16 @@ fn values_out_of_range_or_order() {
         let errors = bad(&format!("{LEAST}{line}"));
         assert!(errors.contains(part), "{line}: {errors}");
     }
+}
+
+#[test]
+fn a_name_of_digits_is_taken_with_a_warning() {
+    let parsed = good(&LEAST.replace("demo", "25"));
+    assert_eq!(parsed.config.name, "25");
+    assert_eq!(
+        parsed.warnings[0].to_string(),
+        "demo.cfg:2:1: name 25: xm's commands take it for a domain's number first"
+    );
 }
 
 #[test]
@@ -177,7 +187,7 @@ fn what_did_not_come_from_a_file_is_checked_too() {
     assert_eq!(config.check(), Ok(()));
     for spoilt in [
         DomainConfig {
-            name: "a b".into(),
+            name: "a/b".into(),
             ..config.clone()
         },
         DomainConfig {
