@@ -18,6 +18,10 @@ pub(crate) struct Arguments {
     /// Only the tests in virtual machines
     #[arg(long, conflicts_with = "host_only")]
     system_only: bool,
+    /// Only this: put back each fault that a review found, and see its test fail (half an hour).
+    /// `-- ID ...` takes some of them; the patches are in tests/findings
+    #[arg(long, conflicts_with_all = ["host_only", "system_only", "bochs", "write_table"])]
+    findings: bool,
     /// Also the long runs on emulated Intel and AMD machines, in Bochs (an hour)
     #[arg(long, conflicts_with = "host_only")]
     bochs: bool,
@@ -42,6 +46,9 @@ pub(crate) struct SoakArguments {
 const BARE_CRATES: [&str; 2] = ["oxen", "test-guests"];
 
 pub(crate) fn test(arguments: &Arguments) -> Result<()> {
+    if arguments.findings {
+        return crate::findings::check(&arguments.filter);
+    }
     let mut failed = Vec::new();
     if !arguments.system_only {
         stage("format", &mut failed, || {

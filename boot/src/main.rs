@@ -6,6 +6,7 @@ mod check;
 mod compile;
 mod debian;
 mod exec;
+mod findings;
 mod gdb;
 mod guest_image;
 mod initramfs;
