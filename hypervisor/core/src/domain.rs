@@ -77,6 +77,8 @@ pub struct Domain {
     pub debugging: AtomicBool,
     /// HVM_PARAM_CALLBACK_IRQ as a vector for all vcpus, injected without the local APIC; 0 if none.
     pub callback_vector: AtomicU8,
+    /// Which of its watchdogs (SCHEDOP_watchdog) somebody in the guest has.
+    pub watchdogs: Mutex<[bool; 2]>,
     /// What domctl keeps of it.
     pub control: Mutex<crate::control::Kept>,
     vcpus: RwLock<Vec<Arc<Vcpu>>>,
@@ -121,6 +123,7 @@ impl Domain {
             suspend_port: Mutex::new(None),
             debugging: AtomicBool::new(false),
             callback_vector: AtomicU8::new(0),
+            watchdogs: Mutex::default(),
             control: Mutex::new(crate::control::Kept::default()),
             vcpus: RwLock::new(Vec::new()),
             config,

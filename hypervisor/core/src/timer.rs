@@ -25,12 +25,21 @@ pub enum TimerKind {
     Poll,
     /// The local APIC's timer.
     Lapic,
-    /// SCHEDOP_watchdog.
-    Watchdog,
+    /// The two timers of SCHEDOP_watchdog. They belong to the domain: its vcpu 0 keeps them.
+    FirstWatchdog,
+    SecondWatchdog,
 }
 
 impl TimerKind {
-    pub const COUNT: usize = 5;
+    pub const ALL: [Self; 6] = [
+        Self::SingleShot,
+        Self::Periodic,
+        Self::Poll,
+        Self::Lapic,
+        Self::FirstWatchdog,
+        Self::SecondWatchdog,
+    ];
+    pub const COUNT: usize = Self::ALL.len();
 }
 
 /// Where a timer is queued, and for when.
@@ -113,13 +122,7 @@ impl Timers {
 
     pub fn cancel_all(&self, vcpu: &Vcpu) {
         let mut timers = vcpu.timers.lock();
-        for kind in [
-            TimerKind::SingleShot,
-            TimerKind::Periodic,
-            TimerKind::Poll,
-            TimerKind::Lapic,
-            TimerKind::Watchdog,
-        ] {
+        for kind in TimerKind::ALL {
             self.unqueue(vcpu, kind, timers[kind as usize].take());
         }
     }

@@ -74,7 +74,9 @@ fn fire_timers(machine: &Machine, cpu: CpuId) {
             TimerKind::Poll => vcpu.poll_timed_out(),
             // Its APIC looks at the clock before the next entry.
             TimerKind::Lapic => vcpu.kick(),
-            TimerKind::Watchdog => vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_WATCHDOG),
+            TimerKind::FirstWatchdog | TimerKind::SecondWatchdog => {
+                vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_WATCHDOG)
+            }
         }
     }
 }

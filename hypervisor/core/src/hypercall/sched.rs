@@ -95,32 +95,39 @@ fn poll(call: &mut Call<'_>) -> Answer {
     Ok(0)
 }
 
-/// Each domain may have watchdogs that shut it down when it does not feed them; we keep one per vcpu.
+/// The timers behind the ids 1 and 2.
+const WATCHDOGS: [TimerKind; 2] = [TimerKind::FirstWatchdog, TimerKind::SecondWatchdog];
+
+/// A domain has two watchdogs, which shut it down when nobody feeds them. They are the domain's: any
+/// of its vcpus may feed or stop either, as a daemon runs now on one, now on another.
 fn watchdog(call: &mut Call<'_>) -> Answer {
     let ask: abi::SchedWatchdog = call.read(call.handle(1))?;
-    let machine = call.machine();
-    let cpu = machine.platform.this_cpu();
-    let id = call.vcpu.id.0 + 1;
-    match (ask.id, ask.timeout) {
-        (0, 0) => Err(Errno::Inval.into()),
-        (asked, 0) if asked == id => {
-            machine.timers.cancel(call.vcpu, TimerKind::Watchdog);
-            Ok(0)
-        }
-        (asked, seconds) if asked == 0 || asked == id => {
-            let deadline = machine
-                .now()
-                .saturating_add(u64::from(seconds) * 1_000_000_000);
-            if machine
-                .timers
-                .arm(call.vcpu, TimerKind::Watchdog, deadline, cpu)
-            {
-                machine.platform.deadline_changed();
-            }
-            Ok(if asked == 0 { id.into() } else { 0 })
-        }
-        _ => Err(Errno::Inval.into()),
+    let (machine, domain) = (call.machine(), call.domain());
+    let keeper = domain.vcpu(0).ok_or(Errno::Inval)?;
+    let mut in_use = domain.watchdogs.lock();
+    let index = match ask.id {
+        0 if ask.timeout == 0 => return Err(Errno::Inval.into()),
+        0 => in_use.iter().position(|used| !used).ok_or(Errno::NoSpc)?,
+        id => id as usize - 1,
+    };
+    let (Some(used), Some(kind)) = (in_use.get_mut(index), WATCHDOGS.get(index)) else {
+        return Err(Errno::Inval.into());
+    };
+    if ask.id != 0 && !*used {
+        return Err(Errno::Inval.into());
     }
+    *used = ask.timeout != 0;
+    if !*used {
+        machine.timers.cancel(&keeper, *kind);
+        return Ok(0);
+    }
+    let timeout = u64::from(ask.timeout) * 1_000_000_000;
+    let deadline = machine.now().saturating_add(timeout);
+    let cpu = machine.platform.this_cpu();
+    if machine.timers.arm(&keeper, *kind, deadline, cpu) {
+        machine.platform.deadline_changed();
+    }
+    Ok(if ask.id == 0 { index as u64 + 1 } else { 0 })
 }
 
 /// dom0 has shut down: the machine follows.

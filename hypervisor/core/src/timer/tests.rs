@@ -51,7 +51,7 @@ fn a_timer_that_is_set_anew_moves_between_queues() {
     timers.cancel(&vcpu, TimerKind::Lapic);
     assert_eq!(due(&world, CpuId(1), 50), [(0, TimerKind::Poll)]);
     timers.cancel(&vcpu, TimerKind::Lapic);
-    for kind in [TimerKind::Periodic, TimerKind::Watchdog] {
+    for kind in [TimerKind::Periodic, TimerKind::FirstWatchdog] {
         timers.arm(&vcpu, kind, 7, CPU);
     }
     timers.cancel_all(&vcpu);
@@ -124,21 +124,51 @@ fn guests_set_their_timers() {
     assert_eq!(next(), None);
 }
 
+fn watchdog(guest: &Guest, vcpu: u32, id: u32, timeout: u32) -> i64 {
+    guest.write(PAGE, &abi::SchedWatchdog { id, timeout });
+    let args = [abi::SCHEDOP_WATCHDOG.into(), PAGE];
+    guest.call_on(vcpu, abi::HYPERVISOR_SCHED_OP, &args).0
+}
+
 #[test]
-fn a_watchdog_is_fed_by_its_number() {
+fn a_domain_has_two_watchdogs_and_any_vcpu_feeds_either() {
     let (world, _dom0) = World::new();
-    let guest = world.guest(1, 1);
-    let dog = |id: u32, timeout: u32| {
-        let mut ask = abi::SchedWatchdog { id, timeout };
-        guest.op(abi::HYPERVISOR_SCHED_OP, abi::SCHEDOP_WATCHDOG, &mut ask)
-    };
-    assert_eq!(dog(0, 0), errno(Errno::Inval));
-    assert_eq!(dog(0, 2), 1);
-    assert_eq!(world.machine.timers.next(CPU), Some(2_000_001_000));
-    assert_eq!(dog(2, 5), errno(Errno::Inval));
-    assert_eq!(dog(1, 5), 0);
-    assert_eq!(world.machine.timers.next(CPU), Some(5_000_001_000));
-    assert_eq!(dog(1, 0), 0);
+    let guest = world.guest(1, 3);
+    let next = || world.machine.timers.next(CPU);
+    let inval = errno(Errno::Inval);
+    assert_eq!(watchdog(&guest, 0, 0, 0), inval);
+    assert_eq!(watchdog(&guest, 0, 1, 5), inval, "nobody has it yet");
+    assert_eq!(watchdog(&guest, 1, 0, 2), 1);
+    assert_eq!(next(), Some(2_000_001_000));
+    assert_eq!(watchdog(&guest, 2, 0, 3), 2);
+    assert_eq!(watchdog(&guest, 0, 0, 3), errno(Errno::NoSpc));
+    assert_eq!(watchdog(&guest, 0, 1, 5), 0, "fed by another vcpu");
+    assert_eq!(next(), Some(3_000_001_000));
+    for id in [3, 4, u32::MAX] {
+        assert_eq!(watchdog(&guest, 0, id, 5), inval);
+    }
+    assert_eq!(watchdog(&guest, 0, 2, 0), 0);
+    assert_eq!(watchdog(&guest, 0, 2, 0), inval, "given back");
+    assert_eq!(next(), Some(5_000_001_000));
+    assert_eq!(watchdog(&guest, 1, 0, 9), 2, "and had again");
+    assert_eq!(watchdog(&guest, 2, 1, 0), 0);
+    assert_eq!(watchdog(&guest, 2, 2, 0), 0);
+    assert_eq!(next(), None);
+}
+
+#[test]
+fn a_watchdog_that_has_barked_is_still_its_owners() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 2);
+    assert_eq!(watchdog(&guest, 1, 0, 1), 1);
+    assert_eq!(
+        due(&world, CPU, u64::MAX),
+        [(0, TimerKind::FirstWatchdog)],
+        "whoever asked for it, vcpu 0 keeps it"
+    );
+    // The toolstack resumed the domain: its daemon goes on.
+    assert_eq!(watchdog(&guest, 0, 1, 1), 0);
+    world.destroy(&guest.domain);
     assert_eq!(world.machine.timers.next(CPU), None);
 }
 
