@@ -3,14 +3,14 @@
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Port};
 
-use super::{Answer, Call, Handle};
+use super::{Answer, Call};
 use crate::machine::Machine;
 use crate::ports::PowerAction;
 use crate::timer::TimerKind;
 use crate::vcpu::{Hold, Poll};
 
 /// Ports that one SCHEDOP_poll may name.
-const MOST_POLLED: u32 = 128;
+const MOST_POLLED: usize = 128;
 
 /// args: cmd, argument.
 pub fn call(call: &mut Call<'_>) -> Answer {
@@ -50,32 +50,28 @@ pub fn call(call: &mut Call<'_>) -> Answer {
     }
 }
 
+/// Blocks until one of the ports has an event, or until the timeout. The list is copied once, before
+/// anything changes: a page of it that the guest takes away meanwhile cannot leave the vcpu blocked.
 fn poll(call: &mut Call<'_>) -> Answer {
     let ask: abi::SchedPoll = call.read(call.handle(1))?;
-    if ask.nr_ports > MOST_POLLED {
+    let mut list = [0u32; MOST_POLLED];
+    let ports = list.get_mut(..ask.nr_ports as usize).ok_or(Errno::Inval)?;
+    call.read_bytes(ask.ports, bytemuck::cast_slice_mut(ports))?;
+    let ports: &[u32] = ports;
+    let (vcpu, events) = (call.vcpu, &call.domain().events);
+    if ports.iter().any(|port| !events.is_valid(Port(*port))) {
         return Err(Errno::Inval.into());
     }
-    let vcpu = call.vcpu;
-    let ports: Handle<u32> = Handle::new(ask.ports);
-    let mut only = None;
-    for i in 0..ask.nr_ports {
-        let port = Port(call.read(ports.nth(i.into())?)?);
-        if !call.domain().events.is_valid(port) {
-            return Err(Errno::Inval.into());
-        }
-        only = Some(port);
-    }
-    *vcpu.poll.lock() = match (ask.nr_ports, only) {
-        (1, Some(port)) => Poll::One(port),
+    *vcpu.poll.lock() = match *ports {
+        [port] => Poll::One(Port(port)),
         _ => Poll::Any,
     };
-    call.domain().events.poll_begins();
+    events.poll_begins();
     vcpu.hold(Hold::Blocked);
     // From here on an event ends the poll. One that came before must, too.
     let mut ready = vcpu.has_event();
-    for i in 0..ask.nr_ports {
-        let port = Port(call.read(ports.nth(i.into())?)?);
-        ready |= call.domain().events.is_pending(call.domain(), port);
+    for port in ports {
+        ready |= events.is_pending(call.domain(), Port(*port));
     }
     let expired = ask.timeout != 0 && ask.timeout <= call.machine().now();
     if ready || expired {
@@ -83,12 +79,8 @@ fn poll(call: &mut Call<'_>) -> Answer {
         vcpu.release(Hold::Blocked);
     } else if ask.timeout != 0 {
         let machine = call.machine();
-        if machine.timers.arm(
-            vcpu,
-            TimerKind::Poll,
-            ask.timeout,
-            machine.platform.this_cpu(),
-        ) {
+        let cpu = machine.platform.this_cpu();
+        if machine.timers.arm(vcpu, TimerKind::Poll, ask.timeout, cpu) {
             machine.platform.deadline_changed();
         }
     }

@@ -1,13 +1,17 @@
 //! vcpu_op, sched_op and vm_assist: registered areas, start and stop, shutdown.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use bytemuck::Zeroable;
 use guest_pv_abi as abi;
-use oxen_types::{Errno, Gaddr, Gfn};
+use oxen_types::{Errno, Gaddr, Gfn, Result, Vaddr};
 
-use crate::ports::PowerAction;
+use crate::evtchn;
+use crate::hypercall::{Call, Outcome, dispatch};
+use crate::ports::{LinearMemory, PowerAction};
 use crate::runstate::State;
-use crate::testing::{Guest, PAGE, World, errno};
-use crate::vcpu::Hold;
+use crate::testing::{Guest, Linear, PAGE, World, errno};
+use crate::vcpu::{Hold, Poll};
 
 const NUMBER: u32 = abi::HYPERVISOR_VCPU_OP;
 
@@ -177,4 +181,67 @@ fn a_guest_ends_once_and_dom0_takes_the_machine_along() {
     assert_eq!(dom0.op(number, abi::SCHEDOP_SHUTDOWN, &mut down), 0);
     let power = *world.platform.power.lock().expect("power");
     assert_eq!(power, Some(PowerAction::PowerOff));
+}
+
+/// Memory from which another vcpu takes a page away once so many bytes of it have been read.
+struct Vanishing<'a> {
+    rest: Linear<'a>,
+    page: u64,
+    left: AtomicUsize,
+}
+
+impl LinearMemory for Vanishing<'_> {
+    fn read(&self, from: Vaddr, into: &mut [u8]) -> Result<()> {
+        if from.raw() / PAGE == self.page {
+            let take = |left: usize| left.checked_sub(into.len());
+            let had = self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+            had.map_err(|_| Errno::Fault)?;
+        }
+        self.rest.read(from, into)
+    }
+
+    fn write(&self, to: Vaddr, from: &[u8]) -> Result<()> {
+        self.rest.write(to, from)
+    }
+
+    fn translate(&self, at: Vaddr) -> Result<Gaddr> {
+        self.rest.translate(at)
+    }
+}
+
+#[test]
+fn the_ports_of_a_poll_are_copied_once() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 1);
+    let port = || evtchn::alloc_unbound(&guest.domain, guest.domain.id).expect("a port");
+    let ports = [port().0, port().0, port().0];
+    guest.write_all(6 * PAGE, &ports);
+    let ask = abi::SchedPoll {
+        ports: 6 * PAGE,
+        nr_ports: 3,
+        timeout: 0,
+        ..Zeroable::zeroed()
+    };
+    guest.write(7 * PAGE, &ask);
+    let poll = |left: usize| {
+        let vcpu = guest.vcpu(0);
+        let linear = Vanishing {
+            rest: Linear(&guest.domain),
+            page: 6,
+            left: AtomicUsize::new(left),
+        };
+        let args = [abi::SCHEDOP_POLL.into(), 7 * PAGE, 0, 0, 0, 0];
+        let mut call = Call {
+            vcpu: &vcpu,
+            linear: &linear,
+            args,
+        };
+        let done = dispatch(abi::HYPERVISOR_SCHED_OP.into(), &mut call);
+        (done, vcpu.is_held(Hold::Blocked), *vcpu.poll.lock())
+    };
+    let failed = Outcome::Done(errno(Errno::Fault) as u64);
+    assert_eq!(poll(8), (failed, false, Poll::No), "nothing has changed");
+    assert_eq!(poll(12), (Outcome::Done(0), true, Poll::Any));
 }
