@@ -228,6 +228,13 @@ impl Domain {
         }
     }
 
+    /// A domain whose vcpus are all down has powered itself down: nobody in it could start one again.
+    pub fn end_if_all_are_down(self: &Arc<Self>) {
+        if self.with_vcpus(|vcpus| vcpus.iter().all(|vcpu| vcpu.is_held(Hold::Down))) {
+            self.shutdown(guest_pv_abi::SHUTDOWN_POWEROFF);
+        }
+    }
+
     /// Undoes a suspend that was cancelled, or follows a restore (XEN_DOMCTL_resumedomain).
     pub fn resume(&self) {
         let mut life = self.life.lock();

@@ -73,12 +73,17 @@ impl Runstate {
         self.mark_updates = on;
     }
 
-    /// `struct vcpu_runstate_info` as bytes.
-    pub fn encode(&self) -> [u8; RUNSTATE_SIZE] {
+    /// `struct vcpu_runstate_info` as bytes, with what the present state has lasted until `now`: as
+    /// VCPUOP_get_runstate_info answers.
+    pub fn encode_at(&self, now: u64) -> [u8; RUNSTATE_SIZE] {
+        self.encode(self.times_at(now))
+    }
+
+    fn encode(&self, times: [u64; 4]) -> [u8; RUNSTATE_SIZE] {
         let mut bytes = [0; RUNSTATE_SIZE];
         bytes[0] = self.state as u8;
         bytes[8..16].copy_from_slice(&self.since.to_le_bytes());
-        for (slot, time) in bytes[16..].chunks_exact_mut(8).zip(self.times) {
+        for (slot, time) in bytes[16..].chunks_exact_mut(8).zip(times) {
             slot.copy_from_slice(&time.to_le_bytes());
         }
         bytes
@@ -86,7 +91,7 @@ impl Runstate {
 
     fn publish(&self) {
         let Some(area) = &self.area else { return };
-        let mut bytes = self.encode();
+        let mut bytes = self.encode(self.times);
         if self.mark_updates {
             let marked = (self.since | UPDATE).to_le_bytes();
             area.write(ENTRY_TIME, &marked);

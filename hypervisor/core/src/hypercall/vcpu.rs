@@ -39,11 +39,12 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         }
         abi::VCPUOP_DOWN => {
             vcpu.hold(Hold::Down);
+            vcpu.domain.end_if_all_are_down();
             Ok(0)
         }
         abi::VCPUOP_IS_UP => Ok(u64::from(!vcpu.is_held(Hold::Down))),
         abi::VCPUOP_GET_RUNSTATE_INFO => {
-            let bytes = vcpu.runstate.lock().encode();
+            let bytes = vcpu.runstate.lock().encode_at(call.machine().now());
             call.write_bytes(call.args[2], &bytes)?;
             Ok(0)
         }

@@ -106,14 +106,10 @@ fn halt(cx: &mut Cx<'_>) {
         return;
     }
     if !interrupts_on && !cx.hv.posted.nmi_pending() {
-        // Nothing but an NMI, INIT or SIPI would wake it: it is off. A domain whose vcpus are all
-        // off has powered itself down.
+        // Nothing but an NMI, INIT or SIPI would wake it: it is off.
         cx.context.waits_for_sipi = true;
         cx.vcpu.hold(Hold::Down);
-        let domain = &cx.vcpu.domain;
-        if domain.with_vcpus(|vcpus| vcpus.iter().all(|vcpu| vcpu.is_held(Hold::Down))) {
-            domain.shutdown(guest_pv_abi::SHUTDOWN_POWEROFF);
-        }
+        cx.vcpu.domain.end_if_all_are_down();
         return;
     }
     cx.vcpu.block();

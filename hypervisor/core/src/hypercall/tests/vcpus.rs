@@ -92,6 +92,40 @@ fn run_states_are_written_where_the_guest_wants_them() {
 }
 
 #[test]
+fn run_states_are_told_with_the_time_of_the_present_one() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 1);
+    let vcpu = guest.vcpu(0);
+    vcpu.runstate.lock().change(State::Running, 5_000);
+    vcpu.runstate.lock().change(State::Blocked, 8_000);
+    let info = |now: u64| -> abi::VcpuRunstateInfo {
+        world.platform.set_now(now);
+        assert_eq!(
+            vcpu_op(&guest, abi::VCPUOP_GET_RUNSTATE_INFO, 0, &[0; 48]),
+            0
+        );
+        guest.read(PAGE)
+    };
+    for now in [8_000, 9_500, 20_000] {
+        let info = info(now);
+        assert_eq!((info.state, info.state_entry_time), (2, 8_000));
+        assert_eq!(info.time, [3_000, 0, now - 8_000, 4_000]);
+    }
+}
+
+#[test]
+fn the_last_vcpu_that_goes_down_takes_its_domain_along() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 3);
+    let down = |vcpu: u64| vcpu_op(&guest, abi::VCPUOP_DOWN, vcpu, &[]);
+    let shutdown = || guest.domain.life.lock().shutdown;
+    assert_eq!((down(2), down(0), down(2)), (0, 0, 0));
+    assert_eq!(shutdown(), None, "one is up, and can start the others");
+    assert_eq!(down(1), 0);
+    assert_eq!(shutdown(), Some(abi::SHUTDOWN_POWEROFF));
+}
+
+#[test]
 fn the_clock_is_written_twice_over() {
     let (world, _dom0) = World::new();
     let guest = world.guest(1, 1);
