@@ -102,7 +102,7 @@ impl EventChannels {
         };
         let stop = end.min(first.saturating_add(budget as u32));
         for port in first..stop {
-            // Free ports answer -EINVAL.
+            // Fails for free ports only.
             let _ = close(domain, Port(port));
         }
         let mut table = self.table.lock();
@@ -223,43 +223,46 @@ fn domain_port_limit(table: &Table) -> u32 {
 }
 
 /// Frees a port; the other end of an interdomain one waits for this domain to bind again.
+///
+/// A port in use is always closed, whatever its peer does meanwhile: kernels take a failure for a
+/// bug of their own and stop. While both locks are taken the peer may close its end and bind it
+/// again, so both states are handled there. Another peer than before means that the domain itself
+/// has closed the port in between, and uses the number anew: then it was closed once, -EINVAL.
 pub fn close(domain: &Arc<Domain>, port: Port) -> Result<()> {
-    let remote = match &domain.events.table.lock().ports.get(port)?.binding {
-        Binding::Free => return Err(Errno::Inval),
-        Binding::Interdomain { domain: remote, .. } => Some(remote.clone()),
-        _ => None,
-    };
-    let Some(remote) = remote else {
-        let mut table = domain.events.table.lock();
-        if matches!(table.ports.get(port)?.binding, Binding::Interdomain { .. }) {
-            // Another vcpu has bound it in between.
-            return Err(Errno::Again);
-        }
-        free(domain, &mut table, port);
+    let Some(remote) = close_alone(domain, port)? else {
         return Ok(());
     };
+    #[cfg(test)]
+    tests::close::between_the_locks();
     with_both(domain, &remote, |table, other| {
-        let Binding::Interdomain {
-            port: remote_port, ..
-        } = &table.ports.get(port)?.binding
-        else {
-            return Err(Errno::Again);
+        let peer = match &table.ports.get(port)?.binding {
+            Binding::Interdomain { domain, port } if Arc::ptr_eq(domain, &remote) => Some(*port),
+            Binding::Interdomain { .. } => return Err(Errno::Inval),
+            // The peer has closed its end.
+            _ => None,
         };
-        let remote_port = *remote_port;
-        let peers = match &other {
-            Some(other) => other.ports.is_peer(remote_port, domain, port),
-            None => table.ports.is_peer(remote_port, domain, port),
-        };
-        if peers {
+        if let Some(remote_port) = peer {
             let ports = match other {
                 Some(other) => &mut other.ports,
                 None => &mut table.ports,
             };
-            ports.get_mut(remote_port)?.binding = Binding::Unbound { remote: domain.id };
+            if ports.is_peer(remote_port, domain, port) {
+                ports.get_mut(remote_port)?.binding = Binding::Unbound { remote: domain.id };
+            }
         }
         free(domain, table, port);
         Ok(())
     })
+}
+
+/// Frees a port for which this domain's lock is enough; the peer of one for which it is not.
+fn close_alone(domain: &Domain, port: Port) -> Result<Option<Arc<Domain>>> {
+    let mut table = domain.events.table.lock();
+    if let Binding::Interdomain { domain: remote, .. } = &table.ports.get(port)?.binding {
+        return Ok(Some(remote.clone()));
+    }
+    free(domain, &mut table, port);
+    Ok(None)
 }
 
 fn free(domain: &Domain, table: &mut Table, port: Port) {

@@ -130,7 +130,11 @@ fn own_or(call: &Call<'_>, id: u16) -> DomainId {
     }
 }
 
-fn bind_interdomain(domain: &Arc<Domain>, remote: &Arc<Domain>, remote_port: Port) -> Result<Port> {
+pub(super) fn bind_interdomain(
+    domain: &Arc<Domain>,
+    remote: &Arc<Domain>,
+    remote_port: Port,
+) -> Result<Port> {
     let port = with_both(domain, remote, |table, other| {
         if remote.is_dying() || domain.is_dying() {
             return Err(Errno::Inval);
@@ -247,7 +251,7 @@ fn reset(call: &mut Call<'_>, domain: &Arc<Domain>) -> Answer {
     let end = domain.events.table.lock().ports.end();
     let stop = end.min(first.saturating_add(RESET_BATCH));
     for port in first..stop {
-        // Free ports answer -EINVAL.
+        // Fails for free ports only.
         let _ = close(domain, Port(port));
     }
     if stop < end {

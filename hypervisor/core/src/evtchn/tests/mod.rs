@@ -1,6 +1,7 @@
 //! Event channels as guests use them, in both ABIs.
 
 mod bindings;
+pub(super) mod close;
 mod fifo;
 mod two_level;
 
