@@ -16,7 +16,7 @@ const LIST: u64 = 20 * PAGE;
 
 /// What a call is made of: small numbers, so that calls meet each other.
 #[derive(Clone, Copy, Debug)]
-struct Step {
+pub(super) struct Step {
     what: u8,
     caller: usize,
     a: u32,
@@ -44,7 +44,7 @@ impl Step {
     }
 }
 
-fn steps() -> impl Strategy<Value = std::vec::Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = std::vec::Vec<Step>> {
     let step =
         (0u8..40, 0usize..3, 0u32..12, 0u32..80, 0u32..12).prop_map(|(what, caller, a, b, c)| {
             Step {
@@ -357,42 +357,47 @@ proptest! {
 
     #[test]
     fn all_frames_come_back(steps in steps()) {
-        let (world, dom0) = World::new();
-        let guests = [dom0, world.guest(1, 2), world.guest(2, 1)];
-        for step in steps {
-            let guest = &guests[step.caller];
-            if step.what >= 32 {
-                toolset(&guests[0], step);
-            } else if guest.domain.vcpu(0).is_none() {
-                // Destroyed: it calls no more.
-            } else if step.what < 13 {
-                event(&guests, step);
-            } else if step.what < 21 {
-                memory(guest, step);
-            } else if step.what < 27 {
-                grant(&guests, step);
-            } else {
-                vcpu(guest, step);
-            }
-            for cpu in [CpuId(0), CpuId(1)] {
-                while world.machine.timers.pop_due(cpu, 40).is_some() {}
-            }
-        }
-        let mut all = world.machine.domains_from(DomainId(0), usize::MAX);
-        for guest in guests {
-            if !all.iter().any(|domain| domain.id == guest.domain.id) {
-                all.push(guest.domain);
-            }
-        }
-        for domain in all.iter().rev() {
-            world.destroy(domain);
-        }
-        for domain in &all {
-            prop_assert_eq!(domain.grants.usage(), (0, 0));
-            prop_assert_eq!(domain.events.usage().0, 0);
-            prop_assert!(domain.memory.lookup(Gfn::new(0)).is_none());
-        }
-        drop(all);
-        prop_assert_eq!(world.free_frames(), USABLE);
+        all_frames_come_back_after(steps);
     }
+}
+
+/// Makes the calls, destroys all domains, and looks whether everything came back.
+pub(super) fn all_frames_come_back_after(steps: std::vec::Vec<Step>) {
+    let (world, dom0) = World::new();
+    let guests = [dom0, world.guest(1, 2), world.guest(2, 1)];
+    for step in steps {
+        let guest = &guests[step.caller];
+        if step.what >= 32 {
+            toolset(&guests[0], step);
+        } else if guest.domain.vcpu(0).is_none() {
+            // Destroyed: it calls no more.
+        } else if step.what < 13 {
+            event(&guests, step);
+        } else if step.what < 21 {
+            memory(guest, step);
+        } else if step.what < 27 {
+            grant(&guests, step);
+        } else {
+            vcpu(guest, step);
+        }
+        for cpu in [CpuId(0), CpuId(1)] {
+            while world.machine.timers.pop_due(cpu, 40).is_some() {}
+        }
+    }
+    let mut all = world.machine.domains_from(DomainId(0), usize::MAX);
+    for guest in guests {
+        if !all.iter().any(|domain| domain.id == guest.domain.id) {
+            all.push(guest.domain);
+        }
+    }
+    for domain in all.iter().rev() {
+        world.destroy(domain);
+    }
+    for domain in &all {
+        assert_eq!(domain.grants.usage(), (0, 0));
+        assert_eq!(domain.events.usage().0, 0);
+        assert!(domain.memory.lookup(Gfn::new(0)).is_none());
+    }
+    drop(all);
+    assert_eq!(world.free_frames(), USABLE);
 }

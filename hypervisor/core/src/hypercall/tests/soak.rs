@@ -1,0 +1,113 @@
+//! The hypercalls' part of `./x soak fuzz`: the random tests of `storm` and `fuzz` for as long as
+//! `OXEN_FUZZ_SECONDS` says, each case from a seed of its own.
+//!
+//! The seed of case N is the first seed plus N. So `./x soak fuzz --seed S` begins with the case that failed
+//! with the seed S. The cases run in child processes, as the test machine's memory is never given back, and as a
+//! failed allocation ends the process that asked for memory.
+
+use std::process::Command;
+use std::string::{String, ToString};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+use std::{env, eprintln, fs, println};
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::{fuzz, storm};
+
+/// Cases of one child process.
+const CHUNK: u64 = 100;
+/// Where a child writes the seed of the case that it is at.
+const PLACE: &str = "OXEN_FUZZ_PLACE";
+const CALLS: &str = "hypercalls=";
+
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+#[test]
+#[ignore = "runs as long as OXEN_FUZZ_SECONDS says: ./x soak fuzz"]
+fn soak_fuzz() {
+    let first = setting("OXEN_SEED", 1);
+    let end = Instant::now() + Duration::from_secs(setting("OXEN_FUZZ_SECONDS", 10));
+    let place = env::temp_dir().join(std::format!("oxen-fuzz-core-{}", std::process::id()));
+    let (mut cases, mut calls) = (0, 0);
+    while cases == 0 || Instant::now() < end {
+        let child = Command::new(env::current_exe().expect("this program"))
+            .args([
+                "--ignored",
+                "--nocapture",
+                "--exact",
+                "hypercall::tests::soak::soak_chunk",
+            ])
+            .env("OXEN_SEED", (first + cases).to_string())
+            .env(PLACE, &place)
+            .output()
+            .expect("a child process");
+        let text = String::from_utf8_lossy(&child.stdout);
+        if !child.status.success() {
+            eprintln!("{text}{}", String::from_utf8_lossy(&child.stderr));
+            let seed = fs::read_to_string(&place).unwrap_or_default();
+            let _ = fs::remove_file(&place);
+            panic!("fuzz core: failed ({}), seed={seed}", child.status);
+        }
+        cases += CHUNK;
+        calls += text
+            .lines()
+            .find_map(|line| line.split_once(CALLS)?.1.parse::<u64>().ok())
+            .expect("a child says how many calls it made");
+    }
+    let _ = fs::remove_file(&place);
+    println!("fuzz core: seed={first} cases={cases} {CALLS}{calls}");
+}
+
+#[test]
+#[ignore = "a child process of soak_fuzz"]
+fn soak_chunk() {
+    let first = setting("OXEN_SEED", 1);
+    let place = env::var_os(PLACE);
+    let mut calls = 0;
+    for seed in first..first + CHUNK {
+        if let Some(place) = &place {
+            fs::write(place, seed.to_string()).expect("a place for the seed");
+        }
+        calls += case(seed);
+    }
+    println!("{CALLS}{calls}");
+}
+
+/// Runs the case of a seed; returns how many hypercalls it made.
+fn case(seed: u64) -> usize {
+    if seed.is_multiple_of(2) {
+        let steps = from_seed(seed, prop::collection::vec(fuzz::step(), 1..200));
+        fuzz::no_call_of_these_harms(&steps);
+        steps.len()
+    } else {
+        let steps: Vec<_> = from_seed(seed, storm::steps());
+        let calls = steps.len();
+        storm::all_frames_come_back_after(steps);
+        calls
+    }
+}
+
+fn from_seed<S: Strategy>(seed: u64, strategy: S) -> S::Value {
+    let mut bytes = [0x5a; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    strategy
+        .new_tree(&mut runner)
+        .expect("these strategies reject nothing")
+        .current()
+}
+
+#[test]
+fn a_case_follows_from_its_seed() {
+    let calls = |seed| (case(seed), case(seed + 1));
+    assert_eq!(calls(40), calls(40));
+}
