@@ -35,11 +35,17 @@ pub(crate) struct Arguments {
 
 #[derive(Args)]
 pub(crate) struct SoakArguments {
-    /// Only those with this in their name, such as attacks
+    /// Only those with this in their name, such as attacks; `fuzz` runs the fuzzers of all parts
     name: Option<String>,
     /// Where random tests begin, to repeat a failure
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+    /// How long the fuzzers go on, all parts together (60, or 5 with --plant)
+    #[arg(long, value_name = "NUMBER")]
+    minutes: Option<u64>,
+    /// Put the fault of a finding back, such as C1; the fuzzer of its part must find it
+    #[arg(long, value_name = "ID")]
+    plant: Option<String>,
 }
 
 /// Crates with code for the bare target that the host's lints do not see.
@@ -90,8 +96,18 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
 
 /// The long tests, which are named `soak_*` and left out of `./x test`.
 pub(crate) fn soak(arguments: &SoakArguments) -> Result<()> {
-    crate::image(false)?;
     let name = arguments.name.as_deref().unwrap_or_default();
+    if name == "fuzz" {
+        return crate::fuzz::fuzz(&crate::fuzz::Settings {
+            minutes: arguments.minutes,
+            seed: arguments.seed,
+            plant: arguments.plant.as_deref(),
+        });
+    }
+    if arguments.minutes.is_some() || arguments.plant.is_some() {
+        bail!("--minutes and --plant belong to the fuzzers: ./x soak fuzz");
+    }
+    crate::image(false)?;
     if name.is_empty() || name.starts_with("io") {
         crate::tools::archive()?;
     }
@@ -157,7 +173,7 @@ fn machines() -> usize {
 }
 
 /// Up to where arguments of the test program follow.
-fn system_tests(machines: usize) -> Command {
+pub(crate) fn system_tests(machines: usize) -> Command {
     let mut tests = cargo();
     let threads = format!("--test-threads={machines}");
     tests

@@ -7,6 +7,7 @@ mod compile;
 mod debian;
 mod exec;
 mod findings;
+mod fuzz;
 mod gdb;
 mod guest_image;
 mod initramfs;
@@ -99,7 +100,7 @@ fn build(quiet: bool) -> Result<Vec<std::path::PathBuf>> {
 }
 
 /// What a thread of ours returned; its panic goes on in this one.
-fn joined<T>(result: std::thread::Result<T>) -> T {
+pub(crate) fn joined<T>(result: std::thread::Result<T>) -> T {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

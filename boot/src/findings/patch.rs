@@ -18,6 +18,8 @@ pub(crate) struct Test {
 pub(crate) struct Patch {
     pub ids: Vec<String>,
     pub tests: Vec<Test>,
+    /// The package whose fuzzer must find the fault, from a line "Fuzz: PACKAGE".
+    pub fuzz: Option<String>,
     /// The files that the diff changes, from the root of the checkout.
     pub files: Vec<PathBuf>,
     pub path: PathBuf,
@@ -33,6 +35,7 @@ impl Patch {
         let mut patch = Self {
             ids: Vec::new(),
             tests: Vec::new(),
+            fuzz: None,
             files: Vec::new(),
             path: path.to_owned(),
         };
@@ -49,6 +52,8 @@ impl Patch {
                     package: package.to_owned(),
                     filter: filter.trim().to_owned(),
                 });
+            } else if let Some(package) = line.strip_prefix("Fuzz: ").filter(|_| head) {
+                patch.fuzz = Some(package.trim().to_owned());
             } else if let Some(file) = line.strip_prefix("--- a/") {
                 head = false;
                 patch.files.push(file.trim_end().into());
@@ -106,6 +111,15 @@ mod tests {
         assert_eq!(patch.files, [PathBuf::from("x.rs")]);
         assert_eq!(patch.tests.len(), 2);
         assert_eq!(patch.tests[1].filter, "a_table_fails");
+        assert_eq!(patch.fuzz, None);
+        let fuzzed = Patch::parse(
+            Path::new("x"),
+            &TEXT.replace("Title", "Fuzz: oxen-core\nTitle"),
+        );
+        assert_eq!(
+            fuzzed.expect("well-formed").fuzz.as_deref(),
+            Some("oxen-core")
+        );
     }
 
     #[test]

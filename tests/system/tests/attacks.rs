@@ -1,6 +1,8 @@
 //! Guests that attack the hypervisor, next to a neighbour that goes on answering: each ends with its own
 //! death at most, dom0 goes on, and afterwards nothing of them is left.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use regex_lite::Regex;
 use system_tests::{Guest, Lab, plain};
@@ -117,6 +119,44 @@ fn soak_attacks() -> Result<()> {
         }
         lab.finish()?;
     }
+    Ok(())
+}
+
+/// The machine's part of `./x soak fuzz`: the random attackers with one seed after another, until the time is
+/// over.
+#[test]
+#[ignore = "runs as long as OXEN_FUZZ_SECONDS says: ./x soak fuzz"]
+fn soak_fuzz() -> Result<()> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let first = number("OXEN_SEED").unwrap_or(1);
+    let end = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS").unwrap_or(60));
+    let (mut seed, mut guests, mut machines) = (first, 0, 0);
+    while guests == 0 || Instant::now() < end {
+        let mut lab = Lab::start(&plain()?, "attacks-fuzz")?;
+        machines += 1;
+        Guest::test("neighbour", "test=echo").create(&mut lab)?;
+        lab.guest_says("neighbour", "READY", 20)?;
+        // A machine lives for three seeds.
+        for _ in 0..3 {
+            for attack in ATTACKS
+                .iter()
+                .filter(|attack| !matches!(attack.end, End::Silent))
+            {
+                if guests > 0 && Instant::now() >= end {
+                    break;
+                }
+                one(&mut lab, attack, seed)
+                    .with_context(|| format!("attack {} seed={seed}", attack.test))?;
+                guests += 1;
+            }
+            seed += 1;
+        }
+        lab.finish()?;
+    }
+    println!(
+        "fuzz machine: seed={first} seeds={} guests={guests} machines={machines}",
+        seed - first
+    );
     Ok(())
 }
 
