@@ -5,11 +5,15 @@
 //! cut off by the daemon's death is dropped, and then nothing of it was told to anyone, because
 //! answers leave after their frame is written. No sync is needed: what must be survived
 //! is the death of the process; with the machine the guests die too.
+//!
+//! A frame must never follow a hole. So a journal that could not be written is *stale*: nothing is
+//! appended to it any more, until all there is to say was written as a new file. A daemon that dies
+//! before that finds the state of before the first failure, which is whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -20,6 +24,46 @@ use crate::record::Record;
 const COMPACT_AT: u64 = 1 << 20;
 /// A frame's length and checksum.
 const FRAME: usize = 8;
+/// The pause before the first retry of a write that failed; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The first words of a journal: today's, and those of formats that are still read.
+const FORMATS: [(&str, Format); 2] = [
+    ("oxen xenstored journal 2", Format::Current),
+    ("oxen xenstored journal 1", Format::WorldReadable),
+];
+
+/// How the records of a journal are to be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Current,
+    /// The first one: the root was readable by every domain, and so was what inherited from it.
+    WorldReadable,
+}
+
+/// What the daemon before this one left.
+#[derive(Debug)]
+pub struct Found {
+    pub records: Vec<Record>,
+    pub format: Format,
+    /// Frames whose checksum or content is wrong. They were left out.
+    pub damaged: usize,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Saved {
+    /// It is written.
+    Written,
+    /// It is written, after a time in which nothing could be.
+    Again,
+    /// It is written, but the file cannot be made smaller.
+    Large(io::Error),
+    /// Nothing can be written: from now on the journal is stale.
+    Failed(io::Error),
+    /// As before: the journal is stale.
+    Stale,
+}
 
 /// An open journal, which this process alone writes.
 #[derive(Debug)]
@@ -29,18 +73,31 @@ pub struct Journal {
     head: String,
     len: u64,
     compact_at: u64,
+    /// Something is missing at the end of the file: only a new file can follow.
+    stale: bool,
+    /// After a failure: when to write a new file the next time.
+    pause: Option<Pause>,
     /// Holds the lock.
     _lock: File,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until: Instant,
+    length: Duration,
+}
+
 impl Journal {
     /// Opens the journal in `dir`, and gives the records of the daemon that ran before in this boot.
-    pub fn open(dir: &Path) -> io::Result<(Self, Vec<Record>)> {
+    pub fn open(dir: &Path) -> io::Result<(Self, Found)> {
         fs::create_dir_all(dir)?;
-        let lock = File::create(dir.join("lock"))?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join("lock"))?;
         take(&lock)?;
         let path = dir.join("journal");
-        let head = head();
         let bytes = fs::read(&path).or_else(|e| {
             if e.kind() == io::ErrorKind::NotFound {
                 Ok(vec![])
@@ -48,13 +105,7 @@ impl Journal {
                 Err(e)
             }
         })?;
-        let (records, len) = match bytes.strip_prefix(head.as_bytes()) {
-            Some(frames) => {
-                let (records, used) = read_frames(frames);
-                (records, head.len().saturating_add(used))
-            }
-            None => (Vec::new(), 0),
-        };
+        let (found, len) = read(&bytes);
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -62,55 +113,152 @@ impl Journal {
             .open(&path)?;
         file.set_len(len as u64)?;
         file.seek(SeekFrom::End(0))?;
+        let head = head(FORMATS[0].0);
+        let mut stale = found.damaged > 0;
         if len == 0 {
-            file.write_all(head.as_bytes())?;
+            // A full file system must not keep the daemon from starting.
+            stale |= file.write_all(head.as_bytes()).is_err();
         }
         let len = len.max(head.len()) as u64;
-        Ok((
-            Self {
-                path,
-                file,
-                head,
-                len,
-                compact_at: COMPACT_AT.max(len),
-                _lock: lock,
-            },
-            records,
-        ))
+        let journal = Self {
+            path,
+            file,
+            head,
+            len,
+            compact_at: COMPACT_AT.max(len),
+            stale,
+            pause: None,
+            _lock: lock,
+        };
+        Ok((journal, found))
     }
 
-    /// Writes records down, all or none.
-    pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+    /// Writes down `records`, which say what changed since the last call. `all` gives the records that
+    /// say all there is to say, for when the file is to be written anew.
+    pub fn save(
+        &mut self,
+        records: &[Record],
+        all: impl FnOnce() -> Vec<Record>,
+        now: Instant,
+    ) -> Saved {
+        let may_replace = self.pause.is_none_or(|pause| pause.until <= now);
+        if self.stale {
+            return match may_replace.then(|| self.replace(&all())) {
+                Some(Ok(())) => Saved::Again,
+                Some(Err(_)) => {
+                    self.pause_from(now);
+                    Saved::Stale
+                }
+                None => Saved::Stale,
+            };
+        }
+        if !self.wants_compaction() || !may_replace {
+            return match self.append(records) {
+                Ok(()) => Saved::Written,
+                Err(_) => self.replace_or_fail(&all(), now),
+            };
+        }
+        match self.replace(&all()) {
+            Ok(()) => Saved::Written,
+            Err(error) => {
+                self.pause_from(now);
+                match self.append(records) {
+                    Ok(()) => Saved::Large(error),
+                    Err(error) => Saved::Failed(error),
+                }
+            }
+        }
+    }
+
+    /// Writes down what the daemon begins with.
+    pub fn begin(&mut self, all: &[Record], now: Instant) -> Saved {
+        self.stale = true;
+        self.replace_or_fail(all, now)
+    }
+
+    /// Writes the file anew, for what `append` could not write.
+    fn replace_or_fail(&mut self, all: &[Record], now: Instant) -> Saved {
+        match self.replace(all) {
+            Ok(()) => Saved::Written,
+            Err(error) => {
+                self.pause_from(now);
+                Saved::Failed(error)
+            }
+        }
+    }
+
+    fn pause_from(&mut self, now: Instant) {
+        let length = self
+            .pause
+            .map_or(FIRST_PAUSE, |pause| pause.length.saturating_mul(2))
+            .min(LONGEST_PAUSE);
+        self.pause = Some(Pause {
+            until: now + length,
+            length,
+        });
+    }
+
+    /// When a stale journal is to be written again, even if nothing changes until then.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.pause.filter(|_| self.stale).map(|pause| pause.until)
+    }
+
+    /// Writes records down, all or none. After a failure the journal is stale.
+    fn append(&mut self, records: &[Record]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
-        let frame = frame(records)?;
-        if let Err(error) = self.file.write_all(&frame) {
-            // Nothing may follow a frame that is cut off.
-            self.file.set_len(self.len)?;
-            self.file.seek(SeekFrom::End(0))?;
-            return Err(error);
+        let written = frame(records).and_then(|frame| {
+            self.file.write_all(&frame)?;
+            Ok(frame.len() as u64)
+        });
+        match written {
+            Ok(len) => {
+                self.len = self.len.saturating_add(len);
+                Ok(())
+            }
+            Err(error) => {
+                self.stale = true;
+                // Gives back the space of a frame that was cut off. A reader would drop it anyway.
+                let _ = self.file.set_len(self.len);
+                let _ = self.file.seek(SeekFrom::End(0));
+                Err(error)
+            }
         }
-        self.len = self.len.saturating_add(frame.len() as u64);
-        Ok(())
     }
 
-    pub const fn wants_compaction(&self) -> bool {
+    const fn wants_compaction(&self) -> bool {
         self.len >= self.compact_at
     }
 
     /// Begins anew with records that say all there is to say.
-    pub fn replace(&mut self, records: &[Record]) -> io::Result<()> {
+    fn replace(&mut self, records: &[Record]) -> io::Result<()> {
         let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
+        let written = self.write_new(&new, records);
+        match written {
+            Ok((file, len)) => {
+                self.file = file;
+                self.len = len;
+                self.compact_at = COMPACT_AT.max(self.len.saturating_mul(4));
+                self.stale = false;
+                self.pause = None;
+                Ok(())
+            }
+            Err(error) => {
+                // Half a file would keep the space that the next try needs.
+                let _ = fs::remove_file(&new);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_new(&self, new: &Path, records: &[Record]) -> io::Result<(File, u64)> {
+        let mut file = File::create(new)?;
         let frame = frame(records)?;
         file.write_all(self.head.as_bytes())?;
         file.write_all(&frame)?;
-        fs::rename(&new, &self.path)?;
-        self.file = file;
-        self.len = self.head.len().saturating_add(frame.len()) as u64;
-        self.compact_at = COMPACT_AT.max(self.len.saturating_mul(4));
-        Ok(())
+        fs::rename(new, &self.path)?;
+        Ok((file, self.head.len().saturating_add(frame.len()) as u64))
     }
 }
 
@@ -131,9 +279,9 @@ fn take(lock: &File) -> io::Result<()> {
 }
 
 /// The first line. Records of another boot are about domains that are no more.
-fn head() -> String {
+fn head(format: &str) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    format!("oxen xenstored journal 1 {}\n", boot.trim())
+    format!("{format} {}\n", boot.trim())
 }
 
 fn frame(records: &[Record]) -> io::Result<Vec<u8>> {
@@ -145,25 +293,47 @@ fn frame(records: &[Record]) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// The records of all whole frames, and the bytes that those take.
-fn read_frames(bytes: &[u8]) -> (Vec<Record>, usize) {
-    let mut all = Vec::new();
-    let mut used = 0;
-    while let Some((records, len)) = bytes.get(used..).and_then(read_frame) {
-        all.extend(records);
-        used += len;
+/// What a whole file says, and its length without a frame that is cut off at its end.
+fn read(bytes: &[u8]) -> (Found, usize) {
+    for (words, format) in FORMATS {
+        let head = head(words);
+        if let Some(frames) = bytes.strip_prefix(head.as_bytes()) {
+            let (records, damaged, used) = read_frames(frames);
+            let found = Found {
+                records,
+                format,
+                damaged,
+            };
+            return (found, head.len().saturating_add(used));
+        }
     }
-    (all, used)
+    let found = Found {
+        records: Vec::new(),
+        format: Format::Current,
+        damaged: 0,
+    };
+    (found, 0)
 }
 
-fn read_frame(bytes: &[u8]) -> Option<(Vec<Record>, usize)> {
+/// The records of all whole frames, the number of those that are damaged, and the bytes of both.
+fn read_frames(bytes: &[u8]) -> (Vec<Record>, usize, usize) {
+    let (mut all, mut damaged, mut used) = (Vec::new(), 0, 0);
+    while let Some((body, sum, len)) = bytes.get(used..).and_then(split_frame) {
+        let whole = crc32fast::hash(body) == sum;
+        match whole.then(|| postcard::from_bytes::<Vec<Record>>(body)) {
+            Some(Ok(records)) => all.extend(records),
+            Some(Err(_)) | None => damaged += 1,
+        }
+        used += len;
+    }
+    (all, damaged, used)
+}
+
+/// The body of the first frame, its checksum, and the bytes of the frame.
+fn split_frame(bytes: &[u8]) -> Option<(&[u8], u32, usize)> {
     let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let end = FRAME.checked_add(usize::try_from(word(0)?).ok()?)?;
-    let body = bytes.get(FRAME..end)?;
-    if crc32fast::hash(body) != word(4)? {
-        return None;
-    }
-    Some((postcard::from_bytes(body).ok()?, end))
+    Some((bytes.get(FRAME..end)?, word(4)?, end))
 }
 
 #[cfg(test)]
@@ -178,18 +348,18 @@ mod tests {
     fn gives_back_what_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, old) = Journal::open(dir.path()).unwrap();
-        assert!(old.is_empty());
+        assert!(old.records.is_empty());
         journal.append(&[record(1), record(2)]).unwrap();
         journal.append(&[record(3)]).unwrap();
         assert!(Journal::open(dir.path()).is_err(), "locked");
         drop(journal);
         let (mut journal, old) = Journal::open(dir.path()).unwrap();
-        assert_eq!(old, [record(1), record(2), record(3)]);
+        assert_eq!(old.records, [record(1), record(2), record(3)]);
         journal.replace(&[record(9)]).unwrap();
         journal.append(&[record(10)]).unwrap();
         drop(journal);
         assert_eq!(
-            Journal::open(dir.path()).unwrap().1,
+            Journal::open(dir.path()).unwrap().1.records,
             [record(9), record(10)]
         );
     }
@@ -207,10 +377,13 @@ mod tests {
         for cut in keep..whole.len() {
             fs::write(&file, &whole[..cut]).unwrap();
             let (mut journal, old) = Journal::open(dir.path()).unwrap();
-            assert_eq!(old, [record(1)], "cut at {cut}");
+            assert_eq!(old.records, [record(1)], "cut at {cut}");
             journal.append(&[record(4)]).unwrap();
             drop(journal);
-            assert_eq!(Journal::open(dir.path()).unwrap().1, [record(1), record(4)]);
+            assert_eq!(
+                Journal::open(dir.path()).unwrap().1.records,
+                [record(1), record(4)]
+            );
         }
     }
 
@@ -222,6 +395,116 @@ mod tests {
             "oxen xenstored journal 1 some-other-boot\nxxxxxxxx",
         )
         .unwrap();
-        assert!(Journal::open(dir.path()).unwrap().1.is_empty());
+        assert!(Journal::open(dir.path()).unwrap().1.records.is_empty());
+    }
+
+    /// A journal whose file system is full, and what it would take to empty that.
+    fn on_a_full_disk(dir: &Path) -> Journal {
+        let (mut journal, _) = Journal::open(dir).unwrap();
+        journal.append(&[record(1)]).unwrap();
+        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        fs::create_dir(dir.join("journal.new")).unwrap();
+        journal
+    }
+
+    #[test]
+    fn nothing_follows_a_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = on_a_full_disk(dir.path());
+        let now = Instant::now();
+        let all = || vec![record(1), record(2), record(3)];
+        let failed = journal.save(&[record(2)], all, now);
+        assert!(matches!(failed, Saved::Failed(_)), "{failed:?}");
+        // There is room again, but what is missing is missing.
+        let (path, at) = (dir.path().join("journal"), journal.len);
+        journal.file = OpenOptions::new().write(true).open(&path).unwrap();
+        journal.file.seek(SeekFrom::Start(at)).unwrap();
+        fs::remove_dir(dir.path().join("journal.new")).unwrap();
+        let early = journal.save(&[record(3)], all, now);
+        assert!(matches!(early, Saved::Stale), "{early:?}");
+        let written = fs::read(&path).unwrap();
+        assert_eq!(read(&written).0.records, [record(1)]);
+        let later = journal.retry_at().unwrap();
+        assert!(matches!(journal.save(&[], all, later), Saved::Again));
+        assert_eq!(journal.retry_at(), None);
+        assert!(matches!(
+            journal.save(&[record(4)], all, later),
+            Saved::Written
+        ));
+        drop(journal);
+        let found = Journal::open(dir.path()).unwrap().1;
+        assert_eq!(found.records, [1, 2, 3, 4].map(record));
+    }
+
+    #[test]
+    fn retries_come_with_growing_pauses() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = on_a_full_disk(dir.path());
+        let mut now = Instant::now();
+        journal.save(&[record(2)], Vec::new, now);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let next = journal.retry_at().unwrap();
+            pauses.push((next - now).as_secs());
+            let mut asked = false;
+            journal.save(&[record(3)], Vec::new, now);
+            now = next;
+            let all = || {
+                asked = true;
+                Vec::new()
+            };
+            assert!(matches!(journal.save(&[], all, now), Saved::Stale));
+            assert!(asked);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_smaller_still_grows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("journal.new")).unwrap();
+        journal.compact_at = 0;
+        let now = Instant::now();
+        let large = journal.save(&[record(1)], Vec::new, now);
+        assert!(matches!(large, Saved::Large(_)), "{large:?}");
+        // Not at each turn: all there is would be gathered for nothing.
+        let next = journal.save(&[record(2)], || panic!("too early"), now);
+        assert!(matches!(next, Saved::Written), "{next:?}");
+        assert_eq!(journal.retry_at(), None);
+        drop(journal);
+        let found = Journal::open(dir.path()).unwrap().1;
+        assert_eq!(found.records, [record(1), record(2)]);
+    }
+
+    #[test]
+    fn a_new_file_that_is_not_whole_does_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        // In the way of the rename, after the new file is written.
+        journal.path = dir.path().join("not-there/journal");
+        fs::create_dir_all(dir.path().join("not-there/journal/x")).unwrap();
+        journal.replace(&[record(1)]).unwrap_err();
+        assert!(!dir.path().join("not-there/journal.new").exists());
+    }
+
+    #[test]
+    fn a_damaged_frame_does_not_take_the_others_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        journal.append(&[record(1)]).unwrap();
+        let at = usize::try_from(journal.len).unwrap() + FRAME;
+        for n in [2, 3] {
+            journal.append(&[record(n)]).unwrap();
+        }
+        drop(journal);
+        let file = dir.path().join("journal");
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        let (journal, found) = Journal::open(dir.path()).unwrap();
+        assert_eq!((found.damaged, found.format), (1, Format::Current));
+        assert_eq!(found.records, [record(1), record(3)]);
+        assert!(journal.stale, "it is to be written anew");
     }
 }

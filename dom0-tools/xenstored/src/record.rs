@@ -9,7 +9,8 @@ use crate::perms::{Access, DomId, Perm, Perms};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// A node is there, with this content. Its parent is known before.
+    /// A node is there, with this content. Parents that are missing are made, with the same permissions
+    /// and without a value.
     Put {
         path: String,
         value: Vec<u8>,

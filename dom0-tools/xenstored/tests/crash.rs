@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use xenstored::error::StoreError;
 use xenstored::record::Record;
 use xenstored::ring;
-use xenstored::server::{ConnId, Indices, Platform, Server};
+use xenstored::server::{ConnId, Indices, Platform, Restored, Server};
 use xenstored::session::Session;
 use xenstored::wire::{Header, Kind, message};
 
@@ -84,13 +84,20 @@ impl<'a> Daemon<'a> {
     }
 
     fn restart(&mut self) {
-        self.server = Server::restore(self.written.iter().cloned()).unwrap();
+        self.server = restored(self.written.iter().cloned());
         self.server.reconnect(&mut Rings(self.page));
         self.session = Session::open(self.page, GUEST, false).unwrap().0;
         self.session.resume(&self.server);
         self.server.take_records();
         self.written = self.server.snapshot();
     }
+}
+
+/// The server of these records, none of which may be left over.
+fn restored(records: impl IntoIterator<Item = Record>) -> Server {
+    let Restored { server, aside } = Server::restore(records);
+    assert!(aside.is_empty(), "{aside:?}");
+    server
 }
 
 /// The guest's side of the ring.

@@ -7,12 +7,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use xenstored::journal::Journal;
-use xenstored::server::{ConnId, Platform, Server};
+use xenstored::journal::{Found, Journal, Saved};
+use xenstored::server::{ConnId, Platform, Restored, Server};
 use xenstored::wire::{Header, Kind};
 
 use sockets::Sockets;
@@ -26,6 +27,7 @@ pub(crate) struct Daemon {
     journal: Journal,
     machine: Machine,
     sockets: Sockets,
+    notes: JournalNotes,
     verbose: bool,
 }
 
@@ -51,11 +53,10 @@ impl Daemon {
         with_xen: bool,
         verbose: bool,
     ) -> anyhow::Result<Self> {
-        let (mut journal, records) =
+        let (mut journal, found) =
             Journal::open(state).with_context(|| format!("state directory {}", state.display()))?;
-        let fresh = records.is_empty();
-        let mut server = Server::restore(records)
-            .context("the journal makes no sense; remove it to start anew")?;
+        let fresh = found.records.is_empty();
+        let mut server = restore(found);
         let mut machine = if with_xen {
             Machine::Xen(Box::new(
                 Xen::open().context("no Xen devices (is this dom0, is xen-evtchn loaded?)")?,
@@ -69,9 +70,8 @@ impl Daemon {
             xen.resume(&mut server);
         }
         server.take_records();
-        journal
-            .replace(&server.snapshot())
-            .context("writing the journal")?;
+        let mut notes = JournalNotes::default();
+        notes.tell(journal.begin(&server.snapshot(), Instant::now()));
         let sockets =
             Sockets::new(listen(socket).with_context(|| format!("socket {}", socket.display()))?);
         eprintln!(
@@ -84,6 +84,7 @@ impl Daemon {
             journal,
             machine,
             sockets,
+            notes,
             verbose,
         })
     }
@@ -111,11 +112,11 @@ impl Daemon {
         if let Machine::Xen(xen) = &self.machine {
             fds.push(PollFd::from_borrowed_fd(xen.as_fd(), PollFlags::IN));
         }
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        match rustix::event::poll(&mut fds, busy.then_some(&now)) {
+        let now = Instant::now();
+        let retry = self.journal.retry_at();
+        let until = if busy { Some(now) } else { retry };
+        let timeout = until.map(|until| timespec(until.saturating_duration_since(now)));
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error).context("poll"),
@@ -153,16 +154,63 @@ impl Daemon {
     /// If the journal cannot be written, the store goes on: only a restart would lose something.
     fn write_down(&mut self) {
         let records = self.server.take_records();
-        let written = if self.journal.wants_compaction() {
-            self.journal.replace(&self.server.snapshot())
-        } else {
-            self.journal
-                .append(&records)
-                .or_else(|_| self.journal.replace(&self.server.snapshot()))
-        };
-        if let Err(error) = written {
-            eprintln!("xenstored: cannot write the journal: {error}");
+        let all = || self.server.snapshot();
+        self.notes
+            .tell(self.journal.save(&records, all, Instant::now()));
+    }
+}
+
+/// The server that the journal tells of. What of it makes no sense is left out, with a line each.
+fn restore(found: Found) -> Server {
+    /// So many lines; a number tells of the rest.
+    const LINES: usize = 8;
+    if found.damaged > 0 {
+        eprintln!(
+            "xenstored: {} damaged parts of the journal are left out; what they changed is lost",
+            found.damaged
+        );
+    }
+    let Restored { server, aside } = Server::restore(found.records);
+    for record in aside.iter().take(LINES) {
+        eprintln!("xenstored: left out of the journal, as it fits nothing before it: {record:?}");
+    }
+    if let Some(more) = aside.len().checked_sub(LINES).filter(|more| *more > 0) {
+        eprintln!("xenstored: and {more} more records like these");
+    }
+    server
+}
+
+/// Tells how the journal fares, once for each change.
+#[derive(Default)]
+struct JournalNotes {
+    large: bool,
+}
+
+impl JournalNotes {
+    fn tell(&mut self, saved: Saved) {
+        match saved {
+            Saved::Written | Saved::Stale => {}
+            Saved::Again => {
+                self.large = false;
+                eprintln!("xenstored: the journal is written again");
+            }
+            Saved::Large(error) if !self.large => {
+                self.large = true;
+                eprintln!("xenstored: the journal cannot be made smaller, so it grows: {error}");
+            }
+            Saved::Large(_) => {}
+            Saved::Failed(error) => eprintln!(
+                "xenstored: the journal cannot be written: {error}. The store goes on; a restart \
+                 before there is room again would lose what changes from now on"
+            ),
         }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
     }
 }
 

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use connection::Connection;
 pub use connection::{ConnId, Ring};
 use listeners::Listeners;
+pub use restore::Restored;
 
 use crate::error::StoreError;
 use crate::outbox::Outbox;

@@ -1,7 +1,5 @@
 //! The server from its records, and its records from the server.
 
-use std::fmt;
-
 use super::connection::{Connection, domain_of};
 use super::events::put;
 use super::{ConnId, Indices, Platform, Ring, Server};
@@ -12,26 +10,24 @@ use crate::record::{Record, decode_perms, encode_perms};
 use crate::transaction::Transaction;
 use crate::watch::{Special, Watch};
 
-/// A record that fits nothing before it: the journal is not ours or is damaged.
+/// A server made of records.
 #[derive(Debug)]
-pub struct BadRecord(pub Record);
-
-impl fmt::Display for BadRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "record out of place: {:?}", self.0)
-    }
+pub struct Restored {
+    pub server: Server,
+    /// Records that fit nothing before them. They were left out: the rest is worth more than the certainty
+    /// that nothing is missing.
+    pub aside: Vec<Record>,
 }
 
-impl std::error::Error for BadRecord {}
-
 impl Server {
-    /// The server that wrote these records.
-    pub fn restore(records: impl IntoIterator<Item = Record>) -> Result<Self, BadRecord> {
+    /// The server that wrote these records. There always is one, whatever they say.
+    pub fn restore(records: impl IntoIterator<Item = Record>) -> Restored {
         let mut server = Self::empty();
+        let mut aside = Vec::new();
         for record in records {
-            server
-                .replay(&record)
-                .ok_or_else(|| BadRecord(record.clone()))?;
+            if server.replay(&record).is_none() {
+                aside.push(record);
+            }
         }
         // Nobody was told anything meanwhile.
         for (id, connection) in &server.connections {
@@ -40,7 +36,7 @@ impl Server {
             }
         }
         server.make_standard_nodes();
-        Ok(server)
+        Restored { server, aside }
     }
 
     /// The directories that every tool expects, where they are missing.
@@ -117,11 +113,15 @@ impl Server {
         }
     }
 
+    /// Parents that are missing are made with the same permissions.
     fn replay_put(&mut self, path: &str, value: &[u8], perms: Perms) -> Option<()> {
         let path = Path::absolute(path.to_owned()).ok()?;
-        let there = self.tree.get(&path).is_some() || self.tree.add(&path, perms.clone());
-        (there && self.tree.set_perms(&path, perms) && self.tree.set_value(&path, value))
-            .then_some(())
+        let (mut known, _) = self.tree.nearest(&path);
+        while known < path.as_str().len() {
+            known = path.next_len(known);
+            self.tree.add(&path.upto(known), perms.clone());
+        }
+        (self.tree.set_perms(&path, perms) && self.tree.set_value(&path, value)).then_some(())
     }
 
     fn replay_connection(&mut self, domain: DomId, record: &Record) -> Option<()> {
