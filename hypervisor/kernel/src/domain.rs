@@ -18,6 +18,7 @@ use oxen_types::{DomainId, Errno, Maddr, Result, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::policy::CpuidPolicy;
 use oxen_virt::policy::features::Leaf1Ecx;
+use oxen_virt::tsc::TscOffsets;
 use oxen_virt::{DomainControls, NestedFormat};
 use spin::{Mutex, Once, RwLock};
 
@@ -38,6 +39,7 @@ pub struct HvDomain {
     /// The machine's devices: dom0's.
     pub hardware: Option<Mutex<Hardware>>,
     pub controls: Arc<DomainControls>,
+    pub tsc: TscOffsets,
     lapics: Box<[Once<Arc<LapicPosted>>]>,
     round_robin: AtomicUsize,
 }
@@ -71,6 +73,12 @@ pub fn create(
     } else {
         None
     };
+    // dom0 shares the machine's clock; guests' start at 0.
+    let tsc = if hardware.is_some() {
+        0
+    } else {
+        time::rdtsc().wrapping_neg()
+    };
     let hv = HvDomain {
         id,
         flush,
@@ -80,6 +88,7 @@ pub fn create(
         shadow: shadows,
         hardware: hardware.map(Mutex::new),
         controls,
+        tsc: TscOffsets::new(config.max_vcpus as usize, tsc),
         lapics: (0..config.max_vcpus).map(|_| Once::new()).collect(),
         round_robin: AtomicUsize::new(0),
     };
@@ -143,22 +152,16 @@ impl DomainArch for Handle {
             backend.set_nested_root(hv.root);
             None
         };
-        // dom0 shares the machine's clock; guests' start at 0.
-        let offset = if hv.hardware.is_some() {
-            0
-        } else {
-            time::rdtsc().wrapping_neg()
-        };
-        backend.set_tsc_offset(offset);
+        hv.tsc.apply(id.index(), &mut *backend);
         backend.set_posted(lapic.posted());
         let msrs = crate::policy::msr_state(hv.hardware.is_some());
         Ok(Box::new(HvVcpu::new(
             hv.clone(),
+            id,
             backend,
             lapic,
             msrs,
             shadow,
-            offset,
         )))
     }
 

@@ -22,17 +22,21 @@ struct SystemConsole;
 
 /// Seconds and nanoseconds since 1970 at system time 0.
 static WALL: Mutex<Option<(u64, u32)>> = Mutex::new(None);
-static STABLE: Once<bool> = Once::new();
+static INVARIANT: Once<bool> = Once::new();
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// CPUID 8000_0007 EDX bit 8: the TSC runs at one rate in all states.
-pub fn tsc_is_stable() -> bool {
-    *STABLE.call_once(|| {
-        let invariant = regs::cpuid(0x8000_0000, 0).eax >= 0x8000_0007
-            && regs::cpuid(0x8000_0007, 0).edx & 1 << 8 != 0;
-        invariant || time::source() == time::ClockSource::Tsc
-    })
+/// The host's TSCs run at one rate in all states (CPUID 8000_0007 EDX bit 8), and agree.
+pub fn tsc_is_reliable() -> bool {
+    let invariant = *INVARIANT.call_once(|| {
+        regs::cpuid(0x8000_0000, 0).eax >= 0x8000_0007
+            && regs::cpuid(0x8000_0007, 0).edx & 1 << 8 != 0
+    });
+    (invariant || clock_is_tsc()) && smp::tsc_check().agree()
+}
+
+fn clock_is_tsc() -> bool {
+    time::source() == time::ClockSource::Tsc
 }
 
 impl Clock for SystemClock {
@@ -58,7 +62,7 @@ impl Clock for SystemClock {
     }
 
     fn tsc_is_stable(&self) -> bool {
-        tsc_is_stable()
+        smp::tsc_check().is_stable(clock_is_tsc())
     }
 
     fn wall_clock_base(&self) -> (u64, u32) {

@@ -63,7 +63,7 @@ pub fn hypervisor_info(domain: DomainId, tsc_offset: u64) -> HypervisorInfo {
         domain,
         major: version::MAJOR as u16,
         minor: version::MINOR as u16,
-        tsc_reliable: crate::platform::tsc_is_stable(),
+        tsc_reliable: crate::platform::tsc_is_reliable(),
         rdtscp: globals::get().virt.tsc_aux(),
         tsc_khz: time::tsc_khz() as u32,
         tsc_mode: 0,

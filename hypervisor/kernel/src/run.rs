@@ -93,6 +93,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
     };
     // The CPU that ran it last may still be about to let go: it holds nothing that we could hold up.
     let mut context = hv.context.lock();
+    hv.apply_tsc(&mut context);
     vcpu.set_cpu(Some(cpu));
     percpu::set_current(Some(vcpu.clone()));
     vcpu.runstate.lock().change(State::Running, machine.now());
@@ -188,8 +189,11 @@ fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bo
     if events.init {
         context.init();
     }
-    if let Some(page) = events.startup {
-        context.sipi(page);
+    if let Some(page) = events.startup
+        && context.sipi(page)
+    {
+        hv.restart_tsc(context);
+        vcpu.update_time();
     }
     if context.waits_for_sipi && !vcpu.initialised.load(core::sync::atomic::Ordering::SeqCst) {
         vcpu.hold(Hold::Down);

@@ -47,8 +47,7 @@ pub fn load(hv: &HvVcpu, context: &mut Context, kind: u16, record: &[u8]) -> Res
     let done = match kind {
         CPU => {
             let (record, _) = guest_pv_abi::take_first(record).ok_or(Errno::NoData)?;
-            let done = hvmctx::load_cpu(backend, &record, time::rdtsc());
-            hv.set_tsc_offset(backend.tsc_offset());
+            let done = hvmctx::load_cpu(backend, &record, time::rdtsc(), &hv.hv.tsc);
             context.waits_for_sipi &= done.is_err();
             done
         }

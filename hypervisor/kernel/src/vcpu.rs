@@ -5,12 +5,11 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_arch::cpu::{apic_id_of, cpu_id};
 use oxen_arch::{apic, ipi, time, vectors};
 use oxen_core::ports::VcpuArch;
-use oxen_types::{CpuId, Errno, Result};
+use oxen_types::{CpuId, Errno, Result, VcpuId};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;
 use oxen_virt::{BoxedVcpu, PhysCpu, Reg, start};
@@ -23,7 +22,7 @@ pub struct HvVcpu {
     pub hv: Arc<HvDomain>,
     pub posted: Arc<LapicPosted>,
     pub context: Mutex<Context>,
-    tsc_offset: AtomicU64,
+    number: usize,
 }
 
 /// Processor state that only one CPU at a time may use.
@@ -50,11 +49,11 @@ pub struct Context {
 impl HvVcpu {
     pub fn new(
         hv: Arc<HvDomain>,
+        id: VcpuId,
         backend: BoxedVcpu,
         lapic: Lapic,
         msrs: MsrState,
         shadow: Option<VcpuShadow>,
-        tsc_offset: u64,
     ) -> Self {
         let posted = lapic.posted().clone();
         let flushed = 0;
@@ -75,17 +74,31 @@ impl HvVcpu {
             hv,
             posted,
             context: Mutex::new(context),
-            tsc_offset: AtomicU64::new(tsc_offset),
+            number: id.index(),
         }
     }
 
+    /// The guest wrote the counter of this vcpu.
     pub fn set_tsc_offset(&self, offset: u64) {
-        self.tsc_offset.store(offset, Ordering::Relaxed);
+        self.hv.tsc.set(self.number, offset);
+    }
+
+    /// A CPU loads it, or its state is asked for: the counter may have been moved meanwhile.
+    pub fn apply_tsc(&self, context: &mut Context) {
+        self.hv.tsc.apply(self.number, &mut *context.backend);
+    }
+
+    /// It starts anew.
+    pub fn restart_tsc(&self, context: &mut Context) {
+        let backend = &mut *context.backend;
+        context.msrs.tsc_adjust = self.hv.tsc.restart(self.number, backend);
     }
 
     /// The context of a vcpu that does not run. -EBUSY if it does after all.
     fn paused(&self) -> Result<MutexGuard<'_, Context>> {
-        self.context.try_lock().ok_or(Errno::Busy)
+        let mut context = self.context.try_lock().ok_or(Errno::Busy)?;
+        self.apply_tsc(&mut context);
+        Ok(context)
     }
 }
 
@@ -111,7 +124,7 @@ impl VcpuArch for HvVcpu {
     }
 
     fn tsc_offset(&self) -> u64 {
-        self.tsc_offset.load(Ordering::Relaxed)
+        self.hv.tsc.get(self.number)
     }
 
     fn has_deliverable_event(&self) -> bool {
@@ -127,7 +140,10 @@ impl VcpuArch for HvVcpu {
     }
 
     fn load_start_context(&self, context: &[u8]) -> Result<()> {
-        crate::save::start(&mut *self.paused()?, context)
+        let mut own = self.paused()?;
+        crate::save::start(&mut own, context)?;
+        self.restart_tsc(&mut own);
+        Ok(())
     }
 
     fn reset(&self) -> Result<()> {
@@ -241,10 +257,12 @@ impl Context {
         }
     }
 
-    /// SIPI: starts in real mode at the page, if it waits for one.
-    pub fn sipi(&mut self, page: u8) {
-        if core::mem::take(&mut self.waits_for_sipi) {
+    /// SIPI: starts in real mode at the page, if it waits for one. Returns whether it did.
+    pub fn sipi(&mut self, page: u8) -> bool {
+        let starts = core::mem::take(&mut self.waits_for_sipi);
+        if starts {
             start::sipi(&mut *self.backend, page);
         }
+        starts
     }
 }

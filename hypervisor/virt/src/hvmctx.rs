@@ -12,6 +12,7 @@ use crate::backend::{Event, Reg, SegReg, Segment, VcpuBackend};
 use crate::fpu::XCR0_X87;
 use crate::policy::Mtrr;
 use crate::policy::mtrr::CAP as MTRR_CAP;
+use crate::tsc::TscOffsets;
 
 /// `struct hvm_hw_cpu`.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -118,11 +119,13 @@ pub fn save_cpu(vcpu: &dyn VcpuBackend, host_tsc: u64) -> CpuRecord {
     r
 }
 
-/// The vcpu must not be loaded on a CPU. `tsc` is used too: the guest's clock goes on from there.
+/// The vcpu must not be loaded on a CPU. The record's TSC is used too: the guest's clock goes on from
+/// there, on all its vcpus.
 pub fn load_cpu(
     vcpu: &mut dyn VcpuBackend,
     record: &CpuRecord,
     host_tsc: u64,
+    tsc: &TscOffsets,
 ) -> Result<(), BadRecord> {
     let mut r = *record;
     let event = decode(r.pending_event, r.error_code)?;
@@ -160,7 +163,9 @@ pub fn load_cpu(
         );
         vcpu.set_segment(reg, segment);
     }
-    vcpu.set_tsc_offset(r.tsc.wrapping_sub(host_tsc));
+    let offset = r.tsc.wrapping_sub(host_tsc);
+    vcpu.set_tsc_offset(offset);
+    tsc.set_all(offset);
     if let Some(event) = event {
         vcpu.inject(event);
     }
@@ -321,7 +326,7 @@ mod tests {
             (0x103, 0x104, 1_007)
         );
         let mut b = vcpu();
-        load_cpu(&mut *b, &record, 500).unwrap();
+        load_cpu(&mut *b, &record, 500, &TscOffsets::new(1, 0)).unwrap();
         assert_eq!(
             (b.tsc_offset(), b.pending_event()),
             (507, Some(Event::page_fault(2)))
@@ -335,14 +340,14 @@ mod tests {
 
     #[test]
     fn hostile_records() {
-        let mut v = vcpu();
+        let (mut v, tsc) = (vcpu(), TscOffsets::new(1, 0));
         let mut r = save_cpu(&*v, 0);
         // MXCSR with a reserved bit: FXRSTOR would fault in the hypervisor.
         r.fpu[27] = 1;
-        assert_eq!(load_cpu(&mut *v, &r, 0), Err(BadRecord));
+        assert_eq!(load_cpu(&mut *v, &r, 0, &tsc), Err(BadRecord));
         let mut r = CpuRecord::zeroed();
         r.pending_event = VALID | 7 << 8;
-        assert_eq!(load_cpu(&mut *v, &r, 0), Err(BadRecord));
+        assert_eq!(load_cpu(&mut *v, &r, 0, &tsc), Err(BadRecord));
         assert_eq!(load_xsave(&mut *v, &[0; 24 + 576], 0), Err(BadRecord));
     }
 

@@ -28,6 +28,7 @@ pub mod svm;
 mod tags;
 #[cfg(test)]
 mod testing;
+pub mod tsc;
 pub mod vmx;
 pub mod walk;
 pub mod x86;

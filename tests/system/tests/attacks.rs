@@ -56,6 +56,7 @@ const ATTACKS: &[Attack] = &[
     attack("ipis", 4),
     attack("nmis", 1),
     attack("x2apic", 1),
+    attack("tsc", 2),
     Attack {
         test: "triple",
         vcpus: 1,

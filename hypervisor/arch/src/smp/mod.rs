@@ -14,7 +14,7 @@ use crate::acpi::Platform;
 use crate::apic::{self, Delivery};
 use crate::boot::{BootInfo, MemoryKind};
 use crate::cpu::{self, IstStacks, regs};
-use crate::time;
+use crate::time::{self, TscCheck};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use oxen_types::{CpuId, CpuMask, MAX_CPUS, Maddr, PAGE_SIZE, Vaddr};
 
@@ -41,6 +41,11 @@ static ONLINE: [AtomicU64; MAX_CPUS / 64] = [
 static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 static NEXT_ENTRY: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 static NEXT_IST: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// How the TSCs of the CPUs that were started so far compare.
+pub fn tsc_check() -> &'static TscCheck {
+    &tsc_sync::CHECK
+}
 
 pub fn online() -> CpuMask {
     CpuMask::from_words(core::array::from_fn(|word| {

@@ -5,6 +5,7 @@
 
 use crate::cpu::msr;
 use crate::cpu::regs::rdtsc;
+use crate::time::TscCheck;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use oxen_types::CpuId;
 use spin::Mutex;
@@ -32,14 +33,25 @@ static WARP: Mutex<Warp> = Mutex::new(Warp {
 });
 /// Counts arrivals at the barriers; even at their ends.
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
-static LEFT_OVER: AtomicU64 = AtomicU64::new(0);
+/// What the last round of the present pair has left over; [`UNKNOWN`] before it.
+static LEFT_OVER: AtomicU64 = AtomicU64::new(UNKNOWN);
+const UNKNOWN: u64 = u64::MAX;
+/// Of all CPUs.
+pub(super) static CHECK: TscCheck = TscCheck::new();
 
 /// On the boot CPU, once the new one is online.
 pub(super) fn boot_cpu_side(id: CpuId) {
     run(false);
-    let left = LEFT_OVER.load(Ordering::Acquire);
-    if left != 0 {
-        log::warn!("CPU{id}: its TSC is {left} ticks off the boot CPU's; time may jump");
+    let left = LEFT_OVER.swap(UNKNOWN, Ordering::AcqRel);
+    CHECK.note(left);
+    match left {
+        0 => {}
+        UNKNOWN => log::warn!(
+            "CPU{id}: its TSC could not be compared; guests' clocks are told to be unstable"
+        ),
+        left => log::warn!(
+            "CPU{id}: its TSC is {left} ticks off the boot CPU's; guests' clocks are told to be unstable"
+        ),
     }
 }
 

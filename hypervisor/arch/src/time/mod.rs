@@ -7,6 +7,7 @@
 
 mod rtc_date;
 mod scale;
+mod steady;
 
 #[cfg(target_os = "none")]
 mod calibrate;
@@ -27,3 +28,4 @@ pub use clock::{
 };
 pub use rtc_date::Date;
 pub use scale::Scale;
+pub use steady::TscCheck;

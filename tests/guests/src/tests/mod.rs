@@ -69,6 +69,7 @@ const TESTS: &[(&str, Test)] = &[
     ("nmis", interrupts::nmis),
     ("x2apic", x2apic::all),
     ("clock", time::clock),
+    ("tsc", time::tsc),
     ("share", time::share),
     ("fpu", fpu::patterns),
     ("dirty", dirty::pattern),

@@ -1,6 +1,7 @@
 //! Time: does the clock ever go back, how far from the host's is it, and how much of the CPU does this
 //! guest get.
 
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Setting;
@@ -37,6 +38,40 @@ pub fn clock(cx: &mut Setting) {
     println!("{word} {} cpus={cpus} looks={looks} back={back}", cx.name);
 }
 
+/// As [`clock`] for the bare time stamp counters: a guest has one, whichever CPU reads it, as pvclock
+/// says when it calls itself stable.
+pub fn tsc(cx: &mut Setting) {
+    let mut cpus = 1;
+    for number in 1..smp::MOST {
+        cpus += u32::from(smp::start(number, watch_tsc).is_ok());
+    }
+    let end = clock::Deadline::after_seconds(cx.seconds);
+    while !end.is_over() {
+        for _ in 0..1000 {
+            look_at(counter);
+        }
+    }
+    STOP.store(true, Ordering::SeqCst);
+    smp::join();
+    let back = BACK.load(Ordering::SeqCst);
+    let word = if back == 0 { "PASS" } else { "FAIL" };
+    println!("{word} {} cpus={cpus} back={back}", cx.name);
+}
+
+fn watch_tsc(_: usize) {
+    while !STOP.load(Ordering::SeqCst) {
+        look_at(counter);
+    }
+}
+
+fn counter() -> u64 {
+    // SAFETY: reads a counter, not before what is read ahead of it.
+    unsafe {
+        _mm_lfence();
+        _rdtsc()
+    }
+}
+
 fn watch(number: usize) {
     while !STOP.load(Ordering::SeqCst) {
         look(number);
@@ -44,8 +79,12 @@ fn watch(number: usize) {
 }
 
 fn look(number: usize) {
+    look_at(|| clock::now_of(number));
+}
+
+fn look_at(read: impl FnOnce() -> u64) {
     let before = LATEST.load(Ordering::SeqCst);
-    let now = clock::now_of(number);
+    let now = read();
     if now < before {
         BACK.fetch_max(before - now, Ordering::SeqCst);
     }
