@@ -1,115 +1,165 @@
-//! Kernels out of guests' own disks: `xmgrub` finds them, in a process of its own without any right, as
-//! what it reads is the guest's. What it copied lies in a directory here until it has been read.
+//! Kernels out of guests' own disks. What is on a disk is the guest's, so a process of its own without any
+//! right, `xmgrub`, reads the disk and unpacks the kernel. Kernel and ramdisk come through a pipe straight into
+//! the memory from which the guest is built; no file is written.
+//!
+//! What a hostile disk can cause here is bounded: a few such processes at once, each for a limited time; no more
+//! bytes than the guest has memory; and none that would bring this domain's own memory below a reserve.
 
+mod child;
+mod gate;
+
+use crate::bootloader::child::Child;
 use oxen_config::{DiskFormat, DiskSpec, DomainConfig};
-use oxen_domain::{Error, Result};
+use oxen_domain::build::Images;
+use oxen_domain::{Error, Result, image};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::Command;
+use std::sync::Arc;
 
 const PROGRAM: &str = "xmgrub";
-/// A directory in it for each guest that is just being built.
-const HERE: &str = "/run/xen/boot";
+/// Where earlier versions put copies.
+const COPIES: &str = "/run/xen/boot";
+/// The largest kernel, unpacked, and the largest ramdisk.
+const MAX_IMAGE: u64 = 256 << 20;
+/// The longest line that says what follows.
+const MAX_LINE: u64 = 1 << 20;
 
-/// A guest's configuration with kernel, ramdisk and command line from its disk.
+/// A guest's configuration with the command line from its disk, and what it boots.
 pub struct Booted {
     pub config: DomainConfig,
-    _files: Files,
+    pub images: Images,
 }
 
-/// A directory that goes away with its owner.
-struct Files(PathBuf);
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What xmgrub prints.
+/// What xmgrub prints before the images.
 #[derive(Deserialize)]
 struct Found {
     entry: String,
     kernel: String,
     cmdline: String,
+    stream: Streamed,
 }
 
-/// Removes what a killed process left.
+/// How many bytes follow.
+#[derive(Deserialize)]
+struct Streamed {
+    kernel: u64,
+    ramdisk: u64,
+}
+
+/// Removes what an earlier version left when it was killed.
 pub fn clean() {
-    let _ = std::fs::remove_dir_all(HERE);
+    let _ = std::fs::remove_dir_all(COPIES);
 }
 
-/// Takes kernel and ramdisk from the guest's first disk, if that is what its configuration wants; `name`
-/// is that of a directory of this guest's alone. `log` is told what was chosen.
+/// Takes kernel and ramdisk from the guest's first disk, if that is what its configuration wants. `log` is told
+/// what was chosen.
 ///
 /// # Errors
-/// There is nothing to boot on it.
-pub fn load(
-    config: &DomainConfig,
-    name: &str,
-    log: &mut dyn FnMut(&str),
-) -> Result<Option<Booted>> {
-    let Some(wish) = &config.bootloader else {
+/// There is nothing to boot on it, or it is too much.
+pub fn load(config: &DomainConfig, log: &mut dyn FnMut(&str)) -> Result<Option<Booted>> {
+    let Some(wanted) = &config.bootloader else {
         return Ok(None);
     };
     let what = format!("cannot create {}: its boot loader", config.name);
     let disk = disk(config).map_err(|cause| Error::new(&what, cause))?;
-    let files = Files(Path::new(HERE).join(name));
-    let _ = std::fs::remove_dir_all(&files.0);
-    std::fs::create_dir_all(&files.0)
-        .map_err(|error| Error::new(&what, format!("{}: {error}", files.0.display())))?;
+    let _place = gate::enter();
     let mut xmgrub = Command::new(PROGRAM);
-    xmgrub.arg("--json").arg("--output-directory").arg(&files.0);
-    if let Some(entry) = &wish.entry {
+    xmgrub.arg(format!("--stream={}", config.memory_mib));
+    if let Some(entry) = &wanted.entry {
         xmgrub.arg(format!("--entry={entry}"));
     }
     if !config.cmdline.is_empty() {
         xmgrub.arg(format!("--args={}", config.cmdline));
     }
-    let output = xmgrub
-        .arg("--")
-        .arg(&disk.target)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| {
-            Error::new(&what, format!("{PROGRAM} cannot be started: {error}"))
-                .remedy(format!("install {PROGRAM} where xmd finds it (PATH)"))
-        })?;
-    if !output.status.success() {
-        return Err(explain(&what, &output.stderr));
-    }
-    let found: Found = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Error::new(&what, format!("{PROGRAM}'s answer: {error}")))?;
+    xmgrub.arg("--").arg(&disk.target);
+    let mut child = Child::start(&mut xmgrub).map_err(|error| {
+        Error::new(&what, format!("{PROGRAM} cannot be started: {error}"))
+            .remedy(format!("install {PROGRAM} where xmd finds it (PATH)"))
+    })?;
+    let received = receive(&mut child, u64::from(config.memory_mib) << 20);
+    let done = match received {
+        Ok(received) => child.end().map(|()| received),
+        Err(Fault::Refused(why)) => Err(why),
+        // What it says itself is more telling than that its answer ends.
+        Err(Fault::Broken(why)) => Err(child.complain().unwrap_or(why)),
+    };
+    let (found, images) = done.map_err(|why| {
+        let remedy = "xmgrub --list DISK shows what can be booted; or use kernel=";
+        Error::new(what, why).remedy(remedy)
+    })?;
     log(&format!(
         "boots {:?}, kernel {:?}",
-        found.entry, found.kernel
+        shortened(&found.entry),
+        shortened(&found.kernel)
     ));
-    let path = |name: &str| files.0.join(name).to_string_lossy().into_owned();
-    let ramdisk = std::fs::metadata(files.0.join("ramdisk"));
     let config = DomainConfig {
-        kernel: path("kernel"),
-        ramdisk: ramdisk
-            .is_ok_and(|meta| meta.len() > 0)
-            .then(|| path("ramdisk")),
         cmdline: found.cmdline,
         ..config.clone()
     };
-    Ok(Some(Booted {
-        config,
-        _files: files,
-    }))
+    Ok(Some(Booted { config, images }))
 }
 
-fn explain(what: &str, stderr: &[u8]) -> Error {
-    let text = String::from_utf8_lossy(stderr);
-    let line = text.lines().next_back().unwrap_or_default();
-    let line = line.strip_prefix("xmgrub: ").unwrap_or(line);
-    let cause = if line.is_empty() {
-        format!("{PROGRAM} was killed")
-    } else {
-        line.to_owned()
+/// Why nothing came of an answer.
+#[derive(Debug)]
+enum Fault {
+    /// It ends early or cannot be read.
+    Broken(String),
+    /// It is too much.
+    Refused(String),
+}
+
+fn broken(error: impl core::fmt::Display) -> Fault {
+    Fault::Broken(format!("{PROGRAM}'s answer: {error}"))
+}
+
+/// Reads the line and the images behind it. Nothing that the other side says is believed: it has read the disk.
+fn receive(from: &mut dyn Read, memory: u64) -> core::result::Result<(Found, Images), Fault> {
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    (&mut from)
+        .take(MAX_LINE)
+        .read_until(b'\n', &mut line)
+        .map_err(broken)?;
+    let found: Found = serde_json::from_slice(&line).map_err(broken)?;
+    let Streamed { kernel, ramdisk } = found.stream;
+    if kernel.max(ramdisk) > MAX_IMAGE || kernel.saturating_add(ramdisk) > memory {
+        let text = "kernel and ramdisk are larger than the guest's memory";
+        return Err(Fault::Refused(text.to_owned()));
+    }
+    let _reserved = gate::reserve(kernel + ramdisk).map_err(Fault::Refused)?;
+    let kernel = bytes(&mut from, kernel)?;
+    let kernel = image::from_elf(kernel).map_err(|error| Fault::Refused(error.to_string()))?;
+    let ramdisk = bytes(&mut from, ramdisk)?;
+    let images = Images {
+        kernel: Arc::new(kernel),
+        ramdisk,
     };
-    Error::new(what, cause).remedy("xmgrub --list DISK shows what can be booted; or use kernel=")
+    Ok((found, images))
+}
+
+fn bytes(from: &mut dyn Read, count: u64) -> core::result::Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    let length = usize::try_from(count).map_err(broken)?;
+    bytes.try_reserve_exact(length).map_err(|_| {
+        let text = "there is not enough memory for kernel and ramdisk in this domain";
+        Fault::Refused(text.to_owned())
+    })?;
+    from.take(count).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() == length {
+        Ok(bytes)
+    } else {
+        Err(broken("it ends early"))
+    }
+}
+
+/// A guest's words as far as a line of the log has room for them.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 120;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 /// The disk that is booted from.
@@ -148,10 +198,54 @@ mod tests {
         assert!(disk(&none).is_err());
     }
 
+    fn answer(kernel: &[u8], announced: u64, ramdisk: u64) -> Vec<u8> {
+        let line = serde_json::json!({
+            "entry": "a", "kernel": "/k", "ramdisks": [], "cmdline": "ro",
+            "stream": { "kernel": announced, "ramdisk": ramdisk },
+        });
+        [line.to_string().as_bytes(), b"\n", kernel].concat()
+    }
+
     #[test]
-    fn the_last_line_tells_why() {
-        let error = explain("cannot", b"noise\nxmgrub: /a.img: no menu\n").to_string();
-        assert!(error.starts_with("cannot: /a.img: no menu; "), "{error}");
-        assert!(explain("cannot", b"").to_string().contains("was killed"));
+    fn kernel_and_ramdisk_come_behind_the_line() {
+        let kernel = image::sample_kernel();
+        let size = kernel.len() as u64;
+        let mut all = answer(&kernel, size, 5);
+        all.extend(b"files");
+        let (found, images) = receive(&mut all.as_slice(), 64 << 20).expect("both");
+        assert_eq!(
+            (found.cmdline.as_str(), images.ramdisk.as_slice()),
+            ("ro", b"files".as_slice())
+        );
+        let cut = &all[..all.len() - 1];
+        let error = receive(&mut &*cut, 64 << 20).map(drop);
+        assert!(matches!(error, Err(Fault::Broken(text)) if text.contains("ends early")));
+    }
+
+    /// The process that read the disk may have been taken over by what is on it.
+    #[test]
+    fn nothing_that_the_reader_announces_is_believed() {
+        let kernel = image::sample_kernel();
+        let size = kernel.len() as u64;
+        let error = |bytes: Vec<u8>, memory| match receive(&mut bytes.as_slice(), memory).map(drop)
+        {
+            Err(Fault::Refused(text) | Fault::Broken(text)) => text,
+            Ok(()) => panic!("it was believed"),
+        };
+        for (announced, ramdisk) in [(u64::MAX, u64::MAX), (1 << 40, 0), (size, 64 << 20)] {
+            let text = error(answer(&kernel, announced, ramdisk), 64 << 20);
+            assert!(text.contains("larger than the guest's memory"), "{text}");
+        }
+        // However large the guest is.
+        let text = error(answer(&kernel, size, MAX_IMAGE + 1), 1 << 40);
+        assert!(text.contains("larger"), "{text}");
+        assert!(error(vec![b'x'; 4 << 20], 64 << 20).contains("answer"));
+        assert!(error(answer(b"no kernel", 9, 0), 64 << 20).contains("not a kernel"));
+    }
+
+    #[test]
+    fn a_title_fills_no_log() {
+        assert_eq!(shortened("Linux"), "Linux");
+        assert_eq!(shortened(&"ä".repeat(70_000)).chars().count(), 123);
     }
 }

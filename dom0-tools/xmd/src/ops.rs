@@ -204,11 +204,13 @@ impl Context<'_> {
             step: build::Step::ReadingKernel,
         });
         build::check_memory(self.world.hypervisor, config)?;
-        let booted = bootloader::load(config, &uuid.to_string(), &mut |text| {
+        let booted = bootloader::load(config, &mut |text| {
             self.log.line(&format!("{}: {text}", config.name));
         })?;
-        let config = booted.as_ref().map_or(config, |booted| &booted.config);
-        let images = build::read_images(config, self.cache)?;
+        let (config, images) = match booted {
+            Some(booted) => (&booted.config.clone(), booted.images),
+            None => (config, build::read_images(config, self.cache)?),
+        };
         let order = Order {
             config,
             uuid,
@@ -228,6 +230,8 @@ impl Context<'_> {
             &mut progress,
             &mut |domain| lock().born(uuid, domain),
         )?;
+        // They are in the guest's memory now, and its devices may take their time.
+        drop(images);
         let started = self
             .attach_all(uuid, config, domain)
             .and_then(|()| self.start(uuid, domain, paused));

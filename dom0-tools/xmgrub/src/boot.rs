@@ -5,8 +5,11 @@ use crate::grub::{self, Boot, Files, Place, Search};
 use crate::{Error, Result};
 use std::io::Write;
 
-/// The largest kernel, and the largest ramdisk: they end up in the privileged domain's memory.
-pub const MAX_FILE: u64 = 256 << 20;
+/// The largest kernel's file.
+pub const MAX_KERNEL: u64 = 64 << 20;
+/// The ramdisks of an entry, all together: a guest may name one file, which takes no room on its disk, again
+/// and again, and all of it ends up in the privileged domain's memory.
+pub const MAX_RAMDISKS: u64 = 256 << 20;
 /// Ramdisks that one entry may name.
 const MOST_RAMDISKS: usize = 8;
 
@@ -34,6 +37,14 @@ pub struct Plan {
     pub kernel: Place,
     pub ramdisks: Vec<Place>,
     pub arguments: String,
+}
+
+/// How large an entry's files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    pub kernel: u64,
+    /// All of them, as one.
+    pub ramdisks: u64,
 }
 
 impl Loader {
@@ -105,11 +116,50 @@ impl Loader {
         plan(entry, boot).map_err(|error| error.while_doing(self.path))
     }
 
-    /// Copies a file of the disk.
+    /// How large an entry's kernel and its ramdisks are, before anything of them is read.
+    ///
+    /// # Errors
+    /// One of them is not there, or they are too large.
+    pub fn sizes(&self, plan: &Plan) -> Result<Sizes> {
+        let (files, path) = self.find(&plan.kernel)?;
+        let kernel = files.size(path, MAX_KERNEL)?;
+        let mut ramdisks = 0;
+        for place in &plan.ramdisks {
+            let (files, path) = self.find(place)?;
+            ramdisks += padded(files.size(path, left(ramdisks))?);
+        }
+        Ok(Sizes { kernel, ramdisks })
+    }
+
+    /// Copies the kernel.
     ///
     /// # Errors
     /// It is not there, is too large, or cannot be read or written.
-    pub fn copy(&self, place: &Place, to: &mut dyn Write) -> Result<u64> {
+    pub fn kernel(&self, plan: &Plan, to: &mut dyn Write) -> Result<u64> {
+        let (files, path) = self.find(&plan.kernel)?;
+        files.copy(path, MAX_KERNEL, to)
+    }
+
+    /// Copies the ramdisks, which become one: the kernel unpacks them one after the other. Each begins at a
+    /// multiple of four.
+    ///
+    /// # Errors
+    /// One is not there, they are too large, or cannot be read or written.
+    pub fn ramdisks(&self, plan: &Plan, to: &mut dyn Write) -> Result<u64> {
+        let mut done = 0;
+        for place in &plan.ramdisks {
+            let (files, path) = self.find(place)?;
+            let size = files.copy(path, left(done), to)?;
+            for _ in size..padded(size) {
+                to.write_all(&[0])
+                    .map_err(|error| Error::new(format!("writing a copy: {error}")))?;
+            }
+            done += padded(size);
+        }
+        Ok(done)
+    }
+
+    fn find<'a>(&'a self, place: &'a Place) -> Result<(&'a FileSystem, &'a str)> {
         let volume = self.disk.volume(&place.device);
         let volume = volume.ok_or_else(|| {
             let text = format!(
@@ -118,8 +168,17 @@ impl Loader {
             );
             Error::new(text)
         })?;
-        volume.copy(&place.path, MAX_FILE, to)
+        Ok((volume, &place.path))
     }
+}
+
+/// What is left of the ramdisks' budget.
+fn left(done: u64) -> u64 {
+    MAX_RAMDISKS.saturating_sub(done)
+}
+
+fn padded(size: u64) -> u64 {
+    size.next_multiple_of(4)
 }
 
 fn plan(entry: String, boot: Boot) -> Result<Plan> {

@@ -10,6 +10,14 @@ pub(super) const MAGIC: &[u8] = b"\x7fELF";
 const PHYS32_ENTRY: u32 = 18;
 const OWNER: &[u8] = b"Xen";
 
+/// Most headers of segments. Linux has five; the file may have been written by a guest, and each header can
+/// name all of it.
+const MOST_PROGRAMS: usize = 128;
+/// Most sections that are searched for notes. A Linux kernel with all its debug information has eighty.
+const MOST_SECTIONS: usize = 4096;
+/// Largest note table that is searched.
+const MOST_NOTES: u64 = 64 << 10;
+
 /// A kernel ready to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
@@ -29,6 +37,12 @@ pub struct Segment {
 }
 
 impl Kernel {
+    /// The ELF image that the kernel was read from.
+    #[must_use]
+    pub fn into_image(self) -> Vec<u8> {
+        self.image
+    }
+
     /// The bytes that a segment begins with.
     #[must_use]
     pub fn bytes(&self, segment: &Segment) -> &[u8] {
@@ -92,7 +106,14 @@ fn read<H: FileHeader<Endian = Endianness>>(image: &[u8]) -> Result<(Vec<Segment
     let programs = header
         .program_headers(endian, image)
         .map_err(|_| damaged("program headers"))?;
+    if programs.len() > MOST_PROGRAMS {
+        return Err(format!(
+            "the ELF image has {} program headers, more than the {MOST_PROGRAMS} that are taken",
+            programs.len()
+        ));
+    }
     let mut segments = Vec::new();
+    let mut total = 0u64;
     for program in programs
         .iter()
         .filter(|program| program.p_type(endian) == PT_LOAD)
@@ -118,6 +139,13 @@ fn read<H: FileHeader<Endian = Endianness>>(image: &[u8]) -> Result<(Vec<Segment
         if len > size || addr.checked_add(size).is_none_or(|end| end > 1 << 32) {
             return Err(damaged("a segment does not fit below 4 GiB"));
         }
+        // Segments may name the same bytes again and again, and each is copied into the guest.
+        total = total.saturating_add(size);
+        if total > 1 << 32 {
+            return Err(damaged(
+                "its segments are larger than the space below 4 GiB",
+            ));
+        }
         let (file_at, file_len) = (at as usize, len as usize);
         segments.push(Segment {
             addr,
@@ -133,7 +161,8 @@ fn read<H: FileHeader<Endian = Endianness>>(image: &[u8]) -> Result<(Vec<Segment
     Ok((segments, entry))
 }
 
-/// The note is in a segment of notes in Linux, in a section only elsewhere.
+/// The note is in a segment of notes in Linux, in a section only elsewhere. A table of notes that is too large
+/// is passed over, so that the work is bounded by the numbers of headers.
 fn entry_of<H: FileHeader<Endian = Endianness>>(
     header: &H,
     endian: Endianness,
@@ -143,6 +172,7 @@ fn entry_of<H: FileHeader<Endian = Endianness>>(
     for program in programs
         .iter()
         .filter(|program| program.p_type(endian) == PT_NOTE)
+        .filter(|program| program.p_filesz(endian).into() <= MOST_NOTES)
     {
         if let Ok(Some(notes)) = program.notes(endian, image)
             && let Some(entry) = find_note::<H>(notes, endian)?
@@ -153,7 +183,9 @@ fn entry_of<H: FileHeader<Endian = Endianness>>(
     if let Ok(sections) = header.section_headers(endian, image) {
         for section in sections
             .iter()
+            .take(MOST_SECTIONS)
             .filter(|section| section.sh_type(endian) == SHT_NOTE)
+            .filter(|section| section.sh_size(endian).into() <= MOST_NOTES)
         {
             if let Ok(Some(notes)) = section.notes(endian, image)
                 && let Some(entry) = find_note::<H>(notes, endian)?

@@ -19,6 +19,8 @@ pub use elf::{Kernel, Segment};
 /// No kernel file or unpacked kernel is larger; a wrong length must not eat dom0's memory.
 const MAX_BYTES: usize = 1 << 30;
 
+const NO_KERNEL: &str = "this is not a kernel that can run as a PVH guest";
+
 /// Reads a file whole.
 ///
 /// # Errors
@@ -45,8 +47,23 @@ pub fn read_file(path: &Path, key: &str) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// One line that says what the bytes are not.
 pub fn parse(bytes: &[u8]) -> Result<Kernel, Error> {
-    let what = "this is not a kernel that can run as a PVH guest";
-    let fail = |cause: String, remedy: &str| Err(Error::new(what, cause).remedy(remedy));
+    parse_within(bytes, MAX_BYTES)
+}
+
+/// Takes a kernel that is unpacked already.
+///
+/// # Errors
+/// The image is not an ELF kernel with a PVH entry.
+pub fn from_elf(image: Vec<u8>) -> Result<Kernel, Error> {
+    elf::parse(image).map_err(|cause| Error::new(NO_KERNEL, cause))
+}
+
+/// Understands a kernel whose unpacked form has no more than `most` bytes.
+///
+/// # Errors
+/// One line that says what the bytes are not.
+pub fn parse_within(bytes: &[u8], most: usize) -> Result<Kernel, Error> {
+    let fail = |cause: String, remedy: &str| Err(Error::new(NO_KERNEL, cause).remedy(remedy));
     let whole = "the file may be cut off: compare its size with the original's";
     if bytes.starts_with(elf::MAGIC) {
         return elf::parse(bytes.to_vec())
@@ -58,7 +75,7 @@ pub fn parse(bytes: &[u8]) -> Result<Kernel, Error> {
             "it is neither a bzImage nor an ELF image".to_owned(),
             "give the path of an x86 Linux bzImage (vmlinuz) or of an ELF kernel",
         ),
-        Ok(Some(payload)) => match unpack::unpack(payload) {
+        Ok(Some(payload)) => match unpack::unpack(payload, most.min(MAX_BYTES)) {
             Err(cause) => fail(cause, whole),
             Ok(image) if image.starts_with(elf::MAGIC) => {
                 elf::parse(image).or_else(|cause| fail(cause, "build the kernel with CONFIG_PVH"))

@@ -157,6 +157,33 @@ fn the_cause_is_told() {
     assert!(cause(&bzimage(b"????????")).contains("unknown way"));
 }
 
+/// Kernels come from guests' own disks too: what one costs dom0 is bounded by its size.
+#[test]
+fn a_kernel_that_wants_more_than_it_holds_is_refused() {
+    let image = elf64(&[7; 700]);
+    let packed = bzimage(&gzip(&image));
+    assert!(parse_within(&packed, image.len()).is_ok());
+    let error = parse_within(&packed, image.len() - 1).expect_err("too large");
+    assert!(error.to_string().contains("are the most"), "{error}");
+    // The same segment of 3 GiB twice, and the same of a page many times.
+    let program = |count: u16, size: u64| {
+        let mut image = image.clone();
+        image.resize(image.len().next_multiple_of(8), 0);
+        let first = image[64..64 + 56].to_vec();
+        let table = image.len() as u64;
+        for _ in 0..count {
+            image.extend_from_slice(&first);
+            let size_at = image.len() - 16;
+            image[size_at..size_at + 8].copy_from_slice(&size.to_le_bytes());
+        }
+        image[32..40].copy_from_slice(&table.to_le_bytes());
+        image[56..58].copy_from_slice(&count.to_le_bytes());
+        parse(&image).expect_err("refused").to_string()
+    };
+    assert!(program(2, 3 << 30).contains("larger than the space"));
+    assert!(program(u16::MAX - 1, 4096).contains("program headers"));
+}
+
 #[test]
 fn a_missing_file_names_its_key() {
     let error = read_file(Path::new("/nonexistent/vmlinuz"), "kernel").expect_err("no such file");

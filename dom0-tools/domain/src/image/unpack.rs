@@ -24,8 +24,8 @@ const FORMATS: &[(&str, &[u8], Unpacker)] = &[
     ("nothing", super::elf::MAGIC, plain),
 ];
 
-/// Unpacks a bzImage's payload.
-pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
+/// Unpacks a bzImage's payload to `most` bytes at most.
+pub(super) fn unpack(payload: &[u8], most: usize) -> Result<Vec<u8>, String> {
     let Some((name, _, unpacker)) = FORMATS
         .iter()
         .find(|(_, magic, _)| payload.starts_with(magic))
@@ -35,9 +35,9 @@ pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
     let cut = || format!("the kernel in the bzImage ({name}) is truncated");
     let (data, length) = payload.split_last_chunk::<4>().ok_or_else(cut)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| cut())?;
-    if length > MAX_BYTES {
+    if length > most {
         return Err(format!(
-            "the kernel in the bzImage ({name}) claims to be {length} bytes long"
+            "the kernel in the bzImage ({name}) claims to be {length} bytes long, and {most} are the most"
         ));
     }
     let image = unpacker(&Packed { data, length })

@@ -18,10 +18,9 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
     };
     if args.dry_run {
         // The kernel too: what would fail later shall fail now.
-        let name = format!("check-{}", std::process::id());
-        let booted = xmd::bootloader::load(&config, &name, &mut |_| {})?;
-        let images = booted.as_ref().map_or(&config, |booted| &booted.config);
-        build::read_images(images, &Cache::default())?;
+        if xmd::bootloader::load(&config, &mut |_| {})?.is_none() {
+            build::read_images(&config, &Cache::default())?;
+        }
         write(&pretty(&config));
         return Ok(ExitCode::SUCCESS);
     }

@@ -50,6 +50,27 @@ impl FileSystem {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// A file's size.
+    ///
+    /// # Errors
+    /// It is not there, is no file, or has more than `most` bytes.
+    pub fn size(&self, path: &str, most: u64) -> Result<u64> {
+        let failed = |cause: &dyn core::fmt::Display| Error::new(format!("{path}: {cause}"));
+        let name = Path::try_from(path).map_err(|error| failed(&error))?;
+        let found = self.0.metadata(name).map_err(|error| failed(&error))?;
+        if found.is_dir() {
+            return Err(failed(&"is a directory"));
+        }
+        if found.len() > most {
+            let limit = format!(
+                "has {} bytes, more than the {most} that are taken",
+                found.len()
+            );
+            return Err(failed(&limit));
+        }
+        Ok(found.len())
+    }
+
     /// Copies a file to `to`; returns its size.
     ///
     /// # Errors
@@ -57,16 +78,9 @@ impl FileSystem {
     pub fn copy(&self, path: &str, most: u64, to: &mut dyn Write) -> Result<u64> {
         let failed = |cause: &dyn core::fmt::Display| Error::new(format!("{path}: {cause}"));
         let damaged = |error: Ext4Error| failed(&error);
+        let size = self.size(path, most)?;
         let name = Path::try_from(path).map_err(|error| failed(&error))?;
         let mut file = self.0.open(name).map_err(damaged)?;
-        let size = file.metadata().len();
-        if file.metadata().is_dir() {
-            return Err(failed(&"is a directory"));
-        }
-        if size > most {
-            let limit = format!("has {size} bytes, more than the {most} that are taken");
-            return Err(failed(&limit));
-        }
         let mut buffer = vec![0; CHUNK];
         let mut done = 0u64;
         // A read returns a block at most, and something unless the end is reached.

@@ -1,0 +1,185 @@
+//! A process whose output is read within a limited time.
+
+use core::time::Duration;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::process::{self, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+/// It computes for a minute at most; the rest is for a slow or busy disk. One that hangs is given up.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a killed process may take to go: one that waits for a disk goes when the disk answers.
+const GOING: Duration = Duration::from_secs(2);
+/// What is read of its complaints.
+const COMPLAINT: u64 = 64 << 10;
+
+pub(super) struct Child {
+    process: Option<process::Child>,
+    out: ChildStdout,
+    err: ChildStderr,
+    until: Instant,
+}
+
+impl Child {
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn start(command: &mut Command) -> io::Result<Self> {
+        Self::start_for(command, PATIENCE)
+    }
+
+    fn start_for(command: &mut Command, patience: Duration) -> io::Result<Self> {
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (Some(out), Some(err)) = (process.stdout.take(), process.stderr.take()) else {
+            return Err(ErrorKind::BrokenPipe.into());
+        };
+        Ok(Self {
+            process: Some(process),
+            out,
+            err,
+            until: Instant::now() + patience,
+        })
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It failed: the last line of its complaint, or what became of it.
+    pub(super) fn end(mut self) -> Result<(), String> {
+        let mut text = Vec::new();
+        let err = Timed {
+            from: &mut self.err,
+            until: self.until,
+        };
+        let read = err.take(COMPLAINT).read_to_end(&mut text);
+        if let Err(error) = &read
+            && error.kind() == ErrorKind::TimedOut
+        {
+            return Err("the disk was not read in time".to_owned());
+        }
+        let status = self.reap(self.until.saturating_duration_since(Instant::now()));
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(explain(&text, &status.to_string())),
+            None => Err("the disk was not read in time".to_owned()),
+        }
+    }
+
+    /// What it says, once nobody listens to its answer any more.
+    pub(super) fn complain(mut self) -> Option<String> {
+        self.until = self.until.min(Instant::now() + GOING);
+        self.end().err()
+    }
+
+    /// Its status, if it ends within that time.
+    fn reap(&mut self, patience: Duration) -> Option<process::ExitStatus> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.process.as_mut()?.try_wait() {
+                Ok(None) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(None) => return None,
+                Ok(status) => {
+                    self.process = None;
+                    return status;
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Read for Child {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Timed {
+            from: &mut self.out,
+            until: self.until,
+        }
+        .read(buffer)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        // It may have ended already.
+        let _ = process.kill();
+        if self.reap(GOING).is_none()
+            && let Some(mut process) = self.process.take()
+        {
+            std::thread::spawn(move || process.wait());
+        }
+    }
+}
+
+/// What is read, until a point in time.
+struct Timed<'a, T> {
+    from: &'a mut T,
+    until: Instant,
+}
+
+impl<T: Read + AsFd> Read for Timed<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|_| ErrorKind::TimedOut)?;
+        let mut fds = [PollFd::new(&*self.from, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => Err(ErrorKind::TimedOut.into()),
+            Ok(_) => self.from.read(buffer),
+            // Read tries again after this one.
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn explain(complaint: &[u8], status: &str) -> String {
+    let text = String::from_utf8_lossy(complaint);
+    let line = text.lines().next_back().unwrap_or_default();
+    let line = line.strip_prefix("xmgrub: ").unwrap_or(line);
+    if line.is_empty() {
+        format!("xmgrub ended ({status}): the disk takes too much memory or time")
+    } else {
+        line.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, millis: u64) -> Child {
+        let mut command = Command::new("/bin/sh");
+        let patience = Duration::from_millis(millis);
+        Child::start_for(command.args(["-c", script]), patience).expect("a shell")
+    }
+
+    #[test]
+    fn the_last_line_tells_why() {
+        let why = |script| sh(script, 60_000).end().expect_err("it failed");
+        let script = "echo noise >&2; echo 'xmgrub: /a.img: no menu' >&2; exit 1";
+        assert_eq!(why(script), "/a.img: no menu");
+        assert!(why("kill -9 $$").contains("too much memory or time"));
+        assert_eq!(sh("exit 0", 60_000).end(), Ok(()));
+    }
+
+    #[test]
+    fn who_hangs_is_given_up() {
+        let start = Instant::now();
+        let mut child = sh("echo a line; exec sleep 600", 200);
+        let mut bytes = Vec::new();
+        let error = child.read_to_end(&mut bytes).expect_err("it hangs");
+        assert_eq!(
+            (error.kind(), bytes.as_slice()),
+            (ErrorKind::TimedOut, b"a line\n".as_slice())
+        );
+        assert!(child.end().expect_err("too late").contains("in time"));
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,106 @@
+//! How much of this domain disks of guests may take at the same time.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Disks that are read at once: one that takes its time delays few others.
+const AT_ONCE: u32 = 4;
+/// Memory of this domain that images never take.
+const SPARED: u64 = 64 << 20;
+
+static GATE: Mutex<Gate> = Mutex::new(Gate {
+    inside: 0,
+    reserved: 0,
+});
+static LEFT: Condvar = Condvar::new();
+
+struct Gate {
+    inside: u32,
+    /// Bytes that are being read, whether they are in memory yet or not.
+    reserved: u64,
+}
+
+fn lock() -> MutexGuard<'static, Gate> {
+    GATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of the few that may read a disk.
+pub(super) struct Inside(());
+
+/// Waits until few enough others are inside. Each is limited in time.
+pub(super) fn enter() -> Inside {
+    let mut gate = LEFT
+        .wait_while(lock(), |gate| gate.inside >= AT_ONCE)
+        .unwrap_or_else(PoisonError::into_inner);
+    gate.inside += 1;
+    Inside(())
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        lock().inside -= 1;
+        LEFT.notify_one();
+    }
+}
+
+/// Memory set aside until the bytes have been read.
+pub(super) struct Reserved(u64);
+
+/// Sets memory aside for images.
+///
+/// # Errors
+/// This domain has too little left.
+pub(super) fn reserve(bytes: u64) -> Result<Reserved, String> {
+    reserve_of(bytes, available())
+}
+
+fn reserve_of(bytes: u64, available: Option<u64>) -> Result<Reserved, String> {
+    let mut gate = lock();
+    let wanted = gate.reserved.saturating_add(bytes);
+    if let Some(available) = available
+        && wanted.saturating_add(SPARED) > available
+    {
+        return Err(format!(
+            "kernel and ramdisk have {} MiB, and of this domain's {} MiB of available memory {} are spared",
+            wanted.div_ceil(1 << 20),
+            available >> 20,
+            SPARED >> 20
+        ));
+    }
+    gate.reserved = wanted;
+    Ok(Reserved(bytes))
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut gate = lock();
+        gate.reserved = gate.reserved.saturating_sub(self.0);
+    }
+}
+
+/// Bytes of memory that this domain could still use; None if its kernel does not say.
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_never_take_the_last_of_the_memory() {
+        const MIB: u64 = 1 << 20;
+        let all = Some(300 * MIB);
+        let first = reserve_of(200 * MIB, all).expect("it fits");
+        // What is being read may not be in memory yet.
+        assert!(reserve_of(100 * MIB, all).is_err());
+        drop(first);
+        assert!(reserve_of(100 * MIB, all).is_ok());
+        assert!(reserve_of(237 * MIB, all).is_err());
+        assert!(available().is_some_and(|bytes| bytes > MIB));
+    }
+}
