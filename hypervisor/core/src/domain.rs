@@ -51,6 +51,8 @@ pub struct Life {
     pub shutdown: Option<u32>,
     /// Times the toolstack paused it and has not yet unpaused it.
     pub pauses: u32,
+    /// Pauses among them of calls that still wait for the domain to stand still.
+    unanswered: u32,
     /// It may have run: its toolstack has unpaused it.
     pub started: bool,
 }
@@ -114,6 +116,7 @@ impl Domain {
                 dying: Dying::Alive,
                 shutdown: None,
                 pauses: 1,
+                unanswered: 0,
                 started: false,
             }),
             shared_info,
@@ -180,15 +183,36 @@ impl Domain {
     /// One more reason of the toolstack's to stand still. The vcpus may still be on their way out
     /// of the guest: see [`Domain::is_quiet`].
     pub fn pause(&self) -> Result<()> {
-        let mut life = self.life.lock();
+        self.add_pause(&mut self.life.lock())
+    }
+
+    fn add_pause(&self, life: &mut Life) -> Result<()> {
         life.pauses = life.pauses.checked_add(1).ok_or(Errno::Overflow)?;
         self.with_vcpus(|vcpus| vcpus.iter().for_each(|vcpu| vcpu.hold(Hold::DomainPaused)));
         Ok(())
     }
 
+    /// A part of a call that pauses: only the first counts. One pause is as good as another, so a call
+    /// may take over what another one has counted: that one then counts anew.
+    pub fn pause_once(&self) -> Result<()> {
+        let mut life = self.life.lock();
+        if life.unanswered == 0 {
+            self.add_pause(&mut life)?;
+            life.unanswered = 1;
+        }
+        Ok(())
+    }
+
+    /// The call is done, and its pause stays.
+    pub fn pause_answered(&self) {
+        let mut life = self.life.lock();
+        life.unanswered = life.unanswered.saturating_sub(1);
+    }
+
     pub fn unpause(&self) -> Result<()> {
         let mut life = self.life.lock();
         life.pauses = life.pauses.checked_sub(1).ok_or(Errno::Inval)?;
+        life.unanswered = life.unanswered.min(life.pauses);
         if life.pauses == 0 && life.dying == Dying::Alive {
             life.started = true;
             self.with_vcpus(|vcpus| {

@@ -4,7 +4,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU16, Ordering};
 
 use oxen_types::{DomainId, Errno, Result};
@@ -50,14 +49,21 @@ impl Machine {
         self.domains.read().get(&id).cloned()
     }
 
-    /// All domains in the order of their numbers, from `first` on.
-    pub fn domains_from(&self, first: DomainId, most: usize) -> Vec<Arc<Domain>> {
-        self.domains
-            .read()
-            .range(first..)
-            .take(most)
-            .map(|(_, domain)| domain.clone())
-            .collect()
+    /// The domain with the lowest number from `first` on.
+    pub fn next_domain(&self, first: DomainId) -> Option<Arc<Domain>> {
+        let domains = self.domains.read();
+        let (_, domain) = domains.range(first..).next()?;
+        Some(domain.clone())
+    }
+
+    /// All domains in the order of their numbers. No lock is held between two of them.
+    pub fn all_domains(&self) -> impl Iterator<Item = Arc<Domain>> + '_ {
+        let mut next = Some(DomainId::DOM0);
+        core::iter::from_fn(move || {
+            let domain = self.next_domain(next?)?;
+            next = domain.id.0.checked_add(1).map(DomainId);
+            Some(domain)
+        })
     }
 
     pub fn domain_count(&self) -> usize {

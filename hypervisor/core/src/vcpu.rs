@@ -9,6 +9,7 @@ use spin::{Mutex, Once};
 
 use crate::clock::TimePage;
 use crate::domain::Domain;
+use crate::hypercall::Progress;
 use crate::ports::{PageRef, VcpuArch};
 use crate::runstate::Runstate;
 use crate::sched::UnitId;
@@ -69,6 +70,8 @@ pub struct Vcpu {
     pub runstate: Mutex<Runstate>,
     pub time: Mutex<TimePage>,
     pub poll: Mutex<Poll>,
+    /// Where a call of its goes on that is executed again.
+    pub progress: Mutex<Option<Progress>>,
     /// Vector to inject through the local APIC for event upcalls; 0 if none was set.
     pub upcall_vector: AtomicU8,
     pub timers: Mutex<[Option<Armed>; TimerKind::COUNT]>,
@@ -101,6 +104,7 @@ impl Vcpu {
             runstate: Mutex::new(Runstate::new(now)),
             time: Mutex::new(TimePage::default()),
             poll: Mutex::new(Poll::No),
+            progress: Mutex::new(None),
             upcall_vector: AtomicU8::new(0),
             timers: Mutex::new([const { None }; TimerKind::COUNT]),
             period: AtomicU64::new(0),

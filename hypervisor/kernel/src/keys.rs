@@ -4,7 +4,7 @@ use core::fmt::Write;
 
 use oxen_core::domain::Domain;
 use oxen_core::ports::FrameSource;
-use oxen_types::{CpuId, DomainId};
+use oxen_types::CpuId;
 
 use crate::domain::hv_domain;
 use crate::{globals, percpu, trace};
@@ -97,7 +97,7 @@ fn help() {
 
 /// Formats one domain after the other, so that no lock is held while lines go out.
 fn each_domain(show: impl Fn(&Domain, &mut alloc::string::String) -> core::fmt::Result) {
-    for domain in globals::get().machine.domains_from(DomainId(0), usize::MAX) {
+    for domain in globals::get().machine.all_domains() {
         let mut text = alloc::string::String::new();
         // Formatting into a string does not fail.
         let _ = show(&domain, &mut text);

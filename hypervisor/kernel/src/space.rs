@@ -2,13 +2,16 @@
 
 use oxen_core::domain::Domain;
 use oxen_core::ports::{GuestMemory, LinearMemory};
-use oxen_types::{Errno, Gaddr, Gfn, Result, Vaddr};
+use oxen_types::{Errno, Gaddr, Gfn, PAGE_MASK, Result, Vaddr};
 use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;
 use oxen_virt::shadow::{GuestPage, ShadowSpace};
 use oxen_virt::walk::{self, Access, Paging, PhysRead};
 
 use crate::domain::HvDomain;
+
+/// The bits of CR3 that are the address of the guest's page tables.
+const ROOT: u64 = ((1 << 52) - 1) & !PAGE_MASK;
 
 /// Reads guest page tables out of the p2m.
 pub struct Ram<'a>(pub &'a dyn GuestMemory);
@@ -100,6 +103,10 @@ impl LinearMemory for Linear<'_> {
     fn translate(&self, at: Vaddr) -> Result<Gaddr> {
         let found = walk::walk(&Ram(self.memory), &self.paging, at, Access::READ);
         found.map(|part| part.gpa).map_err(|_| Errno::Fault)
+    }
+
+    fn space(&self) -> u64 {
+        self.paging.cr3 & ROOT
     }
 }
 

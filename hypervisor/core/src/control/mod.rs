@@ -9,6 +9,8 @@ pub mod physdev;
 pub mod platform;
 pub mod sysctl;
 
+use oxen_types::Gfn;
+
 use crate::sched::Share;
 
 /// What the toolstack sets of a domain and reads again, and nothing else here depends on.
@@ -18,6 +20,21 @@ pub struct Kept {
     pub share: Share,
     /// Bytes for second-level page tables. They come from the heap here, not from a pool.
     pub paging_pool: u64,
-    /// Written pages that the log's reader has found so far.
-    pub dirty_found: u64,
+    pub log: Log,
+}
+
+/// How far calls about log-dirty mode got that are executed again.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Log {
+    /// The mode is being switched on or off, from this frame on.
+    pub switch: Option<(bool, Gfn)>,
+    /// Readers that leave what they read as it is, and that clean it.
+    pub reads: [Option<LogRead>; 2],
+}
+
+/// A reader of the log: where it goes on, and how many written pages it has found.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct LogRead {
+    pub at: u64,
+    pub found: u64,
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use super::{alloc_unbound, close, send, signal, two_level, with_both};
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call, Handle, Stop};
+use crate::hypercall::{Answer, Call, Handle, Long};
 
 /// args: cmd, argument.
 pub fn call(call: &mut Call<'_>) -> Answer {
@@ -233,21 +233,13 @@ fn status(domain: &Domain, ask: abi::EvtchnStatus) -> Result<abi::EvtchnStatus> 
     Ok(answer)
 }
 
-/// Ports that a reset closes before the CPU looks at its other work.
+/// Ports that a reset looks at before the CPU looks at its other work.
 const RESET_BATCH: u32 = 512;
-/// Arguments of a reset that goes on: that it does, and the next port.
-const GOES_ON: usize = 2;
-const NEXT: usize = 3;
-/// No argument that a caller leaves there by chance.
-const MARK: u64 = 0x6f78_656e_5265_7365;
 
 /// Closes all ports and goes back to the 2-level ABI (for kexec).
-fn reset(call: &mut Call<'_>, domain: &Arc<Domain>) -> Answer {
-    let first = if call.args[GOES_ON] == MARK {
-        u32::try_from(call.args[NEXT]).map_err(|_| Errno::Inval)?
-    } else {
-        0
-    };
+fn reset(call: &Call<'_>, domain: &Arc<Domain>) -> Answer {
+    let name = call.args[1] ^ u64::from(domain.id.0) << 48;
+    let [first, _] = call.resume(Long::EventReset, name).unwrap_or_default();
     let end = domain.events.table.lock().ports.end();
     let stop = end.min(first.saturating_add(RESET_BATCH));
     for port in first..stop {
@@ -255,10 +247,8 @@ fn reset(call: &mut Call<'_>, domain: &Arc<Domain>) -> Answer {
         let _ = close(domain, Port(port));
     }
     if stop < end {
-        (call.args[GOES_ON], call.args[NEXT]) = (MARK, stop.into());
-        return Err(Stop::Again);
+        return Err(call.go_on(Long::EventReset, name, [stop, 0]));
     }
-    call.args[GOES_ON] = 0;
     domain.events.table.lock().delivery = Delivery::TwoLevel;
     Ok(0)
 }

@@ -8,6 +8,7 @@ pub mod console;
 pub mod hvm;
 pub mod memory;
 pub mod multicall;
+mod progress;
 pub mod sched;
 pub mod vcpu;
 pub mod version;
@@ -23,12 +24,13 @@ use crate::domain::Domain;
 use crate::machine::Machine;
 use crate::ports::LinearMemory;
 use crate::vcpu::Vcpu;
+pub use progress::{Long, Progress};
 
 /// Why a handler did not finish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
     Err(Errno),
-    /// Execute the call again: `args` hold what is left to do.
+    /// Execute the call again: `args`, or what the call keeps elsewhere, tell what is left to do.
     Again,
 }
 
@@ -170,15 +172,24 @@ pub struct Entry {
     pub number: u32,
     pub name: &'static str,
     pub handler: fn(&mut Call<'_>) -> Answer,
+    /// Argument registers that it has. It may change these, and no others
+    /// (public/arch-x86/xen-x86_64.h).
+    pub arguments: usize,
     /// Only a privileged domain may call it at all; others get -EPERM.
     pub privileged: bool,
 }
 
-const fn entry(number: u32, name: &'static str, handler: fn(&mut Call<'_>) -> Answer) -> Entry {
+const fn entry(
+    number: u32,
+    name: &'static str,
+    arguments: usize,
+    handler: fn(&mut Call<'_>) -> Answer,
+) -> Entry {
     Entry {
         number,
         name,
         handler,
+        arguments,
         privileged: false,
     }
 }
@@ -186,13 +197,12 @@ const fn entry(number: u32, name: &'static str, handler: fn(&mut Call<'_>) -> An
 const fn privileged(
     number: u32,
     name: &'static str,
+    arguments: usize,
     handler: fn(&mut Call<'_>) -> Answer,
 ) -> Entry {
     Entry {
-        number,
-        name,
-        handler,
         privileged: true,
+        ..entry(number, name, arguments, handler)
     }
 }
 
@@ -201,44 +211,51 @@ pub static TABLE: &[Entry] = &[
     privileged(
         abi::HYPERVISOR_PLATFORM_OP,
         "platform_op",
+        1,
         crate::control::platform::call,
     ),
-    entry(abi::HYPERVISOR_MEMORY_OP, "memory_op", memory::call),
-    entry(abi::HYPERVISOR_MULTICALL, "multicall", multicall::call),
+    entry(abi::HYPERVISOR_MEMORY_OP, "memory_op", 2, memory::call),
+    entry(abi::HYPERVISOR_MULTICALL, "multicall", 2, multicall::call),
     entry(
         abi::HYPERVISOR_SET_TIMER_OP,
         "set_timer_op",
+        1,
         vcpu::set_timer_op,
     ),
-    entry(abi::HYPERVISOR_XEN_VERSION, "xen_version", version::call),
-    entry(abi::HYPERVISOR_CONSOLE_IO, "console_io", console::call),
+    entry(abi::HYPERVISOR_XEN_VERSION, "xen_version", 2, version::call),
+    entry(abi::HYPERVISOR_CONSOLE_IO, "console_io", 3, console::call),
     entry(
         abi::HYPERVISOR_GRANT_TABLE_OP,
         "grant_table_op",
+        3,
         crate::grant::call,
     ),
-    entry(abi::HYPERVISOR_VM_ASSIST, "vm_assist", vcpu::vm_assist),
-    entry(abi::HYPERVISOR_VCPU_OP, "vcpu_op", vcpu::call),
-    entry(abi::HYPERVISOR_SCHED_OP, "sched_op", sched::call),
+    entry(abi::HYPERVISOR_VM_ASSIST, "vm_assist", 2, vcpu::vm_assist),
+    entry(abi::HYPERVISOR_VCPU_OP, "vcpu_op", 3, vcpu::call),
+    entry(abi::HYPERVISOR_SCHED_OP, "sched_op", 2, sched::call),
     entry(
         abi::HYPERVISOR_EVENT_CHANNEL_OP,
         "event_channel_op",
+        2,
         crate::evtchn::call,
     ),
     entry(
         abi::HYPERVISOR_PHYSDEV_OP,
         "physdev_op",
+        2,
         crate::control::physdev::call,
     ),
-    entry(abi::HYPERVISOR_HVM_OP, "hvm_op", hvm::call),
+    entry(abi::HYPERVISOR_HVM_OP, "hvm_op", 2, hvm::call),
     privileged(
         abi::HYPERVISOR_SYSCTL,
         "sysctl",
+        1,
         crate::control::sysctl::call,
     ),
     privileged(
         abi::HYPERVISOR_DOMCTL,
         "domctl",
+        1,
         crate::control::domctl::call,
     ),
 ];
@@ -278,7 +295,15 @@ pub(crate) fn answer(number: u64, call: &mut Call<'_>) -> Answer {
     if entry.privileged {
         call.require_privilege()?;
     }
-    (entry.handler)(call)
+    let given = call.args;
+    let answer = (entry.handler)(call);
+    if let (Some(others), Some(given)) = (
+        call.args.get_mut(entry.arguments..),
+        given.get(entry.arguments..),
+    ) {
+        others.copy_from_slice(given);
+    }
+    answer
 }
 
 #[cfg(test)]

@@ -275,4 +275,6 @@ pub trait LinearMemory {
     fn write(&self, to: Vaddr, from: &[u8]) -> Result<()>;
     /// The guest-physical address behind a linear one.
     fn translate(&self, at: Vaddr) -> Result<Gaddr>;
+    /// A name for this space among those of the vcpu's guest: where its page tables begin.
+    fn space(&self) -> u64;
 }

@@ -40,6 +40,10 @@ impl LinearMemory for Linear<'_> {
             .map(|_| at)
             .ok_or(Errno::Fault)
     }
+
+    fn space(&self) -> u64 {
+        0
+    }
 }
 
 pub struct Guest {

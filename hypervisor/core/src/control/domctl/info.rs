@@ -11,10 +11,10 @@ use crate::vcpu::Hold;
 
 /// The domain asked for or, if there is none, the one with the next higher number.
 pub fn domain(call: &Call<'_>, op: &mut abi::Domctl) -> Answer {
-    let found = call.machine().domains_from(DomainId(op.domain), 1);
-    let domain = found.first().ok_or(Errno::Srch)?;
+    let found = call.machine().next_domain(DomainId(op.domain));
+    let domain = found.ok_or(Errno::Srch)?;
     op.domain = domain.id.0;
-    op.u.store(&describe(domain));
+    op.u.store(&describe(&domain));
     Ok(0)
 }
 

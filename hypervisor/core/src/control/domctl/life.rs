@@ -10,10 +10,6 @@ use super::not_self;
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Stop};
 
-/// The argument in which a call that goes on finds how far it was.
-const PROGRESS: usize = 1;
-/// The domain's pause has been counted already. No argument that a caller leaves there by chance.
-const COUNTED: u64 = 0x6f78_656e_5061_7573;
 /// Entries (ports, mappings, pages) that one step of a teardown takes back.
 const TEARDOWN_BUDGET: usize = 512;
 
@@ -31,24 +27,20 @@ pub fn destroy(call: &Call<'_>, domain: &Arc<Domain>) -> Answer {
 }
 
 /// Returns when no vcpu runs any more.
-pub fn pause(call: &mut Call<'_>, domain: &Arc<Domain>) -> Answer {
+pub fn pause(call: &Call<'_>, domain: &Arc<Domain>) -> Answer {
     pause_counted(call, domain)?;
-    call.args[PROGRESS] = 0;
     Ok(0)
 }
 
 /// Counts one pause, once for all parts of the call, and waits until the domain stands still.
-fn pause_counted(call: &mut Call<'_>, domain: &Arc<Domain>) -> Result<(), Stop> {
+fn pause_counted(call: &Call<'_>, domain: &Arc<Domain>) -> Result<(), Stop> {
     not_self(call, domain)?;
-    if call.args[PROGRESS] != COUNTED {
-        domain.pause()?;
-        call.args[PROGRESS] = COUNTED;
+    domain.pause_once()?;
+    if !domain.is_quiet() {
+        return Err(Stop::Again);
     }
-    if domain.is_quiet() {
-        Ok(())
-    } else {
-        Err(Stop::Again)
-    }
+    domain.pause_answered();
+    Ok(())
 }
 
 /// Runs `act` while the domain stands still; it goes on after that if nobody else paused it.
@@ -59,7 +51,6 @@ pub fn while_paused<R>(
 ) -> Result<R, Stop> {
     pause_counted(call, domain)?;
     let done = act(call);
-    call.args[PROGRESS] = 0;
     domain.unpause()?;
     Ok(done?)
 }

@@ -1,7 +1,7 @@
 //! domctl: one domain, as its toolstack controls it (xen/domctl.h, interface version 0x15).
 //!
 //! Only a privileged domain may call it. What takes long is called again ([`Stop::Again`]) until it
-//! is done; how far it got stands in the second argument register, which the call does not use.
+//! is done; how far it got stands in the domain that it is about.
 
 mod context;
 mod create;
@@ -23,7 +23,7 @@ use crate::hypercall::{Answer, Call, Handle, Stop};
 
 pub use policy::leaf;
 
-/// args: the operation; then, of a call that goes on, its progress.
+/// args: the operation.
 pub fn call(call: &mut Call<'_>) -> Answer {
     let at: Handle<abi::Domctl> = call.handle(0);
     let mut op = call.read(at)?;

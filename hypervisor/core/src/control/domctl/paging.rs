@@ -6,15 +6,12 @@ use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{Errno, Gfn, PAGE_SIZE};
 
+use crate::control::LogRead;
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle, Stop};
 use crate::ports::MapKind;
 
 const MIB: u64 = 1 << 20;
-/// The argument in which a call that goes on finds how far it was: no value that a caller leaves there by
-/// chance.
-const PROGRESS: usize = 1;
-const GOES_ON: u64 = 0x6c64 << 48;
 /// Pages that are looked at at once, and how often in one call.
 const PART_PAGES: u64 = 4096;
 const PARTS: usize = 8;
@@ -57,17 +54,17 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
     super::not_self(call, domain)?;
     match ask.op {
         abi::XEN_DOMCTL_SHADOW_OP_OFF if !domain.memory.logs_writes() => Ok(0),
-        abi::XEN_DOMCTL_SHADOW_OP_OFF => switch_log(call, domain, false),
+        abi::XEN_DOMCTL_SHADOW_OP_OFF => switch_log(domain, false),
         abi::XEN_DOMCTL_SHADOW_OP_ENABLE
             if ask.mode & abi::XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY == 0 =>
         {
             Err(Errno::Inval.into())
         }
         abi::XEN_DOMCTL_SHADOW_OP_ENABLE | abi::XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY => {
-            if progress(call).is_none() && domain.memory.logs_writes() {
+            if domain.control.lock().log.switch.is_none() && domain.memory.logs_writes() {
                 return Err(Errno::Inval.into());
             }
-            switch_log(call, domain, true)
+            switch_log(domain, true)
         }
         abi::XEN_DOMCTL_SHADOW_OP_CLEAN | abi::XEN_DOMCTL_SHADOW_OP_PEEK => {
             if ask.mode & !abi::XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL != 0 {
@@ -88,72 +85,57 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
     }
 }
 
-/// The frame at which a call of ours goes on; `None` if this is its beginning.
-fn progress(call: &Call<'_>) -> Option<u64> {
-    let at = call.args[PROGRESS] ^ GOES_ON;
-    (at < 1 << 48).then_some(at)
-}
-
-/// Has the call go on from a frame.
-fn go_on(call: &mut Call<'_>, at: u64) -> Stop {
-    call.args[PROGRESS] = at | GOES_ON;
-    Stop::Again
-}
-
 /// A step of switching log-dirty mode, for all of the domain's memory.
-fn switch_log(call: &mut Call<'_>, domain: &Domain, on: bool) -> Answer {
-    let from = Gfn::new(progress(call).unwrap_or(0));
+fn switch_log(domain: &Domain, on: bool) -> Answer {
+    let before = domain.control.lock().log.switch.take();
+    // A switch the other way that was not finished begins at the start.
+    let from = before.filter(|(to, _)| *to == on);
+    let from = from.map_or(Gfn::new(0), |(_, at)| at);
     match domain.memory.log_writes(on, from) {
-        Some(next) => Err(go_on(call, next.raw())),
+        Some(next) => {
+            domain.control.lock().log.switch = Some((on, next));
+            Err(Stop::Again)
+        }
         None => {
             domain.memory.log_faults(true);
-            call.args[PROGRESS] = 0;
             Ok(0)
         }
     }
 }
 
 /// Fills in the bitmap, a part in each call; in the last of them `ask` gets the answers.
-fn read_log(
-    call: &mut Call<'_>,
-    domain: &Domain,
-    ask: &mut abi::DomctlShadowOp,
-) -> Result<(), Stop> {
+fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> Result<(), Stop> {
     let clean = ask.op == abi::XEN_DOMCTL_SHADOW_OP_CLEAN;
     // Without a bitmap only the counters are wanted, or a clean slate.
     let bitmap = ask.dirty_bitmap;
     let pages = if bitmap == 0 && !clean { 0 } else { ask.pages };
-    let mut at = match progress(call) {
-        Some(at) => at,
-        None => {
-            domain.control.lock().dirty_found = 0;
-            // What others may write without our knowing has to be sent each time.
-            domain.grants.mark_writable(domain);
-            0
-        }
-    };
+    let before = domain.control.lock().log.reads[usize::from(clean)].take();
+    let LogRead { mut at, mut found } = before.unwrap_or_else(|| {
+        // What others may write without our knowing has to be sent each time.
+        domain.grants.mark_writable(domain);
+        LogRead::default()
+    });
     for _ in 0..PARTS {
         let mut bits = [0; PART_PAGES as usize / 8];
         let count = pages.saturating_sub(at).min(PART_PAGES);
         if count == 0 {
             break;
         }
-        let found = domain.memory.written(Gfn::new(at), count, &mut bits, clean);
+        found += domain.memory.written(Gfn::new(at), count, &mut bits, clean);
         if bitmap != 0 {
             let to = bitmap.checked_add(at / 8).ok_or(Errno::Fault)?;
             let part = bits.get(..count.div_ceil(8) as usize).unwrap_or(&bits);
             call.write_bytes(to, part)?;
         }
-        domain.control.lock().dirty_found += found;
         at += count;
     }
     if at < pages {
-        return Err(go_on(call, at));
+        domain.control.lock().log.reads[usize::from(clean)] = Some(LogRead { at, found });
+        return Err(Stop::Again);
     }
-    call.args[PROGRESS] = 0;
     ask.stats = abi::DomctlShadowOpStats {
         fault_count: domain.memory.log_faults(clean),
-        dirty_count: u32::try_from(domain.control.lock().dirty_found).unwrap_or(u32::MAX),
+        dirty_count: u32::try_from(found).unwrap_or(u32::MAX),
     };
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
-use oxen_types::{CpuMask, DomainId, Errno};
+use oxen_types::{CpuMask, Errno};
 
 use crate::control::map;
 use crate::hypercall::{Answer, Call, Handle};
@@ -31,7 +31,7 @@ fn set(machine: &Machine, seconds: u64, nanoseconds: u32, system_time: u64) -> A
         .platform
         .clock()
         .set_wall_clock_base(seconds, nanoseconds);
-    for domain in machine.domains_from(DomainId::DOM0, usize::MAX) {
+    for domain in machine.all_domains() {
         domain.update_wall_clock();
     }
     Ok(0)

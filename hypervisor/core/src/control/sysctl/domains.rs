@@ -5,37 +5,30 @@ use guest_pv_abi::UnionBytes;
 use oxen_types::DomainId;
 
 use crate::control::domctl::info;
-use crate::hypercall::{Answer, Call, Handle, Stop};
+use crate::hypercall::{Answer, Call, Handle, Long};
 
 /// Domains described before the CPU looks at its other work.
-const BATCH: usize = 32;
-/// Arguments of a call that goes on: that it does, domains done, and the next number.
-const GOES_ON: usize = 1;
-const DONE: usize = 2;
-const NEXT: usize = 3;
-/// No argument that a caller leaves there by chance.
-const MARK: u64 = 0x6f78_656e_4c69_7374;
+const BATCH: u32 = 32;
 
-pub fn list(call: &mut Call<'_>, op: &mut abi::Sysctl) -> Answer {
+pub fn list(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
     let mut ask: abi::SysctlGetDomainInfoList = op.u.view();
-    let (mut done, mut next) = if call.args[GOES_ON] == MARK {
-        (call.args[DONE] as u32, call.args[NEXT] as u16)
-    } else {
-        (0, ask.first_domain)
-    };
+    let argument = call.args[0];
+    let goes_on = call.resume(Long::DomainList, argument);
+    let [start, mut next] = goes_on.unwrap_or([0, ask.first_domain.into()]);
     let buffer: Handle<abi::DomctlGetDomainInfo> = Handle::new(ask.buffer);
-    let room = ask.max_domains.saturating_sub(done) as usize;
-    let some = call.machine().domains_from(DomainId(next), room.min(BATCH));
-    for domain in &some {
-        call.write(buffer.nth(done.into())?, &info::describe(domain))?;
+    let mut done = start;
+    while done < ask.max_domains {
+        let first = u16::try_from(next).map_or(DomainId::INVALID, DomainId);
+        let Some(domain) = call.machine().next_domain(first) else {
+            break;
+        };
+        if done >= start.saturating_add(BATCH) {
+            return Err(call.go_on(Long::DomainList, argument, [done, next]));
+        }
+        call.write(buffer.nth(done.into())?, &info::describe(&domain))?;
         done = done.saturating_add(1);
-        next = domain.id.0.saturating_add(1);
+        next = u32::from(domain.id.0) + 1;
     }
-    if some.len() == BATCH {
-        (call.args[GOES_ON], call.args[DONE], call.args[NEXT]) = (MARK, done.into(), next.into());
-        return Err(Stop::Again);
-    }
-    call.args[GOES_ON] = 0;
     ask.num_domains = done;
     op.u.store(&ask);
     Ok(0)

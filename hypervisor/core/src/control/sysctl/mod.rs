@@ -13,7 +13,7 @@ use oxen_types::Errno;
 
 use crate::hypercall::{Answer, Call, Handle, Stop};
 
-/// args: the operation; then, of a call that goes on, its progress.
+/// args: the operation.
 pub fn call(call: &mut Call<'_>) -> Answer {
     let at: Handle<abi::Sysctl> = call.handle(0);
     let mut op = call.read(at)?;

@@ -4,7 +4,6 @@
 use std::vec::Vec;
 
 use guest_pv_abi as abi;
-use oxen_types::DomainId;
 use proptest::prelude::*;
 
 use super::super::{TABLE, dispatch};
@@ -139,7 +138,7 @@ pub(super) fn no_call_of_these_harms(steps: &[Step]) {
         make(guest, number, args, 8);
     }
     // Of what dom0 made and mapped nothing stays: it goes last, which no hypercall could do.
-    let mut all = world.machine.domains_from(DomainId(0), usize::MAX);
+    let mut all: Vec<_> = world.machine.all_domains().collect();
     for guest in guests {
         if !all.iter().any(|domain| domain.id == guest.domain.id) {
             all.push(guest.domain);

@@ -3,6 +3,7 @@
 mod fuzz;
 mod memory;
 mod multicall;
+mod progress;
 mod soak;
 mod storm;
 mod vcpus;

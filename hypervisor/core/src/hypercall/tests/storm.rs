@@ -384,7 +384,7 @@ pub(super) fn all_frames_come_back_after(steps: std::vec::Vec<Step>) {
             while world.machine.timers.pop_due(cpu, 40).is_some() {}
         }
     }
-    let mut all = world.machine.domains_from(DomainId(0), usize::MAX);
+    let mut all: std::vec::Vec<_> = world.machine.all_domains().collect();
     for guest in guests {
         if !all.iter().any(|domain| domain.id == guest.domain.id) {
             all.push(guest.domain);

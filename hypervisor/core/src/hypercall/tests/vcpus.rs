@@ -243,6 +243,10 @@ impl LinearMemory for Vanishing<'_> {
     fn translate(&self, at: Vaddr) -> Result<Gaddr> {
         self.rest.translate(at)
     }
+
+    fn space(&self) -> u64 {
+        self.rest.space()
+    }
 }
 
 #[test]
