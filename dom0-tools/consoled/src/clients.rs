@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::queue::Queue;
 
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 1 << 20;
 /// The longest first line.
 const LINE: usize = 64;
+/// Clients at once.
+const MOST: usize = 128;
 
 pub(crate) struct Clients {
     listener: UnixListener,
@@ -93,7 +95,8 @@ impl Clients {
     /// New clients, new input, and the fate of who waits.
     pub(crate) fn take_in(&mut self, consoles: &mut impl Consoles, now: Instant) {
         while let Ok((stream, _)) = self.listener.accept() {
-            if stream.set_nonblocking(true).is_ok() {
+            // One too many hears nothing but the end.
+            if self.open.len() < MOST && stream.set_nonblocking(true).is_ok() {
                 self.open.insert(self.next, Client::new(stream));
                 self.next = self.next.wrapping_add(1);
             }
@@ -160,6 +163,9 @@ impl Client {
 
     fn take_in(&mut self, consoles: &impl Consoles) {
         if !self.wants_input(consoles) {
+            // Nobody reads its end here, but `poll` reports it, again and again: then what it still wanted to type
+            // is lost with it.
+            self.broken |= self.has_left();
             return;
         }
         let mut bytes = [0; 1024];
@@ -170,6 +176,18 @@ impl Client {
                 if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             Err(_) => self.broken = true,
         }
+    }
+
+    /// Whether the other side is closed.
+    fn has_left(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(
+            self.stream.as_fd(),
+            PollFlags::empty(),
+        )];
+        let now = Timespec::default();
+        let found = rustix::event::poll(&mut fds, Some(&now));
+        let ended = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        found.is_ok_and(|n| n > 0) && fds[0].revents().intersects(ended)
     }
 
     fn go_on(&mut self, consoles: &mut impl Consoles, now: Instant) {
@@ -391,5 +409,47 @@ mod tests {
         test.turn(now);
         test.turn(now);
         assert_eq!(test.fake.typed.len(), 500);
+    }
+    /// D10: `poll` reports the end of a client also when nothing was asked about it.
+    #[test]
+    fn a_client_that_left_while_the_guest_does_not_read_is_let_go() {
+        let mut test = Test::new();
+        let now = Instant::now();
+        test.fake.there = true;
+        let mut client = test.connect("5\n");
+        client.get_mut().write_all(&[b'x'; 3000]).unwrap();
+        for _ in 0..5 {
+            test.turn(now);
+        }
+        assert_eq!((test.fake.room, test.clients.open.len()), (0, 1));
+        drop(client);
+        let mut turns = 0;
+        let second = Timespec::try_from(Duration::from_secs(1)).unwrap();
+        loop {
+            let mut fds = test.clients.poll_fds(&test.fake);
+            if rustix::event::poll(&mut fds, Some(&second)).unwrap() == 0 {
+                break;
+            }
+            drop(fds);
+            test.turn(now);
+            turns += 1;
+            assert!(turns < 5, "it spins");
+        }
+        assert!(test.clients.open.is_empty());
+    }
+
+    #[test]
+    fn what_a_client_typed_before_it_left_is_typed() {
+        let mut test = Test::new();
+        let now = Instant::now();
+        test.fake.there = true;
+        let mut client = test.connect("5\n");
+        client.get_mut().write_all(b"poweroff\n").unwrap();
+        drop(client);
+        for _ in 0..5 {
+            test.turn(now);
+        }
+        assert_eq!(test.fake.typed, b"poweroff\n");
+        assert!(test.clients.open.is_empty());
     }
 }

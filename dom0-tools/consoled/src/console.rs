@@ -1,6 +1,7 @@
 //! One guest's console: its page, and everything that its output goes to and its input comes from.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Instant;
 
 use oxen_sys::gntdev::GrantMapping;
@@ -39,6 +40,8 @@ pub(crate) struct Sinks {
     pub(crate) log: Option<Log>,
     pub(crate) replay: Replay,
     pub(crate) pty: Option<Pty>,
+    pub(crate) log_health: Health,
+    pub(crate) replay_health: Health,
 }
 
 pub(crate) struct Console {
@@ -48,6 +51,8 @@ pub(crate) struct Console {
     pty_queue: Queue,
     input: VecDeque<u8>,
     budget: Budget,
+    /// The guest has sent an event that was not paid for yet.
+    rang: bool,
     /// The guest made nonsense of its ring: nothing more comes of it.
     broken: bool,
 }
@@ -76,8 +81,14 @@ impl Console {
             pty_queue,
             input,
             budget: Budget::new(now),
+            rang: false,
             broken: false,
         })
+    }
+
+    /// The guest sent an event. It pays for the look that it gets, whether it has printed anything or not.
+    pub(crate) const fn rang(&mut self) {
+        self.rang = true;
     }
 
     /// Takes output and gives input, once.
@@ -95,13 +106,15 @@ impl Console {
         let page = self.page.memory()?;
         if self.budget.is_left(now) {
             turn.output = self.ring.peek(page)?;
-            self.budget.spend(turn.output.len());
+            if core::mem::take(&mut self.rang) || !turn.output.is_empty() {
+                self.budget.spend(turn.output.len());
+            }
         } else {
             turn.pause = true;
         }
         if !turn.output.is_empty() {
             // First to where it is kept: if we die now, it is printed twice rather than never.
-            self.sinks.keep(&turn.output);
+            self.sinks.keep(&turn.output, now);
             self.pty_queue.push(&turn.output);
             turn.more = self.ring.take(self.page.memory()?, turn.output.len())?;
             turn.notify = true;
@@ -147,6 +160,15 @@ impl Console {
         }
     }
 
+    pub(crate) fn replace_log(&mut self, log: Option<Log>) {
+        self.sinks.replace_log(log);
+    }
+
+    /// The file that the output goes to.
+    pub(crate) fn log_path(&self) -> Option<&Path> {
+        self.sinks.log.as_ref().map(Log::path)
+    }
+
     pub(crate) const fn pty(&self) -> Option<&Pty> {
         self.sinks.pty.as_ref()
     }
@@ -162,16 +184,55 @@ impl Console {
 }
 
 impl Sinks {
-    /// A sink that fails is given up: a full disk must not stop a console.
-    fn keep(&mut self, output: &[u8]) {
-        if let Some(log) = &mut self.log
-            && let Err(error) = log.write(output)
-        {
-            eprintln!("xenconsoled: cannot write a log: {error}");
-            self.log = None;
+    /// A sink that fails is tried again now and then, and spoken of once: a full disk must stop no console, nor
+    /// fill what is left of it with complaints.
+    fn keep(&mut self, output: &[u8], now: Instant) {
+        if let Some(log) = &mut self.log {
+            self.log_health
+                .attempt(now, "write its log", || log.write(output));
         }
-        if let Err(error) = self.replay.push(output) {
-            eprintln!("xenconsoled: cannot keep output for later: {error}");
+        self.replay.keep(output);
+        let replay = &mut self.replay;
+        self.replay_health
+            .attempt(now, "keep its output for later", || replay.save(output));
+    }
+
+    /// From now on the output goes to another log.
+    pub(crate) fn replace_log(&mut self, log: Option<Log>) {
+        self.log = log;
+        self.log_health = Health::default();
+    }
+}
+
+/// Whether something works that may fail at any time.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    failed: Option<Instant>,
+}
+
+impl Health {
+    /// Between two attempts at what does not work.
+    const PAUSE: core::time::Duration = core::time::Duration::from_secs(1);
+
+    /// Does `work` unless it failed just now. Says when it begins to fail, and when that is over; not each time.
+    fn attempt(&mut self, now: Instant, what: &str, work: impl FnOnce() -> std::io::Result<()>) {
+        if let Some(at) = self.failed
+            && now.saturating_duration_since(at) < Self::PAUSE
+        {
+            return;
+        }
+        match (work(), self.failed) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
+                eprintln!("xenconsoled: can {what} again");
+                self.failed = None;
+            }
+            (Err(error), before) => {
+                if before.is_none() {
+                    eprintln!("xenconsoled: cannot {what}: {error}; trying again each second");
+                }
+                self.failed = Some(now);
+            }
         }
     }
 }
@@ -252,6 +313,60 @@ mod tests {
             .turn(now + std::time::Duration::from_secs(1))
             .unwrap();
         assert_eq!((later.output.len(), later.pause), (2048, false));
+    }
+
+    /// D9: what is paid for is the look, not the byte.
+    #[test]
+    fn who_prints_one_byte_at_a_time_is_paused_too() {
+        let mut console = console();
+        let start = Instant::now();
+        let (mut now, mut looks) = (start, 0);
+        while now < start + std::time::Duration::from_secs(1) {
+            guest_prints(console.page.memory().unwrap(), b"x");
+            console.rang();
+            if console.turn(now).unwrap().pause {
+                now += crate::rate::PAUSE;
+            }
+            looks += 1;
+            assert!(looks < 1000);
+        }
+    }
+
+    #[test]
+    fn who_sends_events_and_prints_nothing_is_paused_too() {
+        let mut console = console();
+        let now = Instant::now();
+        let mut looks = 0;
+        loop {
+            console.rang();
+            looks += 1;
+            if console.turn(now).unwrap().pause {
+                break;
+            }
+            assert!(looks < 1000);
+        }
+        // Who is quiet costs nothing.
+        let later = now + std::time::Duration::from_secs(60);
+        for _ in 0..1000 {
+            assert!(!console.turn(later).unwrap().pause);
+        }
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_each_second_and_not_more_often() {
+        let mut health = Health::default();
+        let start = Instant::now();
+        let mut attempts = 0;
+        for ms in (0..5000).step_by(5) {
+            health.attempt(start + std::time::Duration::from_millis(ms), "test", || {
+                attempts += 1;
+                Err(std::io::ErrorKind::StorageFull.into())
+            });
+        }
+        assert_eq!(attempts, 5);
+        let later = start + std::time::Duration::from_secs(6);
+        health.attempt(later, "test", || Ok(()));
+        assert!(health.failed.is_none());
     }
 
     #[test]

@@ -39,6 +39,7 @@ struct Guests(BTreeMap<u16, Guest>);
 
 struct Guest {
     name: String,
+    uuid: [u8; 16],
     place: Place,
     console: Console,
     port: u32,
@@ -98,6 +99,27 @@ impl Daemon {
         for domain in changed {
             self.look_at(domain, now);
         }
+        let named: BTreeSet<u16> = news.named.into_iter().collect();
+        for domain in named {
+            self.rename(domain);
+        }
+    }
+
+    /// A domain's name was written: what it prints from now on goes to the log of that name.
+    fn rename(&mut self, domain: u16) {
+        let Some(guest) = self.guests.0.get(&domain) else {
+            return;
+        };
+        let (uuid, old) = (guest.uuid, guest.name.clone());
+        let name = self.store.name(domain);
+        if name == old {
+            return;
+        }
+        let log = self.log(domain, &name, uuid);
+        if let Some(guest) = self.guests.0.get_mut(&domain) {
+            guest.name = name;
+            guest.console.replace_log(log);
+        }
     }
 
     /// Opens a domain's console, if it has one and it is not open there already.
@@ -130,6 +152,7 @@ impl Daemon {
             .map_err(|fault| anyhow::anyhow!("its console: {fault}"))?;
         let guest = Guest {
             name,
+            uuid,
             place,
             console,
             port,
@@ -147,15 +170,33 @@ impl Daemon {
         let complain = |what: &str, error: &dyn core::fmt::Display| {
             eprintln!("xenconsoled: domain {domain} goes without {what}: {error}");
         };
-        let limit = self.options.log_size.saturating_mul(1024);
-        let log = (limit > 0).then(|| Log::open(&self.options.log_dir, name, limit));
         Sinks {
-            log: log.and_then(|l| l.inspect_err(|e| complain("a log", e)).ok()),
+            log: self.log(domain, name, uuid),
             replay: Replay::open(&self.replay_path(domain), uuid)
                 .inspect_err(|e| complain("replay after a restart", e))
                 .unwrap_or_default(),
             pty: Pty::open().inspect_err(|e| complain("a terminal", e)).ok(),
+            ..Sinks::default()
         }
+    }
+
+    /// A guest's log, which no other guest has. A guest that is restarted keeps its UUID and its log.
+    fn log(&self, domain: u16, name: &str, uuid: [u8; 16]) -> Option<Log> {
+        let limit = self.options.log_size.saturating_mul(1024);
+        if limit == 0 {
+            return None;
+        }
+        let taken = |path: &Path| {
+            let mut others = self
+                .guests
+                .0
+                .iter()
+                .filter(|(number, _)| **number != domain);
+            others.any(|(_, other)| other.uuid != uuid && other.console.log_path() == Some(path))
+        };
+        Log::open(&self.options.log_dir, name, uuid, limit, taken)
+            .inspect_err(|e| eprintln!("xenconsoled: domain {domain} goes without a log: {e}"))
+            .ok()
     }
 
     fn replay_path(&self, domain: u16) -> std::path::PathBuf {
@@ -193,6 +234,7 @@ impl Daemon {
                     .filter(|g| ports.contains(&g.port))
                 {
                     guest.masked = true;
+                    guest.console.rang();
                 }
             }
             // Some were lost: arm all.

@@ -1,4 +1,4 @@
-//! How much a guest may print: a budget that refills with time.
+//! How much a guest may print, and how often it may have itself looked at: a budget that refills with time.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -7,6 +7,9 @@ use std::time::Instant;
 const RATE: i64 = 1 << 20;
 /// Bytes at once.
 const BURST: i64 = 256 << 10;
+/// What a look at a guest costs at least, in bytes: a guest that prints one byte at a time, or sends events and
+/// prints nothing, costs as much as one that fills its ring. 512 looks a second in the long run.
+const LEAST: i64 = 2 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -35,8 +38,10 @@ impl Budget {
         self.left > 0
     }
 
+    /// Pays for a look that brought that many bytes.
     pub(crate) fn spend(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub_unsigned(bytes as u64);
+        let cost = i64::try_from(bytes).unwrap_or(i64::MAX).max(LEAST);
+        self.left = self.left.saturating_sub(cost);
     }
 }
 

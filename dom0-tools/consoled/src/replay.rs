@@ -19,6 +19,8 @@ type Uuid = [u8; 16];
 pub(crate) struct Replay {
     bytes: VecDeque<u8>,
     file: Option<(File, u64)>,
+    /// The file lacks something.
+    stale: bool,
     uuid: Uuid,
 }
 
@@ -45,25 +47,28 @@ impl Replay {
         Ok(replay)
     }
 
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.keep(bytes);
+    /// Writes down what was just kept. After a failure the file is written anew.
+    pub(crate) fn save(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some((file, len)) = &mut self.file else {
             return Ok(());
         };
+        if self.stale || len.saturating_add(bytes.len() as u64) > FILE_MAX {
+            return self.rewrite();
+        }
+        // Until it is all there.
+        self.stale = true;
         file.write_all(bytes)?;
         *len = len.saturating_add(bytes.len() as u64);
-        if *len > FILE_MAX {
-            self.rewrite()
-        } else {
-            Ok(())
-        }
+        self.stale = false;
+        Ok(())
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.bytes.iter().copied().collect()
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Keeps the last of what was printed.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(KEEP)..];
         let too_many = self
             .bytes
@@ -79,10 +84,12 @@ impl Replay {
         let Some((file, len)) = &mut self.file else {
             return Ok(());
         };
+        self.stale = true;
         file.set_len(0)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&content)?;
         *len = content.len() as u64;
+        self.stale = false;
         Ok(())
     }
 }
@@ -97,15 +104,17 @@ mod tests {
         let path = dir.path().join("5.replay");
         let mut replay = Replay::open(&path, [1; 16]).unwrap();
         for n in 0..10_000 {
-            replay
-                .push(format!("a long enough line of number {n}\n").as_bytes())
-                .unwrap();
+            let line = format!("a long enough line of number {n}\n");
+            replay.keep(line.as_bytes());
+            replay.save(line.as_bytes()).unwrap();
         }
         let bytes = replay.bytes();
         assert_eq!(bytes.len(), KEEP);
         assert!(bytes.ends_with(b"number 9999\n"));
         assert!(std::fs::metadata(&path).unwrap().len() <= FILE_MAX + 100);
-        replay.push(&[b'x'; 2 * KEEP]).unwrap();
+        replay.keep(&[b'x'; 2 * KEEP]);
+        replay.stale = true;
+        replay.save(&[b'x'; 2 * KEEP]).unwrap();
         assert_eq!(replay.bytes(), [b'x'; KEEP]);
         assert_eq!(
             Replay::open(&path, [1; 16]).unwrap().bytes(),

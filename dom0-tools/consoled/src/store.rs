@@ -26,6 +26,8 @@ pub(crate) struct News {
     pub(crate) look_for_dead: bool,
     /// Consoles whose nodes changed.
     pub(crate) changed: Vec<u16>,
+    /// Domains whose names were written.
+    pub(crate) named: Vec<u16>,
 }
 
 /// The connection to the store, or the wish for one.
@@ -80,6 +82,7 @@ impl Store {
                 None if event.token == "introduce" => news.look_for_new = true,
                 None if event.token == "release" => news.look_for_dead = true,
                 Some(("console", domain)) => news.changed.extend(domain.parse::<u16>()),
+                Some(("name", domain)) => news.named.extend(domain.parse::<u16>()),
                 _ => {}
             }
         }
@@ -122,18 +125,20 @@ impl Store {
             .unwrap_or_else(|| domain.to_string())
     }
 
-    /// Listens for changes of a domain's console. Its nodes may come after it was introduced.
+    /// Listens for changes of a domain's console and name. Its nodes may come after it was introduced.
     pub(crate) fn watch(&mut self, domain: u16) {
         if self.watched.insert(domain) {
-            let (path, token) = watch_of(domain);
-            self.with(|c| c.watch(&path, &token));
+            for (path, token) in watches_of(domain) {
+                self.with(|c| c.watch(&path, &token));
+            }
         }
     }
 
     pub(crate) fn unwatch(&mut self, domain: u16) {
         if self.watched.remove(&domain) {
-            let (path, token) = watch_of(domain);
-            self.with(|c| c.unwatch(&path, &token));
+            for (path, token) in watches_of(domain) {
+                self.with(|c| c.unwatch(&path, &token));
+            }
         }
     }
 
@@ -175,9 +180,11 @@ fn watched(mut client: Client) -> Result<Client, Error> {
     Ok(client)
 }
 
-fn watch_of(domain: u16) -> (String, String) {
-    (
-        format!("/local/domain/{domain}/console"),
-        format!("console/{domain}"),
-    )
+fn watches_of(domain: u16) -> [(String, String); 2] {
+    ["console", "name"].map(|node| {
+        (
+            format!("/local/domain/{domain}/{node}"),
+            format!("{node}/{domain}"),
+        )
+    })
 }
