@@ -3,9 +3,13 @@
 //! All of it is taken from the frame allocator and lies in the direct map, so a heap address minus the
 //! direct map's base is its machine address; what is aligned to a page begins a page. A slab's
 //! bookkeeping is kept in the frame table: the list of slabs with room in the links, and its own
-//! state in [`Slab`]. A page goes back when its last object does: first to a small reserve, so
-//! that the count of free frames does not follow each small allocation, and so that the hypervisor
-//! can go on when guests have taken the rest.
+//! state in [`Slab`]. A page goes back when its last object does.
+//!
+//! Two reserves keep the hypervisor going when guests have taken all other memory. Both are touched
+//! only after the frame allocator has refused:
+//! - single pages, refilled by every page that is freed and, a page at a time, while memory is free;
+//! - one contiguous range ([`contiguous`]), for the few objects of more than a page. Nothing else is
+//!   ever allocated there, so no guest can fragment it.
 //!
 //! Not for use from NMI or machine-check handlers.
 #![allow(unsafe_code)]
@@ -18,6 +22,9 @@ use oxen_types::{DomainId, Mfn, PAGE_SIZE};
 use spin::{Mutex, Once};
 
 use crate::frames::{AllocOptions, FrameList, FrameTable};
+use contiguous::Contiguous;
+
+mod contiguous;
 
 const SMALLEST_SHIFT: u32 = 4;
 const CLASSES: usize = 8;
@@ -35,6 +42,7 @@ struct Lists {
     reserve: FrameList,
     reserved: u64,
     reserve_goal: u64,
+    contiguous: Contiguous,
 }
 
 /// A slab's state, as it is packed into the count field of its frame's entry: the first free object (its
@@ -92,6 +100,7 @@ impl Heap {
             reserve: FrameList::new(),
             reserved: 0,
             reserve_goal: 0,
+            contiguous: Contiguous::new(),
         };
         Self {
             frames: Once::new(),
@@ -101,13 +110,9 @@ impl Heap {
 
     pub fn init(&self, frames: &'static FrameTable) {
         let mut lists = self.lists.lock();
+        lists.contiguous.init(frames);
         lists.reserve_goal = frames.reserve();
-        while lists.reserved < lists.reserve_goal
-            && let Some(page) = frames.alloc_own(0, DomainId::XEN, AllocOptions::default())
-        {
-            lists.reserve.push(frames, page);
-            lists.reserved += 1;
-        }
+        while lists.refill(frames) {}
         drop(lists);
         self.frames.call_once(|| frames);
     }
@@ -120,19 +125,28 @@ impl Heap {
                 let offset = (object as usize) << (SMALLEST_SHIFT as usize + class);
                 frames.phys().pointer(page.at(offset))
             }
-            None => {
-                let count = pages_of(layout);
-                let align = (layout.align() / PAGE_SIZE).max(1) as u64;
-                let order = count.max(align).next_power_of_two().ilog2();
-                let page = frames.alloc_own(order, DomainId::XEN, AllocOptions::default())?;
-                frames.free_own(Mfn::new(page.raw() + count), (1 << order) - count);
-                frames.phys().pointer(page.base())
-            }
+            None => frames.phys().pointer(self.pages(frames, layout)?.base()),
         };
         frames
             .heap_used()
             .fetch_add(layout.size() as u64, Ordering::Relaxed);
         Some(at)
+    }
+
+    /// Whole pages: from the frame allocator, or else from what is kept in reserve.
+    fn pages(&self, frames: &'static FrameTable, layout: Layout) -> Option<Mfn> {
+        let count = pages_of(layout);
+        let align = (layout.align() / PAGE_SIZE).max(1) as u64;
+        let order = count.max(align).next_power_of_two().ilog2();
+        if let Some(page) = frames.alloc_own(order, DomainId::XEN, AllocOptions::default()) {
+            frames.free_own(Mfn::new(page.raw() + count), (1 << order) - count);
+            return Some(page);
+        }
+        let mut lists = self.lists.lock();
+        match order {
+            0 => lists.take_reserve(frames),
+            _ => lists.contiguous.take(count, align),
+        }
     }
 
     fn release(&self, at: *mut u8, layout: Layout) {
@@ -147,7 +161,10 @@ impl Heap {
                     .lock()
                     .give(frames, class, at.frame(), object as u32);
             }
-            None => frames.free_own(at.frame(), pages_of(layout)),
+            None => self
+                .lists
+                .lock()
+                .give_pages(frames, at.frame(), pages_of(layout)),
         }
         frames
             .heap_used()
@@ -206,25 +223,50 @@ impl Lists {
     }
 
     fn new_slab(&mut self, frames: &FrameTable, class: usize) -> Option<Mfn> {
-        let page = match self.reserve.pop(frames) {
+        let page = match frames.alloc_own(0, DomainId::XEN, AllocOptions::default()) {
             Some(page) => {
-                self.reserved -= 1;
+                self.refill(frames);
                 page
             }
-            None => frames.alloc_own(0, DomainId::XEN, AllocOptions::default())?,
+            None => self.take_reserve(frames)?,
         };
         frames.entry(page).set_note(Slab::EMPTY.pack());
         self.partial[class].push(frames, page);
         Some(page)
     }
 
-    fn drop_slab(&mut self, frames: &FrameTable, page: Mfn) {
-        if self.reserved < self.reserve_goal {
+    fn take_reserve(&mut self, frames: &FrameTable) -> Option<Mfn> {
+        let page = self.reserve.pop(frames)?;
+        self.reserved -= 1;
+        Some(page)
+    }
+
+    /// Takes one page into the reserve. False if it is full, or if no memory is free.
+    fn refill(&mut self, frames: &FrameTable) -> bool {
+        let page = (self.reserved < self.reserve_goal)
+            .then(|| frames.alloc_own(0, DomainId::XEN, AllocOptions::default()))
+            .flatten();
+        if let Some(page) = page {
             self.reserve.push(frames, page);
             self.reserved += 1;
-        } else {
-            frames.free_own(page, 1);
         }
+        page.is_some()
+    }
+
+    fn give_pages(&mut self, frames: &FrameTable, at: Mfn, count: u64) {
+        if self.contiguous.give(at, count) {
+            return;
+        }
+        let kept = count.min(self.reserve_goal - self.reserved);
+        for page in at.raw()..at.raw() + kept {
+            self.reserve.push(frames, Mfn::new(page));
+        }
+        self.reserved += kept;
+        frames.free_own(Mfn::new(at.raw() + kept), count - kept);
+    }
+
+    fn drop_slab(&mut self, frames: &FrameTable, page: Mfn) {
+        self.give_pages(frames, page, 1);
     }
 }
 
@@ -275,105 +317,4 @@ unsafe impl GlobalAlloc for Heap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frames::test_table;
-    use alloc::vec::Vec;
-    use oxen_core::ports::FrameSource;
-    use proptest::prelude::*;
-
-    fn heap(frames: &'static FrameTable) -> Heap {
-        let heap = Heap::new();
-        heap.init(frames);
-        heap
-    }
-
-    #[test]
-    fn before_init_there_is_nothing() {
-        assert!(Heap::new().allocate(Layout::new::<u64>()).is_none());
-    }
-
-    #[test]
-    fn pages_are_aligned_and_in_the_direct_map() {
-        let frames = test_table(1024);
-        let heap = heap(frames);
-        for (size, align) in [(4096, 4096), (12288, 4096), (1, 8192), (3000, 64)] {
-            let at = heap
-                .allocate(Layout::from_size_align(size, align).unwrap())
-                .unwrap();
-            let maddr = frames.phys().maddr(at);
-            assert_eq!(maddr.raw() % align.max(4096) as u64, 0);
-            assert_eq!(frames.phys().pointer(maddr), at);
-        }
-    }
-
-    #[test]
-    fn exhaustion_gives_null_and_all_comes_back() {
-        let frames = test_table(1024);
-        let heap = heap(frames);
-        let before = frames.stats();
-        for size in [16, 100, 2048, 5000] {
-            let layout = Layout::from_size_align(size, 8).unwrap();
-            let mut held = Vec::new();
-            while let Some(at) = heap.allocate(layout) {
-                held.push(at);
-            }
-            assert_eq!(frames.stats().heap_used, (held.len() * size) as u64);
-            assert!(frames.stats().free_frames < 2 && held.len() > 100);
-            for at in held {
-                heap.release(at, layout);
-            }
-            assert_eq!(frames.stats(), before);
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        /// Live objects do not overlap, keep their contents through realloc, and leave nothing behind.
-        #[test]
-        fn objects_keep_their_contents(
-            ops in prop::collection::vec((0..3u8, 1usize..9000, 0u32..8, any::<prop::sample::Index>()), 1..300)
-        ) {
-            let frames = test_table(2048);
-            let heap = heap(frames);
-            let before = frames.stats();
-            let mut live: Vec<(*mut u8, Layout, u8)> = Vec::new();
-            let holds = |at: *mut u8, len: usize, mark: u8| {
-                // SAFETY: a live object of at least `len` bytes.
-                unsafe { core::slice::from_raw_parts(at, len) }.iter().all(|&b| b == mark)
-            };
-            for (step, (op, size, align, pick)) in ops.into_iter().enumerate() {
-                let mark = step as u8;
-                // SAFETY: layouts are those that the objects were allocated with.
-                unsafe {
-                    if op == 0 || live.is_empty() {
-                        let layout = Layout::from_size_align(size, 1 << align).unwrap();
-                        let at = heap.alloc(layout);
-                        prop_assert!(!at.is_null() && at.addr().is_multiple_of(layout.align()));
-                        at.write_bytes(mark, size);
-                        live.push((at, layout, mark));
-                        continue;
-                    }
-                    let n = pick.index(live.len());
-                    let (at, layout, old) = live.swap_remove(n);
-                    prop_assert!(holds(at, layout.size(), old));
-                    if op == 1 {
-                        heap.dealloc(at, layout);
-                    } else {
-                        let to = heap.realloc(at, layout, size);
-                        prop_assert!(holds(to, size.min(layout.size()), old));
-                        to.write_bytes(mark, size);
-                        live.push((to, Layout::from_size_align(size, layout.align()).unwrap(), mark));
-                    }
-                }
-            }
-            let used: usize = live.iter().map(|(_, layout, _)| layout.size()).sum();
-            prop_assert_eq!(frames.stats().heap_used, used as u64);
-            for (at, layout, mark) in live {
-                prop_assert!(holds(at, layout.size(), mark));
-                heap.release(at, layout);
-            }
-            prop_assert_eq!(frames.stats(), before);
-        }
-    }
-}
+mod tests;
