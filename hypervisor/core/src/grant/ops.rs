@@ -9,11 +9,9 @@ use oxen_types::{DomainId, Errno, Gaddr, GrantRef};
 use super::maptrack::Map;
 use super::{GrantTable, Granted, Status, copy};
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call, Handle, Stop};
+use crate::hypercall::{Answer, Call, Handle, Stop, Work};
 use crate::ports::MapKind;
 
-/// Operations done before the CPU looks at its other work. dom0's drivers ask for up to 64 at once.
-const BATCH: u64 = 64;
 /// Operations that are copied from and to the caller together, and whose unmapping is flushed together.
 const CHUNK: usize = 16;
 
@@ -22,6 +20,8 @@ pub fn call(call: &mut Call<'_>) -> Answer {
     match call.args[0] as u32 {
         abi::GNTTABOP_MAP_GRANT_REF => {
             each(call, |call, op: &mut abi::GnttabMapGrantRef| {
+                // What stood at the gfn may have to be flushed, page by page.
+                call.spend(Work::Operation, 1);
                 match map(call, op) {
                     Ok((handle, dev_bus_addr)) => {
                         (op.status, op.handle, op.dev_bus_addr) = (0, handle, dev_bus_addr)
@@ -32,6 +32,8 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         }
         abi::GNTTABOP_UNMAP_GRANT_REF => chunks(call, unmap),
         abi::GNTTABOP_COPY => each(call, |call, op: &mut abi::GnttabCopy| {
+            // Two frames are pinned, and up to a page is copied.
+            call.spend(Work::Operation, 1);
             op.status = code(copy::copy(call, op))
         }),
         abi::GNTTABOP_SWAP_GRANT_REF => each(call, |call, op: &mut abi::GnttabSwapGrantRef| {
@@ -105,7 +107,7 @@ where
     let mut room: [T; CHUNK] = Zeroable::zeroed();
     let mut done = 0;
     while done < count {
-        if done >= BATCH {
+        if call.is_spent() {
             call.args[1] = list.nth(done)?.raw();
             call.args[2] = count - done;
             return Err(Stop::Again);
@@ -113,6 +115,7 @@ where
         let at = list.nth(done)?.raw();
         let len = (count - done).min(CHUNK as u64);
         let ops = room.get_mut(..len as usize).unwrap_or_default();
+        call.spend(Work::Operation, len);
         call.read_bytes(at, bytemuck::cast_slice_mut(ops))?;
         act(call, ops);
         call.write_bytes(at, bytemuck::cast_slice(ops))?;
@@ -177,6 +180,7 @@ fn unmap(call: &Call<'_>, ops: &mut [abi::GnttabUnmapGrantRef]) {
         }
     }
     drop(inner);
+    call.spend(Work::Flush, 1);
     let mut list = taken.iter().flatten().map(Map::mapped);
     let mut asked = ops.iter_mut().filter(|op| op.status == 0);
     domain.memory.unmap_all(&mut list, &mut |done| {

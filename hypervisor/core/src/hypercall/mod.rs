@@ -4,6 +4,7 @@
 //! A handler decodes, checks, then acts. What is long returns [`Stop::Again`]: the call is executed
 //! again, with the arguments as the handler left them, after the CPU has looked at its other work.
 
+mod budget;
 pub mod console;
 pub mod hvm;
 pub mod memory;
@@ -24,6 +25,8 @@ use crate::domain::Domain;
 use crate::machine::Machine;
 use crate::ports::LinearMemory;
 use crate::vcpu::Vcpu;
+use budget::Budget;
+pub use budget::Work;
 pub use progress::{Long, Progress};
 
 /// Why a handler did not finish.
@@ -57,6 +60,7 @@ pub struct Call<'a> {
     pub vcpu: &'a Arc<Vcpu>,
     pub linear: &'a dyn LinearMemory,
     pub args: [u64; 6],
+    budget: Budget,
 }
 
 /// A guest linear address that should hold values of `T`: an allegation, checked at each use.
@@ -104,7 +108,36 @@ impl<T> Handle<T> {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    pub fn new(vcpu: &'a Arc<Vcpu>, linear: &'a dyn LinearMemory, args: [u64; 6]) -> Self {
+        Self {
+            vcpu,
+            linear,
+            args,
+            budget: Budget::full(),
+        }
+    }
+
+    /// A call within this one. It has what is left of this one's budget.
+    fn inner(&self, args: [u64; 6]) -> Self {
+        Self {
+            vcpu: self.vcpu,
+            linear: self.linear,
+            args,
+            budget: self.budget.clone(),
+        }
+    }
+
+    /// Counts work that was done, or is about to be.
+    pub fn spend(&self, work: Work, count: u64) {
+        self.budget.spend(work, count);
+    }
+
+    /// Has this entry done as much as it may? Then the call stops here and goes on later.
+    pub fn is_spent(&self) -> bool {
+        self.budget.is_spent()
+    }
+
     pub fn domain(&self) -> &Arc<Domain> {
         &self.vcpu.domain
     }
@@ -159,11 +192,6 @@ impl Call<'_> {
         }
         self.require_privilege()?;
         self.machine().domain(id).ok_or(Errno::Srch)
-    }
-
-    /// Should a long call stop here, because the CPU has other work?
-    pub fn should_yield(&self, done: usize) -> bool {
-        done >= 64 && done.is_multiple_of(64)
     }
 }
 
@@ -278,6 +306,7 @@ const fn by_number() -> [Option<&'static Entry>; NUMBERS] {
 
 /// Runs one hypercall. The caller has checked that the guest's kernel made it.
 pub fn dispatch(number: u64, call: &mut Call<'_>) -> Outcome {
+    call.budget = Budget::full();
     match answer(number, call) {
         Ok(value) => Outcome::Done(value),
         Err(Stop::Err(errno)) => Outcome::Done(errno.to_abi() as u64),

@@ -1,47 +1,48 @@
 //! multicall: a list of hypercalls in one (xen/xen.h, `multicall_entry`).
+//!
+//! The calls share the budget of the entry, so a list does no more in one go than one call may.
 
 use guest_pv_abi::MulticallEntry;
 use oxen_types::Errno;
 
-use super::{Answer, Handle, Stop, answer};
-
-/// Entries done in one go before the CPU looks at its other work.
-const BATCH: u64 = 32;
+use super::{Answer, Handle, Stop, Work, answer};
 
 /// args: entries, count. What is done is counted off, so that a continuation goes on with the rest.
 pub fn call(call: &mut super::Call<'_>) -> Answer {
     let entries: Handle<MulticallEntry> = call.handle(0);
     let count = call.args[1];
     for done in 0..count {
-        if done == BATCH {
-            call.args[0] = entries.nth(done)?.raw();
-            call.args[1] = count - done;
-            return Err(Stop::Again);
-        }
         let at = entries.nth(done)?;
+        if call.is_spent() {
+            return Err(go_on(call, at, count - done));
+        }
+        call.spend(Work::Call, 1);
         let mut entry = call.read(at)?;
         if entry.op == u64::from(guest_pv_abi::HYPERVISOR_MULTICALL) {
             entry.result = Errno::Inval.to_abi() as u64;
         } else {
-            let mut inner = super::Call {
-                vcpu: call.vcpu,
-                linear: call.linear,
-                args: entry.args,
-            };
-            entry.result = match answer(entry.op, &mut inner) {
+            let mut inner = call.inner(entry.args);
+            let answer = answer(entry.op, &mut inner);
+            call.budget = inner.budget;
+            entry.result = match answer {
                 Ok(value) => value,
                 Err(Stop::Err(errno)) => errno.to_abi() as u64,
                 Err(Stop::Again) => {
                     // The rest of this entry comes first when the guest is back.
                     entry.args = inner.args;
                     call.write(at, &entry)?;
-                    call.args[0] = at.raw();
-                    call.args[1] = count - done;
-                    return Err(Stop::Again);
+                    return Err(go_on(call, at, count - done));
                 }
             };
         }
         call.write(at, &entry)?;
     }
     Ok(0)
+}
+
+/// Leaves `count` entries from `at` on for the next part of the call.
+fn go_on(call: &mut super::Call<'_>, at: Handle<MulticallEntry>, count: u64) -> Stop {
+    call.args[0] = at.raw();
+    call.args[1] = count;
+    Stop::Again
 }

@@ -178,6 +178,19 @@ pub struct Mapping {
     pub cached: bool,
 }
 
+/// Pages whose translations are flushed together, at most.
+pub const FLUSHED_TOGETHER: usize = 64;
+
+/// Hears of each item of a list, in its order, what became of it.
+pub type Tell<'a> = dyn FnMut(Result<()>) + 'a;
+
+/// What a list of one item came to.
+fn one(list: impl FnOnce(&mut Tell<'_>)) -> Result<()> {
+    let mut result = Ok(());
+    list(&mut |done| result = done);
+    result
+}
+
 /// A domain's guest-physical address space: the p2m, and the RAM accounted to the domain.
 ///
 /// Whatever takes an entry away or lowers its rights has flushed the guest's translations before it
@@ -216,24 +229,40 @@ pub trait GuestMemory: Send + Sync {
     /// The same for identity memory at boot, whose frames keep what is in them; -EPERM for other domains.
     fn populate_kept(&self, gfn: Gfn, order: u32) -> Result<()>;
     /// Moves the domain's own RAM page at `from` to `to`; what stood there is released.
-    fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()>;
-    /// Takes the RAM page at `gfn` away from the domain (decrease_reservation).
-    fn release(&self, gfn: Gfn) -> Result<()>;
+    fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {
+        one(|tell| self.move_all(&mut [(from, to)].into_iter(), tell))
+    }
+    /// The same for several, whose translations are flushed together, up to [`FLUSHED_TOGETHER`] at a
+    /// time; tells of each what `move_ram` returns.
+    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, tell: &mut Tell<'_>);
+    /// Takes the RAM page at `gfn` away from the domain (decrease_reservation): -ENOENT if nothing is
+    /// there, -EINVAL if it is no RAM.
+    fn release(&self, gfn: Gfn) -> Result<()> {
+        one(|tell| self.release_all(0, &mut [gfn].into_iter(), tell))
+    }
+    /// The same for blocks of 2^order pages, flushed together. Of a block that fails, the pages up to the
+    /// one at fault are gone.
+    fn release_all(&self, order: u32, blocks: &mut dyn Iterator<Item = Gfn>, tell: &mut Tell<'_>);
 
     /// Puts a frame at `gfn`, taking over the reference. What stood there before is released if it
     /// was RAM, unmapped otherwise; -EBUSY if it was a grant or a device's.
-    fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()>;
+    fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
+        one(|tell| self.map_all(kind, &mut [(gfn, page)].into_iter(), tell))
+    }
+    /// The same for several, flushed together.
+    fn map_all(
+        &self,
+        kind: MapKind,
+        list: &mut dyn Iterator<Item = (Gfn, PageRef)>,
+        tell: &mut Tell<'_>,
+    );
     /// Takes away what `map` put at `gfn`, and drops its reference; -ENOENT unless the frame there
     /// is `mfn` and of that kind.
     fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
-        let mut done = Ok(());
-        self.unmap_all(&mut [Mapped { gfn, mfn, kind }].into_iter(), &mut |it| {
-            done = it
-        });
-        done
+        one(|tell| self.unmap_all(&mut [Mapped { gfn, mfn, kind }].into_iter(), tell))
     }
-    /// The same for several, whose translations are flushed together; tells of each what `unmap` returns.
-    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut dyn FnMut(Result<()>));
+    /// The same for several, flushed together; tells of each what `unmap` returns.
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut Tell<'_>);
 
     /// Maps device memory (for a domain that may have it).
     fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()>;

@@ -19,6 +19,7 @@ struct Slot {
 
 pub struct FakeFrames {
     slots: Mutex<Vec<Slot>>,
+    flushes: AtomicU32,
 }
 
 impl FakeFrames {
@@ -31,12 +32,22 @@ impl FakeFrames {
         };
         Self {
             slots: Mutex::new(std::vec![free; count]),
+            flushes: AtomicU32::new(0),
         }
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
         // A test that failed elsewhere is told there.
         self.slots.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// How often guests' translations were flushed.
+    pub fn flushes(&self) -> u32 {
+        self.flushes.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn count_flush(&self) {
+        self.flushes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A zeroed frame with one reference, as its number.

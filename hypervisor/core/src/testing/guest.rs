@@ -129,11 +129,7 @@ impl Guest {
         let linear = Linear(&self.domain);
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
-        let mut call = Call {
-            vcpu: &vcpu,
-            linear: &linear,
-            args: all,
-        };
+        let mut call = Call::new(&vcpu, &linear, all);
         for part in 1..=MOST_PARTS {
             match dispatch(number.into(), &mut call) {
                 Outcome::Done(value) => return (value as i64, part),
@@ -141,6 +137,15 @@ impl Guest {
             }
         }
         panic!("hypercall {number} {args:x?} does not end");
+    }
+
+    /// One entry to the hypervisor: the first part of a call, or the next.
+    pub fn enter(&self, number: u32, args: &mut [u64; 6]) -> Outcome {
+        let (vcpu, linear) = (self.vcpu(0), Linear(&self.domain));
+        let mut call = Call::new(&vcpu, &linear, *args);
+        let outcome = dispatch(number.into(), &mut call);
+        *args = call.args;
+        outcome
     }
 
     pub fn call(&self, number: u32, args: &[u64]) -> i64 {

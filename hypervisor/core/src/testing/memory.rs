@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
 
 use super::FakeFrames;
-use crate::ports::{FrameSource, GuestMemory, MapKind, Mapped, P2mEntry, PageRef};
+use crate::ports::{
+    FLUSHED_TOGETHER, FrameSource, GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Tell,
+};
 
 /// Guest-physical addresses have 40 bits here.
 const GFNS: u64 = 1 << 28;
@@ -19,6 +21,12 @@ struct Space {
     top: u64,
     logging: bool,
     faults: u32,
+}
+
+impl Space {
+    fn put(&mut self, gfn: Gfn, entry: P2mEntry) {
+        self.entries.insert(gfn.raw(), entry);
+    }
 }
 
 pub struct FakeMemory {
@@ -51,6 +59,37 @@ impl FakeMemory {
         if entry.kind != MapKind::Mmio {
             self.frames.put(entry.mfn);
         }
+    }
+
+    /// Does something for each item of a list. What that takes away is flushed together.
+    fn together<T>(
+        &self,
+        list: &mut dyn Iterator<Item = T>,
+        tell: &mut Tell<'_>,
+        mut act: impl FnMut(&mut Space, T) -> Result<()>,
+    ) {
+        let mut items = 0;
+        while let Some(item) = list.next() {
+            let mut space = self.space();
+            let done = act(&mut space, item);
+            if items % FLUSHED_TOGETHER == 0 {
+                self.frames.count_flush();
+            }
+            items += 1;
+            drop(space);
+            tell(done);
+        }
+    }
+
+    /// Takes away what another page takes the place of.
+    fn clear_for(&self, space: &mut Space, gfn: Gfn) -> Result<()> {
+        if let Some(old) = space.entries.get(&gfn.raw()).copied() {
+            if matches!(old.kind, MapKind::Grant { .. } | MapKind::Mmio) {
+                return Err(Errno::Busy);
+            }
+            self.drop_entry(space, old);
+        }
+        Ok(())
     }
 
     /// Visits the parts of a range page by page.
@@ -147,66 +186,64 @@ impl GuestMemory for FakeMemory {
         Ok(())
     }
 
-    fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {
-        let mut space = self.space();
-        let entry = *space.entries.get(&from.raw()).ok_or(Errno::Inval)?;
-        if entry.kind != MapKind::Ram || to.raw() >= GFNS {
-            return Err(Errno::Inval);
-        }
-        if from == to {
-            return Ok(());
-        }
-        if let Some(old) = space.entries.get(&to.raw()).copied() {
-            if matches!(old.kind, MapKind::Grant { .. } | MapKind::Mmio) {
-                return Err(Errno::Busy);
+    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, tell: &mut Tell<'_>) {
+        self.together(list, tell, |space, (from, to)| {
+            let entry = *space.entries.get(&from.raw()).ok_or(Errno::Inval)?;
+            if entry.kind != MapKind::Ram || to.raw() >= GFNS {
+                return Err(Errno::Inval);
             }
-            self.drop_entry(&mut space, old);
-        }
-        space.entries.remove(&from.raw());
-        space.entries.insert(to.raw(), entry);
-        Ok(())
+            if from != to {
+                self.clear_for(space, to)?;
+                space.entries.remove(&from.raw());
+                space.put(to, entry);
+            }
+            Ok(())
+        });
     }
 
-    fn release(&self, gfn: Gfn) -> Result<()> {
-        let mut space = self.space();
-        match space.entries.get(&gfn.raw()).copied() {
-            Some(entry) if entry.kind == MapKind::Ram => {
-                space.entries.remove(&gfn.raw());
-                self.drop_entry(&mut space, entry);
-                Ok(())
+    fn release_all(&self, order: u32, blocks: &mut dyn Iterator<Item = Gfn>, tell: &mut Tell<'_>) {
+        self.together(blocks, tell, |space, gfn| {
+            for gfn in gfn.raw()..gfn.raw().saturating_add(1 << order) {
+                match space.entries.get(&gfn).copied() {
+                    Some(entry) if entry.kind == MapKind::Ram => {
+                        space.entries.remove(&gfn);
+                        self.drop_entry(space, entry);
+                    }
+                    _ => return Err(Errno::Inval),
+                }
             }
-            _ => Err(Errno::Inval),
-        }
+            Ok(())
+        });
     }
 
-    fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
-        let mut space = self.space();
-        if gfn.raw() >= GFNS {
-            return Err(Errno::Inval);
-        }
-        if let Some(old) = space.entries.get(&gfn.raw()).copied() {
-            if matches!(old.kind, MapKind::Grant { .. } | MapKind::Mmio) {
-                return Err(Errno::Busy);
+    fn map_all(
+        &self,
+        kind: MapKind,
+        list: &mut dyn Iterator<Item = (Gfn, PageRef)>,
+        tell: &mut Tell<'_>,
+    ) {
+        self.together(list, tell, |space, (gfn, page)| {
+            if gfn.raw() >= GFNS {
+                return Err(Errno::Inval);
             }
-            self.drop_entry(&mut space, old);
-        }
-        let mfn = page.into_mfn();
-        space.entries.insert(gfn.raw(), P2mEntry { mfn, kind });
-        Ok(())
+            self.clear_for(space, gfn)?;
+            let mfn = page.into_mfn();
+            space.put(gfn, P2mEntry { mfn, kind });
+            Ok(())
+        });
     }
 
-    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut dyn FnMut(Result<()>)) {
-        let mut space = self.space();
-        for Mapped { gfn, mfn, kind } in list {
-            tell(match space.entries.get(&gfn.raw()).copied() {
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut Tell<'_>) {
+        self.together(list, tell, |space, Mapped { gfn, mfn, kind }| {
+            match space.entries.get(&gfn.raw()).copied() {
                 Some(entry) if entry == (P2mEntry { mfn, kind }) => {
                     space.entries.remove(&gfn.raw());
-                    self.drop_entry(&mut space, entry);
+                    self.drop_entry(space, entry);
                     Ok(())
                 }
                 _ => Err(Errno::NoEnt),
-            });
-        }
+            }
+        });
     }
 
     fn map_mmio(&self, _: Gfn, _: Mfn, _: u64) -> Result<()> {
@@ -233,7 +270,9 @@ impl GuestMemory for FakeMemory {
         Gfn::new(self.space().top)
     }
 
-    fn flush(&self) {}
+    fn flush(&self) {
+        self.frames.count_flush();
+    }
 
     fn logs_writes(&self) -> bool {
         self.space().logging

@@ -20,11 +20,7 @@ pub fn handle(cx: &mut Cx<'_>) {
     }
     let linear = Linear::of(&state, &cx.vcpu.domain, cx.hv.hv.phys_bits);
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let mut call = Call {
-        vcpu: cx.vcpu,
-        linear: &linear,
-        args,
-    };
+    let mut call = Call::new(cx.vcpu, &linear, args);
     let outcome = dispatch(regs.rax, &mut call);
     let args = call.args;
     trace::hypercall(cx.vcpu, &regs, &outcome);

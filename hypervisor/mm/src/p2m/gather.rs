@@ -2,7 +2,7 @@
 //! translations are flushed, never before.
 
 use arrayvec::ArrayVec;
-use oxen_core::ports::{FrameSource, MapKind};
+use oxen_core::ports::{FLUSHED_TOGETHER, FrameSource, MapKind};
 use oxen_types::{DomainId, Gfn, Mfn};
 
 use super::kind::kind_of;
@@ -12,9 +12,9 @@ use crate::phys::Table;
 use crate::pt::{Leaf, TableAccess, TablePool, pages_at};
 
 /// Leaves per batch.
-pub(super) const BATCH: usize = 64;
-/// Changed pages that are told one by one.
-const FEW: usize = BATCH;
+pub(super) const BATCH: usize = FLUSHED_TOGETHER;
+/// Changed pages that are told one by one: one for each leaf, and room for an operation that changes two.
+const FEW: usize = BATCH + 1;
 
 #[must_use]
 pub(super) struct Gather {
@@ -37,8 +37,9 @@ impl Gather {
         }
     }
 
+    /// Is there no room for what one operation takes away: a leaf, and changes at two pages?
     pub(super) fn is_full(&self) -> bool {
-        self.runs.is_full()
+        self.runs.is_full() || (!self.many && self.changed.remaining_capacity() < 2)
     }
 
     /// Notes a leaf that was taken away from a gfn, with the reference that it held.

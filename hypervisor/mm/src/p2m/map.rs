@@ -35,7 +35,13 @@ impl<F: Format> GuestSpace<F> {
         })
     }
 
-    pub(super) fn map_page(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
+    pub(super) fn map_page(
+        &self,
+        gfn: Gfn,
+        page: PageRef,
+        kind: MapKind,
+        gather: &mut Gather,
+    ) -> Result<()> {
         self.check(gfn, 1)?;
         let mfn = page.mfn();
         match kind {
@@ -43,38 +49,19 @@ impl<F: Format> GuestSpace<F> {
             MapKind::Ram if !self.frames.is_ram_of(mfn, self.owner) => return Err(Errno::Inval),
             _ => {}
         }
-        let mut gather = Gather::new(self.frames);
-        let mapped = self.change(&mut gather, |tables, pool| {
+        self.change(gather, |tables, pool| {
             check_replaceable(tables.walk(pool, gfn.raw()))?;
             let old = tables.replace(pool, gfn.raw(), mfn, attrs_of(kind));
             if let Some(old) = old.map_err(|_| Errno::NoMem)? {
                 pool.dead.leaf(gfn.raw(), old);
             }
-            Ok(())
-        });
-        if mapped.is_ok() {
-            page.into_mfn(); // The entry holds the reference now.
-        }
-        self.finish(gather);
-        mapped
+            Ok::<(), Errno>(())
+        })?;
+        page.into_mfn(); // The entry holds the reference now.
+        Ok(())
     }
 
-    pub(super) fn unmap_pages(
-        &self,
-        list: &mut dyn Iterator<Item = Mapped>,
-        tell: &mut dyn FnMut(Result<()>),
-    ) {
-        let mut gather = Gather::new(self.frames);
-        for mapped in list {
-            if gather.is_full() {
-                self.finish(core::mem::replace(&mut gather, Gather::new(self.frames)));
-            }
-            tell(self.unmap_page(&mapped, &mut gather));
-        }
-        self.finish(gather);
-    }
-
-    fn unmap_page(&self, mapped: &Mapped, gather: &mut Gather) -> Result<()> {
+    pub(super) fn unmap_page(&self, mapped: &Mapped, gather: &mut Gather) -> Result<()> {
         let &Mapped { gfn, mfn, kind } = mapped;
         self.check(gfn, 1)?;
         if kind == MapKind::Mmio {

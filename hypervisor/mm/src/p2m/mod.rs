@@ -22,7 +22,7 @@ mod tests;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use oxen_core::ports::MapKind;
+use oxen_core::ports::{MapKind, Tell};
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result};
 use spin::RwLock;
 
@@ -219,6 +219,29 @@ impl<F: Format> GuestSpace<F> {
         match self.identity {
             true => u64::MAX,
             false => 1024 + self.max_frames.load(Ordering::Relaxed) / 128,
+        }
+    }
+
+    /// Does something for each item of a list, and flushes what that takes away together, as far as it
+    /// fits into a gather. Nothing of it is given back before its flush.
+    fn together<T>(
+        &self,
+        list: &mut dyn Iterator<Item = T>,
+        tell: &mut Tell<'_>,
+        mut act: impl FnMut(T, &mut Gather) -> Result<()>,
+    ) {
+        let mut gather = Gather::new(self.frames);
+        for item in list {
+            self.make_room(&mut gather);
+            tell(act(item, &mut gather));
+        }
+        self.finish(gather);
+    }
+
+    /// Flushes what was gathered if it may not take another item.
+    fn make_room(&self, gather: &mut Gather) {
+        if gather.is_full() {
+            self.finish(core::mem::replace(gather, Gather::new(self.frames)));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef};
+use oxen_core::ports::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef, Tell};
 use oxen_types::{Errno, Gaddr, Gfn, Mfn, Result};
 
 use super::kind::kind_of;
@@ -60,20 +60,33 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         self.populate_with(gfn, order, false)
     }
 
-    fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {
-        self.move_own(from, to)
+    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, tell: &mut Tell<'_>) {
+        self.together(list, tell, |(from, to), gather| {
+            self.move_own(from, to, gather)
+        });
     }
 
-    fn release(&self, gfn: Gfn) -> Result<()> {
-        self.release_ram(gfn)
+    fn release_all(&self, order: u32, blocks: &mut dyn Iterator<Item = Gfn>, tell: &mut Tell<'_>) {
+        self.together(blocks, tell, |gfn, gather| {
+            self.release_block(gfn, order, gather)
+        });
     }
 
-    fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
-        self.map_page(gfn, page, kind)
+    fn map_all(
+        &self,
+        kind: MapKind,
+        list: &mut dyn Iterator<Item = (Gfn, PageRef)>,
+        tell: &mut Tell<'_>,
+    ) {
+        self.together(list, tell, |(gfn, page), gather| {
+            self.map_page(gfn, page, kind, gather)
+        });
     }
 
-    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut dyn FnMut(Result<()>)) {
-        self.unmap_pages(list, tell);
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut Tell<'_>) {
+        self.together(list, tell, |mapped, gather| {
+            self.unmap_page(&mapped, gather)
+        });
     }
 
     fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()> {

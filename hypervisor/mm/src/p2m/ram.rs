@@ -9,7 +9,7 @@ use super::GuestSpace;
 use super::gather::{BATCH, Gather};
 use super::kind::{attrs_of, kind_of};
 use crate::frames::MAX_ORDER;
-use crate::pt::{Format, MapError, Walk, pages_at};
+use crate::pt::{Format, Leaf, MapError, Walk, pages_at};
 
 /// The largest block that is zeroed and mapped in one go: 2 MiB, one leaf.
 const LARGE_ORDER: u32 = 9;
@@ -122,9 +122,7 @@ impl<F: Format> GuestSpace<F> {
                         at += 1; // The guest released it meanwhile.
                         continue;
                     };
-                    let whole =
-                        at.is_multiple_of(pages_at(leaf.level)) && end - at >= pages_at(leaf.level);
-                    let level = if whole { leaf.level } else { 1 };
+                    let level = whole_level(&leaf, at, end);
                     if kind_of(leaf.attrs) == MapKind::Ram
                         && let Ok(Some(old)) = tables.unmap(pool, at, level)
                     {
@@ -137,30 +135,34 @@ impl<F: Format> GuestSpace<F> {
         }
     }
 
-    pub(super) fn release_ram(&self, gfn: Gfn) -> Result<()> {
-        self.check(gfn, 1)?;
-        let mut gather = Gather::new(self.frames);
-        let released = self.change(&mut gather, |tables, pool| {
-            match tables.walk(pool, gfn.raw()) {
-                Walk::Leaf(leaf) if kind_of(leaf.attrs) == MapKind::Ram => {}
-                Walk::Leaf(_) => return Err(Errno::Inval),
-                Walk::Absent { .. } => return Err(Errno::NoEnt),
-            }
-            let old = tables.unmap(pool, gfn.raw(), 1).map_err(|_| Errno::NoMem)?;
-            if let Some(old) = old {
-                pool.dead.leaf(gfn.raw(), old);
-            }
-            Ok(())
-        });
-        self.finish(gather);
-        released
+    /// Takes a block of RAM away, page by page, or a large page as a whole.
+    pub(super) fn release_block(&self, gfn: Gfn, order: u32, gather: &mut Gather) -> Result<()> {
+        let count = 1u64.checked_shl(order).ok_or(Errno::Inval)?;
+        self.check(gfn, count)?;
+        let (mut at, end) = (gfn.raw(), gfn.raw() + count);
+        while at < end {
+            self.make_room(gather);
+            at += self.change(gather, |tables, pool| {
+                let leaf = match tables.walk(pool, at) {
+                    Walk::Leaf(leaf) if kind_of(leaf.attrs) == MapKind::Ram => leaf,
+                    Walk::Leaf(_) => return Err(Errno::Inval),
+                    Walk::Absent { .. } => return Err(Errno::NoEnt),
+                };
+                let level = whole_level(&leaf, at, end);
+                let old = tables.unmap(pool, at, level).map_err(|_| Errno::NoMem)?;
+                if let Some(old) = old {
+                    pool.dead.leaf(at, old);
+                }
+                Ok(pages_at(level))
+            })?;
+        }
+        Ok(())
     }
 
-    pub(super) fn move_own(&self, from: Gfn, to: Gfn) -> Result<()> {
+    pub(super) fn move_own(&self, from: Gfn, to: Gfn, gather: &mut Gather) -> Result<()> {
         self.check(from, 1)?;
         self.check(to, 1)?;
-        let mut gather = Gather::new(self.frames);
-        let moved = self.change(&mut gather, |tables, pool| {
+        self.change(gather, |tables, pool| {
             let source = match tables.walk(pool, from.raw()) {
                 Walk::Leaf(leaf) if kind_of(leaf.attrs) == MapKind::Ram => leaf,
                 _ => return Err(Errno::Inval),
@@ -184,12 +186,9 @@ impl<F: Format> GuestSpace<F> {
             let _ = tables.unmap(pool, from.raw(), 1);
             pool.dead.changed(from.raw());
             Ok(())
-        });
-        self.finish(gather);
-        if moved.is_ok() {
-            self.max_gfn.fetch_max(to.raw() + 1, Ordering::Relaxed);
-        }
-        moved
+        })?;
+        self.max_gfn.fetch_max(to.raw() + 1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes away up to `budget` entries. True when none is left.
@@ -219,4 +218,12 @@ impl<F: Format> GuestSpace<F> {
             }
         }
     }
+}
+
+/// The level at which a leaf at `at` goes, if all up to `end` goes: its own if all of it lies there, or else
+/// that of one page.
+fn whole_level(leaf: &Leaf, at: u64, end: u64) -> u32 {
+    let pages = pages_at(leaf.level);
+    let whole = at.is_multiple_of(pages) && end - at >= pages;
+    if whole { leaf.level } else { 1 }
 }

@@ -8,7 +8,7 @@ mod resource;
 use guest_pv_abi as abi;
 use oxen_types::Errno;
 
-use super::{Answer, Call};
+use super::{Answer, Call, Stop};
 
 /// A continued memory_op carries how far it got in the upper bits of its command (MEMOP_EXTENT_SHIFT).
 const PROGRESS_SHIFT: u32 = 6;
@@ -41,6 +41,8 @@ fn progress(call: &Call<'_>) -> u64 {
     call.args[0] >> PROGRESS_SHIFT
 }
 
-fn set_progress(call: &mut Call<'_>, done: u64) {
+/// Has the call go on from the extent of that number.
+fn go_on(call: &mut Call<'_>, done: u64) -> Stop {
     call.args[0] = (call.args[0] & COMMAND_MASK) | done << PROGRESS_SHIFT;
+    Stop::Again
 }

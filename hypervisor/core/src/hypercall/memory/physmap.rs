@@ -1,38 +1,57 @@
 //! add_to_physmap and remove_from_physmap: what stands at a gfn of the caller's choice.
 
 use alloc::sync::Arc;
+use core::cell::Cell;
 
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Gfn, Result};
 
-use super::{Answer, Call, progress, set_progress};
-use crate::domain::Domain;
-use crate::hypercall::{Handle, Stop};
-use crate::ports::MapKind;
-
-/// Entries of a batch done in one go.
-const BATCH: u64 = 64;
+use super::{Answer, Call, go_on, progress};
+use crate::domain::{Domain, Dying};
+use crate::hypercall::{Handle, Work};
+use crate::ports::{FLUSHED_TOGETHER, MapKind};
 
 pub fn add(call: &mut Call<'_>) -> Answer {
     let ask: abi::AddToPhysmap = call.read(call.handle(1))?;
     let domain = call.target(ask.domid)?;
-    // Foreign frames need the batch form, which names the other domain.
-    if ask.space == abi::XENMAPSPACE_GMFN_FOREIGN {
-        return Err(Errno::NoSys.into());
-    }
-    let count = if ask.space == abi::XENMAPSPACE_GMFN_RANGE {
-        u64::from(ask.size)
-    } else {
-        1
-    };
-    for i in progress(call)..count {
-        if i >= progress(call) + BATCH {
-            set_progress(call, i);
-            return Err(Stop::Again);
+    match ask.space {
+        // Foreign frames need the batch form, which names the other domain.
+        abi::XENMAPSPACE_GMFN_FOREIGN => Err(Errno::NoSys.into()),
+        abi::XENMAPSPACE_GMFN_RANGE => add_range(call, &domain, &ask),
+        space => {
+            call.spend(Work::Flush, 1);
+            put(&domain, space, ask.idx, Gfn::new(ask.gpfn))?;
+            Ok(0)
         }
-        let index = ask.idx.checked_add(i).ok_or(Errno::Inval)?;
-        let gfn = Gfn::new(ask.gpfn).checked_add(i).ok_or(Errno::Inval)?;
-        put(&domain, ask.space, index, gfn)?;
+    }
+}
+
+/// Moves pages that lie one behind the other, up to the first that cannot be moved.
+fn add_range(call: &mut Call<'_>, domain: &Domain, ask: &abi::AddToPhysmap) -> Answer {
+    let count = u64::from(ask.size);
+    let mut done = progress(call);
+    while done < count {
+        if call.is_spent() {
+            return Err(go_on(call, done));
+        }
+        let part = (count - done).min(FLUSHED_TOGETHER as u64);
+        let result = Cell::new(Ok(()));
+        let mut list = (done..done + part).map_while(|i| {
+            let from = ask.idx.checked_add(i).map(Gfn::new);
+            let to = Gfn::new(ask.gpfn).checked_add(i);
+            result.get().ok()?;
+            from.zip(to).or_else(|| {
+                result.set(Err(Errno::Inval));
+                None
+            })
+        });
+        domain
+            .memory
+            .move_all(&mut list, &mut |moved| result.set(result.get().and(moved)));
+        call.spend(Work::Operation, part);
+        call.spend(Work::Flush, 1);
+        result.get()?;
+        done += part;
     }
     Ok(0)
 }
@@ -55,24 +74,116 @@ pub fn add_batch(call: &mut Call<'_>) -> Answer {
         }
         _ => None,
     };
-    let (indexes, gfns) = (Handle::<u64>::new(ask.idxs), Handle::<u64>::new(ask.gpfns));
-    let errors = Handle::<i32>::new(ask.errs);
-    let start = progress(call);
-    for i in start..u64::from(ask.size) {
-        if i >= start + BATCH {
-            set_progress(call, i);
-            return Err(Stop::Again);
+    let count = u64::from(ask.size);
+    let mut done = progress(call);
+    while done < count {
+        if call.is_spent() {
+            return Err(go_on(call, done));
         }
-        let index = call.read(indexes.nth(i)?)?;
-        let gfn = Gfn::new(call.read(gfns.nth(i)?)?);
-        let done = match &other {
-            Some(other) => put_foreign(&domain, other, Gfn::new(index), gfn),
-            None => put(&domain, ask.space.into(), index, gfn),
-        };
-        let errno = done.map_or_else(|errno| errno.to_abi() as i32, |()| 0);
-        call.write(errors.nth(i)?, &errno)?;
+        let mut part = Part::read(call, &ask, done, count)?;
+        match (&other, u32::from(ask.space)) {
+            (Some(other), _) => part.map_foreign(&domain, other),
+            (None, abi::XENMAPSPACE_GMFN | abi::XENMAPSPACE_GMFN_RANGE) => part.move_ram(&domain),
+            (None, space) => {
+                // Each of these is flushed by itself.
+                call.spend(Work::Flush, part.len as u64);
+                part.each(|index, gfn| put(&domain, space, index, gfn));
+            }
+        }
+        call.spend(Work::Operation, part.len as u64);
+        call.spend(Work::Flush, 1);
+        part.write_errors(call, &ask, done)?;
+        done += part.len as u64;
     }
     Ok(0)
+}
+
+/// Entries of a batch that are done together.
+struct Part {
+    entries: [(u64, Gfn, Result<()>); FLUSHED_TOGETHER],
+    len: usize,
+}
+
+impl Part {
+    /// The next entries. Where a list cannot be read the part ends; at its beginning that is an error.
+    fn read(call: &Call<'_>, ask: &abi::AddToPhysmapBatch, from: u64, count: u64) -> Result<Self> {
+        let (indexes, gfns) = (Handle::<u64>::new(ask.idxs), Handle::<u64>::new(ask.gpfns));
+        let read = |i| {
+            Ok((
+                call.read(indexes.nth(i)?)?,
+                Gfn::new(call.read(gfns.nth(i)?)?),
+            ))
+        };
+        let mut part = Self {
+            entries: [(0, Gfn::new(0), Ok(())); FLUSHED_TOGETHER],
+            len: 0,
+        };
+        for (place, i) in part.entries.iter_mut().zip(from..count) {
+            match read(i) {
+                Ok((index, gfn)) => *place = (index, gfn, Ok(())),
+                Err(errno) if part.len == 0 => return Err(errno),
+                Err(_) => break,
+            }
+            part.len += 1;
+        }
+        Ok(part)
+    }
+
+    fn each(&mut self, mut act: impl FnMut(u64, Gfn) -> Result<()>) {
+        for (index, gfn, result) in self.entries.iter_mut().take(self.len) {
+            *result = act(*index, *gfn);
+        }
+    }
+
+    fn move_ram(&mut self, domain: &Domain) {
+        let asked = self.entries;
+        let asked = asked.iter().take(self.len);
+        let mut list = asked.map(|(index, gfn, _)| (Gfn::new(*index), *gfn));
+        let mut results = self.entries.iter_mut().map(|(.., result)| result);
+        domain.memory.move_all(&mut list, &mut |moved| {
+            if let Some(result) = results.next() {
+                *result = moved;
+            }
+        });
+    }
+
+    /// Maps pages of another domain. A dying domain's memory must not gain references.
+    fn map_foreign(&mut self, domain: &Domain, other: &Domain) {
+        let life = other.life.lock();
+        if life.dying != Dying::Alive {
+            return self.each(|_, _| Err(Errno::Inval));
+        }
+        let asked = self.entries;
+        let entries = Cell::from_mut(&mut self.entries[..]).as_slice_of_cells();
+        let set = |n: usize, result| {
+            if let Some(entry) = entries.get(n) {
+                let (index, gfn, _) = entry.get();
+                entry.set((index, gfn, result));
+            }
+        };
+        // What is no page of theirs is not in the list that is mapped.
+        let found = Cell::new(0);
+        let asked = asked.iter().take(self.len).enumerate();
+        let mut list = asked.filter_map(|(n, (index, gfn, _))| {
+            let page = other.memory.page(Gfn::new(*index), true);
+            set(n, page.as_ref().map(|_| ()).map_err(|errno| *errno));
+            found.set(n);
+            Some((*gfn, page.ok()?))
+        });
+        let kind = MapKind::Foreign;
+        domain
+            .memory
+            .map_all(kind, &mut list, &mut |mapped| set(found.get(), mapped));
+    }
+
+    fn write_errors(&self, call: &Call<'_>, ask: &abi::AddToPhysmapBatch, from: u64) -> Result<()> {
+        let errors = Handle::<i32>::new(ask.errs);
+        for (i, (.., result)) in (from..).zip(self.entries.iter().take(self.len)) {
+            let errno = result.map_or_else(|errno| errno.to_abi() as i32, |()| 0);
+            call.write(errors.nth(i)?, &errno)?;
+        }
+        Ok(())
+    }
 }
 
 pub fn remove(call: &mut Call<'_>) -> Answer {
@@ -80,6 +191,7 @@ pub fn remove(call: &mut Call<'_>) -> Answer {
     let domain = call.target(ask.domid)?;
     let gfn = Gfn::new(ask.gpfn);
     let entry = domain.memory.lookup(gfn).ok_or(Errno::NoEnt)?;
+    call.spend(Work::Flush, 1);
     match entry.kind {
         MapKind::Ram => domain.memory.release(gfn)?,
         MapKind::Foreign | MapKind::Xen => domain.memory.unmap(gfn, entry.mfn, entry.kind)?,
@@ -106,19 +218,7 @@ fn put(domain: &Arc<Domain>, space: u32, index: u64, gfn: Gfn) -> Result<()> {
             Ok(())
         }
         abi::XENMAPSPACE_GRANT_TABLE => domain.grants.map_frame(domain, index, gfn),
-        abi::XENMAPSPACE_GMFN | abi::XENMAPSPACE_GMFN_RANGE => {
-            domain.memory.move_ram(Gfn::new(index), gfn)
-        }
+        abi::XENMAPSPACE_GMFN => domain.memory.move_ram(Gfn::new(index), gfn),
         _ => Err(Errno::NoSys),
     }
-}
-
-fn put_foreign(domain: &Domain, other: &Domain, from: Gfn, gfn: Gfn) -> Result<()> {
-    // A dying domain's memory must not gain references.
-    let life = other.life.lock();
-    if life.dying != crate::domain::Dying::Alive {
-        return Err(Errno::Inval);
-    }
-    let page = other.memory.page(from, true)?;
-    domain.memory.map(gfn, page, MapKind::Foreign)
 }

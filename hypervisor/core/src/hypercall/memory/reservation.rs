@@ -1,18 +1,17 @@
 //! RAM given to a domain and taken from it, in lists of extents.
 
+use core::cell::Cell;
+
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Gfn};
 
-use super::{Answer, Call, progress, set_progress};
-use crate::hypercall::{Handle, Stop};
-use crate::ports::GuestMemory;
+use super::{Answer, Call, go_on, progress};
+use crate::hypercall::{Handle, Stop, Work};
+use crate::ports::{FLUSHED_TOGETHER, GuestMemory};
 
 /// The largest extent is 2 MiB, for a toolstack too: clearing one of 1 GiB would take too long in one
 /// go. Toolstacks ask for smaller ones then.
 const MOST_ORDER: u32 = 9;
-/// 4 KiB pages worth of work in one go; one extent is always done.
-const BUDGET: u64 = 512;
-
 struct Extents {
     domain: alloc::sync::Arc<crate::domain::Domain>,
     list: Handle<u64>,
@@ -41,41 +40,95 @@ fn decode(call: &Call<'_>) -> Result<Extents, Stop> {
 /// Answers with the number of extents done, all or the first few.
 pub fn populate(call: &mut Call<'_>) -> Answer {
     let extents = decode(call)?;
-    each(call, &extents, |gfn| {
-        extents.domain.memory.populate(gfn, extents.order)
-    })
-}
-
-pub fn decrease(call: &mut Call<'_>) -> Answer {
-    let extents = decode(call)?;
-    each(call, &extents, |gfn| {
-        for i in 0..1u64 << extents.order {
-            extents
-                .domain
-                .memory
-                .release(gfn.checked_add(i).ok_or(Errno::Inval)?)?;
-        }
-        Ok(())
-    })
-}
-
-fn each(call: &mut Call<'_>, extents: &Extents, act: impl Fn(Gfn) -> Result<(), Errno>) -> Answer {
-    let mut spent = 0;
     for i in progress(call)..extents.count {
-        if spent >= BUDGET {
-            set_progress(call, i);
-            return Err(Stop::Again);
+        if call.is_spent() {
+            return Err(go_on(call, i));
         }
-        let gfn = match extents.list.nth(i).and_then(|at| call.read(at)) {
-            Ok(gfn) => Gfn::new(gfn),
-            Err(_) => return Ok(i),
+        let Some(gfn) = extents.gfn(call, i) else {
+            return Ok(i);
         };
-        if act(gfn).is_err() {
+        call.spend(Work::Page, 1 << extents.order);
+        if extents.domain.memory.populate(gfn, extents.order).is_err() {
             return Ok(i);
         }
-        spent += 1u64 << extents.order;
     }
     Ok(extents.count)
+}
+
+/// The same. Translations are flushed for many pages at once.
+pub fn decrease(call: &mut Call<'_>) -> Answer {
+    let extents = decode(call)?;
+    let mut done = progress(call);
+    while done < extents.count {
+        if call.is_spent() {
+            return Err(go_on(call, done));
+        }
+        let part = extents.part(call, done);
+        let released = extents.release(&part);
+        let pages = (part.len as u64) << extents.order;
+        call.spend(Work::Page, pages);
+        call.spend(Work::Flush, pages.div_ceil(FLUSHED_TOGETHER as u64));
+        done += released as u64;
+        if released < FLUSHED_TOGETHER {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+impl Extents {
+    /// Where the extent of that number begins; `None` if the list cannot be read there.
+    fn gfn(&self, call: &Call<'_>, number: u64) -> Option<Gfn> {
+        let gfn = self.list.nth(number).and_then(|at| call.read(at));
+        gfn.ok().map(Gfn::new)
+    }
+
+    /// The next extents, as many as are flushed together.
+    fn part(&self, call: &Call<'_>, from: u64) -> Part {
+        let mut part = Part::default();
+        let most = (self.count - from).min(FLUSHED_TOGETHER as u64);
+        for (place, number) in part.gfns.iter_mut().zip(from..from + most) {
+            let Some(gfn) = self.gfn(call, number) else {
+                break;
+            };
+            *place = gfn;
+            part.len += 1;
+        }
+        part
+    }
+
+    /// How many of them, from the first on, the domain gave up.
+    fn release(&self, part: &Part) -> usize {
+        let (released, failed) = (Cell::new(0), Cell::new(false));
+        let mut list = part.iter().take_while(|_| !failed.get());
+        let memory = &self.domain.memory;
+        memory.release_all(self.order, &mut list, &mut |result| match result {
+            Ok(()) => released.set(released.get() + 1),
+            Err(_) => failed.set(true),
+        });
+        released.get()
+    }
+}
+
+/// A few extents of a list.
+struct Part {
+    gfns: [Gfn; FLUSHED_TOGETHER],
+    len: usize,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            gfns: [Gfn::new(0); FLUSHED_TOGETHER],
+            len: 0,
+        }
+    }
+}
+
+impl Part {
+    fn iter(&self) -> impl Iterator<Item = Gfn> {
+        self.gfns.iter().take(self.len).copied()
+    }
 }
 
 /// One number about the memory of the domain that the argument names.

@@ -1,14 +1,13 @@
 //! acquire_resource: hypervisor-made frames of a domain, mapped by its toolstack.
 
+use core::cell::Cell;
+
 use guest_pv_abi as abi;
-use oxen_types::{DomainId, Errno, Gfn};
+use oxen_types::{DomainId, Errno, Gfn, Result};
 
-use super::{Answer, Call};
-use crate::hypercall::Handle;
-use crate::ports::MapKind;
-
-/// Frames that one call may ask for.
-const MOST_FRAMES: u32 = 32;
+use super::{Answer, Call, go_on, progress};
+use crate::hypercall::{Handle, Work};
+use crate::ports::{FLUSHED_TOGETHER, MapKind, PageRef};
 
 /// A translated caller names the gfns at which the frames shall stand.
 pub fn acquire(call: &mut Call<'_>) -> Answer {
@@ -33,14 +32,31 @@ pub fn acquire(call: &mut Call<'_>) -> Answer {
         call.write(at, &abi::AcquireResource { nr_frames, ..ask })?;
         return Ok(0);
     }
-    if ask.nr_frames > MOST_FRAMES {
-        return Err(Errno::TooBig.into());
-    }
-    for i in 0..u64::from(ask.nr_frames) {
-        let gfn = Gfn::new(call.read(list.nth(i)?)?);
-        let index = ask.frame.checked_add(i).ok_or(Errno::Inval)?;
-        let page = target.grants.frame(&target, index)?;
-        call.domain().memory.map(gfn, page, MapKind::Foreign)?;
+    let count = u64::from(ask.nr_frames);
+    let mut done = progress(call);
+    while done < count {
+        if call.is_spent() {
+            return Err(go_on(call, done));
+        }
+        let part = done..count.min(done + FLUSHED_TOGETHER as u64);
+        done = part.end;
+        call.spend(Work::Operation, part.end - part.start);
+        call.spend(Work::Flush, 1);
+        let result = Cell::new(Ok(()));
+        let frame = |i| -> Result<(Gfn, PageRef)> {
+            let gfn = Gfn::new(call.read(list.nth(i)?)?);
+            let index = ask.frame.checked_add(i).ok_or(Errno::Inval)?;
+            Ok((gfn, target.grants.frame(&target, index)?))
+        };
+        let mut frames = part.map_while(|i| {
+            result.get().ok()?;
+            frame(i).map_err(|errno| result.set(Err(errno))).ok()
+        });
+        let memory = &call.domain().memory;
+        memory.map_all(MapKind::Foreign, &mut frames, &mut |mapped| {
+            result.set(result.get().and(mapped))
+        });
+        result.get()?;
     }
     Ok(0)
 }

@@ -105,11 +105,8 @@ fn make(guest: &Guest, number: u32, args: [u64; 6], parts: usize) {
     let Some(vcpu) = guest.domain.vcpu(0) else {
         return;
     };
-    let mut call = Call {
-        vcpu: &vcpu,
-        linear: &Linear(&guest.domain),
-        args,
-    };
+    let linear = Linear(&guest.domain);
+    let mut call = Call::new(&vcpu, &linear, args);
     for _ in 0..parts {
         if let Outcome::Done(_) = dispatch(number.into(), &mut call) {
             return;

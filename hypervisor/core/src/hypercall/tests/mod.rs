@@ -1,5 +1,6 @@
 //! Hypercalls through the dispatcher: memory, lists of calls, vcpus, and whatever a guest may invent.
 
+mod budget;
 mod fuzz;
 mod memory;
 mod multicall;
@@ -30,11 +31,8 @@ fn only_the_tables_numbers_exist() {
         }
     }
     let vcpu = dom0.vcpu(0);
-    let mut call = super::Call {
-        vcpu: &vcpu,
-        linear: &crate::testing::Linear(&dom0.domain),
-        args: [0; 6],
-    };
+    let linear = crate::testing::Linear(&dom0.domain);
+    let mut call = super::Call::new(&vcpu, &linear, [0; 6]);
     for number in [64, 1 << 32, u64::MAX, 1 << 32 | 17] {
         assert_eq!(answer(number, &mut call), Err(Errno::NoSys.into()));
     }

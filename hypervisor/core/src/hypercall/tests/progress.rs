@@ -15,11 +15,7 @@ const KEPT: [u64; 6] = [0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666];
 fn part(guest: &Guest, vcpu: u32, number: u32, regs: &mut [u64; 6]) -> Outcome {
     let vcpu = guest.vcpu(vcpu);
     let linear = Linear(&guest.domain);
-    let mut call = Call {
-        vcpu: &vcpu,
-        linear: &linear,
-        args: *regs,
-    };
+    let mut call = Call::new(&vcpu, &linear, *regs);
     let outcome = dispatch(number.into(), &mut call);
     if outcome == Outcome::Again {
         *regs = call.args;

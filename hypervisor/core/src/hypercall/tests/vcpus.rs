@@ -271,11 +271,7 @@ fn the_ports_of_a_poll_are_copied_once() {
             left: AtomicUsize::new(left),
         };
         let args = [abi::SCHEDOP_POLL.into(), 7 * PAGE, 0, 0, 0, 0];
-        let mut call = Call {
-            vcpu: &vcpu,
-            linear: &linear,
-            args,
-        };
+        let mut call = Call::new(&vcpu, &linear, args);
         let done = dispatch(abi::HYPERVISOR_SCHED_OP.into(), &mut call);
         (done, vcpu.is_held(Hold::Blocked), *vcpu.poll.lock())
     };

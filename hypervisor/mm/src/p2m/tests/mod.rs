@@ -1,7 +1,9 @@
-//! The p2m's operations, one by one; against a model in [`model`]; log-dirty mode in [`log`].
+//! The p2m's operations, one by one; against a model in [`model`]; log-dirty mode in [`log`];
+//! lists in [`together`].
 
 mod log;
 mod model;
+mod together;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -187,11 +187,8 @@ fn a_pause_counts_once_and_waits_until_the_guest_stands_still() {
     vcpu.set_cpu(Some(CpuId(1)));
     dom0.write(LIST, &abi::Domctl::new(abi::XEN_DOMCTL_PAUSEDOMAIN, 5));
     let caller = dom0.vcpu(0);
-    let mut call = crate::hypercall::Call {
-        vcpu: &caller,
-        linear: &crate::testing::Linear(&dom0.domain),
-        args: [LIST, 0, 0, 0, 0, 0],
-    };
+    let linear = crate::testing::Linear(&dom0.domain);
+    let mut call = crate::hypercall::Call::new(&caller, &linear, [LIST, 0, 0, 0, 0, 0]);
     let number = abi::HYPERVISOR_DOMCTL.into();
     use crate::hypercall::{Outcome, dispatch};
     for _ in 0..3 {
