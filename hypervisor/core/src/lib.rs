@@ -18,6 +18,7 @@ pub mod grant;
 pub mod hypercall;
 pub mod machine;
 mod params;
+mod periodic;
 pub mod ports;
 pub mod runstate;
 pub mod sched;

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use oxen_types::CpuId;
 use spin::Mutex;
 
+use crate::machine::Machine;
 use crate::vcpu::Vcpu;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,6 +169,36 @@ impl Timers {
                 drop(timers);
                 return Some((entry.vcpu, entry.kind));
             }
+        }
+    }
+}
+
+/// Timers that one pass fires: what is due beyond that waits until this CPU has taken its interrupts.
+const MOST_FIRED: usize = 16;
+
+impl Machine {
+    /// Fires what is due in this CPU's timer queue, up to a bound. True if more is due.
+    pub fn fire_timers(&self, cpu: CpuId) -> bool {
+        let now = self.now();
+        for _ in 0..MOST_FIRED {
+            let Some((vcpu, kind)) = self.timers.pop_due(cpu, now) else {
+                return false;
+            };
+            fire(&vcpu, kind);
+        }
+        self.timers.next(cpu).is_some_and(|next| next <= now)
+    }
+}
+
+fn fire(vcpu: &Arc<Vcpu>, kind: TimerKind) {
+    match kind {
+        TimerKind::SingleShot => vcpu.raise_timer(),
+        TimerKind::Periodic => vcpu.tick(),
+        TimerKind::Poll => vcpu.poll_timed_out(),
+        // Its APIC looks at the clock before the next entry.
+        TimerKind::Lapic => vcpu.kick(),
+        TimerKind::FirstWatchdog | TimerKind::SecondWatchdog => {
+            vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_WATCHDOG);
         }
     }
 }

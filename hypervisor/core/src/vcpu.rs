@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use oxen_types::{CpuId, Port, Result, VcpuId};
 use spin::{Mutex, Once};
@@ -10,6 +10,7 @@ use spin::{Mutex, Once};
 use crate::clock::TimePage;
 use crate::domain::Domain;
 use crate::hypercall::Progress;
+use crate::periodic::Periodic;
 use crate::ports::{PageRef, VcpuArch};
 use crate::runstate::Runstate;
 use crate::sched::UnitId;
@@ -75,9 +76,7 @@ pub struct Vcpu {
     /// Vector to inject through the local APIC for event upcalls; 0 if none was set.
     pub upcall_vector: AtomicU8,
     pub timers: Mutex<[Option<Armed>; TimerKind::COUNT]>,
-    /// Period of VCPUOP_set_periodic_timer in ns, 0 if off.
-    pub period: AtomicU64,
-    /// Its virq timer fired; delivered at the next chance of the CPU that runs the timer queue.
+    pub(crate) periodic: Mutex<Periodic>,
     pub initialised: AtomicBool,
     /// Times this vcpu alone was paused by the toolstack.
     pub pauses: Mutex<u32>,
@@ -107,7 +106,7 @@ impl Vcpu {
             progress: Mutex::new(None),
             upcall_vector: AtomicU8::new(0),
             timers: Mutex::new([const { None }; TimerKind::COUNT]),
-            period: AtomicU64::new(0),
+            periodic: Mutex::default(),
             initialised: AtomicBool::new(false),
             pauses: Mutex::new(0),
         });
@@ -133,6 +132,11 @@ impl Vcpu {
 
     pub fn is_held(&self, by: Hold) -> bool {
         self.holds.load(Ordering::SeqCst) & by as u32 != 0
+    }
+
+    /// Does it wait for an event, and for nothing else?
+    pub fn only_waits(&self) -> bool {
+        self.holds() == Hold::Blocked as u32
     }
 
     /// One more reason not to run. If it runs elsewhere it is on its way out when this returns.

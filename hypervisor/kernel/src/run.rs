@@ -27,7 +27,7 @@ pub fn cpu_loop(machine: &'static Machine, mut phys: PhysCpu) -> ! {
     let shared = percpu::this();
     loop {
         irq::window();
-        fire_timers(machine, cpu);
+        machine.fire_timers(cpu);
         crate::console::work(cpu);
         shared.take_reschedule();
         let decision = machine.sched.pick(cpu, machine.now());
@@ -58,33 +58,6 @@ fn idle(machine: &Machine, cpu: CpuId, until: u64) {
     shared.add_idle(machine.now().saturating_sub(start));
 }
 
-/// Runs what is due in this CPU's timer queue.
-fn fire_timers(machine: &Machine, cpu: CpuId) {
-    let now = machine.now();
-    while let Some((vcpu, kind)) = machine.timers.pop_due(cpu, now) {
-        match kind {
-            TimerKind::SingleShot => raise_timer(&vcpu),
-            TimerKind::Periodic => {
-                raise_timer(&vcpu);
-                let period = vcpu.period.load(core::sync::atomic::Ordering::Relaxed);
-                if period != 0 {
-                    machine.timers.arm(&vcpu, kind, now + period, cpu);
-                }
-            }
-            TimerKind::Poll => vcpu.poll_timed_out(),
-            // Its APIC looks at the clock before the next entry.
-            TimerKind::Lapic => vcpu.kick(),
-            TimerKind::FirstWatchdog | TimerKind::SecondWatchdog => {
-                vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_WATCHDOG)
-            }
-        }
-    }
-}
-
-fn raise_timer(vcpu: &Vcpu) {
-    oxen_core::evtchn::raise_virq(&vcpu.domain, vcpu.id.0, guest_pv_abi::VIRQ_TIMER);
-}
-
 /// Runs one vcpu until its slice ends, it cannot go on, or the scheduler is to be asked.
 fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) {
     let cpu = cpu_id();
@@ -98,13 +71,14 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
     percpu::set_current(Some(vcpu.clone()));
     vcpu.runstate.lock().change(State::Running, machine.now());
     vcpu.update_time();
+    vcpu.start_ticks(cpu);
     context.load(phys);
 
     loop {
         irq::window();
         let now = machine.now();
         if machine.timers.next(cpu).is_some_and(|next| next <= now) {
-            fire_timers(machine, cpu);
+            machine.fire_timers(cpu);
         }
         if percpu::this().must_reschedule() || now >= slice_end || !vcpu.is_runnable() {
             break;
@@ -118,6 +92,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
         }
     }
 
+    vcpu.stop_ticks();
     context.unload(phys);
     percpu::set_current(None);
     let state = if vcpu.is_runnable() {

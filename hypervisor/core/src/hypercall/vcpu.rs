@@ -65,18 +65,11 @@ pub fn call(call: &mut Call<'_>) -> Answer {
             if set.period_ns < SHORTEST_PERIOD || set.period_ns > i64::MAX as u64 {
                 return Err(Errno::Inval.into());
             }
-            vcpu.period.store(set.period_ns, Ordering::Relaxed);
-            arm(
-                call,
-                &vcpu,
-                TimerKind::Periodic,
-                call.machine().now().saturating_add(set.period_ns),
-            );
+            vcpu.set_period(set.period_ns);
             Ok(0)
         }
         abi::VCPUOP_STOP_PERIODIC_TIMER => {
-            vcpu.period.store(0, Ordering::Relaxed);
-            call.machine().timers.cancel(&vcpu, TimerKind::Periodic);
+            vcpu.set_period(0);
             Ok(0)
         }
         abi::VCPUOP_SET_SINGLESHOT_TIMER => {

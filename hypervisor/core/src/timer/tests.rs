@@ -118,10 +118,25 @@ fn guests_set_their_timers() {
     assert_eq!(vcpu_op(&guest, cmd, &period), errno(Errno::Inval));
     period.period_ns = 1_000_000;
     assert_eq!(vcpu_op(&guest, cmd, &period), 0);
-    assert_eq!(next(), Some(2_000_000));
     let stop = abi::VCPUOP_STOP_PERIODIC_TIMER;
     assert_eq!(vcpu_op(&guest, stop, &0u64), 0);
     assert_eq!(next(), None);
+}
+
+#[test]
+fn a_pass_fires_so_many_timers_and_no_more() {
+    let (world, _dom0) = World::new();
+    let guest = world.guest(1, 128);
+    world.platform.set_now(0);
+    for vcpu in guest.domain.vcpus() {
+        let timers = &world.machine.timers;
+        timers.arm(&vcpu, TimerKind::SingleShot, 10, CPU);
+        timers.arm(&vcpu, TimerKind::Lapic, 10, CPU);
+    }
+    world.platform.set_now(10);
+    let passes = (1..=100).find(|_| !world.machine.fire_timers(CPU));
+    assert_eq!(passes, Some(256 / 16));
+    assert_eq!(world.machine.timers.next(CPU), None);
 }
 
 fn watchdog(guest: &Guest, vcpu: u32, id: u32, timeout: u32) -> i64 {
