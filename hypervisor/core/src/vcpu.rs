@@ -13,7 +13,7 @@ use crate::hypercall::Progress;
 use crate::periodic::Periodic;
 use crate::ports::{PageRef, VcpuArch};
 use crate::runstate::Runstate;
-use crate::sched::UnitId;
+use crate::sched::{Look, UnitId};
 use crate::timer::{Armed, TimerKind};
 
 /// Reasons for which a vcpu may not run. It is runnable when none holds.
@@ -139,15 +139,25 @@ impl Vcpu {
         self.holds() == Hold::Blocked as u32
     }
 
-    /// One more reason not to run. If it runs elsewhere it is on its way out when this returns.
+    /// One more reason not to run. If it runs elsewhere it is on its way out when this returns, and no
+    /// CPU picks it any more: [`Vcpu::is_quiet`] tells when it stands still.
     pub fn hold(&self, by: Hold) {
-        if self.holds.fetch_or(by as u32, Ordering::SeqCst) == 0 {
-            self.domain
-                .machine
-                .sched
-                .sleep(self, self.domain.machine.now());
+        let first = self.holds.fetch_or(by as u32, Ordering::SeqCst) == 0;
+        // Who holds it already may not have told the scheduler yet, and the caller relies on that. Only a
+        // vcpu that blocks itself needs no such word.
+        if first || by != Hold::Blocked {
+            let machine = self.domain.machine;
+            machine.sched.sleep(self, machine.now());
+        }
+        if first {
             self.leave_guest();
         }
+    }
+
+    /// As [`Vcpu::hold`], interrupted before the scheduler is told.
+    #[cfg(test)]
+    pub(crate) fn hold_untold(&self, by: Hold) {
+        self.holds.fetch_or(by as u32, Ordering::SeqCst);
     }
 
     /// One reason less. Wakes it if it was the last.
@@ -155,8 +165,11 @@ impl Vcpu {
         let before = self.holds.fetch_and(!(by as u32), Ordering::SeqCst);
         if before == by as u32 {
             let machine = self.domain.machine;
-            if let Some(cpu) = machine.sched.wake(self, machine.now()) {
-                machine.platform.reschedule_on(cpu);
+            let now = machine.now();
+            match machine.sched.wake(self, now) {
+                Some(Look { cpu, at }) if at <= now => machine.platform.reschedule_on(cpu),
+                Some(Look { cpu, at }) => machine.platform.reschedule_at(cpu, at),
+                None => {}
             }
         }
     }

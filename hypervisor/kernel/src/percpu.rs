@@ -11,6 +11,8 @@ use oxen_types::{CpuId, DomainId, MAX_CPUS};
 pub struct Shared {
     /// It must ask the scheduler before it enters a guest again.
     resched: AtomicBool,
+    /// The same from this time on; [`NEVER`] if nobody wants it.
+    resched_at: AtomicU64,
     /// What its timer is set for; [`FIRED`] when that has passed.
     deadline: AtomicU64,
     /// Low 16 bits: 1 + the number of the domain whose guest it is in, 0 for none. Above: how often it entered.
@@ -21,6 +23,7 @@ pub struct Shared {
 static SHARED: [Shared; MAX_CPUS] = [const {
     Shared {
         resched: AtomicBool::new(false),
+        resched_at: AtomicU64::new(NEVER),
         deadline: AtomicU64::new(FIRED),
         guest: AtomicU64::new(0),
         idle_ns: AtomicU64::new(0),
@@ -33,6 +36,8 @@ static CURRENT: [spin::Mutex<Option<Arc<Vcpu>>>; MAX_CPUS] =
 
 /// No deadline: time began later.
 const FIRED: u64 = 0;
+
+const NEVER: u64 = u64::MAX;
 
 const IN_GUEST: u64 = 0xffff;
 const ENTRY: u64 = 0x1_0000;
@@ -65,8 +70,20 @@ impl Shared {
         self.resched.load(Ordering::SeqCst)
     }
 
-    pub fn take_reschedule(&self) -> bool {
-        self.resched.swap(false, Ordering::SeqCst)
+    /// True if nobody has asked for as early a time: the CPU has to set its deadline anew.
+    pub fn ask_reschedule_at(&self, ns: u64) -> bool {
+        self.resched_at.fetch_min(ns, Ordering::SeqCst) > ns
+    }
+
+    /// When it must ask the scheduler, if not before.
+    pub fn reschedules_at(&self) -> u64 {
+        self.resched_at.load(Ordering::SeqCst)
+    }
+
+    /// This CPU is about to ask the scheduler.
+    pub fn take_reschedule(&self) {
+        self.resched.store(false, Ordering::SeqCst);
+        self.resched_at.store(NEVER, Ordering::SeqCst);
     }
 
     /// The timer's interrupt came (perhaps early: a wait too long for its counter).

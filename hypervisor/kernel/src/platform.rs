@@ -131,6 +131,12 @@ impl Platform for Machine {
         self.kick(cpu);
     }
 
+    fn reschedule_at(&self, cpu: CpuId, at: u64) {
+        if percpu::shared(cpu).ask_reschedule_at(at) {
+            self.kick(cpu);
+        }
+    }
+
     fn deadline_changed(&self) {
         // Each CPU's loop asks its queue before it enters a guest or halts.
     }

@@ -62,12 +62,11 @@ fn idle(machine: &Machine, cpu: CpuId, until: u64) {
 fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) {
     let cpu = cpu_id();
     let Some(hv) = crate::domain::hv_vcpu(vcpu) else {
-        return;
+        return vcpu.set_cpu(None);
     };
-    // The CPU that ran it last may still be about to let go: it holds nothing that we could hold up.
+    // The scheduler gave it to this CPU: nobody else has it, but for a toolstack's call that is just done.
     let mut context = hv.context.lock();
     hv.apply_tsc(&mut context);
-    vcpu.set_cpu(Some(cpu));
     percpu::set_current(Some(vcpu.clone()));
     vcpu.runstate.lock().change(State::Running, machine.now());
     vcpu.update_time();
@@ -80,13 +79,15 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
         if machine.timers.next(cpu).is_some_and(|next| next <= now) {
             machine.fire_timers(cpu);
         }
-        if percpu::this().must_reschedule() || now >= slice_end || !vcpu.is_runnable() {
+        let shared = percpu::this();
+        let ends = slice_end.min(shared.reschedules_at());
+        if shared.must_reschedule() || now >= ends || !vcpu.is_runnable() {
             break;
         }
         if !prepare(&mut context, hv, vcpu, now) {
             break;
         }
-        set_deadline(machine, &mut context, cpu, slice_end);
+        set_deadline(machine, &mut context, cpu, ends);
         if let Some(exit) = enter(&mut context, phys, hv, vcpu) {
             exits::handle(exit, &mut context, hv, vcpu);
         }

@@ -46,6 +46,9 @@ pub struct Context {
     leave_at: (u64, u64),
 }
 
+/// Tries for a context that another call may hold.
+const PATIENCE: u32 = 10_000;
+
 impl HvVcpu {
     pub fn new(
         hv: Arc<HvDomain>,
@@ -94,9 +97,13 @@ impl HvVcpu {
         context.msrs.tsc_adjust = self.hv.tsc.restart(self.number, backend);
     }
 
-    /// The context of a vcpu that does not run. -EBUSY if it does after all.
+    /// The context of a vcpu that does not run. -EBUSY if it does after all: a CPU holds it for as long as
+    /// it has the vcpu loaded, another call of a toolstack's for microseconds.
     fn paused(&self) -> Result<MutexGuard<'_, Context>> {
-        let mut context = self.context.try_lock().ok_or(Errno::Busy)?;
+        let mut tries = (0..PATIENCE).inspect(|_| core::hint::spin_loop());
+        let mut context = tries
+            .find_map(|_| self.context.try_lock())
+            .ok_or(Errno::Busy)?;
         self.apply_tsc(&mut context);
         Ok(context)
     }

@@ -74,6 +74,8 @@ pub trait Platform: Send + Sync {
     fn reschedule(&self);
     /// The same for any CPU, at once.
     fn reschedule_on(&self, cpu: CpuId);
+    /// The same at a later time, unless that CPU has asked by then.
+    fn reschedule_at(&self, cpu: CpuId, at: u64);
     /// The earliest deadline of this CPU's timer queue may have changed.
     fn deadline_changed(&self);
     fn info(&self) -> MachineInfo;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use oxen_types::{CpuId, CpuMask};
 
-use super::{Affinity, Decision, Scheduler, Share, UnitId};
+use super::{Affinity, Decision, Look, Scheduler, Share, UnitId};
 
 /// XEN_SCHEDULER_CREDIT2: toolstacks show it by that name.
 const ABI_ID: u32 = 6;
@@ -21,6 +21,9 @@ const HELPING: i64 = 10_000_000;
 const LONGEST_DEBT: i64 = 50_000_000;
 const LONGEST_SLICE: u64 = 10_000_000;
 const SHORTEST_SLICE: u64 = 500_000;
+/// A unit runs for so long before one that wakes interrupts it: else whoever sleeps and wakes all the time
+/// would leave others nothing but switches.
+const RATE_LIMIT: u64 = SHORTEST_SLICE;
 /// A unit that wakes must be ahead by this much to interrupt another.
 const PREEMPT_MARGIN: i64 = 500_000;
 const DEFAULT_WEIGHT: i64 = 256;
@@ -42,7 +45,12 @@ struct Unit<T> {
     place: Place,
     /// It may go on running after its CPU asks again.
     runnable: bool,
+    /// It has been charged up to here.
     since: u64,
+    /// When its CPU took it, from another unit or from idling.
+    started: u64,
+    /// It gave way: the rate limit does not hold for it.
+    yields: bool,
     /// Cap: the period it is in, and what it ran in that.
     period: u64,
     used: u64,
@@ -81,6 +89,15 @@ impl<T: Clone> Unit<T> {
             u64::MAX
         } else {
             CAP_PERIOD / 100 * u64::from(self.share.cap)
+        }
+    }
+
+    /// `now`, or when it has run as long as the rate limit lets it.
+    fn may_be_interrupted_at(&self, now: u64) -> u64 {
+        if self.yields {
+            now
+        } else {
+            now.max(self.started.saturating_add(RATE_LIMIT))
         }
     }
 
@@ -172,19 +189,38 @@ impl<T: Clone> Credit<T> {
         best
     }
 
-    /// The CPU that runs the unit with least credit, if one with `credit` may interrupt that.
-    fn weakest(&self, may: CpuMask, credit: i64, now: u64) -> Option<CpuId> {
-        let left = |cpu: CpuId| {
+    /// The CPU whose unit one with `credit` may interrupt first; among equals that with least credit.
+    fn weakest(&self, may: CpuMask, credit: i64, now: u64) -> Option<Look> {
+        let candidate = |cpu: CpuId| {
             let unit = self.unit(*self.cpus.get(cpu.index())?.as_ref()?)?;
             let ran = i64::try_from(now.saturating_sub(unit.since)).unwrap_or(i64::MAX);
-            Some((unit.credit.saturating_sub(unit.cost(ran)), cpu))
+            let left = unit.credit.saturating_sub(unit.cost(ran));
+            let ahead = credit > left.saturating_add(PREEMPT_MARGIN);
+            ahead.then(|| (unit.may_be_interrupted_at(now), left, cpu))
         };
         let cpus = (0..self.cpus.len() as u32).map(CpuId);
-        let (running, cpu) = cpus
+        let (at, _, cpu) = cpus
             .filter(|cpu| may.contains(*cpu))
-            .filter_map(left)
+            .filter_map(candidate)
             .min()?;
-        (credit > running.saturating_add(PREEMPT_MARGIN)).then_some(cpu)
+        Some(Look { cpu, at })
+    }
+
+    /// The unit that goes on running on `cpu`, whoever waits, as it has not run for long; and until when.
+    fn keeps_its_cpu(&mut self, cpu: CpuId, now: u64) -> Option<(T, u64)> {
+        let index = *self.cpus.get(cpu.index())?.as_ref()?;
+        let idle = self.idle();
+        let unit = self.unit_mut(index)?;
+        let until = unit.may_be_interrupted_at(now);
+        if !unit.runnable || until <= now {
+            return None;
+        }
+        unit.burn(now);
+        let left = unit.left(now);
+        let stays = unit.affinity.hard.contains(cpu)
+            && left > 0
+            && !Self::better_elsewhere(unit, cpu, idle);
+        stays.then(|| (unit.payload.clone(), until.min(now.saturating_add(left))))
     }
 
     fn new_helping(&mut self) {
@@ -230,6 +266,8 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             place: Place::Asleep,
             runnable: false,
             since: 0,
+            started: 0,
+            yields: false,
             period: 0,
             used: 0,
         };
@@ -254,7 +292,11 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         }
     }
 
-    fn wake(&mut self, UnitId(index): UnitId, now: u64) -> Option<CpuId> {
+    fn rate_limit(&self) -> u64 {
+        RATE_LIMIT
+    }
+
+    fn wake(&mut self, UnitId(index): UnitId, now: u64) -> Option<Look> {
         let unit = self.unit_mut(index)?;
         unit.runnable = true;
         if unit.place != Place::Asleep {
@@ -263,12 +305,14 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         unit.place = Place::Queued;
         let (credit, affinity) = (unit.credit, unit.affinity);
         self.queue.push(index);
-        let cpu = match Self::place(affinity, self.idle()) {
-            Some(cpu) => cpu,
+        let look = match Self::place(affinity, self.idle()) {
+            Some(cpu) => Look { cpu, at: now },
             None => self.weakest(affinity.hard, credit, now)?,
         };
-        self.told.add(cpu);
-        Some(cpu)
+        if look.at <= now {
+            self.told.add(look.cpu);
+        }
+        Some(look)
     }
 
     fn sleep(&mut self, UnitId(index): UnitId, _now: u64) {
@@ -296,11 +340,20 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         {
             unit.burn(now);
             unit.credit = unit.credit.min(best.saturating_sub(1));
+            unit.yields = true;
         }
     }
 
     fn pick(&mut self, cpu: CpuId, now: u64) -> Decision<T> {
         self.told.remove(cpu);
+        if let Some((payload, until)) = self.keeps_its_cpu(cpu, now) {
+            return Decision {
+                next: Some(payload),
+                until,
+                tell: self.tell(now),
+            };
+        }
+        let before = self.cpus.get(cpu.index()).copied().flatten();
         self.put_back(cpu, now);
         let Some(mut index) = self.best(cpu, now) else {
             // A capped unit gets its next allowance with the next period.
@@ -338,6 +391,10 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         };
         unit.place = Place::Running(cpu);
         unit.since = now;
+        unit.yields = false;
+        if before != Some(index) {
+            unit.started = now;
+        }
         // Alone, it runs as long as it likes; else until it has burned what it is ahead by.
         let slice = match rival {
             None => LONGEST_SLICE,

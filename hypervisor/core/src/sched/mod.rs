@@ -61,6 +61,14 @@ pub struct Decision<T> {
     pub tell: Option<CpuId>,
 }
 
+/// A CPU that should ask again because something woke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    pub cpu: CpuId,
+    /// When; what it runs may not be interrupted before.
+    pub at: u64,
+}
+
 /// A scheduling policy over units that carry a `T`. Times are ns since boot. All calls are made
 /// under one lock.
 pub trait Scheduler<T: Clone>: Send {
@@ -69,8 +77,10 @@ pub trait Scheduler<T: Clone>: Send {
     fn abi_id(&self) -> u32;
     fn add(&mut self, payload: T, share: Share) -> UnitId;
     fn remove(&mut self, unit: UnitId);
+    /// What runs is not interrupted for something that wakes before it has run so long, in ns.
+    fn rate_limit(&self) -> u64;
     /// It became runnable. The CPU that should look, if one should: idle, or running less urgent work.
-    fn wake(&mut self, unit: UnitId, now: u64) -> Option<CpuId>;
+    fn wake(&mut self, unit: UnitId, now: u64) -> Option<Look>;
     /// It is no longer runnable. It may still run on a CPU, which will ask soon.
     fn sleep(&mut self, unit: UnitId, now: u64);
     /// The unit that runs on `cpu` gives way to others of its kind.
@@ -107,8 +117,8 @@ impl Sched {
         self.policy.lock().remove(vcpu.unit());
     }
 
-    /// The CPU to kick, if one should look.
-    pub fn wake(&self, vcpu: &Vcpu, now: u64) -> Option<CpuId> {
+    /// The CPU that should look, if one should.
+    pub fn wake(&self, vcpu: &Vcpu, now: u64) -> Option<Look> {
         let mut policy = self.policy.lock();
         if vcpu.is_runnable() {
             policy.wake(vcpu.unit(), now)
@@ -128,8 +138,15 @@ impl Sched {
         self.policy.lock().give_way(cpu, now);
     }
 
+    /// What `cpu` runs from now on. Its processor state counts as held by that CPU when this returns:
+    /// who has put the vcpu to sleep, and then finds no CPU that holds it, may rely on that.
     pub fn pick(&self, cpu: CpuId, now: u64) -> Decision<Arc<Vcpu>> {
-        self.policy.lock().pick(cpu, now)
+        let mut policy = self.policy.lock();
+        let decision = policy.pick(cpu, now);
+        if let Some(vcpu) = &decision.next {
+            vcpu.set_cpu(Some(cpu));
+        }
+        decision
     }
 
     /// Runs `ask` on the policy, for parameters and dumps.
@@ -137,3 +154,6 @@ impl Sched {
         ask(&mut **self.policy.lock())
     }
 }
+
+#[cfg(test)]
+mod tests;

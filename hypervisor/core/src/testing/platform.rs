@@ -26,6 +26,7 @@ pub struct FakePlatform {
     pub keys: Mutex<Vec<u8>>,
     pub kicked: Mutex<Vec<CpuId>>,
     pub rescheduled: Mutex<Vec<CpuId>>,
+    pub rescheduled_at: Mutex<Vec<(CpuId, u64)>>,
     pub power: Mutex<Option<PowerAction>>,
     /// New domains fail to make their vcpus from this number on.
     pub fails_from: Mutex<Option<u32>>,
@@ -45,6 +46,7 @@ impl FakePlatform {
             keys: Mutex::default(),
             kicked: Mutex::default(),
             rescheduled: Mutex::default(),
+            rescheduled_at: Mutex::default(),
             power: Mutex::default(),
             fails_from: Mutex::default(),
         }
@@ -145,6 +147,10 @@ impl Platform for FakePlatform {
 
     fn reschedule_on(&self, cpu: CpuId) {
         self.rescheduled.lock().expect("list").push(cpu);
+    }
+
+    fn reschedule_at(&self, cpu: CpuId, at: u64) {
+        self.rescheduled_at.lock().expect("list").push((cpu, at));
     }
 
     fn deadline_changed(&self) {}

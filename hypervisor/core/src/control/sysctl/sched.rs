@@ -8,8 +8,6 @@ use crate::control::map;
 use crate::hypercall::{Answer, Call};
 
 const POOL: u32 = 0;
-/// A vcpu that runs is not interrupted sooner by another's slice, in microseconds.
-const RATE_LIMIT: u32 = 500;
 
 fn scheduler(call: &Call<'_>) -> u32 {
     call.machine().sched.with(|policy| policy.abi_id())
@@ -29,8 +27,9 @@ pub fn params(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
     }
     match ask.cmd {
         abi::XEN_SYSCTL_SCHEDOP_GETINFO if ask.sched_id == abi::XEN_SCHEDULER_CREDIT2 => {
+            let limit = call.machine().sched.with(|policy| policy.rate_limit());
             ask.u.store(&abi::SysctlCredit2Schedule {
-                ratelimit_us: RATE_LIMIT,
+                ratelimit_us: (limit / 1000) as u32,
             });
             op.u.store(&ask);
             Ok(0)

@@ -40,6 +40,11 @@ fn simulate_late(
     }
 }
 
+fn look(cpu: u32, at: u64) -> Option<Look> {
+    let cpu = CpuId(cpu);
+    Some(Look { cpu, at })
+}
+
 fn weight(weight: u16) -> Share {
     Share { weight, cap: 0 }
 }
@@ -133,11 +138,11 @@ fn a_cap_holds_on_an_idle_machine() {
 fn waking_prefers_an_idle_cpu_then_the_one_that_burned_most() {
     let mut credit = Credit::new(2);
     let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
-    assert_eq!(credit.wake(units[0], 0), Some(CpuId(0)));
+    assert_eq!(credit.wake(units[0], 0), look(0, 0));
     assert_eq!(credit.pick(CpuId(0), 0).next, Some(0));
-    assert_eq!(credit.wake(units[1], 1_000_000), Some(CpuId(1)));
+    assert_eq!(credit.wake(units[1], 1_000_000), look(1, 1_000_000));
     assert_eq!(credit.pick(CpuId(1), 1_000_000).next, Some(1));
-    assert_eq!(credit.wake(units[2], 5_000_000), Some(CpuId(0)));
+    assert_eq!(credit.wake(units[2], 5_000_000), look(0, 5_000_000));
     assert_eq!(credit.pick(CpuId(0), 5_000_000).next, Some(2));
 }
 
@@ -172,7 +177,7 @@ fn hard(cpus: &[u32]) -> Affinity {
 fn a_unit_that_must_move_finds_an_idle_cpu_beyond_the_64th() {
     let mut credit = Credit::new(100);
     let unit = credit.add((), Share::default());
-    assert_eq!(credit.wake(unit, 0), Some(CpuId(0)));
+    assert_eq!(credit.wake(unit, 0), look(0, 0));
     assert!(credit.pick(CpuId(0), 0).next.is_some());
     assert_eq!(
         credit.set_affinity(unit, hard(&[99]), 1),
@@ -186,7 +191,7 @@ fn a_unit_that_must_move_finds_an_idle_cpu_beyond_the_64th() {
     // While it waits, too.
     credit.sleep(unit, 4);
     assert!(credit.pick(CpuId(99), 4).next.is_none());
-    assert_eq!(credit.wake(unit, 5), Some(CpuId(99)));
+    assert_eq!(credit.wake(unit, 5), look(99, 5));
     assert_eq!(credit.set_affinity(unit, hard(&[70]), 6), Some(CpuId(70)));
     assert!(credit.pick(CpuId(99), 7).next.is_none());
     assert!(credit.pick(CpuId(70), 7).next.is_some());
@@ -202,7 +207,7 @@ fn what_is_pushed_off_its_cpu_goes_to_an_idle_one() {
     credit.wake(free, 0);
     assert_eq!(credit.pick(CpuId(0), 0).next, Some(0));
     credit.set_affinity(pinned, hard(&[0]), 0);
-    assert_eq!(credit.wake(pinned, 5_000_000), Some(CpuId(0)));
+    assert_eq!(credit.wake(pinned, 5_000_000), look(0, 5_000_000));
     let decision = credit.pick(CpuId(0), 5_000_000);
     assert_eq!((decision.next, decision.tell), (Some(1), Some(CpuId(1))));
     assert_eq!(credit.pick(CpuId(1), 5_000_000).next, Some(0));
@@ -219,9 +224,9 @@ fn a_soft_affinity_is_a_wish() {
     for unit in &units {
         credit.set_affinity(*unit, soft, 0);
     }
-    assert_eq!(credit.wake(units[0], 0), Some(CpuId(2)));
+    assert_eq!(credit.wake(units[0], 0), look(2, 0));
     assert_eq!(credit.pick(CpuId(2), 0).next, Some(0));
-    assert_eq!(credit.wake(units[1], 1), Some(CpuId(0)), "it need not wait");
+    assert_eq!(credit.wake(units[1], 1), look(0, 1), "it need not wait");
     assert_eq!(credit.pick(CpuId(0), 1).next, Some(1));
     // The CPU that it would rather have is free again: it goes there.
     credit.sleep(units[0], 2);
@@ -229,4 +234,110 @@ fn a_soft_affinity_is_a_wish() {
     let decision = credit.pick(CpuId(0), 3);
     assert_eq!((decision.next, decision.tell), (None, Some(CpuId(2))));
     assert_eq!(credit.pick(CpuId(2), 4).next, Some(1));
+}
+
+/// A victim that has burned more than whoever wakes, every 20 us, on the only CPU.
+#[test]
+fn who_sleeps_and_wakes_all_the_time_interrupts_no_oftener_than_the_rate_limit() {
+    let mut credit = Credit::new(1);
+    let victim = credit.add('v', Share::default());
+    let waker = credit.add('w', Share::default());
+    let cpu = CpuId(0);
+    credit.wake(victim, 0);
+    assert_eq!(credit.pick(cpu, 0).next, Some('v'));
+    let start = 2_000_000u64;
+    let (mut now, mut interrupted, mut looks) = (start, 0u64, 0u64);
+    let mut due = u64::MAX;
+    for _ in 0..2000 {
+        now += 20_000;
+        let asked = credit.wake(waker, now);
+        let at = asked.map_or(u64::MAX, |look| look.at);
+        assert!(at >= now);
+        due = due.min(at);
+        if due <= now {
+            (due, looks) = (u64::MAX, looks + 1);
+            if credit.pick(cpu, now).next == Some('w') {
+                interrupted += 1;
+                now += 2_000;
+                credit.sleep(waker, now);
+                assert_eq!(credit.pick(cpu, now).next, Some('v'));
+            }
+        }
+        credit.sleep(waker, now);
+    }
+    let most = (now - start) / credit.rate_limit() + 1;
+    assert!(
+        interrupted > 0 && interrupted <= most,
+        "{interrupted} of {most}"
+    );
+    assert!(looks <= most, "{looks} looks");
+}
+
+#[test]
+fn a_unit_that_has_just_begun_is_interrupted_when_the_limit_is_over() {
+    let mut credit = Credit::new(1);
+    let victim = credit.add('v', Share::default());
+    let other = credit.add('o', Share::default());
+    let cpu = CpuId(0);
+    credit.wake(victim, 0);
+    assert_eq!(credit.pick(cpu, 0).next, Some('v'));
+    // It has burned a lot, rested, and begins again.
+    credit.sleep(victim, 9_000_000);
+    assert!(credit.pick(cpu, 9_000_000).next.is_none());
+    credit.wake(victim, 10_000_000);
+    assert_eq!(credit.pick(cpu, 10_000_000).next, Some('v'));
+    assert_eq!(credit.wake(other, 10_100_000), look(0, 10_500_000));
+    // Asked for another reason meanwhile, it goes on, until then.
+    let decision = credit.pick(cpu, 10_200_000);
+    assert_eq!((decision.next, decision.until), (Some('v'), 10_500_000));
+    assert_eq!(credit.pick(cpu, 10_499_999).next, Some('v'));
+    assert_eq!(credit.pick(cpu, 10_500_000).next, Some('o'));
+    // Who yields, blocks or may not stay is not kept.
+    credit.give_way(cpu, 10_500_100);
+    assert_eq!(credit.pick(cpu, 10_500_100).next, Some('v'));
+    credit.sleep(victim, 10_500_200);
+    assert_eq!(credit.pick(cpu, 10_500_200).next, Some('o'));
+    credit.wake(victim, 10_500_300);
+    credit.set_affinity(other, hard(&[1]), 10_500_300);
+    assert_eq!(credit.pick(cpu, 10_500_400).next, Some('v'));
+}
+
+#[test]
+fn a_cap_ends_a_run_within_the_rate_limit() {
+    let mut credit = Credit::new(1);
+    let capped = credit.add(
+        'c',
+        Share {
+            weight: 256,
+            cap: 1,
+        },
+    );
+    let cpu = CpuId(0);
+    credit.wake(capped, 0);
+    let decision = credit.pick(cpu, 0);
+    assert_eq!((decision.next, decision.until), (Some('c'), 1_000_000));
+    credit.sleep(capped, 800_000);
+    assert!(credit.pick(cpu, 800_000).next.is_none());
+    credit.wake(capped, 900_000);
+    assert_eq!(credit.pick(cpu, 900_000).until, 1_100_000);
+    assert_eq!(credit.pick(cpu, 1_000_000).until, 1_100_000);
+    assert!(credit.pick(cpu, 1_100_000).next.is_none());
+}
+
+#[test]
+fn who_wakes_takes_the_cpu_that_can_be_interrupted_first() {
+    let mut credit = Credit::new(2);
+    let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
+    for cpu in [0, 1] {
+        credit.wake(units[cpu], 0);
+        assert_eq!(credit.pick(CpuId(cpu as u32), 0).next, Some(cpu));
+    }
+    // Unit 0 has burned more, but has just begun again.
+    credit.give_way(CpuId(0), 8_000_000);
+    credit.sleep(units[0], 8_000_000);
+    assert!(credit.pick(CpuId(0), 8_000_000).next.is_none());
+    credit.set_share(units[1], weight(512));
+    credit.wake(units[0], 8_000_000);
+    assert_eq!(credit.pick(CpuId(0), 8_000_000).next, Some(0));
+    assert_eq!(credit.wake(units[2], 8_100_000), look(1, 8_100_000));
 }
