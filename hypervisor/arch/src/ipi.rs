@@ -24,11 +24,26 @@ pub struct NoAnswer(pub CpuMask);
 static BUSY: AtomicBool = AtomicBool::new(false);
 static FUNCTION: AtomicPtr<()> = AtomicPtr::new(null_mut());
 static ARGUMENT: AtomicUsize = AtomicUsize::new(0);
+static NMI_SENT: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 static PENDING: [AtomicU64; MAX_CPUS / 64] = [const { AtomicU64::new(0) }; MAX_CPUS / 64];
 
 /// Makes `cpu` leave its guest or its halt, and look at its work.
 pub fn kick(cpu: CpuId) {
     apic::send(cpu, Delivery::Fixed(vectors::KICK));
+}
+
+/// Makes `cpu` leave its guest even where no interrupt does.
+pub fn nmi(cpu: CpuId) {
+    if let Some(sent) = NMI_SENT.get(cpu.index()) {
+        sent.store(true, Ordering::SeqCst);
+        apic::send(cpu, Delivery::Nmi);
+    }
+}
+
+/// Was the NMI that this CPU takes one of [`nmi`]?
+pub(crate) fn take_nmi() -> bool {
+    let sent = NMI_SENT.get(cpu_id().index());
+    sent.is_some_and(|sent| sent.swap(false, Ordering::SeqCst))
 }
 
 /// Tells `cpu` that the guest which it runs has posted interrupts: in the guest it takes them without an exit.

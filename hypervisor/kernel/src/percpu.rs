@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc::sync::Arc;
 use oxen_arch::{ipi, smp, time};
 use oxen_core::vcpu::Vcpu;
+use oxen_mm::expel::Cpus;
 use oxen_types::{CpuId, DomainId, MAX_CPUS};
 
 /// Flags and counters of one CPU that any CPU may touch.
@@ -18,6 +19,8 @@ pub struct Shared {
     /// Low 16 bits: 1 + the number of the domain whose guest it is in, 0 for none. Above: how often it entered.
     guest: AtomicU64,
     idle_ns: AtomicU64,
+    /// It was far too late to leave its guest, which is to be stopped.
+    stop: AtomicBool,
 }
 
 static SHARED: [Shared; MAX_CPUS] = [const {
@@ -27,6 +30,7 @@ static SHARED: [Shared; MAX_CPUS] = [const {
         deadline: AtomicU64::new(FIRED),
         guest: AtomicU64::new(0),
         idle_ns: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
     }
 }; MAX_CPUS];
 
@@ -119,6 +123,11 @@ impl Shared {
         self.guest.store(word & !IN_GUEST, Ordering::Release);
     }
 
+    /// Is the guest that this CPU just left to be stopped?
+    pub fn take_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::SeqCst)
+    }
+
     /// How often it entered a guest, so far.
     pub fn entries(&self) -> u64 {
         self.guest.load(Ordering::Relaxed) / ENTRY
@@ -133,29 +142,45 @@ impl Shared {
     }
 }
 
-/// A CPU that does not leave its guest for so long is broken.
-const PATIENCE_NS: u64 = 5_000_000_000;
-
 /// Makes every other CPU that is in a guest of `domain` leave it, and waits until each has. A CPU
 /// that is in the hypervisor uses no guest translations, and looks for flushes before it enters.
 pub fn expel(domain: DomainId) {
     let me = oxen_arch::cpu::cpu_id();
-    let inside = u64::from(domain.0) + 1;
-    for cpu in smp::online().iter().filter(|cpu| *cpu != me) {
-        let word = &shared(cpu).guest;
-        let seen = word.load(Ordering::SeqCst);
-        if seen & IN_GUEST != inside {
-            continue;
-        }
+    let others = smp::online();
+    oxen_mm::expel::expel(&Inside(domain), others.iter().filter(|cpu| *cpu != me));
+}
+
+/// The CPUs as they run guests of one domain.
+struct Inside(DomainId);
+
+impl Cpus for Inside {
+    fn inside(&self, cpu: CpuId) -> Option<u64> {
+        let word = shared(cpu).guest.load(Ordering::SeqCst);
+        (word & IN_GUEST == u64::from(self.0.0) + 1).then_some(word)
+    }
+
+    fn kick(&self, cpu: CpuId) {
         ipi::kick(cpu);
-        let start = time::now_ns();
-        while word.load(Ordering::SeqCst) == seen {
-            ipi::poll();
-            core::hint::spin_loop();
-            assert!(
-                time::now_ns() - start < PATIENCE_NS,
-                "CPU {cpu} does not leave its guest"
-            );
-        }
+    }
+
+    fn nmi(&self, cpu: CpuId) {
+        log::warn!(
+            "CPU{cpu} is late to leave a guest of d{}: it gets an NMI",
+            self.0
+        );
+        ipi::nmi(cpu);
+    }
+
+    fn stop(&self, cpu: CpuId) {
+        shared(cpu).stop.store(true, Ordering::SeqCst);
+    }
+
+    fn now_ns(&self) -> u64 {
+        time::now_ns()
+    }
+
+    fn relax(&self) {
+        ipi::poll();
+        core::hint::spin_loop();
     }
 }

@@ -156,6 +156,14 @@ fn enter(
     }
     let exit = context.backend.run(phys);
     shared.leave_guest();
+    if shared.take_stop() {
+        log::error!(
+            "d{}v{} would not leave its guest: it is stopped",
+            hv.hv.id,
+            vcpu.id
+        );
+        vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_CRASH);
+    }
     Some(exit)
 }
 

@@ -18,6 +18,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod expel;
 pub mod frames;
 pub mod heap;
 pub mod host;
