@@ -11,8 +11,11 @@ use crate::{Affinity, CpuSet, Diagnostic, keys, syntax};
 
 pub(crate) fn build(file: &syntax::File) -> Result<Parsed, Vec<Diagnostic>> {
     let mut reader = Reader::new(file);
+    if !check_type(&mut reader) {
+        // For another kind of guest everything else means something else.
+        return Err(reader.errors);
+    }
     check_keys(&mut reader);
-    check_type(&mut reader);
     let config = read(&mut reader);
     match config {
         Some(config) if reader.errors.is_empty() => Ok(Parsed {
@@ -29,44 +32,63 @@ pub(crate) fn build(file: &syntax::File) -> Result<Parsed, Vec<Diagnostic>> {
 fn check_keys(r: &mut Reader<'_>) {
     for setting in &r.file.settings {
         let key = &setting.key;
-        match keys::status(key) {
-            Some(status) => {
+        match (keys::status(key), keys::suggestion(key)) {
+            (Some(status), _) => {
                 if let Some(what) = status.warning() {
                     r.warn(setting, format!("{key} {what}"));
                 }
             }
-            None => {
-                let hint = keys::suggestion(key)
-                    .map(|near| format!("; did you mean {near:?}?"))
-                    .unwrap_or_default();
-                let message = format!("unknown key {key:?}{hint}");
+            (None, Some(near)) => {
+                let message = format!("unknown key {key:?}; did you mean {near:?}?");
                 r.errors
                     .push(Diagnostic::at(&setting.source, setting.key_place, message));
             }
+            (None, None) => r.warn(
+                setting,
+                format!("unknown key {key:?} is ignored, as xl does"),
+            ),
         }
     }
 }
 
-fn check_type(r: &mut Reader<'_>) {
+/// Whether this is a guest of our kind, or may be taken as one.
+fn check_type(r: &mut Reader<'_>) -> bool {
     let only =
         "only type=\"pvh\" is supported: a kernel with a Xen PVH entry, without emulated hardware";
-    match r.text("type") {
-        Some(text) if text.text != "pvh" => {
-            let error = text.error(format!("type={:?} is not supported; {only}", text.text));
-            r.errors.push(error);
-        }
-        Some(_) => return,
-        None => {}
+    let before = r.errors.len();
+    let kind = r.text("type");
+    if let Some(text) = &kind
+        && text.text != "pvh"
+    {
+        let error = text.error(format!("type={:?} is not supported; {only}", text.text));
+        r.errors.push(error);
     }
-    if let Some(text) = r.text("builder") {
-        if !matches!(text.text, "generic" | "linux" | "pvh") {
+    match (r.text("builder"), &kind) {
+        (Some(text), _) if !matches!(text.text, "generic" | "linux" | "pvh") => {
             let error = text.error(format!("builder={:?} is not supported; {only}", text.text));
             r.errors.push(error);
         }
-    } else if r.file.get("type").is_none() {
-        let message = "no type is given: taken as type=\"pvh\" (xl would take \"pv\")";
-        r.warnings.push(Diagnostic::whole(&r.file.source, message));
+        // The old words for a PV guest.
+        (Some(text), Some(kind)) if text.text != kind.text => {
+            let message = format!("builder={:?} contradicts type={:?}", text.text, kind.text);
+            r.errors.push(text.error(message));
+        }
+        (Some(text), None) if text.text != "pvh" => {
+            let message = format!(
+                "builder={:?} is taken as type=\"pvh\" (xl would take \"pv\")",
+                text.text
+            );
+            r.warnings.push(text.error(message));
+        }
+        (None, None) if r.file.get("type").is_none() => {
+            let message = "no type is given: taken as type=\"pvh\" (xl would take \"pv\")";
+            r.warnings.push(Diagnostic::whole(&r.file.source, message));
+        }
+        _ => {}
     }
+    // Of two errors about the same thing the first tells it.
+    r.errors.truncate(before + 1);
+    r.errors.len() == before
 }
 
 fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
@@ -85,7 +107,7 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
     let maxmem = r.count("maxmem", 1..=MAX_MIB);
     let vcpus = r.count("vcpus", 1..=MAX_VCPUS);
     let max_vcpus = r.count("maxvcpus", 1..=MAX_VCPUS);
-    let vcpus_online = vcpus.or(max_vcpus).unwrap_or(1);
+    let vcpus_online = vcpus.unwrap_or(1);
     let max_vcpus = max_vcpus.unwrap_or(vcpus_online);
     check_order(r, "vcpus", vcpus, "maxvcpus", Some(max_vcpus));
     check_order(r, "memory", memory, "maxmem", maxmem.or(memory));
@@ -106,7 +128,10 @@ fn read(r: &mut Reader<'_>) -> Option<DomainConfig> {
         ramdisk,
         cmdline: cmdline(r),
         actions: actions(r),
-        disks: r.list("disk", disk::parse),
+        disks: r.list("disk", |text| {
+            let disk = disk::parse(text)?;
+            disk.refusal().map_or(Ok(disk), Err)
+        }),
         vifs: r.list("vif", vif::parse),
         localtime: r.boolean("localtime").unwrap_or_default(),
         rtc_timeoffset: offset(r),

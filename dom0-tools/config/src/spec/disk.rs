@@ -1,7 +1,7 @@
 //! Disk specifications, as in xl-disk-configuration(5): `target,format,vdev,access` by position, then
 //! or instead `key=value`; and the older `phy:/dev/sdb,xvda,w`.
 
-use super::pair;
+use super::{pair, vdev};
 use serde::{Deserialize, Serialize};
 
 /// One virtual disk.
@@ -25,6 +25,21 @@ pub struct DiskSpec {
     pub direct_io_safe: bool,
     /// Whether the guest may discard blocks; by default where the backend can.
     pub discard: Option<bool>,
+}
+
+impl DiskSpec {
+    /// Why such a disk cannot be served, if it asks for a script.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let script = self.script.as_ref()?;
+        let hint = match script.as_str() {
+            "block-drbd" => format!(": phy:/dev/drbd/by-res/{}/0", self.target),
+            _ => String::new(),
+        };
+        Some(format!(
+            "script={script}: scripts are not run, name the block device itself{hint}"
+        ))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +84,7 @@ pub enum DiskAccess {
 pub fn parse(text: &str) -> Result<DiskSpec, String> {
     let mut disk = DiskSpec::default();
     let mut rest = text;
-    if let Some((after, in_dev)) = legacy_prefix(&mut disk, text) {
+    if let Some((after, in_dev)) = legacy_prefix(&mut disk, text)? {
         // The old form has target, vdev and access by position.
         let mut words = after.splitn(3, ',').map(str::trim);
         let target = words.next().unwrap_or_default();
@@ -94,8 +109,8 @@ pub fn parse(text: &str) -> Result<DiskSpec, String> {
         rest = after;
         let word = word.trim();
         if !keyword(&mut disk, word)? {
-            // A format may be left out, as xm's commands do: FILE xvda w.
-            if position == 1 && check_vdev(word).is_ok() {
+            // A format may be left out, as xm's commands do: FILE xvda w; and xm's examples: ,hdc:cdrom,r.
+            if position == 1 && named(word).is_ok_and(|(vdev, _)| vdev::usual(vdev).is_some()) {
                 position = 2;
             }
             positional(&mut disk, position, word)?;
@@ -111,16 +126,14 @@ fn finish(mut disk: DiskSpec, text: &str) -> Result<DiskSpec, String> {
             "{text:?} does not say which device the guest gets (vdev=xvda)"
         ));
     }
-    // Old files name the emulation and the kind of drive here.
-    let vdev = disk.vdev.strip_prefix("ioemu:").unwrap_or(&disk.vdev);
-    let (vdev, kind) = vdev.split_once(':').unwrap_or((vdev, ""));
-    match kind {
-        "" | "disk" => {}
-        "cdrom" => disk.cdrom = true,
-        _ => return Err(format!("{kind:?} is neither disk nor cdrom")),
-    }
-    disk.vdev = vdev.to_owned();
-    check_vdev(&disk.vdev)?;
+    let (word, cdrom) = named(&disk.vdev)?;
+    let Some(vdev) = vdev::usual(word) else {
+        return Err(format!(
+            "{word:?} is not the name of a device in the guest (xvda, xvdb1, ...)"
+        ));
+    };
+    disk.vdev = vdev;
+    disk.cdrom |= cdrom;
     if disk.cdrom {
         disk.access = DiskAccess::Ro;
     } else if disk.target.is_empty() {
@@ -129,6 +142,17 @@ fn finish(mut disk: DiskSpec, text: &str) -> Result<DiskSpec, String> {
         ));
     }
     Ok(disk)
+}
+
+/// Old files name the emulation and the kind of drive with the device: `ioemu:hdc:cdrom`. True for a CD drive.
+fn named(word: &str) -> Result<(&str, bool), String> {
+    let vdev = word.strip_prefix("ioemu:").unwrap_or(word);
+    let (vdev, kind) = vdev.split_once(':').unwrap_or((vdev, "disk"));
+    match kind {
+        "disk" => Ok((vdev, false)),
+        "cdrom" => Ok((vdev, true)),
+        _ => Err(format!("{kind:?} is neither disk nor cdrom")),
+    }
 }
 
 fn keyword(disk: &mut DiskSpec, word: &str) -> Result<bool, String> {
@@ -175,33 +199,48 @@ fn positional(disk: &mut DiskSpec, position: u32, word: &str) -> Result<(), Stri
     Ok(())
 }
 
-/// Strips `phy:`, `file:`, `tap:aio:` and their like; None if there is none of them. True if a relative
+/// Strips `phy:`, `file:`, `tap:aio:`, `drbd:` and their like; None if there is none of them. True if a relative
 /// target is one in /dev.
-fn legacy_prefix<'a>(disk: &mut DiskSpec, text: &'a str) -> Option<(&'a str, bool)> {
-    const DRIVERS: [(&str, DiskFormat); 7] = [
-        ("aio:", DiskFormat::Raw),
-        ("raw:", DiskFormat::Raw),
-        ("qcow:", DiskFormat::Qcow),
-        ("qcow2:", DiskFormat::Qcow2),
-        ("vhd:", DiskFormat::Vhd),
-        ("vmdk:", DiskFormat::Vmdk),
-        ("qed:", DiskFormat::Qed),
-    ];
-    for (prefix, device) in [("phy:", true), ("file:", false)] {
-        if let Some(rest) = text.strip_prefix(prefix) {
-            return Some((rest, device));
+fn legacy_prefix<'a>(
+    disk: &mut DiskSpec,
+    text: &'a str,
+) -> Result<Option<(&'a str, bool)>, String> {
+    let mut rest = text;
+    let mut in_dev = false;
+    while let Some((prefix, after)) = prefix(rest) {
+        match prefix {
+            "phy" => in_dev = true,
+            "file" | "tap" | "tap2" | "tapdisk" | "ioemu" => {}
+            "aio" | "raw" => disk.format = DiskFormat::Raw,
+            "qcow" => disk.format = DiskFormat::Qcow,
+            "qcow2" => disk.format = DiskFormat::Qcow2,
+            "vhd" => disk.format = DiskFormat::Vhd,
+            "vmdk" => disk.format = DiskFormat::Vmdk,
+            "qed" => disk.format = DiskFormat::Qed,
+            // What is behind these is for a script to know.
+            "drbd" | "iscsi" | "nbd" | "enbd" => disk.script = Some(format!("block-{prefix}")),
+            _ => {
+                return Err(format!(
+                    "{prefix:?}: is no known prefix of a disk; a path with a colon is written target=PATH"
+                ));
+            }
+        }
+        rest = after;
+        if disk.script.is_some() {
+            break;
         }
     }
-    // blktap's driver comes after its own prefix, or alone.
-    let rest = ["tap2:tapdisk:", "tap:tapdisk:", "tap2:", "tap:"]
-        .into_iter()
-        .find_map(|prefix| text.strip_prefix(prefix))
-        .unwrap_or(text);
-    let (prefix, format) = DRIVERS
-        .into_iter()
-        .find(|(prefix, _)| rest.starts_with(prefix))?;
-    disk.format = format;
-    rest.strip_prefix(prefix).map(|rest| (rest, false))
+    Ok((rest.len() < text.len()).then_some((rest, in_dev)))
+}
+
+/// A word before a colon where a path begins.
+fn prefix(text: &str) -> Option<(&str, &str)> {
+    let (word, after) = text.split_once(':')?;
+    let plain = word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    plain.then_some((word, after))
 }
 
 fn parse_format(disk: &mut DiskSpec, word: &str) -> Result<(), String> {
@@ -238,27 +277,6 @@ fn parse_access(disk: &mut DiskSpec, word: &str) -> Result<(), String> {
         }
     };
     Ok(())
-}
-
-/// A device's name: letters of a known kind, then perhaps a partition's number.
-fn check_vdev(vdev: &str) -> Result<(), String> {
-    let kind = ["xvd", "hd", "sd"]
-        .into_iter()
-        .find_map(|kind| vdev.strip_prefix(kind));
-    let good = kind.is_some_and(|rest| {
-        let letters = rest.trim_end_matches(|c: char| c.is_ascii_digit());
-        let digits = rest.len() - letters.len();
-        (1..=3).contains(&letters.len())
-            && letters.bytes().all(|c| c.is_ascii_lowercase())
-            && digits <= 3
-    });
-    if good {
-        Ok(())
-    } else {
-        Err(format!(
-            "{vdev:?} is not the name of a device in the guest (xvda, xvdb1, ...)"
-        ))
-    }
 }
 
 #[cfg(test)]

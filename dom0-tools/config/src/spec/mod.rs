@@ -1,6 +1,7 @@
 //! The small languages inside strings: disks and network interfaces.
 
 pub mod disk;
+pub mod vdev;
 pub mod vif;
 pub mod vlan;
 

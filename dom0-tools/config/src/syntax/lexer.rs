@@ -174,6 +174,9 @@ impl<'a> Lexer<'a> {
                     self.bump();
                     text.push(self.escape(place)?);
                 }
+                Some(super::NOT_TEXT) => {
+                    return Err(Diagnostic::at(self.source, place, NOT_UTF8));
+                }
                 Some(c) => {
                     self.bump();
                     if c == mark {
@@ -243,11 +246,14 @@ impl<'a> Lexer<'a> {
     }
 }
 
+const NOT_UTF8: &str = "not UTF-8 text: only comments may be in another encoding";
+
 fn unexpected(c: char) -> String {
     let hint = match c {
         '(' | ')' | '+' | '%' | ':' | '{' | '}' => {
             ": expressions of Python are not evaluated, write the value itself"
         }
+        super::NOT_TEXT => return NOT_UTF8.to_owned(),
         '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' => {
             ": these are typographic quotes, use ' or \""
         }

@@ -71,6 +71,9 @@ impl File {
     }
 }
 
+/// Stands for a byte that is no text.
+const NOT_TEXT: char = char::REPLACEMENT_CHARACTER;
+
 /// Checks size and encoding, then parses.
 ///
 /// # Errors
@@ -83,24 +86,18 @@ pub fn parse_bytes(source: &str, bytes: &[u8]) -> Result<File, Vec<Diagnostic>> 
         );
         return Err(vec![Diagnostic::whole(source, message)]);
     }
-    match core::str::from_utf8(bytes) {
-        Ok(text) => parse(source, text),
-        Err(error) => {
-            let good =
-                String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
-            let line = good.matches('\n').count() + 1;
-            let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-            let place = Place {
-                line: to_u32(line),
-                column: to_u32(column),
-            };
-            Err(vec![Diagnostic::at(
-                source,
-                place,
-                "not UTF-8 text: is it a configuration file?",
-            )])
-        }
+    if bytes.contains(&0) {
+        let message = "the file is not text: is it a configuration file?";
+        return Err(vec![Diagnostic::whole(source, message)]);
     }
+    // Old files have comments in ISO-8859-1. What is not UTF-8 becomes a mark, a byte each, which the lexer refuses
+    // in values.
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| NOT_TEXT));
+    }
+    parse(source, &text)
 }
 
 /// Applies one `key=value` word of a command line. The value may be written as in a file; what does

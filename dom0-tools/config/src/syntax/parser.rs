@@ -35,11 +35,32 @@ pub fn parse(source: &str, text: &str) -> Result<File, Vec<Diagnostic>> {
             }
         }
     }
-    if errors.is_empty() {
-        Ok(file)
-    } else {
-        Err(errors)
+    match python(text) {
+        _ if errors.is_empty() => Ok(file),
+        Some(line) => {
+            let place = Place { line, column: 1 };
+            let message = "this is a Python program: neither xl nor Oxen runs one, write the values themselves";
+            Err(vec![Diagnostic::at(source, place, message)])
+        }
+        None => Err(errors),
     }
+}
+
+/// The first line that only a Python program has, as xm took them.
+fn python(text: &str) -> Option<u32> {
+    let statement = |line: &str| {
+        let line = line.trim_end();
+        let words: Vec<&str> = line.split_whitespace().take(3).collect();
+        match words.as_slice() {
+            ["import", _, ..] | ["from", _, "import"] => true,
+            ["def" | "if" | "elif" | "for" | "while", ..] | ["else:" | "try:"] => {
+                line.ends_with(':')
+            }
+            _ => false,
+        }
+    };
+    let line = text.lines().position(statement)?;
+    u32::try_from(line).ok()?.checked_add(1)
 }
 
 struct Parser<'a> {

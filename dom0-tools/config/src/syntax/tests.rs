@@ -110,9 +110,29 @@ fn bytes_that_are_no_text_are_named() {
     let errors = parse_bytes("t", b"a=1\nb='\xff'").expect_err("not UTF-8");
     assert_eq!(
         errors[0].to_string(),
-        "t:2:4: not UTF-8 text: is it a configuration file?"
+        "t:2:4: not UTF-8 text: only comments may be in another encoding"
     );
     assert!(parse_bytes("t", &vec![b' '; MAX_BYTES + 1]).is_err());
+    let errors = parse_bytes("t", &[0x7f, b'E', 0, 0, 1]).expect_err("no text");
+    assert_eq!(errors.len(), 1);
+}
+
+#[test]
+fn comments_may_be_in_another_encoding() {
+    let file = parse_bytes("t", b"# caf\xe9\na='x' # d\xe9j\xe0\nb='\xc3\xa9'").expect("it parses");
+    assert_eq!(
+        (text(&file, "a"), text(&file, "b")),
+        ("x".into(), "é".into())
+    );
+}
+
+#[test]
+fn a_python_program_is_one_error() {
+    let program = "name = 'a'\nimport os, re\narch = os.uname()[4]\nif re.search('64', arch):\n  lib = 'lib64'\nelse:\n  lib='lib'\n";
+    assert_eq!(
+        complaint(program),
+        "t:2:1: this is a Python program: neither xl nor Oxen runs one, write the values themselves"
+    );
 }
 
 #[test]

@@ -8,12 +8,12 @@ mod content;
 mod image;
 mod nbd;
 mod sharing;
-pub mod vdev;
 
 use crate::bus::Guest;
 use crate::held::{self, Held};
 use crate::kind::{Device, Kind, Nodes};
 use image::{Identity, Image};
+pub use oxen_config::spec::vdev;
 use oxen_config::{DiskAccess, DiskFormat, DiskSpec, DomainConfig};
 use oxen_domain::ports::Store;
 use oxen_domain::{Error, Result};
@@ -71,10 +71,8 @@ impl Disk {
         if let Some(backend) = spec.backend.as_ref().filter(|name| !is_dom0(name)) {
             return fail(format!("backend={backend}: only dom0 can serve disks yet"));
         }
-        if let Some(script) = &spec.script {
-            return fail(format!(
-                "script={script}: scripts are not run, name the block device itself"
-            ));
+        if let Some(cause) = spec.refusal() {
+            return fail(cause);
         }
         Ok(Self {
             spec: spec.clone(),

@@ -1,8 +1,39 @@
 //! Names of virtual disks and their numbers (docs/man/xen-vbd-interface.7): `xvda1` is 51713.
 
-/// The number of a name; None if it is none, or has no number.
+/// Largest number: beyond, the interface has none.
+const LAST: u32 = (2 << 28) - 1;
+
+/// The usual spelling of a device: `d0`, `0xca00` and `51712` are `xvda`. A number without a name stays a number.
+#[must_use]
+pub fn usual(text: &str) -> Option<String> {
+    number(text).or_else(|| by_place(text)).map(name)
+}
+
+/// `d1p2`: the second partition of the second disk, whatever its kind.
+fn by_place(text: &str) -> Option<u32> {
+    let rest = text.strip_prefix('d')?;
+    let (disk, partition) = rest.split_once('p').unwrap_or((rest, "0"));
+    match (digits(disk)?, digits(partition)?) {
+        (disk @ 0..16, partition @ 0..16) => Some(202 << 8 | disk << 4 | partition),
+        (disk @ 0..0x10_0000, partition @ 0..256) => Some(1 << 28 | disk << 8 | partition),
+        _ => None,
+    }
+}
+
+/// A number as the interface spells it: decimal, or hexadecimal behind 0x.
+fn digits(text: &str) -> Option<u32> {
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let (body, radix) = hex.map_or((text, 10), |hex| (hex, 16));
+    let plain = body.bytes().all(|c| c.is_ascii_hexdigit());
+    u32::from_str_radix(body, radix).ok().filter(|_| plain)
+}
+
+/// The number of a name or of a number as text; None if it is neither, or has no number.
 #[must_use]
 pub fn number(name: &str) -> Option<u32> {
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        return digits(name).filter(|number| (1..=LAST).contains(number));
+    }
     let (kind, rest) = name.split_at_checked(name.len().min(3))?;
     if kind == "xvd" {
         let (disk, partition) = split(rest)?;
@@ -91,17 +122,59 @@ mod tests {
             assert_eq!(number(text), Some(value), "{text}");
             assert_eq!(name(value), text);
         }
+        for (text, value) in [("1", 1), ("0x1", 1), ("768", 768), ("0xca00", 51712)] {
+            assert_eq!(number(text), Some(value), "{text}");
+        }
         for text in [
-            "", "x", "xvd", "xvd1", "xvda0", "hde", "sdq", "xvdA", "xvda256", "äöü", "vda",
+            "0",
+            "0x",
+            "1x",
+            "010x",
+            "536870912",
+            "99999999999",
+            "",
+            "x",
+            "xvd",
+            "xvd1",
+            "xvda0",
+            "hde",
+            "sdq",
+            "xvdA",
+            "xvda256",
+            "äöü",
+            "vda",
         ] {
             assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_spelling_has_one_usual_form() {
+        for (text, form) in [
+            ("d0", "xvda"),
+            ("d0p0", "xvda"),
+            ("d1p2", "xvdb2"),
+            ("d0x1p0x2", "xvdb2"),
+            ("d536p37", "xvdtq37"),
+            ("768", "hda"),
+            ("51712", "xvda"),
+            ("0xca00", "xvda"),
+            ("0x1", "1"),
+            ("sdb2", "sdb2"),
+        ] {
+            assert_eq!(usual(text).as_deref(), Some(form), "{text}");
+        }
+        for text in [
+            "d", "dp", "d0p", "dx", "d0p256", "d1048576", "d-1", "d0x", "vda", "",
+        ] {
+            assert_eq!(usual(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,9}") {
-            let _ = number(&text);
+            let _ = usual(&text);
         }
 
         #[test]
