@@ -1,12 +1,13 @@
 //! The base of the machine, set up on the boot CPU in the one order that works.
 
-use crate::acpi::{self, Platform};
+use crate::acpi::{self, FirmwareMemory, Platform};
 use crate::boot::BootInfo;
 use crate::cmdline::CommandLine;
 use crate::console::{self, LogLevels, SerialConfig};
 use crate::cpu::{self, Features, features};
 use crate::trap::{PanicAction, set_panic_action};
 use crate::{apic, ipi, irq, power, time, vectors};
+use oxen_types::Maddr;
 
 /// The options that this crate reads; the kernel adds its own before it names unknown ones.
 pub const OPTIONS: &[&str] = &[
@@ -25,10 +26,16 @@ pub const OPTIONS: &[&str] = &[
     "tsc_deadline",
 ];
 
-/// Console, features, ACPI, interrupt controllers, clock, timer; prints what it finds.
-///
-/// Panics without ACPI: nothing else tells where the interrupt controllers are.
-pub fn init(info: &'static BootInfo) -> &'static Platform {
+/// How this crate gets at memory that is not RAM, once the final page tables are in use.
+#[derive(Clone, Copy)]
+pub struct Reach {
+    pub firmware: FirmwareMemory,
+    /// Maps a page of device registers into the direct map, uncached.
+    pub device: fn(Maddr),
+}
+
+/// Console, and the boot CPU's features; prints what it finds. On the entry code's page tables.
+pub fn init_cpu(info: &BootInfo) {
     let cmdline = CommandLine::new(&info.cmdline);
     console::set_log_levels(LogLevels::from_cmdline(cmdline));
     if let Some(text) = cmdline.get("com1") {
@@ -46,12 +53,19 @@ pub fn init(info: &'static BootInfo) -> &'static Platform {
     cpu::features::apply_options(cmdline);
     cpu::features::enable_on_this_cpu();
     print_features();
+}
 
-    let platform = match acpi::init(info) {
+/// ACPI, interrupt controllers, clock, timer; prints what it finds. On the final page tables.
+///
+/// Panics without ACPI: nothing else tells where the interrupt controllers are.
+pub fn init(info: &BootInfo, reach: Reach) -> &'static Platform {
+    let cmdline = CommandLine::new(&info.cmdline);
+    let platform = match acpi::init(info, reach.firmware) {
         Ok(platform) => platform,
         Err(error) => panic!("ACPI: {error:?}"),
     };
     print_platform(platform);
+    platform.device_pages().for_each(reach.device);
 
     apic::mask_8259();
     apic::init_boot_cpu(platform.local_apic);

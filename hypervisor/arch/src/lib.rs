@@ -4,10 +4,11 @@
 //! The entry code (`boot/entry.s`) brings the boot CPU into Rust on a stack and page tables of the
 //! image, sets up GS, GDT, IDT and COM1, reads the loader's information and calls the kernel's
 //! `main!`. From there the kernel calls, in this order:
-//!  1. `init(info)`: log levels, console, features, ACPI, interrupt controllers, clock;
-//!  2. oxen-mm: frames, heap, final page tables; then `cpu::set_ist_stacks` and `cpu::switch_stack`
-//!     for the boot CPU's guarded stacks;
-//!  3. `smp::start_all`; each CPU enters the given function with interrupts off.
+//!  1. `init_cpu(info)`: log levels, console, features;
+//!  2. oxen-mm: final page tables, frames, heap;
+//!  3. `init(info, reach)`: ACPI, interrupt controllers, clock; then `cpu::set_ist_stacks` and
+//!     `cpu::switch_stack` for the boot CPU's guarded stacks;
+//!  4. `smp::start_all`; each CPU enters the given function with interrupts off.
 //!
 //! # What holds everywhere
 //! - Interrupts are off in all hypervisor code, except inside `irq::window` and `irq::idle`, which
@@ -50,7 +51,7 @@ pub mod smp;
 pub mod trap;
 
 #[cfg(target_os = "none")]
-pub use init::{OPTIONS, init};
+pub use init::{OPTIONS, Reach, init, init_cpu};
 
 /// Declares the kernel's main: `oxen_arch::main!(path)`, with `fn path(&'static BootInfo) -> !`.
 #[macro_export]

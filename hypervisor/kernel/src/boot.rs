@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use oxen_arch::boot::BootInfo;
 use oxen_arch::cmdline::CommandLine;
 use oxen_arch::cpu::{self, IstStacks};
-use oxen_arch::{console, irq, layout, smp, trap, vectors};
+use oxen_arch::{Reach, console, irq, layout, smp, trap, vectors};
 use oxen_core::machine::Machine;
 use oxen_core::ports::FrameSource;
 use oxen_mm::HostSpace;
@@ -39,14 +39,32 @@ static GO: Once<&'static Machine> = Once::new();
 static BOOT: Once<&'static BootInfo> = Once::new();
 
 fn start(info: &'static BootInfo) -> ! {
-    let acpi = oxen_arch::init(info);
+    oxen_arch::init_cpu(info);
     let options = CommandLine::new(&info.cmdline);
     name_unknown(options);
     if let Some(words) = options.get("trace") {
         trace::configure(words);
     }
-    let memory = memory::init(info, acpi);
-    let dom0_frames = dom0::reserve(memory.frames, info, options);
+    let mut memory = memory::init(info);
+    let acpi = oxen_arch::init(
+        info,
+        Reach {
+            firmware: memory::firmware,
+            device: memory::map_device,
+        },
+    );
+    let limit = options
+        .get("maxcpus")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(MAX_CPUS)
+        .max(1);
+    let cpus = acpi.cpus.len().min(limit);
+    let kernel = match dom0::unpack(&memory.modules) {
+        Ok(kernel) => kernel,
+        Err(error) => panic!("dom0 cannot be built: {error}"),
+    };
+    let dom0_frames = dom0::reserve(memory.frames, info, options, cpus);
+    memory.free_low();
     log::info!(
         "memory: {} frames for dom0, {:?}",
         dom0_frames,
@@ -63,15 +81,9 @@ fn start(info: &'static BootInfo) -> ! {
     };
     log::info!("{virt:?}");
     log::info!("speculation: {}", virt.spec);
-    let limit = options
-        .get("maxcpus")
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(MAX_CPUS)
-        .max(1);
     let machine = platform::Machine {
         command_line: info.cmdline.as_str(),
     };
-    let cpus = acpi.cpus.len().min(limit);
     let machine: &'static Machine = Box::leak(Box::new(Machine::new(
         Box::leak(Box::new(machine)),
         memory.frames,
@@ -101,7 +113,11 @@ fn start(info: &'static BootInfo) -> ! {
     });
     let space = memory.space;
     let count = smp::start_all(acpi, info, cpus, &mut |_| stacks(space), ap_main);
-    log::info!("{count} CPUs");
+    if count < cpus {
+        log::error!("{count} of {cpus} CPUs run");
+    } else {
+        log::info!("{count} CPUs");
+    }
     if virt.quirks.injects_twice && count > 1 {
         log::info!(
             "QEMU emulates these CPUs: it must run with -accel tcg,thread=single, see SUPPORT.md"
@@ -117,9 +133,15 @@ fn start(info: &'static BootInfo) -> ! {
         .modules
         .first()
         .map_or("", |module| module.cmdline.as_str());
-    let built = dom0::build(&memory.modules, cmdline, vcpus, info);
+    let built = dom0::build(&kernel, &memory.modules, cmdline, vcpus, info);
     if let Err(error) = built {
         panic!("dom0 cannot be built: {error}");
+    }
+    match console::errors() {
+        0 => {}
+        errors => log::error!(
+            "the machine is not whole: {errors} errors at start, see above (in dom0: xm dmesg)"
+        ),
     }
     let Some(own) = stacks(space) else {
         panic!("no memory for the boot CPU's stack")

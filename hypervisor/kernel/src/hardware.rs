@@ -76,8 +76,8 @@ impl Hardware {
         for region in &ecam {
             let (start, end) = region.range();
             let len = end.raw().saturating_sub(start.raw());
-            if globals::get().space.map_device(start, len).is_err() {
-                log::warn!("the PCI configuration space at {start:?} cannot be mapped");
+            if let Err(error) = globals::get().space.map_device(start, len) {
+                log::error!("the PCI configuration space at {start:?}: {error:?}");
             }
         }
         irq::set_device_handler(interrupt);
@@ -162,7 +162,7 @@ impl IoApicHost for Side<'_> {
             .iter()
             .position(|m| matches!(m, Some(Meaning::Gsi(other)) if *other == gsi));
         let Some(vector) = old.map(|v| v as u8).or_else(vectors::alloc) else {
-            log::warn!("no vector left for GSI {gsi}");
+            log::error!("no vector left for GSI {gsi}: its devices' interrupts are lost");
             return false;
         };
         meanings[usize::from(vector)] = Some(Meaning::Gsi(gsi));

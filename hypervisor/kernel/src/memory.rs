@@ -1,23 +1,24 @@
-//! Boot's memory steps: the map, modules moved out of dom0's way, frames, heap, final page tables.
-#![allow(unsafe_code)] // the window on physical memory, the modules' bytes, CR3
+//! Boot's memory steps: the map, final page tables, modules moved out of dom0's way, frames, heap.
+#![allow(unsafe_code)] // the window on physical memory, the modules' and firmware's bytes, CR3
 
-use alloc::boxed::Box;
-
-use oxen_arch::acpi::Platform;
+use arrayvec::ArrayVec;
 use oxen_arch::boot::{BootInfo, MemoryKind, Module as BootModule};
-use oxen_arch::{cpu, layout};
+use oxen_arch::cpu::{self, Features, features};
+use oxen_arch::layout;
 use oxen_mm::host::{Rights, Section};
 use oxen_mm::memmap::{FirmwareKind, FirmwareRange};
-use oxen_mm::{FrameTable, Heap, HostBuilder, HostSpace, MemoryMap, Phys};
-use oxen_types::{Maddr, PAGE_SIZE, Vaddr};
+use oxen_mm::start::{MODULES, Span, Start};
+use oxen_mm::{FrameTable, Heap, HostSpace, MemoryMap, Phys};
+use oxen_types::{Maddr, Mfn, PAGE_SIZE, Vaddr};
 use spin::Once;
 
-use crate::dom0::{Module, Modules};
+use crate::dom0::Modules;
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
 
 static FRAMES: Once<FrameTable> = Once::new();
+static SPACE: Once<HostSpace> = Once::new();
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -26,14 +27,21 @@ pub struct Memory {
     pub frames: &'static FrameTable,
     pub space: &'static HostSpace,
     pub modules: Modules,
+    low: Option<(Mfn, u64)>,
 }
 
-pub fn init(info: &BootInfo, platform: &Platform) -> Memory {
-    let modules = move_modules(info);
-    let mut map = memory_map(info);
-    for module in [modules.kernel, modules.initrd].into_iter().flatten() {
-        map.reserve(module.at.raw(), module.len);
+impl Memory {
+    /// Gives the frames below 4 GiB that were kept from dom0 to the allocator.
+    pub fn free_low(&mut self) {
+        if let Some((at, count)) = self.low.take() {
+            self.frames.free_own(at, count);
+        }
     }
+}
+
+/// See `oxen_mm::start` for the order.
+pub fn init(info: &BootInfo) -> Memory {
+    let map = memory_map(info);
     let end = map.end().raw();
     // SAFETY: the bootstrap tables map the first 4 GiB there; the tables built next map all RAM there.
     let early = unsafe {
@@ -44,38 +52,72 @@ pub fn init(info: &BootInfo, platform: &Platform) -> Memory {
     };
     // SAFETY: as above; not used for more than `early` spans before the switch.
     let phys = unsafe { Phys::new(layout::DIRECT_MAP_BASE as usize, end) };
-
-    let gib_pages = cpu::regs::cpuid(0x8000_0001, 0).edx & 1 << 26 != 0;
-    let builder = match HostBuilder::new(early, &mut map, &sections(), gib_pages) {
-        Ok(builder) => builder,
-        Err(error) => panic!("the hypervisor's page tables: {error:?}"),
-    };
+    let given: ArrayVec<Span, MODULES> = info.modules.iter().take(MODULES).map(span).collect();
+    let gib_pages = features().contains(Features::PAGE_1G);
     // SAFETY: they map all that the bootstrap tables do and we use: image, stack in it, RAM.
-    unsafe { cpu::regs::set_page_table_root(builder.root()) };
-    let frames = FRAMES.call_once(|| match FrameTable::new(phys, &mut map, &[]) {
+    let install = |root| unsafe { cpu::regs::set_page_table_root(root) };
+    let started = Start::new((early, phys), map, &sections(), &given, gib_pages, install);
+    let mut start = match started {
+        Ok(start) => start,
+        Err(error) => panic!("the machine's memory: {error:?}"),
+    };
+    let modules = modules(&mut start, phys);
+    let low = start.low;
+    let frames = FRAMES.call_once(|| match start.frames(phys) {
         Ok(frames) => frames,
         Err(error) => panic!("the frame table: {error:?}"),
     });
     HEAP.init(frames);
-    let space: &'static HostSpace = Box::leak(Box::new(HostSpace::new(builder, frames)));
-    for page in platform.device_pages() {
-        map_device(space, page);
-    }
-    for table in &platform.tables {
-        if let Err(error) = space.map_firmware(table.address, table.length.into()) {
-            log::warn!("ACPI table at {:?}: {error:?}", table.address);
-        }
-    }
+    let space = SPACE.call_once(|| HostSpace::new(start.into_builder(), frames));
     Memory {
         frames,
         space,
         modules,
+        low,
     }
 }
 
-fn map_device(space: &HostSpace, page: Maddr) {
+/// dom0's kernel and initramfs, and the room that the kernel is unpacked to.
+fn modules(start: &mut Start, phys: Phys) -> Modules {
+    let mut moved = start.modules.clone().into_iter();
+    let (kernel, initrd) = (moved.next(), moved.next());
+    // SAFETY: the module's bytes, which `start` copied there; nobody changes them.
+    let bytes = |span: Span| unsafe {
+        core::slice::from_raw_parts(phys.pointer(span.at), span.len as usize)
+    };
+    let image = kernel.map(|span| oxen_unpack::Image::open(bytes(span)));
+    let needed = match &image {
+        Some(Ok(image)) => image.room() as u64,
+        _ => 0,
+    };
+    let room = (needed > 0).then(|| start.carve(needed)).flatten();
+    Modules {
+        kernel,
+        initrd,
+        room,
+    }
+}
+
+/// Firmware's memory (ACPI tables, BIOS areas), wherever it lies in the direct map's reach.
+pub fn firmware(address: u64, length: usize) -> Option<&'static [u8]> {
+    let start = Maddr::new(address);
+    let at = SPACE.get()?.map_firmware(start, length as u64).ok()?;
+    // SAFETY: just mapped, or RAM, which is mapped; what firmware left there does not change under us.
+    Some(unsafe { core::slice::from_raw_parts(at.raw() as *const u8, length) })
+}
+
+/// Maps a page of registers that the hypervisor cannot do without.
+pub fn map_device(page: Maddr) {
+    let Some(space) = SPACE.get() else { return };
     if let Err(error) = space.map_device(page, PAGE) {
         panic!("device registers at {page:?}: {error:?}");
+    }
+}
+
+fn span(module: &BootModule) -> Span {
+    Span {
+        at: module.start,
+        len: module.end.raw().saturating_sub(module.start.raw()),
     }
 }
 
@@ -92,38 +134,6 @@ fn memory_map(info: &BootInfo) -> MemoryMap {
     let (start, end) = layout::image().machine_range();
     map.reserve(start.raw(), end.raw() - start.raw());
     map
-}
-
-/// Copies the modules to the top of the low 4 GiB: where the loader left them may be where dom0's
-/// kernel has to go.
-fn move_modules(info: &BootInfo) -> Modules {
-    let mut map = memory_map(info);
-    for module in &info.modules {
-        map.reserve(module.start.raw(), module.end.raw() - module.start.raw());
-    }
-    let mut moved = info
-        .modules
-        .iter()
-        .take(2)
-        .map(|module| move_module(&mut map, module));
-    Modules {
-        kernel: moved.next(),
-        initrd: moved.next(),
-    }
-}
-
-fn move_module(map: &mut MemoryMap, module: &BootModule) -> Module {
-    let len = module.end.raw() - module.start.raw();
-    let Some(to) = map.carve(len.div_ceil(PAGE), 1, layout::BOOT_MAPPED) else {
-        panic!("no room for a module of {} KiB below 4 GiB", len >> 10);
-    };
-    let at = |addr: Maddr| layout::direct_map(addr).map_or(0, Vaddr::raw) as *mut u8;
-    // SAFETY: both lie in RAM below 4 GiB, which the bootstrap tables map; the target was just carved
-    // out of what nobody uses, so they do not overlap.
-    unsafe {
-        core::ptr::copy_nonoverlapping(at(module.start).cast_const(), at(to.base()), len as usize)
-    };
-    Module { at: to.base(), len }
 }
 
 /// The image as the linker laid it out.

@@ -4,8 +4,6 @@
 //! Entries are only ever added after the switch, so no TLB flush is owed. The image's code and
 //! constants are read-only in the direct map too.
 
-use core::sync::atomic::Ordering;
-
 use oxen_types::{DomainId, Maddr, Mfn, PAGE_SIZE, Vaddr};
 use spin::Mutex;
 
@@ -39,12 +37,6 @@ const DEVICE: Attrs = Attrs {
     write: true,
     exec: false,
     cached: false,
-    tag: 0,
-};
-const START_UP: Attrs = Attrs {
-    write: true,
-    exec: true,
-    cached: true,
     tag: 0,
 };
 
@@ -181,6 +173,28 @@ struct Inner {
     next_stack: u64,
 }
 
+impl Inner {
+    /// Maps a page of 2 MiB where that fits and nothing smaller is there, else of 4 KiB. Returns its frames.
+    fn map_largest(
+        &self,
+        pool: &mut OwnPool,
+        page: u64,
+        mfn: u64,
+        count: u64,
+        attrs: Attrs,
+    ) -> Result<u64, MapError> {
+        const LARGE: u64 = 512;
+        if mfn.is_multiple_of(LARGE) && count >= LARGE {
+            match self.tables.map(pool, page, Mfn::new(mfn), 2, attrs) {
+                Err(MapError::Occupied) => {}
+                result => return result.map(|()| LARGE),
+            }
+        }
+        let result = self.tables.map(pool, page, Mfn::new(mfn), 1, attrs);
+        result.map(|()| 1)
+    }
+}
+
 /// A stack that is mapped, with the page below it and the one above it absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stack {
@@ -189,7 +203,8 @@ pub struct Stack {
     pub top: Vaddr,
 }
 
-/// Table pages once there is a frame table.
+/// Table pages once there is a frame table. They may lie anywhere: a CPU that starts runs on the entry
+/// code's tables until it is in 64-bit mode, where CR3 takes any address.
 struct OwnPool(&'static FrameTable);
 
 impl TableAccess for OwnPool {
@@ -200,11 +215,9 @@ impl TableAccess for OwnPool {
 
 impl TablePool for OwnPool {
     fn alloc(&mut self) -> Option<Mfn> {
-        // CR3 of a CPU that starts is loaded in 32-bit mode.
         let options = AllocOptions {
             zeroed: true,
-            below_4g: true,
-            node: None,
+            ..AllocOptions::default()
         };
         self.0.alloc_own(0, DomainId::XEN, options)
     }
@@ -250,16 +263,21 @@ impl HostSpace {
         }
         let inner = self.inner.lock();
         let pool = &mut OwnPool(self.frames);
-        for mfn in at.raw() / PAGE..=last / PAGE {
+        let (mut mfn, end) = (at.raw() / PAGE, last / PAGE + 1);
+        while mfn < end {
             let page = page_of(layout::DIRECT_MAP) + mfn;
             match inner.tables.walk(pool, page) {
-                Walk::Absent { .. } => inner.tables.map(pool, page, Mfn::new(mfn), 1, attrs)?,
+                Walk::Absent { .. } => {
+                    mfn += inner.map_largest(pool, page, mfn, end - mfn, attrs)?;
+                    continue;
+                }
                 // RAM is not a device's; other than that, what is there will do.
                 Walk::Leaf(Leaf { attrs: old, .. }) if !attrs.cached && old.cached => {
                     return Err(HostError::BadRange);
                 }
                 Walk::Leaf(_) => {}
             }
+            mfn += 1;
         }
         Ok(Vaddr::new(layout::DIRECT_MAP + at.raw()))
     }
@@ -305,48 +323,6 @@ impl HostSpace {
             Walk::Leaf(leaf) => Some(leaf),
             Walk::Absent { .. } => None,
         }
-    }
-
-    /// A second root below 4 GiB for CPUs that start: all of ours as it is now, and the start-up code's
-    /// page at its own address, writable and executable. Only for the time until the CPU has switched.
-    pub fn start_up_root(&self, page: Mfn) -> Result<StartUpRoot, HostError> {
-        let inner = self.inner.lock();
-        let pool = &mut OwnPool(self.frames);
-        // From here on the drop cleans up.
-        let start_up = StartUpRoot {
-            tables: PageTable::new(pool).ok_or(HostError::NoMemory)?,
-            frames: self.frames,
-            page,
-        };
-        start_up.tables.map(pool, page.raw(), page, 1, START_UP)?;
-        let ours = pool.table(inner.tables.root().frame());
-        let to = pool.table(start_up.root().frame());
-        for (from, to) in ours.iter().zip(to).skip(256) {
-            to.store(from.load(Ordering::Acquire), Ordering::Release);
-        }
-        Ok(start_up)
-    }
-}
-
-/// See [`HostSpace::start_up_root`]. Freed when dropped: no CPU may be using it any more.
-pub struct StartUpRoot {
-    tables: PageTable<Host>,
-    frames: &'static FrameTable,
-    page: Mfn,
-}
-
-impl StartUpRoot {
-    pub fn root(&self) -> Maddr {
-        self.tables.root()
-    }
-}
-
-impl Drop for StartUpRoot {
-    fn drop(&mut self) {
-        let pool = &mut OwnPool(self.frames);
-        // Only the identity half is this root's own; unmapping one whole page cannot fail.
-        let _ = self.tables.unmap(pool, self.page.raw(), 1);
-        pool.free(self.tables.root().frame());
     }
 }
 

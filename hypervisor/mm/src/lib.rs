@@ -4,12 +4,7 @@
 //! a change of a p2m owes is done with none of them held (see [`p2m`]). Nothing here may be called
 //! from an NMI or machine-check handler.
 //!
-//! The order in which a machine starts, all of it on the boot CPU:
-//! 1. [`MemoryMap::new`] from the firmware's map, then `reserve` for the image, modules and boot information;
-//! 2. [`HostBuilder::new`] through the bootstrap direct map ([`layout::BOOT_MAPPED`] bytes of it), CR3 =
-//!    its root (EFER.NXE on): from here on there is no identity mapping;
-//! 3. [`FrameTable::new`] through a [`Phys`] that spans all RAM (`map.end()`);
-//! 4. [`Heap::init`], which ends the time without allocation; [`HostSpace::new`].
+//! [`start`] has the order in which a machine starts, all of it on the boot CPU.
 //!
 //! `unsafe` lives in two modules: `phys` (the bytes of frames) and `heap` (the allocator's trait).
 #![no_std]
@@ -18,6 +13,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod dom0;
 pub mod expel;
 pub mod frames;
 pub mod heap;
@@ -28,6 +24,7 @@ pub mod p2m;
 pub mod phys;
 pub mod pt;
 pub mod shadow;
+pub mod start;
 
 pub use frames::{AllocOptions, FrameTable, FrameUse};
 pub use heap::Heap;

@@ -10,7 +10,8 @@ use crate::pt::{TableAccess, TablePool};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const LOW_MIB: u64 = 1 << 20;
-const CAPACITY: usize = 128;
+/// Servers' firmware names a hundred ranges at most; each reservation may add one.
+const CAPACITY: usize = 320;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FirmwareKind {
@@ -146,6 +147,18 @@ impl MemoryMap {
             .remove(start / PAGE, start.saturating_add(len).div_ceil(PAGE));
     }
 
+    /// Takes back a reservation: its frames that are RAM may be handed out again. Nothing may have been
+    /// carved out of them since, and what else lies in them must be reserved anew.
+    pub fn give_back(&mut self, start: u64, len: u64) {
+        let (first, end) = (
+            (start / PAGE).max(LOW_MIB / PAGE),
+            start.saturating_add(len).div_ceil(PAGE),
+        );
+        for (ram_start, ram_end) in self.ram.clone().iter() {
+            self.usable.add(first.max(ram_start), end.min(ram_end));
+        }
+    }
+
     /// Takes `frames` frames below `limit` (an address) for good, from as high as there are.
     pub fn carve(&mut self, frames: u64, align: u64, limit: u64) -> Option<Mfn> {
         let limit = limit / PAGE;
@@ -156,15 +169,6 @@ impl MemoryMap {
         })?;
         self.usable.remove(start, start + frames);
         Some(Mfn::new(start))
-    }
-
-    /// A RAM page below 640 KiB for the code that other CPUs start in; page 0 and the page above
-    /// (the BIOS data area) are left alone.
-    pub fn low_page(&self, in_use: impl Fn(Mfn) -> bool) -> Option<Mfn> {
-        (2..0xa0)
-            .rev()
-            .map(Mfn::new)
-            .find(|&mfn| self.ram.contains(mfn) && !in_use(mfn))
     }
 
     pub fn ram(&self) -> &Ranges {
@@ -234,7 +238,6 @@ mod tests {
         ];
         assert_eq!(ram, expected);
         assert_eq!(map.end(), Mfn::new(0x140000));
-        assert_eq!(map.low_page(|_| false), Some(Mfn::new(0x9e)));
         map.reserve(0x20_0001, 0x1000);
         assert!(!map.usable().contains(Mfn::new(0x50)));
         assert!(!map.usable().contains(Mfn::new(0x200)) && !map.usable().contains(Mfn::new(0x201)));
@@ -243,6 +246,42 @@ mod tests {
         assert!(!map.usable().contains(Mfn::new(0x3ffe0)));
         assert_eq!(map.carve(1, 1, u64::MAX), Some(Mfn::new(0x13ffff)));
         assert_eq!(map.carve(1 << 30, 1, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_reservation_that_is_given_back_is_usable_ram_and_no_more() {
+        let ram = [
+            range(0, 0x9_f000, FirmwareKind::Ram),
+            range(1 << 20, 8 << 20, FirmwareKind::Ram),
+        ];
+        let mut map = MemoryMap::new(ram.into_iter());
+        let before: Vec<_> = map.usable().iter().collect();
+        map.reserve(0x20_0800, 0x1000);
+        assert!(!map.usable().contains(Mfn::new(0x201)));
+        map.give_back(0x20_0800, 0x1000);
+        // The first MiB and what is not RAM stay out.
+        map.give_back(0, 1 << 32);
+        assert_eq!(map.usable().iter().collect::<Vec<_>>(), before);
+    }
+
+    /// 400 ranges with holes between them: what does not fit the list is left unused.
+    #[test]
+    fn more_ranges_than_the_list_holds_are_left_unused() {
+        let ram = (0..400).map(|n| range(n << 21, 1 << 20, FirmwareKind::Ram));
+        let mut map = MemoryMap::new(ram);
+        let listed = map.ram().iter().count();
+        assert_eq!(listed, CAPACITY);
+        assert!(
+            map.ram()
+                .iter()
+                .all(|(start, end)| start % 512 == 0 && end - start == 256)
+        );
+        // A reservation in the midst of a range cuts it in two: one part has no place in the list.
+        map.reserve(100 << 21 | 0x8_0000, 0x1000);
+        assert!(!map.usable().contains(Mfn::new((100 << 9) + 0x80)));
+        for (start, end) in map.usable().iter() {
+            assert!(map.ram().contains(Mfn::new(start)) && map.ram().contains(Mfn::new(end - 1)));
+        }
     }
 
     proptest! {

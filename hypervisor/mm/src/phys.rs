@@ -58,6 +58,24 @@ impl Phys {
         }
     }
 
+    /// As [`Phys::arena`], for machines larger than the host: only what is touched takes memory.
+    #[cfg(test)]
+    pub(crate) fn sparse(frames: u64) -> Self {
+        unsafe extern "C" {
+            fn mmap(at: usize, len: usize, prot: i32, flags: i32, fd: i32, offset: i64) -> *mut u8;
+        }
+        const READ_WRITE: i32 = 3;
+        /// MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE.
+        const FLAGS: i32 = 0x4022;
+        // SAFETY: a new mapping of zeros, which lasts as long as the process.
+        let base = unsafe { mmap(0, frames as usize * PAGE_SIZE, READ_WRITE, FLAGS, -1, 0) };
+        assert!(base.addr() as isize != -1, "no room for the arena");
+        Self {
+            base: base.expose_provenance(),
+            frames,
+        }
+    }
+
     /// The number of frames that the window spans.
     pub const fn frames(self) -> u64 {
         self.frames

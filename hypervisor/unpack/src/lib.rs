@@ -5,12 +5,9 @@
 //! optimised for size.
 #![cfg_attr(target_os = "none", no_std)]
 
-extern crate alloc;
-
 #[cfg(test)]
 mod tests;
 
-use alloc::vec::Vec;
 use core::fmt;
 #[cfg(not(target_os = "none"))]
 use std::io::{Error, Read};
@@ -58,52 +55,78 @@ impl fmt::Display for ImageError {
             ),
             Self::Corrupt(error) => write!(f, "corrupt: {error:?}"),
             Self::Size => write!(f, "larger than it says"),
-            Self::NoMemory => write!(f, "no memory to unpack it"),
+            Self::NoMemory => write!(f, "no contiguous memory to unpack it"),
         }
     }
 }
 
-/// The kernel's ELF file.
-pub fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
-    if image.starts_with(ELF) {
-        return Ok(image.to_vec());
+/// A kernel's image, looked into but not unpacked.
+#[derive(Debug)]
+pub enum Image<'a> {
+    /// The ELF file as it is.
+    Plain(&'a [u8]),
+    /// It unpacks to so many bytes.
+    Xz { packed: &'a [u8], size: usize },
+}
+
+impl<'a> Image<'a> {
+    pub fn open(image: &'a [u8]) -> Result<Self, ImageError> {
+        if image.starts_with(ELF) {
+            return Ok(Self::Plain(image));
+        }
+        let payload = payload(image)?;
+        if payload.starts_with(ELF) {
+            return Ok(Self::Plain(payload));
+        }
+        if !payload.starts_with(XZ) {
+            let mut magic = [0; 4];
+            magic.copy_from_slice(payload.get(..4).ok_or(ImageError::Truncated)?);
+            return Err(ImageError::Compression(magic));
+        }
+        // The build appends the unpacked size.
+        let (packed, size) = payload
+            .split_last_chunk::<4>()
+            .ok_or(ImageError::Truncated)?;
+        let size = u32::from_le_bytes(*size) as usize;
+        if size > LARGEST {
+            return Err(ImageError::Truncated);
+        }
+        Ok(Self::Xz { packed, size })
     }
-    let payload = payload(image)?;
-    if payload.starts_with(ELF) {
-        return Ok(payload.to_vec());
+
+    /// Bytes that `unpack` needs.
+    pub fn room(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Xz { size, .. } => *size,
+        }
     }
-    if !payload.starts_with(XZ) {
-        let mut magic = [0; 4];
-        magic.copy_from_slice(payload.get(..4).ok_or(ImageError::Truncated)?);
-        return Err(ImageError::Compression(magic));
-    }
-    // The build appends the unpacked size.
-    let (packed, size) = payload
-        .split_last_chunk::<4>()
-        .ok_or(ImageError::Truncated)?;
-    let size = u32::from_le_bytes(*size) as usize;
-    if size > LARGEST {
-        return Err(ImageError::Truncated);
-    }
-    let mut unpacked = Vec::new();
-    unpacked
-        .try_reserve_exact(size)
-        .map_err(|_| ImageError::NoMemory)?;
-    unpacked.resize(size, 0);
-    log::info!(
-        "unpacking the kernel: {} KiB to {} KiB",
-        packed.len() >> 10,
-        size >> 10
-    );
-    let mut reader = XzReader::new(packed, false);
-    // The kernel's checksum is looked at behind its last byte.
-    let rest = reader
-        .read_exact(&mut unpacked)
-        .and_then(|()| reader.read(&mut [0]));
-    match rest {
-        Ok(0) => Ok(unpacked),
-        Ok(_) => Err(ImageError::Size),
-        Err(error) => Err(ImageError::Corrupt(error)),
+
+    /// The kernel's ELF file: unpacked to `room`, of which [`Image::room`] bytes are needed, or where it is.
+    pub fn unpack<'b>(self, room: &'b mut [u8]) -> Result<&'b [u8], ImageError>
+    where
+        'a: 'b,
+    {
+        let (packed, size) = match self {
+            Self::Plain(elf) => return Ok(elf),
+            Self::Xz { packed, size } => (packed, size),
+        };
+        let unpacked = room.get_mut(..size).ok_or(ImageError::NoMemory)?;
+        log::info!(
+            "unpacking the kernel: {} KiB to {} KiB",
+            packed.len() >> 10,
+            size >> 10
+        );
+        let mut reader = XzReader::new(packed, false);
+        // The kernel's checksum is looked at behind its last byte.
+        let rest = reader
+            .read_exact(unpacked)
+            .and_then(|()| reader.read(&mut [0]));
+        match rest {
+            Ok(0) => Ok(unpacked),
+            Ok(_) => Err(ImageError::Size),
+            Err(error) => Err(ImageError::Corrupt(error)),
+        }
     }
 }
 

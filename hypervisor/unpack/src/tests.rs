@@ -44,6 +44,13 @@ fn xz(plain: &[u8], check: CheckType, block: Option<u64>) -> Vec<u8> {
     encoder.finish().expect("writing to memory")
 }
 
+/// The kernel's ELF file, in a room that is just large enough.
+fn unpack(image: &[u8]) -> Result<Vec<u8>, ImageError> {
+    let image = Image::open(image)?;
+    let mut room = vec![0xa5; image.room()];
+    image.unpack(&mut room).map(<[u8]>::to_vec)
+}
+
 fn cause(image: &[u8]) -> String {
     unpack(image).expect_err("a bad image").to_string()
 }
@@ -60,6 +67,18 @@ fn each_form_of_a_kernel() {
             assert!(unpack(&bzimage(&packed)).unwrap() == body);
         }
     }
+}
+
+#[test]
+fn a_room_that_is_too_small_is_an_error() {
+    let body = body();
+    let packed = with_length(xz(&body, CheckType::Crc32, None), body.len());
+    let image = bzimage(&packed);
+    let open = || Image::open(&image).unwrap();
+    assert_eq!(open().room(), body.len());
+    let mut room = vec![0; body.len() + 10];
+    assert!(open().unpack(&mut room[..body.len() - 1]).is_err());
+    assert!(open().unpack(&mut room).unwrap() == body);
 }
 
 #[test]

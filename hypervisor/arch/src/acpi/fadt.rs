@@ -1,13 +1,13 @@
 //! Power management registers: the FADT (ACPI 6.5, 5.2.9), and `_S5` out of the DSDT.
 
 use super::platform::{Fadt, Platform, PmTimer, Register};
-use super::root::{DirectMap, physical};
+use super::root::Memory;
 use super::s5;
 use ::acpi::address::{AddressSpace, GenericAddress};
 use ::acpi::{AcpiTable, AcpiTables};
 use oxen_types::Maddr;
 
-pub(super) fn read(tables: &AcpiTables<DirectMap>, out: &mut Platform) {
+pub(super) fn read(tables: &AcpiTables<Memory>, memory: Memory, out: &mut Platform) {
     let Ok(found) = tables.find_table::<::acpi::fadt::Fadt>() else {
         return;
     };
@@ -44,18 +44,18 @@ pub(super) fn read(tables: &AcpiTables<DirectMap>, out: &mut Platform) {
             .facs_address()
             .ok()
             .map(|address| Maddr::new(address as u64)),
-        s5: dsdt.and_then(sleep_type),
+        s5: dsdt.and_then(|dsdt| sleep_type(dsdt, memory)),
         century: table.century,
     });
 }
 
-fn sleep_type(dsdt: u64) -> Option<(u8, u8)> {
-    let header = physical(dsdt, 36)?;
+fn sleep_type(dsdt: u64, memory: Memory) -> Option<(u8, u8)> {
+    let header = memory.bytes(dsdt, 36)?;
     if !header.starts_with(b"DSDT") {
         return None;
     }
     let length = u32::from_le_bytes(header[4..8].try_into().ok()?);
-    s5::find(physical(dsdt, length as usize)?)
+    s5::find(memory.bytes(dsdt, length as usize)?)
 }
 
 fn port(address: GenericAddress) -> Option<u16> {

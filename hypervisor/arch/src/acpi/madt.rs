@@ -2,17 +2,21 @@
 
 use super::checks::entries_are_sound;
 use super::platform::{Cpu, IoApic, LocalNmi, Override, Platform};
-use super::root::{DirectMap, physical};
+use super::root::Memory;
 use ::acpi::madt::{Madt, MadtEntry};
 use ::acpi::{AcpiError, AcpiTables, MadtError};
 use oxen_types::Maddr;
 
 const ENABLED: u32 = 1;
 
-pub(super) fn read(tables: &AcpiTables<DirectMap>, out: &mut Platform) -> Result<(), AcpiError> {
+pub(super) fn read(
+    tables: &AcpiTables<Memory>,
+    memory: Memory,
+    out: &mut Platform,
+) -> Result<(), AcpiError> {
     let madt = tables.find_table::<Madt>()?;
     // The crate's iterator trusts the entries' lengths.
-    let bytes = physical(madt.physical_start() as u64, madt.region_length());
+    let bytes = memory.bytes(madt.physical_start() as u64, madt.region_length());
     if !bytes.is_some_and(entries_are_sound) {
         return Err(AcpiError::InvalidMadt(MadtError::UnexpectedEntry));
     }

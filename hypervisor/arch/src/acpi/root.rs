@@ -1,11 +1,11 @@
 //! From the RSDP to the tables.
-#![allow(unsafe_code)] // firmware's memory through the direct map
+#![allow(unsafe_code)] // mappings for the `acpi` crate
 
+use super::FirmwareMemory;
 use super::checks::{Root, from_copy};
 use super::platform::{McfgRegion, Platform, PmTimer, Table};
 use super::{fadt, madt};
 use crate::boot::{BootInfo, MemoryKind, MemoryRange};
-use crate::layout;
 use ::acpi::mcfg::Mcfg;
 use ::acpi::rsdp::Rsdp;
 use ::acpi::{AcpiError, AcpiHandler, AcpiTables, HpetInfo, PhysicalMapping};
@@ -19,8 +19,8 @@ const MAX_TABLE: usize = 16 << 20;
 static PLATFORM: Once<Platform> = Once::new();
 
 /// Reads the tables; once. Without usable ACPI the error says what is missing.
-pub fn init(info: &BootInfo) -> Result<&'static Platform, AcpiError> {
-    PLATFORM.try_call_once(|| read(info))
+pub fn init(info: &BootInfo, memory: FirmwareMemory) -> Result<&'static Platform, AcpiError> {
+    PLATFORM.try_call_once(|| read(info, Memory(memory)))
 }
 
 /// What `init` found.
@@ -34,53 +34,63 @@ pub fn platform() -> &'static Platform {
 }
 
 /// What `init` found, if it was called.
+#[cfg(target_os = "none")]
 pub(crate) fn try_platform() -> Option<&'static Platform> {
     PLATFORM.get()
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct DirectMap;
+/// Firmware's memory, in pieces of a sane length.
+#[derive(Clone, Copy)]
+pub(super) struct Memory(FirmwareMemory);
 
-impl AcpiHandler for DirectMap {
+impl Memory {
+    #[cfg(test)]
+    pub(super) fn new(memory: FirmwareMemory) -> Self {
+        Self(memory)
+    }
+
+    pub(super) fn bytes(&self, address: u64, length: usize) -> Option<&'static [u8]> {
+        address.checked_add(length as u64)?;
+        if length > MAX_TABLE {
+            return None;
+        }
+        self.0(address, length)
+    }
+}
+
+/// What the `acpi` crate reads where nothing can be reached: no signature, so not the table that it looks for.
+static NOTHING: [u8; 4096] = [0; 4096];
+
+impl AcpiHandler for Memory {
     unsafe fn map_physical_region<T>(
         &self,
         physical_address: usize,
         size: usize,
     ) -> PhysicalMapping<Self, T> {
-        let bytes = physical(physical_address as u64, size);
-        let Some(start) = bytes.and_then(|bytes| NonNull::new(bytes.as_ptr().cast_mut())) else {
-            panic!("ACPI table at {physical_address:#x} (+{size:#x}) is beyond the first 4 GiB")
+        let bytes = self.bytes(physical_address as u64, size);
+        let Some(bytes) = bytes.or_else(|| NOTHING.get(..size)) else {
+            panic!("ACPI table at {physical_address:#x} (+{size:#x}) cannot be reached")
         };
-        // SAFETY: the entry tables map it, for good as far as this module is concerned.
-        unsafe { PhysicalMapping::new(physical_address, start.cast(), size, size, self.clone()) }
+        let start = NonNull::from(bytes).cast();
+        // SAFETY: `size` bytes that are mapped for good.
+        unsafe { PhysicalMapping::new(physical_address, start, size, size, *self) }
     }
 
     fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
 }
 
-/// Firmware memory below 4 GiB.
-pub(super) fn physical(address: u64, length: usize) -> Option<&'static [u8]> {
-    let end = address.checked_add(length as u64)?;
-    if length > MAX_TABLE || end > layout::BOOT_MAPPED {
-        return None;
-    }
-    let start = layout::direct_map(Maddr::new(address))?;
-    // SAFETY: mapped by the entry tables; firmware's tables do not change under us.
-    Some(unsafe { core::slice::from_raw_parts(start.raw() as *const u8, length) })
-}
-
-fn read(info: &BootInfo) -> Result<Platform, AcpiError> {
-    let root = find_root(info)?;
+pub(super) fn read(info: &BootInfo, memory: Memory) -> Result<Platform, AcpiError> {
+    let root = find_root(info, memory)?;
     let mut out = Platform {
         rsdp: root.rsdp,
         acpi_revision: root.revision,
         ..Platform::default()
     };
     // SAFETY: the address comes from a checked RSDP.
-    let tables = unsafe { AcpiTables::from_rsdt(DirectMap, root.revision, root.table as usize) }?;
-    list_tables(&root, &mut out);
-    madt::read(&tables, &mut out)?;
-    fadt::read(&tables, &mut out);
+    let tables = unsafe { AcpiTables::from_rsdt(memory, root.revision, root.table as usize) }?;
+    list_tables(&root, memory, &mut out);
+    madt::read(&tables, memory, &mut out)?;
+    fadt::read(&tables, memory, &mut out);
     out.hpet = HpetInfo::new(&tables)
         .ok()
         .map(|hpet| Maddr::new(hpet.base_address as u64));
@@ -101,17 +111,17 @@ fn read(info: &BootInfo) -> Result<Platform, AcpiError> {
     Ok(out)
 }
 
-fn find_root(info: &BootInfo) -> Result<Root, AcpiError> {
+fn find_root(info: &BootInfo, memory: Memory) -> Result<Root, AcpiError> {
     if let Some(copy) = &info.rsdp_copy
         && let Some(root) = from_copy(copy)
     {
         return Ok(root);
     }
-    if let Some(root) = in_firmware_memory(info) {
+    if let Some(root) = in_firmware_memory(info, memory) {
         return Ok(root);
     }
     // SAFETY: reads the BIOS areas below 1 MiB, which are mapped, and harmless elsewhere.
-    let rsdp = unsafe { Rsdp::search_for_on_bios(DirectMap) }?;
+    let rsdp = unsafe { Rsdp::search_for_on_bios(memory) }?;
     let wide = rsdp.revision() != 0;
     Ok(Root {
         rsdp: Some(Maddr::new(rsdp.physical_start() as u64)),
@@ -125,42 +135,52 @@ fn find_root(info: &BootInfo) -> Result<Root, AcpiError> {
 }
 
 /// UEFI keeps the RSDP in ACPI memory, and multiboot 1 has no word for where: look through it.
-fn in_firmware_memory(info: &BootInfo) -> Option<Root> {
+fn in_firmware_memory(info: &BootInfo, memory: Memory) -> Option<Root> {
     const STEP: usize = 16;
     const RSDP_LEN: usize = 36;
+    const PIECE: u64 = 1 << 20;
     let acpi =
         |range: &&MemoryRange| matches!(range.kind, MemoryKind::AcpiReclaim | MemoryKind::AcpiNvs);
-    info.memory.iter().filter(acpi).find_map(|range| {
-        let start = range.start.raw();
-        let length = usize::try_from(range.end.raw().checked_sub(start)?).ok()?;
-        (0..length.checked_sub(RSDP_LEN)?)
+    let piece = |at: u64, end: u64| {
+        // As much more as an RSDP at the piece's end is long.
+        let length = end.saturating_sub(at).min(PIECE + RSDP_LEN as u64) as usize;
+        let bytes = memory.bytes(at, length)?;
+        (0..(length + 1).checked_sub(RSDP_LEN)?.min(PIECE as usize))
             .step_by(STEP)
             .find_map(|offset| {
-                let at = start + offset as u64;
-                let root = from_copy(physical(at, RSDP_LEN)?)?;
+                let root = from_copy(bytes.get(offset..offset + RSDP_LEN)?)?;
                 Some(Root {
-                    rsdp: Some(Maddr::new(at)),
+                    rsdp: Some(Maddr::new(at + offset as u64)),
                     ..root
                 })
             })
+    };
+    info.memory.iter().filter(acpi).find_map(|range| {
+        let (start, end) = (range.start.raw(), range.end.raw());
+        (start..end)
+            .step_by(PIECE as usize)
+            .find_map(|at| piece(at, end))
     })
 }
 
 /// Every table that the root names, known to us or not: dom0 gets most of them.
-fn list_tables(root: &Root, out: &mut Platform) {
+fn list_tables(root: &Root, memory: Memory, out: &mut Platform) {
     let width = if root.revision == 0 { 4 } else { 8 };
-    let Some(header) = physical(root.table, HEADER) else {
+    let Some(header) = memory.bytes(root.table, HEADER) else {
         return;
     };
     let length = length_of(header).max(HEADER);
-    let Some(body) = physical(root.table, length).map(|table| &table[HEADER..]) else {
+    let Some(body) = memory
+        .bytes(root.table, length)
+        .map(|table| &table[HEADER..])
+    else {
         return;
     };
     for entry in body.chunks_exact(width) {
         let mut address = [0; 8];
         address[..width].copy_from_slice(entry);
         let address = u64::from_le_bytes(address);
-        let Some(header) = physical(address, HEADER).filter(|_| address != 0) else {
+        let Some(header) = memory.bytes(address, HEADER).filter(|_| address != 0) else {
             continue;
         };
         let table = Table {

@@ -16,6 +16,14 @@ pub struct LogLevels {
     pub guest: LevelFilter,
 }
 
+/// Messages of the hypervisor's own at the level "error", shown or not.
+static ERRORS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many errors of its own the hypervisor has named since the start.
+pub fn errors() -> usize {
+    ERRORS.load(Ordering::Relaxed)
+}
+
 /// `level[/rate-limited level]`; the second is taken as an upper bound where it is higher, since
 /// messages that guests can cause carry their own rate limit here.
 fn parse_level(text: &str) -> Option<LevelFilter> {
@@ -98,6 +106,9 @@ impl log::Log for Logger {
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        if record.level() == log::Level::Error && record.target() != GUEST_TARGET {
+            ERRORS.fetch_add(1, Ordering::Relaxed);
+        }
         if self.enabled(record.metadata()) {
             let severity = match record.level() {
                 log::Level::Error => "error: ",

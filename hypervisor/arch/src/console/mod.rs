@@ -17,7 +17,7 @@ mod serial;
 #[cfg(target_os = "none")]
 mod state;
 
-pub use logger::{GUEST_TARGET, LogLevels, set_log_levels};
+pub use logger::{GUEST_TARGET, LogLevels, errors, set_log_levels};
 pub use ratelimit::RateLimit;
 pub use ring::{RING_SIZE, Ring};
 pub use serial_config::SerialConfig;

@@ -1,74 +1,42 @@
-//! dom0's memory map: the machine's, with the RAM that is not dom0's marked unusable, so that it is
-//! neither used nor taken for a hole in which device memory may be placed.
+//! dom0's memory map as this machine has it, and what dom0 may map of the machine beyond its RAM.
 
 use alloc::vec::Vec;
 
 use guest_pv_abi::{E820_ACPI, E820_NVS, E820_RAM, E820_RESERVED, E820_UNUSABLE};
-use oxen_arch::boot::{BootInfo, MemoryKind};
+use oxen_arch::boot::{BootInfo, MemoryKind, MemoryRange};
 use oxen_arch::layout;
-use oxen_mm::{FrameTable, FrameUse};
+use oxen_mm::FrameTable;
+pub use oxen_mm::dom0::MapRange;
+use oxen_mm::dom0::{self, MOST_ENTRIES};
 use oxen_types::{Mfn, PAGE_SIZE};
 use spin::Mutex;
 
 use crate::globals;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-
-#[derive(Clone, Copy, Debug)]
-pub struct MapRange {
-    pub start: u64,
-    pub len: u64,
-    /// E820_*
-    pub kind: u32,
-}
+/// Ranges that the builder cuts out of dom0's map later.
+const SPARE: usize = 2;
 
 static CURRENT: Mutex<Option<Vec<MapRange>>> = Mutex::new(None);
 
 pub fn build(frames: &FrameTable, info: &BootInfo) {
-    let mut map: Vec<MapRange> = Vec::new();
-    for range in &info.memory {
-        let (start, end) = (range.start.raw(), range.end.raw());
-        let kind = match range.kind {
-            MemoryKind::Ram => {
-                ram(frames, start, end, &mut map);
-                continue;
-            }
+    let firmware = info.memory.iter().map(entry);
+    let map = dom0::build_map(frames, firmware, MOST_ENTRIES - SPARE);
+    *CURRENT.lock() = Some(map);
+}
+
+fn entry(range: &MemoryRange) -> MapRange {
+    let (start, end) = (range.start.raw(), range.end.raw());
+    MapRange {
+        start,
+        len: end - start,
+        kind: match range.kind {
+            MemoryKind::Ram => E820_RAM,
             MemoryKind::Reserved => E820_RESERVED,
             MemoryKind::AcpiReclaim => E820_ACPI,
             MemoryKind::AcpiNvs => E820_NVS,
             MemoryKind::Unusable => E820_UNUSABLE,
-        };
-        map.push(MapRange {
-            start,
-            len: end - start,
-            kind,
-        });
-    }
-    *CURRENT.lock() = Some(map);
-}
-
-/// A range of RAM, cut where dom0's frames begin and end.
-fn ram(frames: &FrameTable, start: u64, end: u64, map: &mut Vec<MapRange>) {
-    let (mut at, last) = (start.div_ceil(PAGE), end / PAGE);
-    while at < last {
-        let (used, run) = frames.run(Mfn::new(at));
-        let next = (at + run).min(last);
-        let kind = if used == FrameUse::SetAside {
-            E820_RAM
-        } else {
-            E820_UNUSABLE
-        };
-        match map.last_mut() {
-            Some(before) if before.kind == kind && before.start + before.len == at * PAGE => {
-                before.len += (next - at) * PAGE;
-            }
-            _ => map.push(MapRange {
-                start: at * PAGE,
-                len: (next - at) * PAGE,
-                kind,
-            }),
-        }
-        at = next;
+        },
     }
 }
 
@@ -78,29 +46,8 @@ pub fn memory_map() -> Vec<MapRange> {
 
 /// Changes the kind of a part of one range.
 pub fn set_kind(start: u64, len: u64, kind: u32) {
-    let mut current = CURRENT.lock();
-    let Some(map) = &mut *current else { return };
-    let Some(at) = map
-        .iter()
-        .position(|r| r.start <= start && start + len <= r.start + r.len)
-    else {
-        return;
-    };
-    let old = map.remove(at);
-    let parts = [
-        MapRange {
-            len: start - old.start,
-            ..old
-        },
-        MapRange { start, len, kind },
-        MapRange {
-            start: start + len,
-            len: old.start + old.len - start - len,
-            ..old
-        },
-    ];
-    for part in parts.into_iter().rev().filter(|part| part.len > 0) {
-        map.insert(at, part);
+    if let Some(map) = &mut *CURRENT.lock() {
+        dom0::set_kind(map, start, len, kind);
     }
 }
 

@@ -11,13 +11,14 @@ mod start_info;
 use alloc::sync::Arc;
 use core::fmt;
 
-use oxen_arch::boot::BootInfo;
+use oxen_arch::boot::{BootInfo, MemoryKind};
 use oxen_arch::cmdline::CommandLine;
 use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::ports::FrameSource;
 use oxen_core::vcpu::Hold;
 use oxen_mm::FrameTable;
-use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, Mfn, PAGE_SIZE};
+use oxen_mm::start::Span;
+use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Vaddr};
 use oxen_virt::start;
 
 use crate::domain::{self, hv_domain, hv_vcpu};
@@ -33,9 +34,8 @@ const GIB: u64 = 1 << 30;
 const EARLY_LIMIT: u64 = GIB;
 /// dom0's share unless `dom0_mem` says otherwise: 1 GiB, but no more than half of the machine.
 const DEFAULT_MEMORY: u64 = GIB;
-/// Memory below 4 GiB that the hypervisor keeps for what must lie there.
-const OWN_LOW_MEMORY: u64 = 32 * MIB;
-const BELOW: u64 = 4 * GIB;
+/// Entries of dom0's memory map that the builder cuts out of others.
+const ADDED_ENTRIES: usize = 2;
 const MAX_PORTS: u32 = (1 << 17) - 1;
 const GRANT_FRAMES: u32 = 64;
 const MAPTRACK_FRAMES: u32 = 1024;
@@ -85,19 +85,31 @@ impl From<Errno> for BuildError {
 }
 
 /// What the loader gave us for dom0, at its place after we moved it.
-#[derive(Clone, Copy)]
-pub struct Module {
-    pub at: Maddr,
-    pub len: u64,
+pub struct Modules {
+    pub kernel: Option<Span>,
+    pub initrd: Option<Span>,
+    /// Where a compressed kernel is unpacked to.
+    pub room: Option<Span>,
 }
 
-pub struct Modules {
-    pub kernel: Option<Module>,
-    pub initrd: Option<Module>,
+/// dom0's kernel, ready to be copied to its places.
+pub struct Kernel {
+    elf: &'static [u8],
+    parsed: elf::Kernel,
+}
+
+/// Unpacks the kernel: before dom0's memory is set aside, as the decoder needs tens of MiB meanwhile.
+pub fn unpack(modules: &Modules) -> Result<Kernel, BuildError> {
+    let kernel = modules.kernel.ok_or(BuildError::NoKernel)?;
+    let image = oxen_unpack::Image::open(module_bytes(kernel)).map_err(BuildError::Image)?;
+    let room = modules.room.map(room_bytes).unwrap_or_default();
+    let elf = image.unpack(room).map_err(BuildError::Image)?;
+    let parsed = elf::parse(elf).map_err(BuildError::Elf)?;
+    Ok(Kernel { elf, parsed })
 }
 
 /// Sets dom0's memory aside, before anybody takes it: from low addresses up. Returns its frames.
-pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>) -> u64 {
+pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>, cpus: usize) -> u64 {
     let total = frames.stats().total_frames;
     let default = DEFAULT_MEMORY.min(total * PAGE / 2);
     let wish = options
@@ -106,33 +118,16 @@ pub fn reserve(frames: &FrameTable, info: &BootInfo, options: CommandLine<'_>) -
         .unwrap_or(default)
         / MIB
         * (MIB / PAGE);
-    let mut taken = 0;
-    let ram = || {
-        info.memory
-            .iter()
-            .filter(|r| r.kind == oxen_arch::boot::MemoryKind::Ram)
-    };
-    let low_end = ram()
-        .map(|r| r.end.raw())
-        .filter(|end| *end <= BELOW)
-        .max()
-        .unwrap_or(0);
-    let low_limit = low_end.saturating_sub(OWN_LOW_MEMORY) / PAGE;
-    for range in ram() {
-        let (mut at, mut end) = (range.start.raw().div_ceil(PAGE), range.end.raw() / PAGE);
-        if range.end.raw() <= BELOW {
-            end = end.min(low_limit);
-        }
-        // What is in use already (our image) is not taken, so a range may need more than one go.
-        while at < end && taken < wish {
-            let count = (end - at).min(wish - taken);
-            taken += frames.reserve_identity(Mfn::new(at), count, DomainId::DOM0);
-            at += count;
-        }
-    }
+    let ram = info
+        .memory
+        .iter()
+        .filter(|range| range.kind == MemoryKind::Ram)
+        .map(|range| (range.start.raw().div_ceil(PAGE), range.end.raw() / PAGE));
+    let kept = oxen_mm::dom0::kept_frames(total, cpus);
+    let taken = oxen_mm::dom0::reserve(frames, ram, wish, kept);
     if taken < wish {
         log::warn!(
-            "dom0 gets {} MiB, not {}",
+            "dom0 gets {} MiB, not {}: the hypervisor keeps the rest for itself",
             taken * PAGE / MIB,
             wish * PAGE / MIB
         );
@@ -153,15 +148,14 @@ fn parse_size(text: &str) -> Option<u64> {
 
 /// Makes dom0 and starts its first vcpu, paused no longer.
 pub fn build(
+    kernel: &Kernel,
     modules: &Modules,
     cmdline: &str,
     vcpus: u32,
     info: &BootInfo,
 ) -> Result<Arc<Domain>, BuildError> {
     let globals = globals::get();
-    let kernel = modules.kernel.ok_or(BuildError::NoKernel)?;
-    let elf = oxen_unpack::unpack(module_bytes(kernel)).map_err(BuildError::Image)?;
-    let parsed = elf::parse(&elf).map_err(BuildError::Elf)?;
+    let Kernel { elf, parsed } = kernel;
 
     map::build(globals.frames, info);
     let ram_frames: u64 = memory_map()
@@ -212,7 +206,8 @@ pub fn build(
     };
     let tables = acpi::Tables::new(vcpus);
     let acpi_at = take(tables.len(), "ACPI tables")?;
-    let start_at = take(start_info::RESERVED, "start info")?;
+    let entries = memory_map().len() + ADDED_ENTRIES;
+    let start_at = take(start_info::len(entries, cmdline), "start info")?;
     let initrd = match modules.initrd {
         Some(module) => {
             let at = take(module.len, "the initrd")?;
@@ -314,10 +309,11 @@ fn clear(domain: &Domain, at: u64, len: u64) -> Result<(), Errno> {
 
 /// The frames that held the modules go to the heap.
 fn free_modules(modules: &Modules) {
-    for module in [modules.kernel, modules.initrd].into_iter().flatten() {
+    let all = [modules.kernel, modules.initrd, modules.room];
+    for span in all.into_iter().flatten() {
         globals::get()
             .frames
-            .free_own(module.at.frame(), module.len.div_ceil(PAGE));
+            .free_own(span.at.frame(), span.frames());
     }
 }
 
@@ -325,9 +321,17 @@ fn free_modules(modules: &Modules) {
     unsafe_code,
     reason = "the modules' bytes lie in RAM that boot reserved for them"
 )]
-fn module_bytes(module: Module) -> &'static [u8] {
-    let at = globals::get().frames.phys().pointer(module.at);
+fn module_bytes(module: Span) -> &'static [u8] {
+    let at = oxen_arch::layout::direct_map(module.at).map_or(0, Vaddr::raw) as *const u8;
     // SAFETY: boot copied the module there, into frames that nothing else uses until `free_modules`,
     // whose caller is done with these bytes.
     unsafe { core::slice::from_raw_parts(at, module.len as usize) }
+}
+
+/// Called once: the only user of the room until `free_modules`.
+#[allow(unsafe_code, reason = "RAM that boot carved off for this")]
+fn room_bytes(room: Span) -> &'static mut [u8] {
+    let at = oxen_arch::layout::direct_map(room.at).map_or(0, Vaddr::raw) as *mut u8;
+    // SAFETY: frames of the hypervisor's own that nothing else uses.
+    unsafe { core::slice::from_raw_parts_mut(at, room.len as usize) }
 }

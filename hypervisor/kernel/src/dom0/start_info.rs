@@ -14,8 +14,10 @@ const HEAD: u64 = 56;
 const MODULE: u64 = 32;
 const ENTRY: u64 = 24;
 
-/// Room for the block.
-pub const RESERVED: u64 = 16 << 10;
+/// Room for a block with at most so many entries in its memory map.
+pub fn len(entries: usize, cmdline: &str) -> u64 {
+    HEAD + MODULE + entries as u64 * ENTRY + cmdline.len() as u64 + 1
+}
 
 pub fn build(
     at: u64,
@@ -46,8 +48,7 @@ pub fn build(
         block.extend_from_slice(&range.kind.to_le_bytes());
         block.extend_from_slice(&0u32.to_le_bytes());
     }
-    let room = (RESERVED as usize).saturating_sub(block.len() + 1);
-    block.extend_from_slice(cmdline.as_bytes().get(..room).unwrap_or(cmdline.as_bytes()));
+    block.extend_from_slice(cmdline.as_bytes());
     block.push(0);
     block
 }

@@ -144,6 +144,33 @@ fn devices_are_uncached_and_ram_is_no_device() {
     assert!(space.translate(direct(0x180_0000)).unwrap().attrs.write);
 }
 
+/// The configuration space of 256 buses takes pages of 2 MiB, but for the part that has a smaller page in it.
+#[test]
+fn large_device_areas_take_few_tables() {
+    let (space, frames) = space();
+    space.map_device(Maddr::new(0xb040_3000), 0x1000).unwrap();
+    let free = frames.stats().free_frames;
+    space
+        .map_device(Maddr::new(0xb000_0000), 256 << 20)
+        .unwrap();
+    assert_eq!(free, frames.stats().free_frames);
+    for (at, level) in [
+        (0xb000_0000, 2),
+        (0xb040_3000, 1),
+        (0xb040_4000, 1),
+        (0xbfff_f000, 2),
+    ] {
+        let leaf = space.translate(direct(at)).unwrap();
+        assert_eq!((leaf.level, leaf.attrs.cached), (level, false));
+    }
+    // What begins or ends within 2 MiB takes no more than it is.
+    space
+        .map_device(Maddr::new(0xd010_0000), 0x20_0000)
+        .unwrap();
+    assert_eq!(space.translate(direct(0xd010_0000)).unwrap().level, 1);
+    assert_eq!(space.translate(direct(0xd030_0000)), None);
+}
+
 #[test]
 fn stacks_lie_between_guard_pages() {
     let (space, frames) = space();
@@ -163,26 +190,4 @@ fn stacks_lie_between_guard_pages() {
         assert_eq!(space.translate(stack.top), None);
     }
     assert!(stacks[1].bottom > stacks[0].top);
-}
-
-#[test]
-fn the_start_up_root_has_one_low_page_and_all_of_ours() {
-    let (space, frames) = space();
-    let before = frames.stats();
-    let start_up = space.start_up_root(Mfn::new(0x9e)).unwrap();
-    assert!(start_up.root().raw() < 1 << 32);
-    let phys = frames.phys();
-    let Walk::Leaf(low) = start_up.tables.walk(&phys, 0x9e) else {
-        panic!("the start-up page is absent");
-    };
-    assert!(low.mfn == Mfn::new(0x9e) && low.attrs.exec);
-    assert!(matches!(
-        start_up.tables.walk(&phys, 0x9d),
-        Walk::Absent { .. }
-    ));
-    let ours = page_of(image()[0].vaddr.raw());
-    assert!(matches!(start_up.tables.walk(&phys, ours), Walk::Leaf(_)));
-    drop(start_up);
-    assert_eq!(frames.stats(), before);
-    assert!(space.translate(image()[0].vaddr).is_some());
 }
