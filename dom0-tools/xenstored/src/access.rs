@@ -1,16 +1,15 @@
 //! The rules of reading and changing nodes: who may, what it does, and what the error tells.
-//!
-//! Every function here notes in a [`Trace`] which nodes its outcome depended on. A transaction whose
-//! traced nodes are unchanged at its end would see and do the same again, so it may commit.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::draft::Content;
 use crate::error::StoreError;
 use crate::path::Path;
 use crate::perms::{Access, DomId, Perms};
 use crate::quota::Quota;
-use crate::tree::{Node, Tree};
+use crate::transaction::Transaction;
+use crate::tree::{Node, Tree, Usage, cost};
+use crate::view::{Nearest, NodeView, View};
 
 type Result<T> = core::result::Result<T, StoreError>;
 
@@ -58,52 +57,18 @@ impl Caller {
     }
 }
 
-/// What of a node an outcome depended on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
-    pub own: bool,
-    pub list: bool,
+/// What binds a guest: its limits, and the memory that it holds beside its nodes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
+    pub quota: &'a Quota,
+    pub held: usize,
 }
 
-/// The nodes that outcomes depended on.
-#[derive(Debug, Clone, Default)]
-pub struct Trace {
-    seen: HashMap<Path, Seen>,
-    /// Nobody will ask.
-    ignored: bool,
-}
-
-impl Trace {
-    /// For what is done outside of transactions.
-    pub fn ignored() -> Self {
-        Self {
-            ignored: true,
-            ..Self::default()
-        }
-    }
-
-    fn own(&mut self, path: &Path) {
-        if !self.ignored {
-            self.seen.entry(path.clone()).or_default().own = true;
-        }
-    }
-
-    fn list(&mut self, path: &Path) {
-        if !self.ignored {
-            self.seen.entry(path.clone()).or_default().list = true;
-        }
-    }
-
-    pub fn count(&self) -> usize {
-        self.seen.len()
-    }
-
-    /// Is all that was seen in `then` the same `now`?
-    pub fn holds(&self, then: &Tree, now: &Tree) -> bool {
-        self.seen.iter().all(|(path, seen)| {
-            let (a, b) = (then.stamps(path), now.stamps(path));
-            (!seen.own || a.own == b.own) && (!seen.list || a.list == b.list)
-        })
+impl Limits<'_> {
+    /// May the caller own so much?
+    pub fn allow(&self, usage: Usage) -> bool {
+        usage.nodes <= self.quota.nodes
+            && usage.bytes.saturating_add(self.held) <= self.quota.memory as usize
     }
 }
 
@@ -117,24 +82,114 @@ pub enum Change {
 }
 
 impl Change {
-    /// The bytes that it keeps in memory while its transaction is open.
-    pub fn size(&self) -> usize {
+    pub fn value_len(&self) -> usize {
         match self {
-            Self::Write(path, value) => path.as_str().len().saturating_add(value.len()),
-            Self::Mkdir(path) | Self::Remove(path) | Self::SetPerms(path, _) => path.as_str().len(),
+            Self::Write(_, value) => value.len(),
+            Self::Mkdir(_) | Self::Remove(_) | Self::SetPerms(..) => 0,
+        }
+    }
+
+    pub const fn path(&self) -> &Path {
+        match self {
+            Self::Write(path, _)
+            | Self::Mkdir(path)
+            | Self::Remove(path)
+            | Self::SetPerms(path, _) => path,
         }
     }
 }
 
-/// What a change did; nothing of it for a mkdir of what is there.
-#[derive(Debug, Clone, Default)]
+/// What a change, or a whole transaction, did to the store: its net effect.
+#[derive(Debug, Default)]
 pub struct Done {
-    /// Nodes that were made or changed, parents first.
-    pub touched: Vec<Path>,
-    /// The node that watches are told of, with the permissions it had if they changed.
-    pub event: Option<(Path, Option<Arc<Perms>>)>,
-    /// What was taken away.
-    pub removed: Option<(Path, Arc<Node>)>,
+    /// For the journal, in the order in which it can be done again.
+    pub journal: Vec<Entry>,
+    /// For the watches.
+    pub events: Vec<Event>,
+    /// Nodes that it made, changed or took away.
+    pub nodes: usize,
+}
+
+/// A node of the store that is another now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It is there, with its present content. Missing parents came with it, with the same permissions.
+    Put(Path),
+    /// It was there, and is gone with all below it.
+    Gone(Path),
+}
+
+#[derive(Debug)]
+pub enum Event {
+    /// A node was made or changed. The permissions that it had, if they changed.
+    Changed(Path, Option<Arc<Perms>>),
+    /// A node was taken away.
+    Removed(Path, Box<Node>),
+}
+
+impl Done {
+    fn put(path: &Path, old: Option<Arc<Perms>>) -> Self {
+        Self {
+            journal: vec![Entry::Put(path.clone())],
+            events: vec![Event::Changed(path.clone(), old)],
+            nodes: 1,
+        }
+    }
+}
+
+/// The nodes that a change works on.
+pub enum Target<'a> {
+    Store(&'a mut Tree),
+    /// A transaction's view of the store. What is done there is published at its commit.
+    Transaction(&'a Tree, &'a mut Transaction),
+}
+
+impl Target<'_> {
+    fn nearest(&mut self, path: &Path) -> Nearest<'_> {
+        match self {
+            Self::Store(tree) => View::of_store(tree).nearest(path),
+            Self::Transaction(tree, transaction) => transaction.nearest(tree, path, false),
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        match self {
+            Self::Store(tree) => View::of_store(tree),
+            Self::Transaction(tree, transaction) => transaction.view(tree),
+        }
+    }
+
+    fn set(&mut self, path: &Path, old: &Content, new: Content) {
+        match self {
+            Self::Store(tree) => {
+                tree.set(path, new.value, new.perms);
+            }
+            Self::Transaction(_, transaction) => transaction.draft.set(path, old, new),
+        }
+    }
+
+    fn make(&mut self, path: &Path, known: usize, content: &Content) {
+        match self {
+            Self::Store(tree) => {
+                tree.make(path, &content.perms, Arc::clone(&content.value));
+            }
+            Self::Transaction(_, transaction) => transaction.draft.make(path, known, content),
+        }
+    }
+
+    fn remove(&mut self, path: &Path) -> Done {
+        match self {
+            Self::Store(tree) => tree.remove(path).map_or_else(Done::default, |gone| Done {
+                nodes: gone.count(),
+                journal: vec![Entry::Gone(path.clone())],
+                events: vec![Event::Removed(path.clone(), gone)],
+            }),
+            Self::Transaction(tree, transaction) => Done {
+                nodes: transaction.draft.remove(tree, path),
+                ..Done::default()
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,212 +200,183 @@ enum Right {
 }
 
 /// The node, if the caller has the right. The error tells nothing of what the caller may not see.
-fn node<'t>(
-    tree: &'t Tree,
+fn found<'a>(
+    nearest: &Nearest<'a>,
     path: &Path,
     who: Caller,
     right: Right,
-    trace: &mut Trace,
-) -> Result<&'t Arc<Node>> {
-    trace.own(path);
-    let allowed = |perms: &Perms| match right {
+) -> Result<NodeView<'a>> {
+    let perms = nearest.node.perms;
+    let allowed = match right {
         Right::Read => who.may_read(perms),
         Right::Write => who.may_write(perms),
         Right::Own => who.owns(perms),
     };
-    let (known, node) = tree.nearest(path);
-    if known == path.as_str().len() {
-        // A node that exists but is forbidden: the nearest readable one above cannot turn that into more.
-        return if allowed(&node.perms) {
-            Ok(node)
-        } else {
-            Err(StoreError::Acces)
-        };
+    // A node that exists but is forbidden: the nearest readable one above cannot turn that into more.
+    match (allowed, nearest.known == path.as_str().len()) {
+        (true, true) => Ok(nearest.node),
+        (true, false) => Err(StoreError::NoEnt),
+        (false, _) => Err(StoreError::Acces),
     }
-    trace.own(&path.upto(known));
-    // While the first missing node stays missing, so does all below it.
-    let missing = path.next_len(known);
-    if missing < path.as_str().len() {
-        trace.own(&path.upto(missing));
-    }
-    Err(if allowed(&node.perms) {
-        StoreError::NoEnt
-    } else {
-        StoreError::Acces
-    })
 }
 
-/// A node to read the value or permissions of.
-pub fn read<'t>(
-    tree: &'t Tree,
-    path: &Path,
-    who: Caller,
-    trace: &mut Trace,
-) -> Result<&'t Arc<Node>> {
-    node(tree, path, who, Right::Read, trace)
-}
-
-/// A node to read the names of children of.
-pub fn list<'t>(
-    tree: &'t Tree,
-    path: &Path,
-    who: Caller,
-    trace: &mut Trace,
-) -> Result<&'t Arc<Node>> {
-    trace.list(path);
-    node(tree, path, who, Right::Read, trace)
+/// A node to read.
+pub fn read<'a>(nearest: &Nearest<'a>, path: &Path, who: Caller) -> Result<NodeView<'a>> {
+    found(nearest, path, who, Right::Read)
 }
 
 /// Makes a change, or nothing of it.
 pub fn apply(
-    tree: &mut Tree,
+    mut target: Target<'_>,
     change: &Change,
     who: Caller,
-    quota: &Quota,
-    trace: &mut Trace,
+    limits: &Limits<'_>,
 ) -> Result<Done> {
     match change {
-        Change::Write(path, value) => write(tree, path, Some(value), who, quota, trace),
-        Change::Mkdir(path) => write(tree, path, None, who, quota, trace),
-        Change::Remove(path) => remove(tree, path, who, trace),
-        Change::SetPerms(path, perms) => set_perms(tree, path, perms, who, quota, trace),
+        Change::Write(path, value) => write(&mut target, path, Some(value), who, limits),
+        Change::Mkdir(path) => write(&mut target, path, None, who, limits),
+        Change::Remove(path) => remove(&mut target, path, who),
+        Change::SetPerms(path, perms) => set_perms(&mut target, path, perms, who, limits),
     }
 }
 
 fn write(
-    tree: &mut Tree,
+    target: &mut Target<'_>,
     path: &Path,
     value: Option<&Arc<[u8]>>,
     who: Caller,
-    quota: &Quota,
-    trace: &mut Trace,
+    limits: &Limits<'_>,
 ) -> Result<Done> {
-    let exists = match node(tree, path, who, Right::Write, trace) {
+    let nearest = target.nearest(path);
+    match found(&nearest, path, who, Right::Write) {
         Ok(_) if value.is_none() => return Ok(Done::default()),
-        Ok(_) => true,
-        Err(StoreError::NoEnt) => false,
+        Ok(_) | Err(StoreError::NoEnt) => {}
         Err(error) => return Err(error),
-    };
-    if !who.is_privileged() {
-        check(tree, path, value.map_or(0, |value| value.len()), who, quota)?;
     }
+    let known = nearest.known;
+    let old = Content::of(&nearest.node);
     let value = value.map(Arc::clone).unwrap_or_default();
-    let touched = if exists {
-        tree.set_value(path, value);
-        vec![path.clone()]
+    if !who.is_privileged() {
+        let size = nearest.node.size();
+        let asked = Asked {
+            path,
+            known,
+            old: &old,
+            size,
+            value: &value,
+        };
+        asked.check(target.view(), who, limits)?;
+    }
+    if known == path.as_str().len() {
+        let perms = Arc::clone(&old.perms);
+        target.set(path, &old, Content { value, perms });
     } else {
-        create(tree, path, value, who, trace)
-    };
-    Ok(Done {
-        touched,
-        event: Some((path.clone(), None)),
-        removed: None,
-    })
-}
-
-/// Makes a node and its missing parents. They inherit permissions; a guest owns what it makes.
-fn create(
-    tree: &mut Tree,
-    path: &Path,
-    value: Arc<[u8]>,
-    who: Caller,
-    trace: &mut Trace,
-) -> Vec<Path> {
-    let (mut known, above) = tree.nearest(path);
-    let mut perms = Arc::clone(&above.perms);
-    if !who.is_privileged() && perms.owner() != who.domain {
-        Arc::make_mut(&mut perms).set_owner(who.domain);
-    }
-    let mut made = Vec::new();
-    loop {
-        known = path.next_len(known);
-        let at = path.upto(known);
-        trace.own(&at);
-        if known == path.as_str().len() {
-            tree.add_with(&at, perms, value);
-            made.push(at);
-            return made;
+        // A new node inherits permissions; a guest owns what it makes.
+        let mut perms = Arc::clone(&old.perms);
+        if !who.is_privileged() && perms.owner() != who.domain {
+            Arc::make_mut(&mut perms).set_owner(who.domain);
         }
-        tree.add(&at, Arc::clone(&perms));
-        made.push(at);
+        target.make(path, known, &Content { value, perms });
     }
+    Ok(Done::put(path, None))
 }
 
-/// A guest's limits on nodes and their size, for a write of `len` bytes that is about to be done.
-fn check(tree: &Tree, path: &Path, len: usize, who: Caller, quota: &Quota) -> Result<()> {
-    let limit = quota.node_size as usize;
-    let (known, above) = tree.nearest(path);
-    let known = path.upto(known).steps().count();
-    let new: Vec<&str> = path.steps().skip(known).collect();
-    let Some(first) = new.first() else {
-        let after = above
-            .size()
-            .saturating_sub(above.value.len())
-            .saturating_add(len);
-        let grows = len > above.value.len();
-        return if grows && after > limit {
+/// A guest's write that is about to be done.
+struct Asked<'a> {
+    path: &'a Path,
+    /// The length of the part of the path that leads to the nearest node.
+    known: usize,
+    /// The content and the size of that node.
+    old: &'a Content,
+    size: usize,
+    value: &'a [u8],
+}
+
+impl Asked<'_> {
+    fn check(&self, view: View<'_>, who: Caller, limits: &Limits<'_>) -> Result<()> {
+        if self.known == self.path.as_str().len() {
+            self.check_change(view, who, limits)
+        } else {
+            self.check_new(view, who, limits)
+        }
+    }
+
+    /// The node is there. One that does not grow may be larger than the limits are now.
+    fn check_change(&self, view: View<'_>, who: Caller, limits: &Limits<'_>) -> Result<()> {
+        let Some(more) = self.value.len().checked_sub(self.old.value.len()) else {
+            return Ok(());
+        };
+        if more == 0 {
+            return Ok(());
+        }
+        let size = self.size.saturating_add(more);
+        // It is its owner's memory, who allowed this.
+        let owner = self.old.perms.owner();
+        let mut usage = view.usage(owner);
+        usage.bytes = usage.bytes.saturating_add(more);
+        let held = if owner == who.domain { limits.held } else { 0 };
+        let memory = usage.bytes.saturating_add(held) <= limits.quota.memory as usize;
+        if size <= limits.quota.node_size as usize && (memory || owner == 0) {
+            Ok(())
+        } else {
+            Err(StoreError::NoSpc)
+        }
+    }
+
+    /// The node, and perhaps some of its parents, are to be made.
+    fn check_new(&self, view: View<'_>, who: Caller, limits: &Limits<'_>) -> Result<()> {
+        let limit = limits.quota.node_size as usize;
+        let perms = &self.old.perms;
+        let bare = perms.count().saturating_mul(8);
+        let mut usage = view.usage(who.domain);
+        // The parent's size, with the name of its child.
+        let mut parent = self.size;
+        let mut too_big = bare.saturating_add(self.value.len()) > limit;
+        for name in self.path.steps_after(self.known) {
+            too_big |= parent.saturating_add(name.len()).saturating_add(1) > limit;
+            parent = bare;
+            usage.nodes = usage.nodes.saturating_add(1);
+            usage.bytes = usage.bytes.saturating_add(cost(name, &[], perms));
+        }
+        usage.bytes = usage.bytes.saturating_add(self.value.len());
+        if too_big || !limits.allow(usage) {
             Err(StoreError::NoSpc)
         } else {
             Ok(())
-        };
-    };
-    let nodes = (tree.owned_by(who.domain) as usize).saturating_add(new.len());
-    let bare = above.perms.count().saturating_mul(8);
-    let with_name = |size: usize, name: &str| size.saturating_add(name.len()).saturating_add(1);
-    let too_big = with_name(above.size(), first) > limit
-        || new.iter().skip(1).any(|name| with_name(bare, name) > limit)
-        || bare.saturating_add(len) > limit;
-    if too_big || nodes > quota.nodes as usize {
-        Err(StoreError::NoSpc)
-    } else {
-        Ok(())
+        }
     }
 }
 
-fn remove(tree: &mut Tree, path: &Path, who: Caller, trace: &mut Trace) -> Result<Done> {
-    match node(tree, path, who, Right::Write, trace) {
-        Ok(_) => {}
-        Err(StoreError::NoEnt) => {
-            // What is not there is removed already, if its parent is.
-            let parent = path.parent().ok_or(StoreError::Inval)?;
-            trace.own(&parent);
-            return if tree.get(&parent).is_some() {
-                Ok(Done::default())
-            } else {
-                Err(StoreError::NoEnt)
-            };
+fn remove(target: &mut Target<'_>, path: &Path, who: Caller) -> Result<Done> {
+    let nearest = target.nearest(path);
+    match found(&nearest, path, who, Right::Write) {
+        Ok(_) if path.is_root() => Err(StoreError::Inval),
+        Ok(_) => Ok(target.remove(path)),
+        // What is not there is removed already, if its parent is.
+        Err(StoreError::NoEnt) if path.next_len(nearest.known) == path.as_str().len() => {
+            Ok(Done::default())
         }
-        Err(error) => return Err(error),
+        Err(error) => Err(error),
     }
-    let gone = tree.remove(path).ok_or(StoreError::Inval)?;
-    Ok(Done {
-        touched: Vec::new(),
-        event: None,
-        removed: Some((path.clone(), gone)),
-    })
 }
 
 fn set_perms(
-    tree: &mut Tree,
+    target: &mut Target<'_>,
     path: &Path,
     perms: &Perms,
     who: Caller,
-    quota: &Quota,
-    trace: &mut Trace,
+    limits: &Limits<'_>,
 ) -> Result<Done> {
-    if !who.is_privileged() && perms.count() > quota.permissions as usize {
+    if !who.is_privileged() && perms.count() > limits.quota.permissions as usize {
         return Err(StoreError::NoSpc);
     }
-    let old = Arc::clone(&node(tree, path, who, Right::Own, trace)?.perms);
-    if !who.is_privileged() && perms.owner() != old.owner() {
+    let old = Content::of(&found(&target.nearest(path), path, who, Right::Own)?);
+    if !who.is_privileged() && perms.owner() != old.perms.owner() {
         return Err(StoreError::Perm);
     }
-    tree.set_perms(path, perms.clone());
-    Ok(Done {
-        touched: vec![path.clone()],
-        event: Some((path.clone(), Some(old))),
-        removed: None,
-    })
+    let (value, perms) = (Arc::clone(&old.value), Arc::new(perms.clone()));
+    target.set(path, &old, Content { value, perms });
+    Ok(Done::put(path, Some(old.perms)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod client;
+pub mod draft;
 pub mod error;
 pub mod journal;
 pub mod outbox;
@@ -17,7 +18,9 @@ pub mod record;
 pub mod ring;
 pub mod server;
 pub mod session;
+pub mod trace;
 pub mod transaction;
 pub mod tree;
+pub mod view;
 pub mod watch;
 pub mod wire;

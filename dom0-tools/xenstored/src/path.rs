@@ -104,6 +104,21 @@ impl Path {
         Steps(&self.0[1..])
     }
 
+    /// The names behind the first `len` bytes.
+    pub fn steps_after(&self, len: usize) -> Steps<'_> {
+        let from = len.max(1) + usize::from(len > 1);
+        Steps(self.0.get(from..).unwrap_or_default())
+    }
+
+    /// The last name; the root has an empty one.
+    pub fn name(&self) -> &str {
+        self.steps().next_back().unwrap_or_default()
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// None for the root.
     pub fn parent(&self) -> Option<Self> {
         match self.0.bytes().rposition(|b| b == b'/') {
@@ -145,6 +160,15 @@ impl Path {
         Self([parent, "/", name].concat().into())
     }
 
+    /// The node that these names lead to from here. They must be valid steps.
+    pub fn join_all(&self, names: &[&str]) -> Self {
+        let mut path = PathBuf(self.0.to_string());
+        for name in names {
+            path.push(name);
+        }
+        path.get()
+    }
+
     /// How many levels this is below `ancestor`: 0 if they are the same, None if it is elsewhere.
     pub fn depth_below(&self, ancestor: &Self) -> Option<usize> {
         let rest = if ancestor.0.len() == 1 {
@@ -165,6 +189,34 @@ impl Path {
             .strip_prefix(Self::home(domain).as_str())
             .and_then(|r| r.strip_prefix('/'))
             .unwrap_or(&self.0)
+    }
+}
+
+/// A path that grows and shrinks, for a walk.
+#[derive(Debug)]
+pub struct PathBuf(String);
+
+impl PathBuf {
+    pub fn root() -> Self {
+        Self("/".to_owned())
+    }
+
+    /// Goes to a child, whose name must be a valid step. The length to come back to by [`Self::pop`].
+    pub fn push(&mut self, name: &str) -> usize {
+        let len = self.0.len();
+        if len > 1 {
+            self.0.push('/');
+        }
+        self.0.push_str(name);
+        len
+    }
+
+    pub fn pop(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    pub fn get(&self) -> Path {
+        Path(self.0.as_str().into())
     }
 }
 
@@ -245,5 +297,13 @@ mod tests {
             "/local/domain/33/x"
         );
         assert_eq!(Path::root().join("a").join("b"), path("/a/b"));
+        assert_eq!(Path::root().join_all(&["a", "b"]), path("/a/b"));
+        assert_eq!(path("/a").join_all(&[]), path("/a"));
+        let long = path("/a/bc/d");
+        let after = |len| long.steps_after(len).collect::<Vec<_>>();
+        assert_eq!(after(1), ["a", "bc", "d"]);
+        assert_eq!(after(2), ["bc", "d"]);
+        assert_eq!(after(7), [""; 0]);
+        assert_eq!((path("/a/b").name(), Path::root().name()), ("b", ""));
     }
 }

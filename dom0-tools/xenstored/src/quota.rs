@@ -15,6 +15,8 @@ pub struct Quota {
     pub outstanding: u32,
     /// Bytes that wait for the guest to take them; watch events beyond are lost.
     pub queue: u32,
+    /// Bytes of everything that the guest makes the store keep.
+    pub memory: u32,
 }
 
 impl Default for Quota {
@@ -28,13 +30,14 @@ impl Default for Quota {
             transaction_nodes: 1024,
             outstanding: 20,
             queue: 256 * 1024,
+            memory: 2560 * 1024,
         }
     }
 }
 
 impl Quota {
     /// Names and values, for the control command.
-    pub fn list(&self) -> [(&'static str, u32); 8] {
+    pub fn list(&self) -> [(&'static str, u32); 9] {
         [
             ("nodes", self.nodes),
             ("watches", self.watches),
@@ -44,6 +47,7 @@ impl Quota {
             ("transaction-nodes", self.transaction_nodes),
             ("outstanding", self.outstanding),
             ("queue", self.queue),
+            ("memory", self.memory),
         ]
     }
 
@@ -58,6 +62,7 @@ impl Quota {
             "transaction-nodes" => &mut self.transaction_nodes,
             "outstanding" => &mut self.outstanding,
             "queue" => &mut self.queue,
+            "memory" => &mut self.memory,
             _ => return false,
         };
         *slot = value;

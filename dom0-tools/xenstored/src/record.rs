@@ -86,6 +86,26 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// About how many bytes it takes in the journal.
+    #[expect(clippy::len_without_is_empty, reason = "none is empty")]
+    pub fn len(&self) -> usize {
+        /// Numbers and lengths.
+        const REST: usize = 16;
+        let bytes = match self {
+            Self::Put { path, value, .. } => path.len().saturating_add(value.len()),
+            Self::Gone { path } => path.len(),
+            Self::Watch { path, token, .. } | Self::Unwatch { path, token, .. } => {
+                path.len().saturating_add(token.len())
+            }
+            Self::Input { partial, .. } => partial.len(),
+            Self::Output { bytes, .. } => bytes.len(),
+            _ => 0,
+        };
+        REST.saturating_add(bytes)
+    }
+}
+
 /// Permissions as numbers.
 pub fn encode_perms(perms: &Perms) -> Vec<(u8, DomId)> {
     let code = |access| match access {

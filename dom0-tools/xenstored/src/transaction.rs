@@ -1,77 +1,91 @@
-//! Transactions: a frozen tree to work on, and what the work depended on.
+//! Transactions: a draft of changes, and what of the store it depended on.
 //!
-//! A commit does the changes again on the tree of that moment, if all nodes that the transaction's
-//! outcomes depended on are still as they were at its start (and if nothing has changed at all, what
-//! was done on its own tree is that already). So a committed transaction has seen
-//! and done exactly what it would have at the instant of its commit: they are serializable.
+//! A transaction reads the store as it is, under its own changes, and keeps nothing of it but stamps. It
+//! commits if all nodes that its outcomes depended on are still as they were when it looked. So a
+//! committed transaction has seen and done exactly what it would have at the instant of its
+//! commit: they are serializable. One that was disturbed may see parts of two states; it cannot commit.
 
-use crate::access::{self, Caller, Change, Done, Trace};
+use crate::access::{Caller, Done, Limits};
+use crate::draft::{Draft, EDIT_BYTES};
 use crate::error::StoreError;
-use crate::quota::Quota;
+use crate::path::Path;
+use crate::trace::{LOOK_BYTES, Trace};
 use crate::tree::Tree;
+use crate::view::{Nearest, View};
 
-/// Bytes of changes that a guest may gather in one transaction.
-const GUEST_BYTES: usize = 256 * 1024;
+/// What a transaction takes before it does anything.
+const BYTES: usize = 512;
 
 /// One transaction under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Transaction {
-    start: Tree,
-    work: Tree,
+    pub(crate) draft: Draft,
     trace: Trace,
-    changes: Vec<Change>,
-    /// What those did to `work`.
-    done: Vec<Done>,
-    bytes: usize,
-    /// Its start is not known any more (the daemon was restarted): it can only be done again.
-    lost: bool,
 }
 
 impl Transaction {
-    pub fn new(tree: &Tree) -> Self {
-        Self {
-            start: tree.clone(),
-            work: tree.clone(),
-            trace: Trace::default(),
-            changes: Vec::new(),
-            done: Vec::new(),
-            bytes: 0,
-            lost: false,
-        }
-    }
-
     /// One that was open when the daemon died. It answers, and its commit asks for another try.
-    pub fn lost(tree: &Tree) -> Self {
+    pub fn lost() -> Self {
         Self {
-            lost: true,
-            ..Self::new(tree)
+            draft: Draft::default(),
+            trace: Trace::broken(),
         }
     }
 
-    /// The tree to read from, and where to note what was read.
-    pub fn view(&mut self, who: Caller, quota: &Quota) -> Result<(&Tree, &mut Trace), StoreError> {
-        self.check(who, quota)?;
-        Ok((&self.work, &mut self.trace))
+    /// The memory that it takes.
+    pub const fn bytes(&self) -> usize {
+        BYTES
+            .saturating_add(self.draft.bytes())
+            .saturating_add(self.trace.bytes())
     }
 
-    pub fn change(&mut self, change: Change, who: Caller, quota: &Quota) -> Result<(), StoreError> {
-        self.check(who, quota)?;
-        let done = access::apply(&mut self.work, &change, who, quota, &mut self.trace)?;
-        self.done.push(done);
-        self.bytes = self.bytes.saturating_add(change.size());
-        self.changes.push(change);
+    /// Nodes that it has changed or looked at.
+    pub const fn count(&self) -> usize {
+        self.draft.count().saturating_add(self.trace.count())
+    }
+
+    pub const fn view<'a>(&'a self, tree: &'a Tree) -> View<'a> {
+        View::with(tree, &self.draft)
+    }
+
+    /// Looks for a node, also for the list of its children if `list`.
+    pub fn nearest<'a>(&'a mut self, tree: &'a Tree, path: &Path, list: bool) -> Nearest<'a> {
+        let nearest = View::with(tree, &self.draft).nearest(path);
+        self.trace.note(path, &nearest.notes, list);
+        nearest
+    }
+
+    /// May it go on with a request about `path`, with a value of `len` bytes?
+    pub fn check(
+        &self,
+        tree: &Tree,
+        path: &Path,
+        len: usize,
+        who: Caller,
+        limits: &Limits<'_>,
+    ) -> Result<(), StoreError> {
+        if who.is_privileged() {
+            return Ok(());
+        }
+        let nodes = limits.quota.transaction_nodes as usize;
+        let full = self.trace.count() >= nodes || self.draft.count() >= nodes;
+        // Each level of the path may be new to both.
+        let level = LOOK_BYTES.saturating_add(EDIT_BYTES);
+        let growth = path
+            .steps()
+            .count()
+            .saturating_mul(level)
+            .saturating_add(path.as_str().len().saturating_mul(2))
+            .saturating_add(len);
+        let memory = tree
+            .usage(who.domain)
+            .bytes
+            .saturating_add(limits.held)
+            .saturating_add(growth);
+        if full || memory > limits.quota.memory as usize {
+            return Err(StoreError::NoSpc);
+        }
         Ok(())
-    }
-
-    fn check(&self, who: Caller, quota: &Quota) -> Result<(), StoreError> {
-        let nodes = quota.transaction_nodes as usize;
-        let full =
-            self.trace.count() >= nodes || self.changes.len() >= nodes || self.bytes >= GUEST_BYTES;
-        if full && !who.is_privileged() {
-            Err(StoreError::NoSpc)
-        } else {
-            Ok(())
-        }
     }
 
     /// Makes the changes on `tree`, all or none.
@@ -79,27 +93,17 @@ impl Transaction {
         self,
         tree: &mut Tree,
         who: Caller,
-        quota: &Quota,
-    ) -> Result<Vec<Done>, StoreError> {
-        if !self.lost && self.start.is_same(tree) {
-            *tree = self.work;
-            return Ok(self.done);
-        }
-        if self.lost || !self.trace.holds(&self.start, tree) {
+        limits: &Limits<'_>,
+    ) -> Result<Done, StoreError> {
+        if !self.trace.holds(tree) {
             return Err(StoreError::Again);
         }
-        let mut next = tree.clone();
-        let mut done = Vec::new();
-        for change in &self.changes {
-            done.push(access::apply(
-                &mut next,
-                change,
-                who,
-                quota,
-                &mut Trace::ignored(),
-            )?);
+        // What else the domain did meanwhile counts too.
+        let growth = self.draft.owned(who.domain);
+        let after = growth.on(tree.usage(who.domain));
+        if !who.is_privileged() && growth.grows() && !limits.allow(after) {
+            return Err(StoreError::NoSpc);
         }
-        *tree = next;
-        Ok(done)
+        Ok(self.draft.commit(tree))
     }
 }

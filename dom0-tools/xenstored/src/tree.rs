@@ -1,5 +1,4 @@
-//! The nodes. A tree is a value: cloning it is cheap, and a clone never changes with the original,
-//! which is what transactions need.
+//! The nodes.
 //!
 //! Each node carries two stamps from one counter: `own`, new when its value or permissions changed,
 //! and `list`, new when a child came or went. Equal stamps mean equal content, because no stamp is
@@ -8,25 +7,43 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::path::{Path, Steps};
+use crate::path::Path;
 use crate::perms::{DomId, Perms};
 
+/// What a node takes beside its name, value and permissions, in bytes: its place in the tree, rounded up.
+pub const NODE_BYTES: usize = 384;
+
 /// One node.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Node {
     pub value: Arc<[u8]>,
     pub perms: Arc<Perms>,
-    children: BTreeMap<Arc<str>, Arc<Node>>,
+    children: BTreeMap<Arc<str>, Box<Node>>,
+    /// Bytes of the children's names, each with one more.
+    names: usize,
     own: u64,
     list: u64,
 }
 
-/// The whole tree, how many nodes each domain owns in it, and how often each is named in permissions.
-#[derive(Debug, Clone)]
-pub struct Tree {
-    root: Arc<Node>,
-    owned: BTreeMap<DomId, u32>,
+/// What a domain owns in the tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub nodes: u32,
+    pub bytes: usize,
+}
+
+/// Who owns how much, and how often each domain is named in permissions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    owned: BTreeMap<DomId, Usage>,
     named: BTreeMap<DomId, u32>,
+}
+
+/// The whole tree.
+#[derive(Debug)]
+pub struct Tree {
+    root: Node,
+    counts: Counts,
     stamp: u64,
 }
 
@@ -37,23 +54,41 @@ pub struct Stamps {
     pub list: Option<u64>,
 }
 
+/// The bytes that a node counts with against its owner's limit.
+pub fn cost(name: &str, value: &[u8], perms: &Perms) -> usize {
+    NODE_BYTES
+        .saturating_add(name.len())
+        .saturating_add(value.len())
+        .saturating_add(perms.count().saturating_mul(8))
+}
+
 impl Node {
-    fn new(perms: Arc<Perms>, stamp: u64) -> Self {
+    pub(crate) fn new(value: Arc<[u8]>, perms: Arc<Perms>, stamp: u64) -> Self {
         Self {
-            value: Arc::default(),
+            value,
             perms,
             children: BTreeMap::new(),
+            names: 0,
             own: stamp,
             list: stamp,
         }
     }
 
-    pub fn children(&self) -> impl Iterator<Item = (&str, &Arc<Self>)> {
-        self.children.iter().map(|(name, node)| (&**name, node))
+    pub fn children(&self) -> impl Iterator<Item = (&str, &Self)> {
+        self.children.iter().map(|(name, node)| (&**name, &**node))
     }
 
-    pub fn child(&self, name: &str) -> Option<&Arc<Self>> {
-        self.children.get(name)
+    pub fn child(&self, name: &str) -> Option<&Self> {
+        self.children.get(name).map(|node| &**node)
+    }
+
+    pub(crate) fn child_mut(&mut self, name: &str) -> Option<&mut Self> {
+        self.children.get_mut(name).map(|node| &mut **node)
+    }
+
+    /// Changes whenever value or permissions do.
+    pub const fn own_stamp(&self) -> u64 {
+        self.own
     }
 
     /// Changes whenever the list of children does.
@@ -61,54 +96,53 @@ impl Node {
         self.list
     }
 
-    /// The bytes that count against a guest's limit.
-    pub fn size(&self) -> usize {
-        let names: usize = self
-            .children
-            .keys()
-            .map(|n| n.len().saturating_add(1))
-            .sum();
-        names
-            .saturating_add(self.value.len())
-            .saturating_add(self.perms.count().saturating_mul(8))
+    /// Bytes of the children's names, each with its end.
+    pub const fn names_len(&self) -> usize {
+        self.names
+    }
+
+    /// Puts a child in, in the place of one that is there.
+    pub(crate) fn put_child(&mut self, name: Arc<str>, node: Self, stamp: u64) {
+        let len = name.len().saturating_add(1);
+        if self.children.insert(name, Box::new(node)).is_none() {
+            self.names = self.names.saturating_add(len);
+        }
+        self.list = stamp;
+    }
+
+    pub(crate) fn take_child(&mut self, name: &str, stamp: u64) -> Option<Box<Self>> {
+        let gone = self.children.remove(name)?;
+        self.names = self.names.saturating_sub(name.len().saturating_add(1));
+        self.list = stamp;
+        Some(gone)
+    }
+
+    pub(crate) fn set(&mut self, value: Arc<[u8]>, perms: Arc<Perms>, stamp: u64) {
+        self.value = value;
+        self.perms = perms;
+        self.own = stamp;
     }
 
     /// This node and all below it, parents first, with paths that start at `path`.
-    pub fn walk(self: &Arc<Self>, path: &Path) -> Vec<(Path, Arc<Self>)> {
-        let mut all = Vec::new();
-        let mut todo = vec![(path.clone(), Arc::clone(self))];
-        while let Some((path, node)) = todo.pop() {
-            todo.extend(
-                node.children()
-                    .map(|(name, child)| (path.join(name), Arc::clone(child))),
-            );
-            all.push((path, node));
-        }
-        all
+    pub fn walk(&self, path: &Path) -> Vec<(Path, &Self)> {
+        self.find(path, &|_| true)
     }
 
     /// Those of [`Self::walk`] whose permissions are `wanted`. The others cost no path.
-    pub fn find(
-        self: &Arc<Self>,
-        path: &Path,
-        wanted: &dyn Fn(&Perms) -> bool,
-    ) -> Vec<(Path, Arc<Self>)> {
+    pub fn find(&self, path: &Path, wanted: &dyn Fn(&Perms) -> bool) -> Vec<(Path, &Self)> {
         let mut found = Vec::new();
         let mut names = Vec::new();
         self.find_below(&mut names, wanted, &mut |names, node| {
-            let path = names
-                .iter()
-                .fold(path.clone(), |path, name| path.join(name));
-            found.push((path, Arc::clone(node)));
+            found.push((path.join_all(names), node));
         });
         found
     }
 
     fn find_below<'a>(
-        self: &'a Arc<Self>,
+        &'a self,
         names: &mut Vec<&'a str>,
         wanted: &dyn Fn(&Perms) -> bool,
-        found: &mut dyn FnMut(&[&str], &Arc<Self>),
+        found: &mut dyn FnMut(&[&str], &'a Self),
     ) {
         if wanted(&self.perms) {
             found(names, self);
@@ -117,6 +151,50 @@ impl Node {
             names.push(name);
             child.find_below(names, wanted, found);
             names.pop();
+        }
+    }
+
+    /// How many nodes these are, this one and all below it.
+    pub fn count(&self) -> usize {
+        let mut count = 0usize;
+        let mut todo = vec![self];
+        while let Some(node) = todo.pop() {
+            count = count.saturating_add(1);
+            todo.extend(node.children().map(|(_, child)| child));
+        }
+        count
+    }
+}
+
+impl Counts {
+    /// A node came (1) or went (-1).
+    pub(crate) fn node(&mut self, name: &str, value: &[u8], perms: &Perms, by: i32) {
+        let usage = self.owned.entry(perms.owner()).or_default();
+        let bytes = cost(name, value, perms);
+        usage.nodes = usage.nodes.saturating_add_signed(by);
+        usage.bytes = if by < 0 {
+            usage.bytes.saturating_sub(bytes)
+        } else {
+            usage.bytes.saturating_add(bytes)
+        };
+        if usage.nodes == 0 {
+            self.owned.remove(&perms.owner());
+        }
+        for perm in perms.iter() {
+            let count = self.named.entry(perm.domain).or_default();
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                self.named.remove(&perm.domain);
+            }
+        }
+    }
+
+    /// A node and all below it went.
+    pub(crate) fn gone(&mut self, name: &str, node: &Node) {
+        let mut todo = vec![(name, node)];
+        while let Some((name, node)) = todo.pop() {
+            self.node(name, &node.value, &node.perms, -1);
+            todo.extend(node.children());
         }
     }
 }
@@ -128,36 +206,32 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// A root that dom0 owns and everyone may read.
+    /// A root that is dom0's alone, as in Xen's store: what inherits from it tells other domains nothing.
     pub fn new() -> Self {
-        let everyone_reads = Perms::readable(0);
+        let perms = Arc::new(Perms::private(0));
+        let mut counts = Counts::default();
+        counts.node("", &[], &perms, 1);
         Self {
-            root: Arc::new(Node::new(Arc::new(everyone_reads), 0)),
-            owned: BTreeMap::from([(0, 1)]),
-            named: BTreeMap::from([(0, 1)]),
+            root: Node::new(Arc::default(), perms, 0),
+            counts,
             stamp: 0,
         }
     }
 
-    pub const fn root(&self) -> &Arc<Node> {
+    pub const fn root(&self) -> &Node {
         &self.root
     }
 
-    pub fn get(&self, path: &Path) -> Option<&Arc<Node>> {
+    pub fn get(&self, path: &Path) -> Option<&Node> {
         path.steps()
-            .try_fold(&self.root, |node, name| node.children.get(name))
-    }
-
-    /// Has nothing changed between the two, of which one was cloned from the other?
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.root, &other.root)
+            .try_fold(&self.root, |node, name| node.child(name))
     }
 
     /// The nearest node at or above `path`, and the length of the part of `path` that leads there.
-    pub fn nearest(&self, path: &Path) -> (usize, &Arc<Node>) {
+    pub fn nearest(&self, path: &Path) -> (usize, &Node) {
         let (mut len, mut node) = (1, &self.root);
         for name in path.steps() {
-            let Some(child) = node.children.get(name) else {
+            let Some(child) = node.child(name) else {
                 break;
             };
             node = child;
@@ -174,93 +248,95 @@ impl Tree {
         }
     }
 
-    /// Nodes that a domain owns.
-    pub fn owned_by(&self, domain: DomId) -> u32 {
-        self.owned.get(&domain).copied().unwrap_or(0)
+    /// What a domain owns.
+    pub fn usage(&self, domain: DomId) -> Usage {
+        self.counts.owned.get(&domain).copied().unwrap_or_default()
     }
 
     /// Do permissions of any node speak of this domain?
     pub fn names(&self, domain: DomId) -> bool {
-        self.named.contains_key(&domain)
+        self.counts.named.contains_key(&domain)
     }
 
     /// Changes a node's value. False if there is no such node.
     pub fn set_value(&mut self, path: &Path, value: impl Into<Arc<[u8]>>) -> bool {
-        self.change(path, |node| node.value = value.into())
+        self.change(path, |node| (value.into(), Arc::clone(&node.perms)))
     }
 
     /// Changes a node's permissions. False if there is no such node.
-    pub fn set_perms(&mut self, path: &Path, perms: Perms) -> bool {
-        let Some(old) = self.get(path).map(|n| Arc::clone(&n.perms)) else {
-            return false;
-        };
-        self.count(&old, -1);
-        self.count(&perms, 1);
-        self.change(path, |node| node.perms = Arc::new(perms))
+    pub fn set_perms(&mut self, path: &Path, perms: impl Into<Arc<Perms>>) -> bool {
+        self.change(path, |node| (Arc::clone(&node.value), perms.into()))
     }
 
-    fn change(&mut self, path: &Path, with: impl FnOnce(&mut Node)) -> bool {
+    /// Changes both. False if there is no such node.
+    pub fn set(&mut self, path: &Path, value: Arc<[u8]>, perms: Arc<Perms>) -> bool {
+        self.change(path, |_| (value, perms))
+    }
+
+    fn change(&mut self, path: &Path, new: impl FnOnce(&Node) -> (Arc<[u8]>, Arc<Perms>)) -> bool {
         let stamp = self.next_stamp();
-        let Some(node) = self.node_mut(path.steps()) else {
-            return false;
-        };
-        with(node);
-        node.own = stamp;
-        true
-    }
-
-    /// Adds an empty child. False if the parent is missing or the child is there.
-    pub fn add(&mut self, path: &Path, perms: impl Into<Arc<Perms>>) -> bool {
-        self.add_with(path, perms.into(), Arc::default())
-    }
-
-    /// The same, with a value.
-    pub fn add_with(&mut self, path: &Path, perms: Arc<Perms>, value: Arc<[u8]>) -> bool {
-        let mut steps = path.steps();
-        let Some(name) = steps.next_back() else {
-            return false;
-        };
-        let stamp = self.next_stamp();
-        let Some(parent) = self.node_mut(steps) else {
-            return false;
-        };
-        if parent.children.contains_key(name) {
-            return false;
+        let mut node = &mut self.root;
+        for name in path.steps() {
+            let Some(child) = node.child_mut(name) else {
+                return false;
+            };
+            node = child;
         }
-        parent.list = stamp;
-        let node = Node {
-            value,
-            ..Node::new(Arc::clone(&perms), stamp)
-        };
-        parent.children.insert(name.into(), Arc::new(node));
-        self.count(&perms, 1);
+        let (value, perms) = new(node);
+        let name = path.name();
+        self.counts.node(name, &node.value, &node.perms, -1);
+        self.counts.node(name, &value, &perms, 1);
+        node.set(value, perms, stamp);
         true
+    }
+
+    /// Makes a node, and its parents where they are missing: with the same permissions, without a value.
+    /// False if it is there.
+    pub fn make(&mut self, path: &Path, perms: &Arc<Perms>, value: Arc<[u8]>) -> bool {
+        let stamp = self.next_stamp();
+        let (mut node, mut made) = (&mut self.root, false);
+        let mut steps = path.steps().peekable();
+        while let Some(name) = steps.next() {
+            if node.child(name).is_none() {
+                let value = if steps.peek().is_none() {
+                    Arc::clone(&value)
+                } else {
+                    Arc::default()
+                };
+                self.counts.node(name, &value, perms, 1);
+                node.put_child(
+                    name.into(),
+                    Node::new(value, Arc::clone(perms), stamp),
+                    stamp,
+                );
+                made = true;
+            }
+            let Some(child) = node.child_mut(name) else {
+                return false;
+            };
+            node = child;
+        }
+        made
     }
 
     /// Takes away a node and all below it; gives back what was there. The root stays.
-    pub fn remove(&mut self, path: &Path) -> Option<Arc<Node>> {
+    pub fn remove(&mut self, path: &Path) -> Option<Box<Node>> {
         let mut steps = path.steps();
         let name = steps.next_back()?;
-        self.get(path)?;
         let stamp = self.next_stamp();
-        let parent = self.node_mut(steps)?;
-        let gone = parent.children.remove(name)?;
-        parent.list = stamp;
-        let mut todo = vec![&gone];
-        while let Some(node) = todo.pop() {
-            self.count(&node.perms, -1);
-            todo.extend(node.children.values());
+        let mut parent = &mut self.root;
+        for name in steps {
+            parent = parent.child_mut(name)?;
         }
+        let gone = parent.take_child(name, stamp)?;
+        self.counts.gone(name, &gone);
         Some(gone)
     }
 
-    /// A node to change; copies what other trees share on the way.
-    fn node_mut(&mut self, steps: Steps<'_>) -> Option<&mut Node> {
-        let mut node = Arc::make_mut(&mut self.root);
-        for name in steps {
-            node = Arc::make_mut(node.children.get_mut(name)?);
-        }
-        Some(node)
+    /// The root, the counts that must follow what is done to it, and a stamp for that.
+    pub(crate) const fn parts(&mut self) -> (&mut Node, &mut Counts, u64) {
+        let stamp = self.next_stamp();
+        (&mut self.root, &mut self.counts, stamp)
     }
 
     const fn next_stamp(&mut self) -> u64 {
@@ -268,32 +344,18 @@ impl Tree {
         self.stamp
     }
 
-    fn count(&mut self, perms: &Perms, by: i32) {
-        add(&mut self.owned, perms.owner(), by);
-        for perm in perms.iter() {
-            add(&mut self.named, perm.domain, by);
-        }
-    }
-
     /// Do the counts agree with the nodes? For the check command and for tests.
     pub fn is_consistent(&self) -> bool {
-        let (mut owned, mut named) = (BTreeMap::new(), BTreeMap::new());
-        for (_, node) in self.root.walk(&Path::root()) {
-            add(&mut owned, node.perms.owner(), 1);
-            for perm in node.perms.iter() {
-                add(&mut named, perm.domain, 1);
-            }
+        let mut counts = Counts::default();
+        let mut todo = vec![("", &self.root)];
+        let mut names_agree = true;
+        while let Some((name, node)) = todo.pop() {
+            counts.node(name, &node.value, &node.perms, 1);
+            let names: usize = node.children.keys().map(|name| name.len() + 1).sum();
+            names_agree &= names == node.names;
+            todo.extend(node.children());
         }
-        owned == self.owned && named == self.named
-    }
-}
-
-/// Adds to a count; at zero there is none.
-fn add(counts: &mut BTreeMap<DomId, u32>, domain: DomId, by: i32) {
-    let count = counts.entry(domain).or_default();
-    *count = count.saturating_add_signed(by);
-    if *count == 0 {
-        counts.remove(&domain);
+        names_agree && counts == self.counts
     }
 }
 
@@ -306,44 +368,54 @@ mod tests {
     }
 
     #[test]
-    fn clones_do_not_change() {
+    fn counts_follow_what_is_done() {
         let mut tree = Tree::new();
-        assert!(tree.add(&path("/a"), Perms::private(5)));
-        assert!(!tree.add(&path("/a"), Perms::private(5)));
-        assert!(!tree.add(&path("/x/y"), Perms::private(5)));
-        let before = tree.clone();
-        assert!(tree.add(&path("/a/b"), Perms::private(6)));
-        assert!(tree.set_value(&path("/a/b"), *b"v"));
-        assert!(before.get(&path("/a/b")).is_none());
-        assert_eq!(&*tree.get(&path("/a/b")).unwrap().value, b"v");
-        assert_eq!(
-            (tree.owned_by(5), tree.owned_by(6), before.owned_by(6)),
-            (1, 1, 0)
-        );
-        assert_eq!(before.stamps(&path("/a")).own, tree.stamps(&path("/a")).own);
-        assert_ne!(
-            before.stamps(&path("/a")).list,
-            tree.stamps(&path("/a")).list
-        );
-        assert_eq!(tree.nearest(&path("/a/b/c/d")).0, "/a/b".len());
+        let (five, six) = (Arc::new(Perms::private(5)), Arc::new(Perms::private(6)));
+        assert!(tree.make(&path("/a"), &five, Arc::default()));
+        assert!(!tree.make(&path("/a"), &five, Arc::default()));
+        let before = tree.stamps(&path("/a"));
+        assert!(tree.make(&path("/a/b/c"), &six, (*b"v").into()));
+        assert_eq!(&*tree.get(&path("/a/b/c")).unwrap().value, b"v");
+        assert_eq!(&*tree.get(&path("/a/b")).unwrap().value, b"");
+        let after = tree.stamps(&path("/a"));
+        assert_eq!(before.own, after.own);
+        assert_ne!(before.list, after.list);
+        let nodes = |tree: &Tree, domain| tree.usage(domain).nodes;
+        assert_eq!((nodes(&tree, 5), nodes(&tree, 6)), (1, 2));
+        assert_eq!(tree.usage(6).bytes, 2 * (NODE_BYTES + 1 + 8) + 1);
+        assert!(tree.set_value(&path("/a/b/c"), *b"longer"));
+        assert_eq!(tree.usage(6).bytes, 2 * (NODE_BYTES + 1 + 8) + 6);
+        assert!(tree.set_perms(&path("/a/b"), Perms::private(5)));
+        assert_eq!((nodes(&tree, 5), nodes(&tree, 6)), (2, 1));
+        assert_eq!(tree.nearest(&path("/a/b/x/d")).0, "/a/b".len());
         assert_eq!(tree.nearest(&path("/x/b")).0, "/".len());
-        assert!(tree.remove(&path("/a")).is_some());
-        assert_eq!(
-            (tree.owned_by(5), tree.owned_by(6), tree.owned_by(0)),
-            (0, 0, 1)
-        );
+        assert!(tree.is_consistent());
+        assert_eq!(tree.remove(&path("/a")).unwrap().count(), 3);
+        assert_eq!((tree.usage(5), tree.usage(6)), Default::default());
+        assert_eq!(nodes(&tree, 0), 1);
         assert!(tree.remove(&Path::root()).is_none());
-        assert!(tree.is_consistent() && before.is_consistent());
+        assert!(tree.is_consistent());
     }
 
     #[test]
     fn a_node_made_again_is_another() {
         let mut tree = Tree::new();
-        tree.add(&path("/a"), Perms::private(0));
+        let perms = Arc::new(Perms::private(0));
+        tree.make(&path("/a"), &perms, Arc::default());
         let stamps = tree.stamps(&path("/a"));
         tree.remove(&path("/a"));
         assert_eq!(tree.stamps(&path("/a")).own, None);
-        tree.add(&path("/a"), Perms::private(0));
+        tree.make(&path("/a"), &perms, Arc::default());
         assert_ne!(tree.stamps(&path("/a")), stamps);
+    }
+
+    #[test]
+    fn the_deepest_path_is_as_good_as_another() {
+        let mut tree = Tree::new();
+        let deep = path(&"/a".repeat(1023));
+        assert!(tree.make(&deep, &Arc::new(Perms::private(5)), Arc::default()));
+        assert_eq!(tree.root().walk(&Path::root()).len(), 1024);
+        assert_eq!(tree.remove(&path("/a")).unwrap().count(), 1023);
+        assert!(tree.is_consistent());
     }
 }

@@ -71,6 +71,23 @@ impl Watch {
         })
     }
 
+    /// The memory that it takes, with its places in the store's tables.
+    pub fn bytes(&self) -> usize {
+        const TABLES: usize = 384;
+        let subject = match &self.subject {
+            Subject::Node(path) => path.as_str().len().saturating_mul(2),
+            Subject::Special(name) => name.len(),
+        };
+        TABLES
+            .saturating_add(subject)
+            .saturating_add(self.token.len())
+    }
+
+    /// Of two that are alike a connection has one at most.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.subject == other.subject && self.token == other.token
+    }
+
     /// The path as its owner gave it.
     pub fn path(&self) -> &str {
         match &self.subject {

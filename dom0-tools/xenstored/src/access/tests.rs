@@ -16,7 +16,16 @@ fn perms(text: &str) -> Perms {
 }
 
 fn run(tree: &mut Tree, who: Caller, change: Change) -> Result<Done> {
-    apply(tree, &change, who, &Quota::default(), &mut Trace::default())
+    limited(tree, who, &change, &Quota::default())
+}
+
+fn limited(tree: &mut Tree, who: Caller, change: &Change, quota: &Quota) -> Result<Done> {
+    apply(Target::Store(tree), change, who, &Limits { quota, held: 0 })
+}
+
+fn look<'t>(tree: &'t Tree, who: Caller, text: &str) -> Result<NodeView<'t>> {
+    let path = path(text);
+    super::read(&View::of_store(tree).nearest(&path), &path, who)
 }
 
 fn put(text: &str, value: &[u8]) -> Change {
@@ -47,23 +56,15 @@ fn tree() -> Tree {
 }
 
 fn error(tree: &Tree, who: Caller, text: &str) -> StoreError {
-    read(tree, &path(text), who, &mut Trace::default()).unwrap_err()
+    look(tree, who, text).err().unwrap()
 }
 
 #[test]
 fn guest_reads_what_it_may_only() {
     let tree = tree();
+    assert!(look(&tree, GUEST, "/local/domain/5").is_ok());
     assert!(
-        read(
-            &tree,
-            &path("/local/domain/5"),
-            GUEST,
-            &mut Trace::default()
-        )
-        .is_ok()
-    );
-    assert!(
-        read(&tree, &path("/secret/x"), GUEST, &mut Trace::default()).is_ok(),
+        look(&tree, GUEST, "/secret/x").is_ok(),
         "a node below a forbidden one"
     );
     assert_eq!(error(&tree, GUEST, "/local/domain/6"), StoreError::Acces);
@@ -95,11 +96,9 @@ fn guest_writes_where_it_may_and_owns_it() {
     );
     let done = run(&mut tree, GUEST, put("/local/domain/5/data/a/b", b"v")).unwrap();
     assert_eq!(
-        done.touched,
-        [
-            path("/local/domain/5/data/a"),
-            path("/local/domain/5/data/a/b")
-        ]
+        done.journal,
+        [Entry::Put(path("/local/domain/5/data/a/b"))],
+        "one record for all that is made"
     );
     assert_eq!(
         tree.get(&path("/local/domain/5/data/a/b"))
@@ -115,8 +114,8 @@ fn guest_writes_where_it_may_and_owns_it() {
             Change::Mkdir(path("/local/domain/5/data/a"))
         )
         .unwrap()
-        .event
-        .is_none()
+        .events
+        .is_empty()
     );
     assert_eq!(
         &*tree.get(&path("/local/domain/5/data/a/b")).unwrap().value,
@@ -155,18 +154,11 @@ fn only_owners_give_rights_and_only_dom0_gives_away() {
         StoreError::Perm
     );
     run(&mut tree, GUEST, set("/local/domain/5/data", "n5,b6")).unwrap();
-    assert!(
-        read(
-            &tree,
-            &path("/local/domain/5/data"),
-            Caller {
-                domain: 6,
-                target: None
-            },
-            &mut Trace::default()
-        )
-        .is_ok()
-    );
+    let other = Caller {
+        domain: 6,
+        target: None,
+    };
+    assert!(look(&tree, other, "/local/domain/5/data").is_ok());
     assert_eq!(
         run(
             &mut tree,
@@ -211,14 +203,14 @@ fn removing_is_idempotent_below_a_parent() {
     assert!(
         run(&mut tree, Caller::DOM0, Change::Remove(path("/secret/x")))
             .unwrap()
-            .removed
-            .is_some()
+            .nodes
+            == 1
     );
     assert!(
         run(&mut tree, Caller::DOM0, Change::Remove(path("/secret/x")))
             .unwrap()
-            .removed
-            .is_none()
+            .nodes
+            == 0
     );
     assert_eq!(
         run(&mut tree, Caller::DOM0, Change::Remove(path("/none/x"))).unwrap_err(),
@@ -242,7 +234,7 @@ fn limits_bind_guests_and_leave_nothing_half_done() {
         node_size: 64,
         ..Quota::default()
     };
-    let mut run = |who, change| apply(&mut tree, &change, who, &quota, &mut Trace::default());
+    let mut run = |who, change| limited(&mut tree, who, &change, &quota);
     assert_eq!(
         run(GUEST, put("/local/domain/5/data/a/b/c", b"")).unwrap_err(),
         StoreError::NoSpc

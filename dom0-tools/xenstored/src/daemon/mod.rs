@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use xenstored::journal::{Found, Journal, Saved};
+use xenstored::journal::{Format, Found, Journal, Saved};
 use xenstored::server::{ConnId, Platform, Restored, Server};
 use xenstored::wire::{Header, Kind};
 
@@ -170,7 +170,10 @@ fn restore(found: Found) -> Server {
             found.damaged
         );
     }
-    let Restored { server, aside } = Server::restore(found.records);
+    let Restored { mut server, aside } = Server::restore(found.records);
+    if found.format == Format::WorldReadable {
+        server.hide_what_everyone_could_read();
+    }
     for record in aside.iter().take(LINES) {
         eprintln!("xenstored: left out of the journal, as it fits nothing before it: {record:?}");
     }

@@ -37,6 +37,7 @@ pub struct Ring {
 pub(super) struct Connection {
     pub(super) caller: Caller,
     pub(super) watches: Vec<Watch>,
+    watch_bytes: usize,
     pub(super) transactions: BTreeMap<u32, Transaction>,
     pub(super) next_transaction: u32,
     pub(super) outbox: Outbox,
@@ -51,6 +52,7 @@ impl Connection {
                 target: None,
             },
             watches: Vec::new(),
+            watch_bytes: 0,
             transactions: BTreeMap::new(),
             next_transaction: 1,
             outbox: Outbox::default(),
@@ -58,14 +60,72 @@ impl Connection {
         }
     }
 
+    /// The memory that it takes: watches, transactions, what waits to be taken by the other side, and half a request.
+    pub(super) fn held(&self) -> usize {
+        let transactions = self.transactions.values().map(Transaction::bytes);
+        let partial = self.ring.as_ref().map_or(0, |ring| ring.partial.len());
+        transactions.fold(
+            self.watch_bytes
+                .saturating_add(self.outbox.len())
+                .saturating_add(partial),
+            usize::saturating_add,
+        )
+    }
+
+    pub(super) fn add_watch(&mut self, watch: Watch) {
+        self.watch_bytes = self.watch_bytes.saturating_add(watch.bytes());
+        self.watches.push(watch);
+    }
+
+    /// Takes away the watch of the same subject and token.
+    pub(super) fn remove_watch(&mut self, like: &Watch) -> Option<Watch> {
+        let at = self.watches.iter().position(|watch| watch.is_like(like))?;
+        let watch = self.watches.remove(at);
+        self.watch_bytes = self.watch_bytes.saturating_sub(watch.bytes());
+        Some(watch)
+    }
+
+    /// After a restart: where the ring's page says that the daemon before had come to.
+    ///
+    /// As a rule the records are ahead of the page, because they are written first. They are behind it if they could
+    /// not be written: what they do not tell of was done and answered all the same. A guest that wrote our
+    /// indices gets what it made of them.
+    pub(super) fn catch_up(&mut self, page: Indices) {
+        let Some(ring) = self.ring.as_mut() else {
+            return;
+        };
+        let is_behind = |records: u32, page: u32| page.wrapping_sub(records).cast_signed() > 0;
+        if is_behind(ring.indices.consumed, page.consumed) {
+            ring.indices.consumed = page.consumed;
+            ring.partial.clear();
+        }
+        if is_behind(ring.indices.produced, page.produced) {
+            ring.indices.produced = page.produced;
+        }
+        let waiting = ring.indices.produced.wrapping_sub(page.produced) as usize;
+        self.outbox
+            .advance(self.outbox.len().saturating_sub(waiting));
+    }
+
     /// Forgets what the other side set up here.
     pub(super) fn reset(&mut self) {
         self.watches.clear();
+        self.watch_bytes = 0;
         self.transactions.clear();
     }
 }
 
 impl Server {
+    pub(super) fn held(&self, id: ConnId) -> usize {
+        self.connections.get(&id).map_or(0, Connection::held)
+    }
+
+    /// The bytes that a domain makes the store keep.
+    pub fn memory_of(&self, domain: DomId) -> usize {
+        let owned = self.tree.usage(domain).bytes;
+        owned.saturating_add(self.held(ConnId::Domain(domain)))
+    }
+
     /// A process of dom0 connected.
     pub fn open_socket(&mut self) -> ConnId {
         let id = ConnId::Socket(self.next_socket);

@@ -43,7 +43,7 @@ impl Server {
     }
 
     fn report(&self) -> String {
-        let nodes = self.tree.root().walk(&crate::path::Path::root()).len();
+        let nodes = self.tree.root().count();
         let mut text = format!("nodes: {nodes}\nconnections: {}\n", self.connections.len());
         for (id, connection) in &self.connections {
             let (watches, transactions) = (connection.watches.len(), connection.transactions.len());
@@ -61,7 +61,7 @@ impl Server {
         let count = |of: fn(&super::Connection) -> usize| connection.map_or(0, of);
         format!(
             "nodes: {}\nwatches: {}\ntransactions: {}\noutstanding: {}\nqueue: {}\n",
-            self.tree.owned_by(domain),
+            self.tree.usage(domain).nodes,
             count(|c| c.watches.len()),
             count(|c| c.transactions.len()),
             count(|c| c.outbox.replies()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::connection::Connection;
 use super::requests::{decimal, exactly};
 use super::{ConnId, Platform, Ring, Server};
-use crate::access::Done;
+use crate::access::{Done, Entry, Event};
 use crate::error::StoreError;
 use crate::path::Path;
 use crate::perms::{DomId, Perms};
@@ -144,39 +144,39 @@ impl Server {
                 }
             }
         }
-        let changes = self.remove_traces(domain);
-        self.publish(&changes);
+        let done = self.remove_traces(domain);
+        self.publish(&done);
         self.tell_special(Special::Release, domain);
     }
 
-    fn remove_traces(&mut self, domain: DomId) -> Vec<Done> {
-        let mut changes = Vec::new();
+    fn remove_traces(&mut self, domain: DomId) -> Done {
+        let mut done = Done::default();
         // As a rule the toolset has removed them all: no look at every node of everyone.
         if !self.tree.names(domain) {
-            return changes;
+            return done;
         }
         let about = |perms: &Perms| perms.iter().any(|perm| perm.domain == domain);
-        for (path, node) in self.tree.root().find(&Path::root(), &about) {
-            if node.perms.owner() == domain {
+        let found = self.tree.root().find(&Path::root(), &about).into_iter();
+        let found: Vec<(Path, Arc<Perms>)> = found
+            .map(|(path, node)| (path, Arc::clone(&node.perms)))
+            .collect();
+        for (path, old) in found {
+            done.nodes = done.nodes.saturating_add(1);
+            if old.owner() == domain {
                 // Where its parent was the domain's too, it is gone already.
-                let removed = self.tree.remove(&path).map(|gone| (path, gone));
-                changes.push(Done {
-                    removed,
-                    ..Done::default()
-                });
+                if let Some(gone) = self.tree.remove(&path) {
+                    done.journal.push(Entry::Gone(path.clone()));
+                    done.events.push(Event::Removed(path, gone));
+                }
             } else {
-                let mut perms = (*node.perms).clone();
+                let mut perms = (*old).clone();
                 perms.forget(domain);
                 if self.tree.set_perms(&path, perms) {
-                    let old = Some(Arc::clone(&node.perms));
-                    changes.push(Done {
-                        touched: vec![path.clone()],
-                        event: Some((path, old)),
-                        removed: None,
-                    });
+                    done.journal.push(Entry::Put(path.clone()));
+                    done.events.push(Event::Changed(path, Some(old)));
                 }
             }
         }
-        changes
+        done
     }
 }

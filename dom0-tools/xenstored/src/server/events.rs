@@ -1,7 +1,8 @@
 //! Answers and events on their way out, and changes on their way to the records.
 
+use super::requests::COPIED;
 use super::{ConnId, Server};
-use crate::access::Done;
+use crate::access::{Done, Entry, Event};
 use crate::path::Path;
 use crate::perms::{DomId, Perms};
 use crate::record::{Record, encode_perms};
@@ -27,10 +28,7 @@ impl Server {
         if payload.len() > PAYLOAD_MAX {
             return;
         }
-        let limit = match id {
-            ConnId::Domain(domain) if domain != 0 => self.quota.queue as usize,
-            _ => SOCKET_QUEUE,
-        };
+        let limit = self.queue_limit(id);
         let message = wire::message(Kind::WatchEvent, 0, 0, &payload);
         // Special events are counted by who gets them; changes of a node are not.
         let merge = !path.starts_with('@');
@@ -43,7 +41,16 @@ impl Server {
         }
     }
 
+    /// Bytes of messages from which on no event is queued any more.
+    const fn queue_limit(&self, id: ConnId) -> usize {
+        match id {
+            ConnId::Domain(domain) if domain != 0 => self.quota.queue as usize,
+            _ => SOCKET_QUEUE,
+        }
+    }
+
     fn record_output(&mut self, id: ConnId, message: &[u8]) {
+        self.spend(1 + message.len() / COPIED);
         let ConnId::Domain(domain) = id else { return };
         self.told.insert(domain);
         let connection = self.connections.get_mut(&id);
@@ -60,56 +67,67 @@ impl Server {
     }
 
     /// Records changes and tells the watches.
-    pub(super) fn publish(&mut self, changes: &[Done]) {
-        for done in changes {
-            if let Some((path, _)) = &done.removed {
-                self.records.push(Record::Gone {
+    pub(super) fn publish(&mut self, done: &Done) {
+        self.spend(done.nodes);
+        for entry in &done.journal {
+            let record = match entry {
+                Entry::Gone(path) => Some(Record::Gone {
                     path: path.to_string(),
-                });
-            }
-            for path in &done.touched {
-                self.records.extend(put(&self.tree, path));
-            }
+                }),
+                Entry::Put(path) => put(&self.tree, path),
+            };
+            self.spend(
+                record
+                    .as_ref()
+                    .map_or(0, |record| 1 + record.len() / COPIED),
+            );
+            self.records.extend(record);
         }
-        for done in changes {
-            for (id, path, token) in self.hearers(done) {
+        for event in &done.events {
+            for (id, path, token) in self.hearers(event) {
                 self.tell(id, &path, &token);
             }
         }
     }
 
     /// Whom to tell of a change, and what.
-    fn hearers(&self, done: &Done) -> Vec<(ConnId, String, Vec<u8>)> {
-        let listening = match (&done.event, &done.removed) {
-            (Some((path, _)), _) => self.listeners.of_change(path),
-            (None, Some((path, _))) => self.listeners.of_removal(path),
-            (None, None) => return Vec::new(),
+    fn hearers(&mut self, event: &Event) -> Vec<(ConnId, String, Vec<u8>)> {
+        let listening = match event {
+            Event::Changed(path, _) => self.listeners.of_change(path),
+            Event::Removed(path, _) => self.listeners.of_removal(path),
         };
         let mut hearers = Vec::new();
+        let mut asked = listening.len();
         for id in listening {
             let Some(connection) = self.connections.get(&id) else {
                 continue;
             };
-            let may_read = |perms: &Perms| connection.caller.may_read(perms);
-            for watch in &connection.watches {
-                let told = if let Some((path, old)) = &done.event {
-                    let allowed = || {
-                        old.as_ref().is_some_and(|p| may_read(p)) || self.may_hear(path, &may_read)
-                    };
-                    watch
-                        .on_change(path)
-                        .filter(|_| allowed())
-                        .map(str::to_owned)
-                } else if let Some((path, gone)) = &done.removed {
-                    removal(watch, path, gone, &|perms| {
-                        may_read(perms) || self.may_hear(path, &may_read)
-                    })
-                } else {
-                    None
-                };
-                hearers.extend(told.map(|path| (id, path, watch.token.clone())));
+            // Who does not listen is not asked.
+            if connection.outbox.len() >= self.queue_limit(id) {
+                continue;
             }
+            asked = asked.saturating_add(connection.watches.len());
+            let may_read = |perms: &Perms| connection.caller.may_read(perms);
+            let may_hear = |path: &Path| self.may_hear(path, &may_read);
+            let told = |watch: &Watch| match event {
+                Event::Changed(path, old) => {
+                    let told = watch.on_change(path)?;
+                    let allowed =
+                        old.as_ref().is_some_and(|perms| may_read(perms)) || may_hear(path);
+                    allowed.then(|| told.to_owned())
+                }
+                Event::Removed(path, gone) => removal(watch, path, gone, &|perms| {
+                    may_read(perms) || may_hear(path)
+                }),
+            };
+            hearers.extend(
+                connection
+                    .watches
+                    .iter()
+                    .filter_map(|watch| Some((id, told(watch)?, watch.token.clone()))),
+            );
         }
+        self.spend(asked);
         hearers
     }
 
@@ -157,7 +175,7 @@ fn removal(
     let node = watched
         .steps()
         .skip(skip)
-        .try_fold(gone, |node, name| node.child(name).map(|n| &**n))?;
+        .try_fold(gone, crate::tree::Node::child)?;
     allowed(&node.perms).then(|| watch.path().to_owned())
 }
 

@@ -65,6 +65,8 @@ pub struct Server {
     quota: Quota,
     records: Vec<Record>,
     next_socket: u64,
+    /// What was done so far.
+    work: u64,
 }
 
 impl Default for Server {
@@ -95,6 +97,7 @@ impl Server {
             quota: Quota::default(),
             records: Vec::new(),
             next_socket: 0,
+            work: 0,
         }
     }
 
@@ -106,6 +109,16 @@ impl Server {
     /// The domains whose outboxes have got something since the last call.
     pub fn take_told(&mut self) -> BTreeSet<DomId> {
         core::mem::take(&mut self.told)
+    }
+
+    /// What was done so far, counted in small steps that take about as long as each other: a level of a path,
+    /// a node, a watch that is asked, some bytes that are copied.
+    pub const fn work(&self) -> u64 {
+        self.work
+    }
+
+    fn spend(&mut self, steps: usize) {
+        self.work = self.work.saturating_add(steps as u64);
     }
 
     pub fn outbox(&mut self, id: ConnId) -> Option<&mut Outbox> {

@@ -1,25 +1,32 @@
 //! Every request type of the protocol.
 
+use std::collections::BTreeMap;
+
 use super::connection::domain_of;
 use super::{ConnId, Platform, Server};
-use crate::access::{self, Caller, Change, Trace};
+use crate::access::{self, Caller, Change, Done, Limits, Target};
 use crate::error::StoreError;
 use crate::path::Path;
 use crate::perms::{DomId, Perm, Perms};
 use crate::record::{Record, encode_perms};
 use crate::transaction::Transaction;
-use crate::tree::Tree;
+use crate::view::{NodeView, View};
 use crate::watch::{Special, Watch};
 use crate::wire::{Header, Kind, PAYLOAD_MAX, strings};
 
 type Result<T> = core::result::Result<T, StoreError>;
 
+/// The caller itself, whoever that is (xen.h).
+const DOMID_SELF: DomId = 0x7ff0;
 const OK: &[u8] = b"OK\0";
+/// Bytes that are copied in one step of work, and bytes of names in a list.
+pub(super) const COPIED: usize = 64;
+const NAME: usize = 16;
 
 /// What is to happen after the answer is queued.
 enum After {
     Nothing,
-    Publish(Vec<access::Done>),
+    Publish(Done),
     FirstEvent(Watch),
     Introduced(DomId),
     Released(DomId),
@@ -34,12 +41,15 @@ impl Server {
         payload: &[u8],
         platform: &mut dyn Platform,
     ) {
+        /// Steps of any request: it is read, answered, and the answer is sent.
+        const REQUEST: usize = 16;
+        self.spend(REQUEST.saturating_add(payload.len() / COPIED));
         match self.dispatch(id, header, payload, platform) {
             Ok((kind, answer, after)) if answer.len() <= PAYLOAD_MAX => {
                 self.reply(id, header, kind, &answer);
                 match after {
                     After::Nothing => {}
-                    After::Publish(changes) => self.publish(&changes),
+                    After::Publish(done) => self.publish(&done),
                     After::FirstEvent(watch) => self.tell(id, watch.path(), &watch.token),
                     After::Introduced(domain) => self.tell_special(Special::Introduce, domain),
                     After::Released(domain) => self.forget_domain(domain, platform),
@@ -76,14 +86,11 @@ impl Server {
             Kind::DirectoryPart => self.directory_part(id, tx, payload),
             Kind::Write => {
                 let (path, value) = split(payload)?;
-                self.change(
-                    id,
-                    tx,
-                    Change::Write(Path::resolve(path, who.domain)?, value.into()),
-                )
+                let path = Path::resolve(path, who.domain)?;
+                self.change(id, tx, &Change::Write(path, value.into()))
             }
-            Kind::Mkdir => self.change(id, tx, Change::Mkdir(one_path(payload, who)?)),
-            Kind::Rm => self.change(id, tx, Change::Remove(one_path(payload, who)?)),
+            Kind::Mkdir => self.change(id, tx, &Change::Mkdir(one_path(payload, who)?)),
+            Kind::Rm => self.change(id, tx, &Change::Remove(one_path(payload, who)?)),
             Kind::SetPerms => self.set_perms(id, tx, payload),
             Kind::Watch => self.watch(id, payload),
             Kind::Unwatch => self.unwatch(id, payload),
@@ -91,9 +98,17 @@ impl Server {
             Kind::TransactionStart => self.start(id, tx),
             Kind::TransactionEnd => self.end(id, tx, payload),
             Kind::Introduce => self.introduce(payload, platform).and_then(done_introduced),
-            Kind::Release => done(After::Released(self.introduced(one_domain(payload)?)?)),
+            Kind::Release => {
+                let domain = one_domain(payload)?;
+                // dom0's own connection is nobody's to end.
+                if domain == 0 {
+                    return Err(StoreError::Inval);
+                }
+                done(After::Released(self.introduced(domain)?))
+            }
             Kind::IsDomainIntroduced => {
-                let known = self.introduced(one_domain(payload)?).is_ok();
+                let domain = one_domain(payload)?;
+                let known = domain == DOMID_SELF || self.introduced(domain).is_ok();
                 Ok((
                     if known {
                         b"T\0".to_vec()
@@ -119,18 +134,21 @@ impl Server {
         Ok((kind, answer, after))
     }
 
-    /// The tree that a request sees.
-    fn view(&mut self, id: ConnId, tx: u32) -> Result<(Caller, &Tree, Option<&mut Trace>)> {
+    /// The node that a request asks for, also for the list of its children if `list`.
+    fn look(&mut self, id: ConnId, tx: u32, path: &Path, list: bool) -> Result<NodeView<'_>> {
+        self.spend(path.steps().count());
+        let held = if tx == 0 { 0 } else { self.held(id) };
         let connection = self.connections.get_mut(&id).ok_or(StoreError::Inval)?;
-        if tx == 0 {
-            return Ok((connection.caller, &self.tree, None));
-        }
-        let transaction = connection
-            .transactions
-            .get_mut(&tx)
-            .ok_or(StoreError::NoEnt)?;
-        let (tree, trace) = transaction.view(connection.caller, &self.quota)?;
-        Ok((connection.caller, tree, Some(trace)))
+        let who = connection.caller;
+        let nearest = if tx == 0 {
+            View::of_store(&self.tree).nearest(path)
+        } else {
+            let quota = &self.quota;
+            let transaction = transaction(&mut connection.transactions, tx)?;
+            transaction.check(&self.tree, path, 0, who, &Limits { quota, held })?;
+            transaction.nearest(&self.tree, path, list)
+        };
+        access::read(&nearest, path, who)
     }
 
     fn read(
@@ -138,27 +156,25 @@ impl Server {
         id: ConnId,
         tx: u32,
         payload: &[u8],
-        what: impl Fn(&crate::tree::Node) -> Vec<u8>,
+        what: impl Fn(NodeView<'_>) -> Vec<u8>,
     ) -> Result<(Vec<u8>, After)> {
-        let (who, tree, trace) = self.view(id, tx)?;
-        let path = one_path(payload, who)?;
-        let node = access::read(tree, &path, who, trace.unwrap_or(&mut Trace::ignored()))?;
+        let path = one_path(payload, self.caller(id)?)?;
+        let node = self.look(id, tx, &path, false)?;
         Ok((what(node), After::Nothing))
     }
 
     fn directory(&mut self, id: ConnId, tx: u32, payload: &[u8]) -> Result<(Vec<u8>, After)> {
-        let (who, tree, trace) = self.view(id, tx)?;
-        let path = one_path(payload, who)?;
-        let node = access::list(tree, &path, who, trace.unwrap_or(&mut Trace::ignored()))?;
-        Ok((names(node), After::Nothing))
+        let path = one_path(payload, self.caller(id)?)?;
+        let list = names(self.look(id, tx, &path, true)?);
+        self.spend(list.len() / NAME);
+        Ok((list, After::Nothing))
     }
 
     fn directory_part(&mut self, id: ConnId, tx: u32, payload: &[u8]) -> Result<(Vec<u8>, After)> {
-        let (who, tree, trace) = self.view(id, tx)?;
         let [path, offset] = exactly(payload)?;
-        let path = Path::resolve(path, who.domain)?;
+        let path = Path::resolve(path, self.caller(id)?.domain)?;
         let offset: usize = decimal(offset)?;
-        let node = access::list(tree, &path, who, trace.unwrap_or(&mut Trace::ignored()))?;
+        let node = self.look(id, tx, &path, true)?;
         let list = names(node);
         let mut answer = format!("{}\0", node.list_stamp()).into_bytes();
         let rest = list.get(offset..).unwrap_or(&[]);
@@ -174,29 +190,35 @@ impl Server {
         if part.len() == rest.len() {
             answer.push(0);
         }
+        self.spend(list.len() / NAME);
         Ok((answer, After::Nothing))
     }
 
-    fn change(&mut self, id: ConnId, tx: u32, change: Change) -> Result<(Vec<u8>, After)> {
+    fn change(&mut self, id: ConnId, tx: u32, change: &Change) -> Result<(Vec<u8>, After)> {
+        self.spend(change.path().steps().count());
+        let held = self.held(id);
         let connection = self.connections.get_mut(&id).ok_or(StoreError::Inval)?;
         let who = connection.caller;
-        let changes = if tx == 0 {
-            vec![access::apply(
-                &mut self.tree,
-                &change,
-                who,
-                &self.quota,
-                &mut Trace::ignored(),
-            )?]
-        } else {
-            let transaction = connection
-                .transactions
-                .get_mut(&tx)
-                .ok_or(StoreError::NoEnt)?;
-            transaction.change(change, who, &self.quota)?;
-            Vec::new()
+        let limits = Limits {
+            quota: &self.quota,
+            held,
         };
-        Ok((OK.to_vec(), After::Publish(changes)))
+        if tx == 0 {
+            let done = access::apply(Target::Store(&mut self.tree), change, who, &limits)?;
+            return Ok((OK.to_vec(), After::Publish(done)));
+        }
+        let transaction = transaction(&mut connection.transactions, tx)?;
+        let len = change.value_len();
+        transaction.check(&self.tree, change.path(), len, who, &limits)?;
+        let target = Target::Transaction(&self.tree, transaction);
+        let done = access::apply(target, change, who, &limits)?;
+        self.spend(done.nodes);
+        Ok((OK.to_vec(), After::Nothing))
+    }
+
+    fn caller(&self, id: ConnId) -> Result<Caller> {
+        let connection = self.connections.get(&id);
+        connection.map(|c| c.caller).ok_or(StoreError::Inval)
     }
 
     fn set_perms(&mut self, id: ConnId, tx: u32, payload: &[u8]) -> Result<(Vec<u8>, After)> {
@@ -213,11 +235,8 @@ impl Server {
         if path.starts_with(b"@") {
             return self.set_special_perms(path, perms, who);
         }
-        self.change(
-            id,
-            tx,
-            Change::SetPerms(Path::resolve(path, who.domain)?, perms),
-        )
+        let path = Path::resolve(path, who.domain)?;
+        self.change(id, tx, &Change::SetPerms(path, perms))
     }
 
     fn set_special_perms(
@@ -241,6 +260,7 @@ impl Server {
     }
 
     fn watch(&mut self, id: ConnId, payload: &[u8]) -> Result<(Vec<u8>, After)> {
+        let held = self.held(id);
         let connection = self.connections.get_mut(&id).ok_or(StoreError::Inval)?;
         let words = strings(payload)?;
         let (path, token, depth) = match words[..] {
@@ -250,18 +270,22 @@ impl Server {
         };
         let who = connection.caller;
         let watch = Watch::parse(path, token, depth, who.domain)?;
-        if connection
-            .watches
-            .iter()
-            .any(|w| w.subject == watch.subject && w.token == watch.token)
-        {
+        if connection.watches.iter().any(|other| other.is_like(&watch)) {
             return Err(StoreError::Exist);
         }
-        if !who.is_privileged() && connection.watches.len() >= self.quota.watches as usize {
-            return Err(StoreError::TooBig);
+        if !who.is_privileged() {
+            // One more than the limit, as in Xen.
+            if connection.watches.len() > self.quota.watches as usize {
+                return Err(StoreError::TooBig);
+            }
+            let owned = self.tree.usage(who.domain).bytes;
+            let memory = owned.saturating_add(held).saturating_add(watch.bytes());
+            if memory > self.quota.memory as usize {
+                return Err(StoreError::NoSpc);
+            }
         }
         self.listeners.add(&watch, id);
-        connection.watches.push(watch.clone());
+        connection.add_watch(watch.clone());
         if let Some(domain) = domain_of(id) {
             self.records.push(Record::Watch {
                 domain,
@@ -280,13 +304,8 @@ impl Server {
             return Err(StoreError::Inval);
         };
         let like = Watch::parse(path, token, None, connection.caller.domain)?;
-        let same = |w: &Watch| w.subject == like.subject && w.token == like.token;
-        let at = connection
-            .watches
-            .iter()
-            .position(same)
-            .ok_or(StoreError::NoEnt)?;
-        self.listeners.remove(&connection.watches.remove(at), id);
+        let watch = connection.remove_watch(&like).ok_or(StoreError::NoEnt)?;
+        self.listeners.remove(&watch, id);
         if let Some(domain) = domain_of(id) {
             self.records.push(Record::Unwatch {
                 domain,
@@ -312,7 +331,8 @@ impl Server {
             return Err(StoreError::Busy);
         }
         let open = connection.transactions.len();
-        if !connection.caller.is_privileged() && open >= self.quota.transactions as usize {
+        // One more than the limit, as in Xen.
+        if !connection.caller.is_privileged() && open > self.quota.transactions as usize {
             return Err(StoreError::NoSpc);
         }
         // dom0 is not limited, but a number must be free.
@@ -323,7 +343,7 @@ impl Server {
         connection.next_transaction = number.wrapping_add(1);
         connection
             .transactions
-            .insert(number, Transaction::new(&self.tree));
+            .insert(number, Transaction::default());
         self.records
             .extend(domain_of(id).map(|domain| Record::TransactionStart { domain, id: number }));
         Ok((format!("{number}\0").into_bytes(), After::Nothing))
@@ -340,15 +360,21 @@ impl Server {
             .transactions
             .remove(&tx)
             .ok_or(StoreError::NoEnt)?;
+        let who = connection.caller;
         self.records
             .extend(domain_of(id).map(|domain| Record::TransactionEnd { domain, id: tx }));
-        let changes = if commit {
-            transaction.commit(&mut self.tree, connection.caller, &self.quota)?
-        } else {
-            Vec::new()
-        };
-        Ok((OK.to_vec(), After::Publish(changes)))
+        self.spend(transaction.count());
+        let mut done = Done::default();
+        if commit {
+            let (quota, held) = (&self.quota, self.held(id));
+            done = transaction.commit(&mut self.tree, who, &Limits { quota, held })?;
+        }
+        Ok((OK.to_vec(), After::Publish(done)))
     }
+}
+
+fn transaction(open: &mut BTreeMap<u32, Transaction>, id: u32) -> Result<&mut Transaction> {
+    open.get_mut(&id).ok_or(StoreError::NoEnt)
 }
 
 /// The toolset in dom0 alone may do these.
@@ -397,10 +423,9 @@ fn split(payload: &[u8]) -> Result<(&[u8], &[u8])> {
     Ok((head, &tail[1..]))
 }
 
-fn names(node: &crate::tree::Node) -> Vec<u8> {
-    node.children()
-        .flat_map(|(name, _)| name.bytes().chain([0]))
-        .collect()
+fn names(node: NodeView<'_>) -> Vec<u8> {
+    let names = node.names().into_iter();
+    names.flat_map(|name| name.bytes().chain([0])).collect()
 }
 
 fn upto_last_nul(bytes: &[u8]) -> &[u8] {

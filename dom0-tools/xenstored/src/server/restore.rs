@@ -1,9 +1,11 @@
 //! The server from its records, and its records from the server.
 
+use std::sync::Arc;
+
 use super::connection::{Connection, domain_of};
 use super::events::put;
 use super::{ConnId, Indices, Platform, Ring, Server};
-use crate::access::{Caller, Change, Trace, apply};
+use crate::access::{Caller, Change, Limits, Target, apply};
 use crate::path::Path;
 use crate::perms::{DomId, Perms};
 use crate::record::{Record, decode_perms, encode_perms};
@@ -41,21 +43,33 @@ impl Server {
 
     /// The directories that every tool expects, where they are missing.
     pub(super) fn make_standard_nodes(&mut self) {
+        let limits = Limits {
+            quota: &self.quota,
+            held: 0,
+        };
+        let mut all = Vec::new();
         for path in ["/local/domain", "/tool/xenstored", "/vm", "/libxl"] {
-            let path = Path::absolute(path.to_owned());
-            let made = path.and_then(|p| {
-                apply(
-                    &mut self.tree,
-                    &Change::Mkdir(p),
-                    Caller::DOM0,
-                    &self.quota,
-                    &mut Trace::ignored(),
-                )
-            });
-            if let Ok(done) = made {
-                // Nobody is connected yet.
-                self.publish(&[done]);
-            }
+            let target = Target::Store(&mut self.tree);
+            let made = Path::absolute(path.to_owned())
+                .and_then(|path| apply(target, &Change::Mkdir(path), Caller::DOM0, &limits));
+            all.extend(made);
+        }
+        for done in all {
+            // Nobody is connected yet.
+            self.publish(&done);
+        }
+    }
+
+    /// Takes from all domains what the first format's root gave them: whatever dom0 had not given permissions of
+    /// its own was readable by everyone.
+    pub fn hide_what_everyone_could_read(&mut self) {
+        let everyone = Perms::readable(0);
+        let readable = |perms: &Perms| *perms == everyone;
+        let found = self.tree.root().find(&Path::root(), &readable).into_iter();
+        let found: Vec<Path> = found.map(|(path, _)| path).collect();
+        for path in found {
+            self.tree.set_perms(&path, Perms::private(0));
+            self.records.extend(put(&self.tree, &path));
         }
     }
 
@@ -113,19 +127,14 @@ impl Server {
         }
     }
 
-    /// Parents that are missing are made with the same permissions.
     fn replay_put(&mut self, path: &str, value: &[u8], perms: Perms) -> Option<()> {
         let path = Path::absolute(path.to_owned()).ok()?;
-        let (mut known, _) = self.tree.nearest(&path);
-        while known < path.as_str().len() {
-            known = path.next_len(known);
-            self.tree.add(&path.upto(known), perms.clone());
-        }
-        (self.tree.set_perms(&path, perms) && self.tree.set_value(&path, value)).then_some(())
+        let (value, perms): (Arc<[u8]>, _) = (value.into(), Arc::new(perms));
+        (self.tree.make(&path, &perms, Arc::clone(&value)) || self.tree.set(&path, value, perms))
+            .then_some(())
     }
 
     fn replay_connection(&mut self, domain: DomId, record: &Record) -> Option<()> {
-        let tree = &self.tree;
         let connection = self.connections.get_mut(&ConnId::Domain(domain))?;
         match record {
             Record::Target { target, .. } => connection.caller.target = *target,
@@ -133,18 +142,14 @@ impl Server {
             Record::Watch {
                 path, token, depth, ..
             } => {
-                connection
-                    .watches
-                    .push(Watch::parse(path, token, *depth, domain).ok()?);
+                connection.add_watch(Watch::parse(path, token, *depth, domain).ok()?);
             }
             Record::Unwatch { path, token, .. } => {
                 let like = Watch::parse(path, token, None, domain).ok()?;
-                let same = |w: &Watch| w.subject == like.subject && w.token == like.token;
-                let at = connection.watches.iter().position(same)?;
-                connection.watches.remove(at);
+                connection.remove_watch(&like)?;
             }
             Record::TransactionStart { id, .. } => {
-                connection.transactions.insert(*id, Transaction::lost(tree));
+                connection.transactions.insert(*id, Transaction::lost());
                 connection.next_transaction = id.wrapping_add(1);
             }
             Record::TransactionEnd { id, .. } => drop(connection.transactions.remove(id)?),
@@ -170,24 +175,16 @@ impl Server {
     /// Opens the rings again that were open, after [`Server::restore`]. What had gone out before the
     /// daemon died is taken off the queues; a ring that cannot be opened is dropped as its domain's death.
     pub fn reconnect(&mut self, platform: &mut dyn Platform) {
-        // A lost transaction sees the store as it is now; it saw nothing of later changes at its record.
-        for connection in self.connections.values_mut() {
-            for transaction in connection.transactions.values_mut() {
-                *transaction = Transaction::lost(&self.tree);
-            }
-        }
         for domain in self.domains() {
-            let Some(ring) = self.ring(domain).cloned() else {
+            let Some(&Ring { gfn, port, .. }) = self.ring(domain) else {
                 continue;
             };
-            let Ok(now) = platform.connect(domain, ring.gfn, ring.port, false) else {
+            let Ok(now) = platform.connect(domain, gfn, port, false) else {
                 self.forget_domain(domain, platform);
                 continue;
             };
-            if let Some(outbox) = self.outbox(ConnId::Domain(domain)) {
-                let waiting = ring.indices.produced.wrapping_sub(now.produced) as usize;
-                // More than we ever queued: the guest wrote our index. What it reads now is its own affair.
-                outbox.advance(outbox.len().saturating_sub(waiting));
+            if let Some(connection) = self.connections.get_mut(&ConnId::Domain(domain)) {
+                connection.catch_up(now);
             }
         }
     }

@@ -124,7 +124,7 @@ fn writes_reads_lists_removes() {
     assert_eq!(test.ask(Kind::Read, b"/a\0"), Ok(vec![]));
     test.ok(Kind::Mkdir, b"/a/c\0");
     assert_eq!(test.ask(Kind::Directory, b"/a\0"), Ok(b"b\0c\0".to_vec()));
-    assert_eq!(test.ask(Kind::GetPerms, b"/a\0"), Ok(b"r0\0".to_vec()));
+    assert_eq!(test.ask(Kind::GetPerms, b"/a\0"), Ok(b"n0\0".to_vec()));
     test.ok(Kind::Rm, b"/a\0");
     assert_eq!(test.ask(Kind::Read, b"/a/b\0"), Err(StoreError::NoEnt));
     assert_eq!(test.ask(Kind::Rm, b"/\0"), Err(StoreError::Inval));
@@ -362,9 +362,11 @@ fn guests_do_not_hear_of_what_they_may_not_read() {
     test.ok(Kind::Write, b"/secret\0");
     assert_eq!(
         test.events(guest),
-        ["/secret t"],
+        [""; 0],
         "made with the root's permissions"
     );
+    test.ok(Kind::SetPerms, b"/secret\0n0\0r5\0");
+    assert_eq!(test.events(guest), ["/secret t"], "it may read this now");
     test.ok(Kind::SetPerms, b"/secret\0n0\0");
     assert_eq!(
         test.events(guest),
@@ -381,7 +383,7 @@ fn guests_do_not_hear_of_what_they_may_not_read() {
 fn guests_are_limited() {
     let mut test = Test::new();
     let guest = test.guest(5);
-    for n in 0..128 {
+    for n in 0..129 {
         test.send(guest, Kind::Watch, 0, format!("data\0{n}\0").as_bytes())
             .0
             .unwrap();
@@ -390,7 +392,7 @@ fn guests_are_limited() {
         test.send(guest, Kind::Watch, 0, b"data\0x\0").0,
         Err(StoreError::TooBig)
     );
-    for _ in 0..10 {
+    for _ in 0..11 {
         test.start(guest);
     }
     assert_eq!(
@@ -504,9 +506,9 @@ fn restored(records: impl IntoIterator<Item = Record>) -> Server {
 fn reborn(server: &mut Server, extra: &mut Vec<Record>) -> Server {
     extra.extend(server.take_records());
     let mut new = restored(extra.iter().cloned());
-    assert_eq!(nodes(&new), nodes(server));
+    assert_eq!(all_nodes(&new), all_nodes(server));
     let compact = restored(server.snapshot());
-    assert_eq!(nodes(&compact), nodes(server));
+    assert_eq!(all_nodes(&compact), all_nodes(server));
     // What was drained behind the rings' back waits again after the long way.
     let but_output = |server: &Server| {
         let mut records = server.snapshot();
@@ -518,7 +520,7 @@ fn reborn(server: &mut Server, extra: &mut Vec<Record>) -> Server {
     new
 }
 
-fn nodes(server: &Server) -> Vec<(String, Vec<u8>, Perms)> {
+fn all_nodes(server: &Server) -> Vec<(String, Vec<u8>, Perms)> {
     let all = server.tree().root().walk(&crate::path::Path::root());
     let mut all: Vec<_> = all
         .into_iter()
@@ -588,4 +590,131 @@ fn a_restart_goes_unnoticed_by_guests() {
     );
     test.ok(Kind::Write, b"/local/domain/5/data/q\0");
     assert_eq!(test.events(guest), ["data/q t"]);
+}
+
+#[test]
+fn what_was_made_and_removed_in_one_transaction_is_not_recorded() {
+    let mut test = Test::new();
+    let guest = test.guest(5);
+    test.send(guest, Kind::Watch, 0, b"data\0t\0").0.unwrap();
+    test.send(guest, Kind::Write, 0, b"data/old\0v").0.unwrap();
+    let mut written = test.server.snapshot();
+    test.server.take_records();
+    test.drain(guest);
+    let tx = test.start(guest);
+    for (kind, payload) in [
+        (Kind::Write, b"data/x\0v".as_slice()),
+        (Kind::Write, b"data/x/y/z\0v"),
+        (Kind::Rm, b"data/x\0"),
+        (Kind::Rm, b"data/old\0"),
+        (Kind::Write, b"data/old\0w"),
+        (Kind::Write, b"data/new/deep\0w"),
+    ] {
+        test.send(guest, kind, tx, payload).0.unwrap();
+    }
+    let (answer, events) = test.send(guest, Kind::TransactionEnd, tx, b"T\0");
+    assert_eq!(answer, Ok(b"OK\0".to_vec()));
+    assert_eq!(
+        events,
+        ["data/old t", "data/new/deep t"],
+        "each once, as asked"
+    );
+    let records = test.server.take_records();
+    let nodes: Vec<String> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Put { path, .. } => Some(format!("+{path}")),
+            Record::Gone { path } => Some(format!("-{path}")),
+            _ => None,
+        })
+        .map(|text| text.replace("/local/domain/5/data", ""))
+        .collect();
+    assert_eq!(nodes, ["+/new/deep", "-/old", "+/old"], "the net effect");
+    written.extend(records);
+    let again = restored(written);
+    assert_eq!(all_nodes(&again), all_nodes(&test.server));
+}
+
+#[test]
+fn nothing_is_readable_by_all_unless_it_is_given() {
+    let mut test = Test::new();
+    let guest = test.guest(5);
+    test.ok(Kind::Write, b"/secret\0topsecret");
+    test.ok(Kind::Write, b"/libxl/7/type\0pvh");
+    for path in [
+        "/",
+        "/local",
+        "/local/domain",
+        "/local/domain/0",
+        "/tool",
+        "/tool/xenstored",
+        "/vm",
+        "/libxl",
+        "/libxl/7",
+        "/secret",
+        "/nothing",
+    ] {
+        for kind in [Kind::Read, Kind::Directory, Kind::GetPerms] {
+            assert_eq!(
+                test.send(guest, kind, 0, format!("{path}\0").as_bytes()).0,
+                Err(StoreError::Acces),
+                "{kind:?} {path}"
+            );
+        }
+    }
+    test.send(guest, Kind::Watch, 0, b"/\0t\0").0.unwrap();
+    test.ok(Kind::Write, b"/secret\0other");
+    test.ok(Kind::Rm, b"/libxl/7\0");
+    assert_eq!(test.events(guest), [""; 0]);
+}
+
+#[test]
+fn dom0_itself_is_not_released_and_everyone_is_introduced_to_itself() {
+    let mut test = Test::new();
+    let guest = test.guest(5);
+    assert_eq!(test.ask(Kind::Release, b"0\0"), Err(StoreError::Inval));
+    assert_eq!(test.ask(Kind::Release, b"6\0"), Err(StoreError::NoEnt));
+    for id in [test.dom0, guest] {
+        assert_eq!(
+            test.send(id, Kind::IsDomainIntroduced, 0, b"32752\0").0,
+            Ok(b"T\0".to_vec())
+        );
+    }
+}
+
+/// Where the journal could not be written, the ring is ahead of it.
+#[test]
+fn a_ring_that_is_ahead_of_the_records_goes_on_from_there() {
+    struct Page(Indices);
+    impl Platform for Page {
+        fn connect(&mut self, _: DomId, _: u64, _: u32, _: bool) -> Result<Indices, StoreError> {
+            Ok(self.0)
+        }
+        fn disconnect(&mut self, _: DomId) {}
+    }
+    let mut test = Test::new();
+    let guest = test.guest(5);
+    test.server.took(5, 40, b"half".to_vec());
+    test.server.receive(
+        guest,
+        Header {
+            kind: Kind::Read as u32,
+            req_id: 1,
+            tx_id: 0,
+            len: 5,
+        },
+        b"data\0",
+        &mut NoRings,
+    );
+    let old = test.server.snapshot();
+    let produced = test.server.ring(5).unwrap().indices.produced;
+    let ahead = Indices {
+        consumed: 100,
+        produced: produced + 60,
+    };
+    let mut new = restored(old);
+    new.reconnect(&mut Page(ahead));
+    let ring = new.ring(5).unwrap();
+    assert_eq!((ring.indices, ring.partial.len()), (ahead, 0));
+    assert!(!new.has_output(guest), "its answers went out long ago");
 }

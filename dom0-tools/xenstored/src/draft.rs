@@ -1,0 +1,418 @@
+//! What a transaction has changed: a sparse tree that lies over the store's own.
+//!
+//! It holds the net effect, not the history: a node that was made and removed again leaves nothing
+//! here, and one that was written twice is here once. So its size is bounded by the nodes that are
+//! different, a commit says each of them once, and nothing of the store is kept from changing meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::access::{Done, Entry, Event};
+use crate::path::{Path, PathBuf};
+use crate::perms::{DomId, Perms};
+use crate::tree::{Counts, NODE_BYTES, Node, Tree, Usage, cost};
+use crate::view::{NodeView, View};
+
+/// What a node's edit takes beside the content that it holds.
+pub const EDIT_BYTES: usize = NODE_BYTES;
+
+/// A node's content.
+#[derive(Debug, Clone)]
+pub struct Content {
+    pub value: Arc<[u8]>,
+    pub perms: Arc<Perms>,
+}
+
+/// What becomes of one node of the store.
+#[derive(Debug, Default)]
+enum State {
+    /// Nothing: it is only the way to what is below.
+    #[default]
+    Kept,
+    /// It gets another content.
+    Changed(Content),
+    /// A new node comes here. If `replaces`, the store has one, which goes with all below it.
+    Made { content: Content, replaces: bool },
+    /// It goes, with all below it.
+    Gone,
+}
+
+/// One node of the draft.
+#[derive(Debug, Default)]
+pub struct Edit {
+    state: State,
+    children: BTreeMap<Arc<str>, Box<Edit>>,
+    /// When a request named this node as the one to change; 0 for never. Watches hear of changes in
+    /// this order.
+    turn: u32,
+    list_changes: u32,
+}
+
+/// By how much the nodes of a domain grow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Growth {
+    nodes: i32,
+    bytes: isize,
+}
+
+/// All that a transaction has changed.
+#[derive(Debug, Default)]
+pub struct Draft {
+    root: Edit,
+    sums: Sums,
+    turns: u32,
+}
+
+/// What a draft adds up to.
+#[derive(Debug, Default)]
+struct Sums {
+    owned: BTreeMap<DomId, Growth>,
+    edits: usize,
+    bytes: usize,
+}
+
+impl Growth {
+    /// The usage after it.
+    pub fn on(self, usage: Usage) -> Usage {
+        Usage {
+            nodes: usage.nodes.saturating_add_signed(self.nodes),
+            bytes: usage.bytes.saturating_add_signed(self.bytes),
+        }
+    }
+
+    pub const fn grows(self) -> bool {
+        self.nodes > 0 || self.bytes > 0
+    }
+}
+
+impl Sums {
+    /// A node that is seen came (1) or went (-1).
+    fn node(&mut self, name: &str, value: &[u8], perms: &Perms, by: i32) {
+        let bytes = cost(name, value, perms).cast_signed();
+        let owned = self.owned.entry(perms.owner()).or_default();
+        owned.nodes = owned.nodes.saturating_add(by);
+        owned.bytes = if by < 0 {
+            owned.bytes.saturating_sub(bytes)
+        } else {
+            owned.bytes.saturating_add(bytes)
+        };
+    }
+
+    fn content(&mut self, name: &str, content: &Content, by: i32) {
+        self.node(name, &content.value, &content.perms, by);
+    }
+
+    /// Gives an edit another state.
+    fn set(&mut self, edit: &mut Edit, state: State, turn: u32) {
+        self.bytes = self.bytes.saturating_sub(edit.bytes(""));
+        edit.state = state;
+        edit.turn = turn;
+        self.bytes = self.bytes.saturating_add(edit.bytes(""));
+    }
+
+    /// The edit of a child, made if there is none.
+    fn child<'e>(&mut self, edit: &'e mut Edit, name: &str) -> &'e mut Edit {
+        edit.children.entry(name.into()).or_insert_with(|| {
+            let new = Box::<Edit>::default();
+            self.edits = self.edits.saturating_add(1);
+            self.bytes = self.bytes.saturating_add(new.bytes(name));
+            new
+        })
+    }
+
+    fn find<'e, 'p>(
+        &mut self,
+        root: &'e mut Edit,
+        names: impl Iterator<Item = &'p str>,
+    ) -> &'e mut Edit {
+        names.fold(root, |edit, name| self.child(edit, name))
+    }
+
+    /// Edits that are no more.
+    fn forget(&mut self, name: &str, edit: &Edit) {
+        let mut todo = vec![(name, edit)];
+        while let Some((name, edit)) = todo.pop() {
+            self.edits = self.edits.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(edit.bytes(name));
+            todo.extend(edit.children.iter().map(|(name, edit)| (&**name, &**edit)));
+        }
+    }
+}
+
+impl Edit {
+    pub(crate) fn child(&self, name: &str) -> Option<&Self> {
+        self.children.get(name).map(|edit| &**edit)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.children.keys().map(|name| &**name)
+    }
+
+    pub(crate) const fn list_changes(&self) -> u32 {
+        self.list_changes
+    }
+
+    /// The content that is seen where this lies over `store`, if it is not the store's own, and what of
+    /// the store is seen through it. None if there is no node.
+    pub(crate) fn over<'a>(
+        &'a self,
+        store: Option<&'a Node>,
+    ) -> Option<(Option<&'a Content>, Option<&'a Node>)> {
+        match &self.state {
+            State::Kept => store.map(|store| (None, Some(store))),
+            State::Changed(content) => Some((Some(content), store)),
+            State::Made { content, .. } => Some((Some(content), None)),
+            State::Gone => None,
+        }
+    }
+
+    /// Is it a node where the store has none?
+    const fn is_new(&self) -> bool {
+        matches!(
+            self.state,
+            State::Made {
+                replaces: false,
+                ..
+            }
+        )
+    }
+
+    const fn content(&self) -> Option<&Content> {
+        match &self.state {
+            State::Changed(content) | State::Made { content, .. } => Some(content),
+            State::Kept | State::Gone => None,
+        }
+    }
+
+    /// The bytes that it takes, without what is below.
+    fn bytes(&self, name: &str) -> usize {
+        let content = self
+            .content()
+            .map_or(0, |content| cost("", &content.value, &content.perms));
+        EDIT_BYTES
+            .saturating_add(name.len())
+            .saturating_add(content)
+    }
+}
+
+impl Draft {
+    pub(crate) const fn root(&self) -> &Edit {
+        &self.root
+    }
+
+    /// Nodes that are in it, to be changed or on the way.
+    pub const fn count(&self) -> usize {
+        self.sums.edits
+    }
+
+    /// The memory that it takes.
+    pub const fn bytes(&self) -> usize {
+        self.sums.bytes
+    }
+
+    pub fn owned(&self, domain: DomId) -> Growth {
+        self.sums.owned.get(&domain).copied().unwrap_or_default()
+    }
+
+    const fn next_turn(&mut self) -> u32 {
+        self.turns = self.turns.saturating_add(1);
+        self.turns
+    }
+
+    /// Gives a node that is seen another content.
+    pub fn set(&mut self, path: &Path, old: &Content, new: Content) {
+        let turn = self.next_turn();
+        self.sums.content(path.name(), old, -1);
+        self.sums.content(path.name(), &new, 1);
+        let edit = self.sums.find(&mut self.root, path.steps());
+        let state = match edit.state {
+            State::Made { replaces, .. } => State::Made {
+                content: new,
+                replaces,
+            },
+            _ => State::Changed(new),
+        };
+        self.sums.set(edit, state, turn);
+    }
+
+    /// Makes the nodes of a path that are not seen: those behind its first `known` bytes. Parents get the
+    /// same permissions and no value.
+    pub fn make(&mut self, path: &Path, known: usize, content: &Content) {
+        let turn = self.next_turn();
+        let mut edit = self.sums.find(&mut self.root, path.upto(known).steps());
+        let mut new = path.steps_after(known).peekable();
+        while let Some(name) = new.next() {
+            let is_last = new.peek().is_none();
+            let content = Content {
+                value: if is_last {
+                    Arc::clone(&content.value)
+                } else {
+                    Arc::default()
+                },
+                perms: Arc::clone(&content.perms),
+            };
+            edit.list_changes = edit.list_changes.saturating_add(1);
+            edit = self.sums.child(edit, name);
+            self.sums.content(name, &content, 1);
+            let replaces = matches!(edit.state, State::Gone);
+            let turn = if is_last { turn } else { 0 };
+            self.sums.set(edit, State::Made { content, replaces }, turn);
+        }
+    }
+
+    /// Takes away a node that is seen, and all below it. Says how many these are.
+    pub fn remove(&mut self, tree: &Tree, path: &Path) -> usize {
+        let mut steps = path.steps();
+        let Some(name) = steps.next_back() else {
+            return 0;
+        };
+        let mut sums = core::mem::take(&mut self.sums);
+        let gone = View::with(tree, self).nearest(path).node.walk(name);
+        let count = gone.len();
+        for (name, node) in gone {
+            sums.node(name, node.value, node.perms, -1);
+        }
+        let turn = self.next_turn();
+        let parent = sums.find(&mut self.root, steps);
+        parent.list_changes = parent.list_changes.saturating_add(1);
+        let old = parent.children.remove(name);
+        if let Some(old) = &old {
+            sums.forget(name, old);
+        }
+        // What the store never had leaves nothing.
+        let leaves_nothing = old.is_some_and(|old| old.is_new());
+        if !leaves_nothing {
+            let edit = sums.child(parent, name);
+            sums.set(edit, State::Gone, turn);
+        }
+        self.sums = sums;
+        count
+    }
+
+    /// Does to the store what is in here. What the draft relied on must still hold.
+    pub fn commit(self, tree: &mut Tree) -> Done {
+        let (root, counts, stamp) = tree.parts();
+        let mut commit = Commit {
+            counts,
+            stamp,
+            path: PathBuf::root(),
+            journal: Vec::new(),
+            events: Vec::new(),
+            nodes: 0,
+        };
+        if let State::Changed(content) = self.root.state {
+            commit.change(root, content, self.root.turn);
+        }
+        commit.children(root, self.root.children);
+        let Commit {
+            journal,
+            mut events,
+            nodes,
+            ..
+        } = commit;
+        events.sort_by_key(|(turn, _)| *turn);
+        Done {
+            journal,
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            nodes,
+        }
+    }
+}
+
+impl Content {
+    pub fn of(node: &NodeView<'_>) -> Self {
+        Self {
+            value: Arc::clone(node.value),
+            perms: Arc::clone(node.perms),
+        }
+    }
+}
+
+/// A commit under way: one walk over both trees.
+struct Commit<'t> {
+    counts: &'t mut Counts,
+    stamp: u64,
+    path: PathBuf,
+    journal: Vec<Entry>,
+    events: Vec<(u32, Event)>,
+    nodes: usize,
+}
+
+impl Commit<'_> {
+    fn children(&mut self, parent: &mut Node, edits: BTreeMap<Arc<str>, Box<Edit>>) {
+        for (name, edit) in edits {
+            let above = self.path.push(&name);
+            self.child(parent, name, *edit);
+            self.path.pop(above);
+        }
+    }
+
+    fn child(&mut self, parent: &mut Node, name: Arc<str>, edit: Edit) {
+        match edit.state {
+            State::Kept => {}
+            State::Gone => return self.remove(parent, &name, edit.turn),
+            State::Changed(content) => {
+                if let Some(node) = parent.child_mut(&name) {
+                    self.change(node, content, edit.turn);
+                }
+            }
+            State::Made { content, replaces } => {
+                if replaces {
+                    self.remove(parent, &name, edit.turn);
+                }
+                self.make(parent, &name, &content, &edit.children);
+                if edit.turn > 0 {
+                    let event = Event::Changed(self.path.get(), None);
+                    self.events.push((edit.turn, event));
+                }
+            }
+        }
+        if let Some(node) = parent.child_mut(&name) {
+            self.children(node, edit.children);
+        }
+    }
+
+    fn remove(&mut self, parent: &mut Node, name: &str, turn: u32) {
+        if let Some(gone) = parent.take_child(name, self.stamp) {
+            self.counts.gone(name, &gone);
+            self.nodes = self.nodes.saturating_add(gone.count());
+            let path = self.path.get();
+            self.journal.push(Entry::Gone(path.clone()));
+            self.events.push((turn, Event::Removed(path, gone)));
+        }
+    }
+
+    fn change(&mut self, node: &mut Node, new: Content, turn: u32) {
+        self.nodes = self.nodes.saturating_add(1);
+        let path = self.path.get();
+        let name = path.name();
+        self.counts.node(name, &node.value, &node.perms, -1);
+        self.counts.node(name, &new.value, &new.perms, 1);
+        let old = (node.perms != new.perms).then(|| Arc::clone(&node.perms));
+        node.set(new.value, new.perms, self.stamp);
+        self.journal.push(Entry::Put(path.clone()));
+        self.events.push((turn, Event::Changed(path, old)));
+    }
+
+    fn make(
+        &mut self,
+        parent: &mut Node,
+        name: &Arc<str>,
+        content: &Content,
+        below: &BTreeMap<Arc<str>, Box<Edit>>,
+    ) {
+        self.nodes = self.nodes.saturating_add(1);
+        let Content { value, perms } = content;
+        self.counts.node(name, value, perms, 1);
+        let node = Node::new(Arc::clone(value), Arc::clone(perms), self.stamp);
+        parent.put_child(Arc::clone(name), node, self.stamp);
+        // The record of a child makes its parents too, as they are if they are like it. It must be the
+        // first that follows.
+        let like_this = |edit: &Edit| edit.content().is_some_and(|child| child.perms == *perms);
+        let first = below.values().next();
+        let said_by_child = value.is_empty() && first.is_some_and(|edit| like_this(edit));
+        if !said_by_child {
+            self.journal.push(Entry::Put(self.path.get()));
+        }
+    }
+}
