@@ -125,8 +125,26 @@ struct Plan {
     acpi: acpi::Tables,
 }
 
+/// The kernel takes the command line that the configuration has for it.
+///
+/// # Errors
+/// It is too long: a kernel cuts off what it has no room for, and boots without.
+pub fn check_images(config: &DomainConfig, images: &Images) -> Result<()> {
+    let (length, most) = (
+        config.cmdline.len(),
+        images.kernel.max_command_line as usize,
+    );
+    if length <= most {
+        return Ok(());
+    }
+    let cause = format!("its command line has {length} characters, and its kernel takes {most}");
+    Err(Error::new(format!("cannot create {}", config.name), cause)
+        .remedy("shorten cmdline= or extra="))
+}
+
 impl Plan {
     fn new(config: &DomainConfig, images: &Images) -> Result<Self> {
+        check_images(config, images)?;
         let ram = Ram::new(config.memory_mib);
         let acpi = acpi::build(layout::ACPI_BASE, config.max_vcpus);
         let info = start_info::size(&config.cmdline);

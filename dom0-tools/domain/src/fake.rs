@@ -84,6 +84,11 @@ impl Fake {
         self.fail_at.get().is_none()
     }
 
+    /// Nothing fails from now on. True if the failure asked for has happened.
+    pub fn fail_no_more(&self) -> bool {
+        self.fail_at.take().is_none()
+    }
+
     fn call(&self) -> Result<()> {
         let number = self.calls.replace(self.calls.get() + 1);
         if self.fail_at.get() == Some(number) {

@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `version` | | `{"version", "pid"}` |
 //! | `create` | `config` (what `xm create -n --json` prints), `paused`, `quiet` (no progress) | `{"domain", "name", "uuid"}` |
-//! | `list` | | `[{"domain", "name", "uuid", "state"}]`: the domains in the journal |
+//! | `list` | | `[{"domain", "name", "uuid", "state"}]`: the domains in the journal; `broken` tells why the last step of one failed |
 //! | `config` | `domain` | the configuration it was created from |
 //! | `shutdown` | `domain`, `request`: `poweroff`, `reboot`, `halt` or `suspend` | `{"domain", "name", "uuid"}` |
 //! | `destroy` | `domain` | `{"domain", "name", "uuid"}` |

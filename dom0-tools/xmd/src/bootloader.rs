@@ -53,27 +53,32 @@ pub fn clean() {
 }
 
 /// Takes kernel and ramdisk from the guest's first disk, if that is what its configuration wants. `log` is told
-/// what was chosen.
+/// what was chosen. While the disk is read `wanted` is asked whether anybody still wants the guest.
 ///
 /// # Errors
-/// There is nothing to boot on it, or it is too much.
-pub fn load(config: &DomainConfig, log: &mut dyn FnMut(&str)) -> Result<Option<Booted>> {
-    let Some(wanted) = &config.bootloader else {
+/// There is nothing to boot on it, or it is too much, or nobody wants the guest any more.
+pub fn load(
+    config: &DomainConfig,
+    log: &mut dyn FnMut(&str),
+    wanted: &dyn Fn() -> bool,
+) -> Result<Option<Booted>> {
+    let Some(loader) = &config.bootloader else {
         return Ok(None);
     };
     let what = format!("cannot create {}: its boot loader", config.name);
     let disk = disk(config).map_err(|cause| Error::new(&what, cause))?;
-    let _place = gate::enter();
+    let _place =
+        gate::enter(wanted).ok_or_else(|| Error::new(&what, "nobody wants the guest any more"))?;
     let mut xmgrub = Command::new(PROGRAM);
     xmgrub.arg(format!("--stream={}", config.memory_mib));
-    if let Some(entry) = &wanted.entry {
+    if let Some(entry) = &loader.entry {
         xmgrub.arg(format!("--entry={entry}"));
     }
     if !config.cmdline.is_empty() {
         xmgrub.arg(format!("--args={}", config.cmdline));
     }
     xmgrub.arg("--").arg(&disk.target);
-    let mut child = Child::start(&mut xmgrub).map_err(|error| {
+    let mut child = Child::start(&mut xmgrub, wanted).map_err(|error| {
         Error::new(&what, format!("{PROGRAM} cannot be started: {error}"))
             .remedy(format!("install {PROGRAM} where xmd finds it (PATH)"))
     })?;

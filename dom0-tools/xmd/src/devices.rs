@@ -5,12 +5,10 @@
 
 use crate::api::{Event, Subject};
 use crate::journal::{Entry, Pending};
-use crate::log::Log;
-use crate::manager::Manager;
 use crate::ops::{Context, subject};
 use oxen_config::{DomainConfig, Uuid};
 use oxen_devices::{Device, Guest, Kind, Spec, State, bus, held};
-use oxen_domain::ports::{DomId, Store};
+use oxen_domain::ports::DomId;
 use oxen_domain::{Error, Result};
 use std::sync::PoisonError;
 
@@ -31,6 +29,7 @@ impl Context<'_> {
             name: &config.name,
         };
         for spec in Spec::all(config) {
+            self.still_wanted(uuid, &config.name)?;
             let mut device = spec.device()?;
             if !spec.is_empty_drive() {
                 self.offer(&guest, device.as_mut())?;
@@ -85,12 +84,22 @@ impl Context<'_> {
         let attached = self.offer(&guest, device.as_mut());
         // From here on it is the driver's, and whole.
         drop(device);
-        self.manager()
-            .settle(found.uuid, &pending, attached.is_ok())?;
-        attached?;
+        let connected = attached
+            .and_then(|()| bus::connected(self.world.store, &guest, kind, id))
+            .and_then(|connected| {
+                let settled = self.manager().settle(found.uuid, &pending, true);
+                settled.map(|()| connected)
+            });
+        let connected = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.take_back(&found, &pending);
+                return Err(error);
+            }
+        };
         let title = format!("{kind} {}", kind.title(id));
         self.log.line(&format!("{}: {title} attached", found.name));
-        if !bus::connected(self.world.store, &guest, kind, id)? {
+        if !connected {
             let text = format!(
                 "{} has not connected to {title} yet: is it stopped, or without a driver?",
                 found.name
@@ -98,6 +107,37 @@ impl Context<'_> {
             tell(Event::Warning { text });
         }
         Ok(found)
+    }
+
+    /// What could not be attached leaves nothing. What cannot be removed now is later.
+    fn take_back(&mut self, found: &Subject, pending: &Pending) {
+        let undo = self.manager().undo(found.uuid, pending);
+        let Some(undo) = undo else {
+            return;
+        };
+        if let Err(error) = self.remove(found.uuid, found.domain, &undo) {
+            self.note_broken(found.uuid, &error);
+        }
+    }
+
+    /// Removes what there is of a device, as an intent that stands in the journal says.
+    fn remove(&mut self, uuid: Uuid, domain: DomId, undo: &Pending) -> Result<()> {
+        let Some((kind, id)) = undo.place() else {
+            return Ok(());
+        };
+        let removed = {
+            let devices = self.devices;
+            let _alone = devices.lock().unwrap_or_else(PoisonError::into_inner);
+            bus::remove(self.world.store, domain, kind, id)
+        };
+        let mut manager = self.manager();
+        match removed {
+            Ok(()) => manager.settle(uuid, undo, matches!(undo, Pending::Detach { .. })),
+            Err(error) => {
+                manager.leave(uuid, undo);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn detach(
@@ -173,6 +213,52 @@ impl Context<'_> {
         }
         done
     }
+
+    /// Settles what was being done to the devices of a domain that runs when it failed, or when the last
+    /// daemon was killed.
+    ///
+    /// # Errors
+    /// The store or the journal refused.
+    pub(crate) fn settle_devices(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
+        let left = self.manager().left_pending(entry.uuid);
+        let mut result = Ok(());
+        for pending in left {
+            let settled = self.settle_device(entry, domain, &pending);
+            self.manager().leave(entry.uuid, &pending);
+            result = result.and(settled);
+        }
+        result
+    }
+
+    fn settle_device(&mut self, entry: &Entry, domain: DomId, pending: &Pending) -> Result<()> {
+        let Some((kind, id)) = pending.place() else {
+            return self.manager().settle(entry.uuid, pending, false);
+        };
+        let found = held::find(self.world.store, domain, kind, id)?;
+        // An attach is whole when the driver has what it needs; a detach is begun when it was told
+        // to close.
+        let whole = found.is_some_and(|held| {
+            held.node("online") == "1" && held.back_state >= State::InitWait && held.is_plugged()
+        });
+        let keep = whole && !matches!(pending, Pending::Undo { .. });
+        if keep {
+            let done = matches!(pending, Pending::Attach(_));
+            self.manager().settle(entry.uuid, pending, done)?;
+        } else {
+            self.remove(entry.uuid, domain, pending)?;
+        }
+        let fate = if keep {
+            "is whole and kept"
+        } else {
+            "was half done and is gone"
+        };
+        self.log.line(&format!(
+            "{}: {kind} {} {fate}",
+            entry.config.name,
+            kind.title(id)
+        ));
+        Ok(())
+    }
 }
 
 fn guest_of(subject: &Subject) -> Guest<'_> {
@@ -181,44 +267,4 @@ fn guest_of(subject: &Subject) -> Guest<'_> {
         uuid: subject.uuid,
         name: &subject.name,
     }
-}
-
-/// Settles what was being done to the devices of a domain that runs, when the last daemon was killed.
-///
-/// # Errors
-/// The store or the journal refused.
-pub(crate) fn recover(
-    store: &mut dyn Store,
-    manager: &mut Manager,
-    entry: &Entry,
-    domain: DomId,
-    log: &Log,
-) -> Result<()> {
-    for pending in &entry.pending {
-        let Some((kind, id)) = pending.place() else {
-            continue;
-        };
-        let found = held::find(store, domain, kind, id)?;
-        // An attach is whole when the driver has what it needs; a detach is begun when it was told
-        // to close.
-        let whole = found.is_some_and(|held| {
-            held.node("online") == "1" && held.back_state >= State::InitWait && held.is_plugged()
-        });
-        if !whole {
-            bus::remove(store, domain, kind, id)?;
-        }
-        let done = matches!(pending, Pending::Attach(_)) == whole;
-        manager.settle(entry.uuid, pending, done)?;
-        let fate = if whole {
-            "is whole and kept"
-        } else {
-            "was half done and is gone"
-        };
-        log.line(&format!(
-            "{}: {kind} {} {fate}",
-            entry.config.name,
-            kind.title(id)
-        ));
-    }
-    Ok(())
 }

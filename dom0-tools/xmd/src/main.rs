@@ -91,11 +91,8 @@ fn run(args: &Args) -> Result<Never> {
         let daemon = Arc::clone(&daemon);
         std::thread::spawn(move || {
             let mut store = XenStore::lazy();
-            if let Err(error) =
-                daemon.with_context(&mut store, |context| context.restart_unfinished(uuid))
-            {
-                daemon.log.line(&error.to_string());
-            }
+            // A failure is in the log already, and is tried again.
+            let _ = daemon.with_context(&mut store, |context| context.restart_unfinished(uuid));
         });
     }
     let watcher = Arc::clone(&daemon);

@@ -1,17 +1,16 @@
 //! What the daemon does with domains, for clients and by itself. Independent of threads and sockets.
 
+mod building;
 mod ending;
+mod erasing;
 mod resize;
+mod restarting;
 
 use crate::api::{Event, Op, Subject};
-use crate::bootloader;
-use crate::journal::State;
 use crate::log::Log;
-use crate::manager::{End, Manager};
-use oxen_config::{DomainConfig, Uuid};
-use oxen_devices::{bus, held};
-use oxen_domain::build::{self, Order, World};
-use oxen_domain::end::{self, Erased, Verdict, reason_word};
+use crate::manager::Manager;
+use oxen_config::Uuid;
+use oxen_domain::build::World;
 use oxen_domain::lifecycle::{self, Listed};
 use oxen_domain::ports::DomId;
 use oxen_domain::{Error, Result, nodes};
@@ -123,188 +122,6 @@ impl Context<'_> {
         Ok(value)
     }
 
-    /// Builds a domain and lets it run.
-    ///
-    /// # Errors
-    /// Nothing is left of it.
-    pub fn create(
-        &mut self,
-        mut config: DomainConfig,
-        paused: bool,
-        tell: &mut dyn FnMut(Event),
-    ) -> Result<Subject> {
-        config
-            .check()
-            .map_err(|cause| Error::new(format!("cannot create {}", config.name), cause))?;
-        oxen_devices::vbd::room(&config, 0)?;
-        oxen_devices::vif::complete(&mut config)?;
-        let uuid = match config.uuid {
-            Some(uuid) => uuid,
-            None => Uuid::from_random((self.random)()?),
-        };
-        config.uuid = Some(uuid);
-        let name = config.name.clone();
-        self.await_end(&name)?;
-        // Domains that others made have names too.
-        let listed = self.listed()?;
-        if listed
-            .iter()
-            .filter(|domain| !domain.info.dying())
-            .any(|domain| domain.name.as_deref() == Some(&name) || domain.uuid() == uuid)
-        {
-            return Err(Error::new(
-                format!("cannot create {name}"),
-                "there is a domain of that name or uuid already",
-            )
-            .remedy("choose another name= or uuid=, or end that one (xm list)"));
-        }
-        self.manager().reserve(config, uuid)?;
-        self.build(uuid, paused, tell)
-    }
-
-    /// Builds a domain whose entry says so. A failure ends the entry too.
-    fn build(&mut self, uuid: Uuid, paused: bool, tell: &mut dyn FnMut(Event)) -> Result<Subject> {
-        let entry = self
-            .manager()
-            .entries()
-            .find(|entry| entry.uuid == uuid)
-            .cloned();
-        let entry =
-            entry.ok_or_else(|| Error::new("cannot build a domain", "its entry is gone"))?;
-        let name = entry.config.name.clone();
-        self.log.line(&format!("{name}: building, uuid {uuid}"));
-        match self.build_and_start(uuid, &entry.config, paused, tell) {
-            Ok(domain) => {
-                self.log.line(&format!(
-                    "{name}: runs as domain {domain}{}",
-                    if paused { ", paused" } else { "" }
-                ));
-                (self.announce)(Event::Started {
-                    domain,
-                    name: name.clone(),
-                });
-                Ok(Subject { domain, name, uuid })
-            }
-            Err(error) => {
-                self.log.line(&format!("{name}: {error}"));
-                self.manager().forget(uuid)?;
-                Err(error)
-            }
-        }
-    }
-
-    fn build_and_start(
-        &mut self,
-        uuid: Uuid,
-        config: &DomainConfig,
-        paused: bool,
-        tell: &mut dyn FnMut(Event),
-    ) -> Result<DomId> {
-        tell(Event::Progress {
-            step: build::Step::ReadingKernel,
-        });
-        build::check_memory(self.world.hypervisor, config)?;
-        let booted = bootloader::load(config, &mut |text| {
-            self.log.line(&format!("{}: {text}", config.name));
-        })?;
-        let (config, images) = match booted {
-            Some(booted) => (&booted.config.clone(), booted.images),
-            None => (config, build::read_images(config, self.cache)?),
-        };
-        let order = Order {
-            config,
-            uuid,
-            now: (self.now)(),
-        };
-        let manager = self.manager;
-        let lock = || manager.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = self.log;
-        let mut progress = |step| {
-            log.line(&format!("{}: {step:?}", config.name));
-            tell(Event::Progress { step });
-        };
-        let domain = build::build(
-            &mut self.world,
-            &order,
-            &images,
-            &mut progress,
-            &mut |domain| lock().born(uuid, domain),
-        )?;
-        // They are in the guest's memory now, and its devices may take their time.
-        drop(images);
-        let started = self
-            .attach_all(uuid, config, domain)
-            .and_then(|()| self.start(uuid, domain, paused));
-        if let Err(error) = started {
-            self.erase(domain, uuid)?;
-            return Err(error);
-        }
-        progress(build::Step::Started);
-        Ok(domain)
-    }
-
-    fn start(&mut self, uuid: Uuid, domain: DomId, paused: bool) -> Result<()> {
-        if !paused {
-            self.manager().set_state(uuid, State::Starting)?;
-            let started = self.world.hypervisor.unpause(domain);
-            started.map_err(|errno| Error::new(format!("cannot start domain {domain}"), errno))?;
-        }
-        self.manager().set_state(uuid, State::Running)
-    }
-
-    fn destroy(&mut self, wanted: &str, tell: &mut dyn FnMut(Event)) -> Result<Subject> {
-        if let Some(ended) = self.await_end(wanted)? {
-            return Ok(ended);
-        }
-        let subject = subject(&self.find(wanted)?);
-        if subject.domain == 0 {
-            return Err(
-                Error::new("cannot destroy domain 0", "it is the privileged domain")
-                    .remedy("run poweroff in it"),
-            );
-        }
-        let claimed = self.manager().claim(subject.uuid);
-        if let Err(busy) = claimed {
-            // It may have ended by itself since.
-            return self.await_end(&subject.name)?.ok_or(busy);
-        }
-        if let Some(text) = self.erase(subject.domain, subject.uuid)? {
-            tell(Event::Warning { text });
-        }
-        self.manager().forget(subject.uuid)?;
-        self.log
-            .line(&format!("{}: destroyed on request", subject.name));
-        (self.announce)(Event::Gone {
-            domain: subject.domain,
-            name: subject.name.clone(),
-        });
-        Ok(subject)
-    }
-
-    /// Takes a domain down. What is said is for a user: it is dead, and cannot go away yet.
-    fn erase(&mut self, domain: DomId, uuid: Uuid) -> Result<Option<String>> {
-        let held = {
-            let devices = self.devices;
-            let _alone = devices.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = held::of_domain(self.world.store, domain)?;
-            end::take_down(&mut self.world, domain, Some(uuid))?;
-            held
-        };
-        // What cannot be given back is no reason to keep the domain.
-        if let Err(error) = bus::release(self.world.store, &held) {
-            self.log.line(&error.to_string());
-        }
-        if end::wait_until_gone(&self.world, domain)? == Erased::Gone {
-            return Ok(None);
-        }
-        let text = format!(
-            "domain {domain} is dead, but not gone: another domain still holds pages of it \
-             (its devices' backends, xenconsoled or xenstored must let go)"
-        );
-        self.log.line(&text);
-        Ok(Some(text))
-    }
-
     fn resume(&mut self, wanted: &str) -> Result<serde_json::Value> {
         let found = self.find(wanted)?;
         let domain = found.info.domain;
@@ -335,12 +152,17 @@ impl Context<'_> {
                 format!("there is a domain called {name} already"),
             ));
         }
-        if self.manager().by_domain(subject.domain).is_some() {
+        let ours = self.manager().by_domain(subject.domain).is_some();
+        if ours {
             self.manager().rename(subject.uuid, name)?;
         }
-        self.world
-            .store
-            .apply(&nodes::rename(subject.domain, subject.uuid, name))?;
+        let change = nodes::rename(subject.domain, subject.uuid, name);
+        if let Err(error) = self.world.store.apply(&change) {
+            if ours {
+                self.manager().rename(subject.uuid, &subject.name)?;
+            }
+            return Err(error);
+        }
         self.log
             .line(&format!("{}: renamed to {name}", subject.name));
         name.clone_into(&mut subject.name);
@@ -368,7 +190,16 @@ impl Context<'_> {
     fn list(&self) -> serde_json::Value {
         let manager = self.manager();
         let entries = manager.entries().map(|entry| {
-            serde_json::json!({ "domain": entry.domain, "name": entry.config.name, "uuid": entry.uuid, "state": entry.state })
+            let mut value = serde_json::json!({
+                "domain": entry.domain,
+                "name": entry.config.name,
+                "uuid": entry.uuid,
+                "state": entry.state,
+            });
+            if let Some(cause) = manager.broken(entry.uuid) {
+                value["broken"] = cause.as_str().into();
+            }
+            value
         });
         entries.collect()
     }
@@ -402,87 +233,6 @@ impl Context<'_> {
             let (uuid, name) = own.get(&info.domain)?;
             (uuid.0 == info.handle).then(|| name.clone())
         })
-    }
-
-    /// Looks for domains that have ended.
-    ///
-    /// # Errors
-    /// The hypervisor cannot be asked.
-    pub fn look(&mut self) -> Result<Vec<End>> {
-        let alive = self.world.hypervisor.domains();
-        let alive = alive.map_err(|errno| Error::new("cannot list domains", errno))?;
-        self.manager().ended(&alive)
-    }
-
-    /// Does what a domain's configuration wants done at its end.
-    ///
-    /// # Errors
-    /// It could not be done.
-    pub fn finish(&mut self, end: &End) -> Result<()> {
-        let (uuid, domain, name) = (end.entry.uuid, end.domain, end.entry.config.name.clone());
-        let reason = end.reason.map_or("vanished", reason_word);
-        self.log.line(&format!(
-            "{name}: domain {domain} has ended ({reason}): {:?}",
-            end.verdict
-        ));
-        if let Some(warning) = end.warning {
-            self.log.line(&format!("{name}: {warning}"));
-        }
-        (self.announce)(Event::Ended {
-            domain,
-            name: name.clone(),
-            reason: reason.to_owned(),
-        });
-        match end.verdict {
-            Verdict::Wait | Verdict::Preserve => return Ok(()),
-            Verdict::RenameRestart => return self.rename_and_restart(end),
-            Verdict::Destroy | Verdict::Restart => {}
-        }
-        self.erase(domain, uuid)?;
-        if end.verdict == Verdict::Destroy {
-            self.manager().forget(uuid)?;
-        } else {
-            self.manager().rebuild(uuid)?;
-        }
-        (self.announce)(Event::Gone { domain, name });
-        if end.verdict == Verdict::Destroy {
-            return Ok(());
-        }
-        self.build(uuid, false, &mut |_| {}).map(drop)
-    }
-
-    fn rename_and_restart(&mut self, end: &End) -> Result<()> {
-        let (uuid, domain) = (end.entry.uuid, end.domain);
-        let config = end.entry.config.clone();
-        let kept_uuid = Uuid::from_random((self.random)()?);
-        let listed = self.listed()?;
-        let kept_name = nodes::free_name(&config.name, |name| {
-            self.manager().has_name(name)
-                || listed
-                    .iter()
-                    .any(|domain| domain.name.as_deref() == Some(name))
-        });
-        let kept_name = kept_name
-            .ok_or_else(|| Error::new(format!("cannot keep {}", config.name), "no name is free"))?;
-        // Its successor wants its disks and addresses; what is kept is there to be looked at.
-        self.detach_all(domain)?;
-        let renamed = self.world.hypervisor.set_handle(domain, kept_uuid.0);
-        renamed.map_err(|errno| Error::new(format!("cannot keep {}", config.name), errno))?;
-        self.manager().preserve(uuid, kept_uuid, &kept_name)?;
-        self.world
-            .store
-            .apply(&nodes::preserve(domain, uuid, kept_uuid, &kept_name))?;
-        self.manager().reserve(config, uuid)?;
-        self.build(uuid, false, &mut |_| {}).map(drop)
-    }
-
-    /// Finishes a restart that a kill of the daemon interrupted.
-    ///
-    /// # Errors
-    /// It could not be built.
-    pub fn restart_unfinished(&mut self, uuid: Uuid) -> Result<()> {
-        self.manager().rebuild(uuid)?;
-        self.build(uuid, false, &mut |_| {}).map(drop)
     }
 }
 

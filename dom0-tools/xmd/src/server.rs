@@ -2,7 +2,7 @@
 
 use crate::api::{Body, Event, MAX_LINE, Op, Reply, Request};
 use crate::log::Log;
-use crate::manager::{End, Manager};
+use crate::manager::{Manager, Work};
 use crate::ops::Context;
 use oxen_domain::build::World;
 use oxen_domain::live::{Xen, XenStore};
@@ -74,24 +74,21 @@ impl Daemon {
     }
 }
 
-/// Looks for ended domains, and attends to each in a thread of its own: a restart takes a while.
+/// Looks for what is to be done, and does each piece in a thread of its own: a restart takes a while.
 pub fn look(daemon: &Arc<Daemon>, store: &mut XenStore) {
     daemon.cache.drop_unused();
     match daemon.with_context(store, |context| context.look()) {
-        Ok(ends) => ends.into_iter().for_each(|end| attend(daemon, end)),
+        Ok(work) => work.into_iter().for_each(|work| attend(daemon, work)),
         Err(error) => daemon.log.line(&error.to_string()),
     }
 }
 
-fn attend(daemon: &Arc<Daemon>, end: End) {
+fn attend(daemon: &Arc<Daemon>, work: Work) {
     let daemon = Arc::clone(daemon);
     std::thread::spawn(move || {
         let mut store = XenStore::lazy();
-        if let Err(error) = daemon.with_context(&mut store, |context| context.finish(&end)) {
-            daemon
-                .log
-                .line(&format!("{}: {error}", end.entry.config.name));
-        }
+        // A failure is in the log already, and comes back from a later look.
+        let _ = daemon.with_context(&mut store, |context| context.finish(&work));
     });
 }
 

@@ -185,6 +185,22 @@ fn too_much_memory_is_refused_before_there_is_a_domain() {
 }
 
 #[test]
+fn a_command_line_that_the_kernel_would_cut_off_is_refused_before_there_is_a_domain() {
+    let fake = Fake::new(1024);
+    let mut config = config();
+    config.cmdline = "x".repeat(2047);
+    try_build(&fake, &config).expect("as long as Linux takes");
+    config.cmdline = "x".repeat(3000);
+    let domains = fake.state.borrow().domains.len();
+    let error = try_build(&fake, &config).expect_err("too long").to_string();
+    assert!(
+        error.contains("3000 characters, and its kernel takes 2047"),
+        "{error}"
+    );
+    assert_eq!(fake.state.borrow().domains.len(), domains);
+}
+
+#[test]
 fn memory_that_runs_out_on_the_way_is_given_back() {
     let fake = Fake::new(64);
     // Enough for the RAM (less than all), not for the pages beside it.

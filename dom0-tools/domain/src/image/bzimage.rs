@@ -4,13 +4,24 @@
 const SETUP_SECTS: usize = 0x1f1;
 const MAGIC_AT: usize = 0x202;
 const VERSION: usize = 0x206;
+/// `cmdline_size`, since version 2.06.
+const COMMAND_LINE_SIZE: usize = 0x238;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 /// The first version of the protocol that has the payload's place.
 const VERSION_WITH_PAYLOAD: u16 = 0x0208;
 
+/// What a bzImage holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Payload<'a> {
+    /// The packed kernel.
+    pub(super) packed: &'a [u8],
+    /// The longest command line that it takes, if it says so.
+    pub(super) max_command_line: Option<u32>,
+}
+
 /// The packed kernel; None if this is no bzImage.
-pub(super) fn payload(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
+pub(super) fn payload(bytes: &[u8]) -> Result<Option<Payload<'_>>, String> {
     if bytes.get(MAGIC_AT..MAGIC_AT + 4) != Some(b"HdrS") {
         return Ok(None);
     }
@@ -34,7 +45,13 @@ pub(super) fn payload(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     let end = start.checked_add(length).ok_or_else(cut)?;
     match bytes.get(start..end) {
         Some([]) => Err("the bzImage holds no kernel".to_owned()),
-        Some(payload) => Ok(Some(payload)),
+        Some(packed) => {
+            let most = u32_at(bytes, COMMAND_LINE_SIZE).and_then(|most| u32::try_from(most).ok());
+            Ok(Some(Payload {
+                packed,
+                max_command_line: most.filter(|most| *most > 0),
+            }))
+        }
         None => Err(format!(
             "the bzImage is truncated: it should have {end} bytes or more and has {}",
             bytes.len()

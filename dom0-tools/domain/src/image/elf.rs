@@ -10,6 +10,8 @@ pub(super) const MAGIC: &[u8] = b"\x7fELF";
 const PHYS32_ENTRY: u32 = 18;
 const OWNER: &[u8] = b"Xen";
 
+/// What Linux takes (COMMAND_LINE_SIZE less the NUL); an ELF image does not say.
+const MAX_COMMAND_LINE: u32 = 2047;
 /// Most headers of segments. Linux has five; the file may have been written by a guest, and each header can
 /// name all of it.
 const MOST_PROGRAMS: usize = 128;
@@ -25,6 +27,8 @@ pub struct Kernel {
     pub segments: Vec<Segment>,
     /// Where the first instruction lies, with paging off.
     pub entry: u32,
+    /// The longest command line that it takes, in bytes and without the NUL at the end.
+    pub max_command_line: u32,
 }
 
 /// A range of memory that the kernel occupies: bytes of the file, then zeros.
@@ -89,6 +93,7 @@ pub(super) fn parse(image: Vec<u8>) -> Result<Kernel, String> {
         image,
         segments,
         entry,
+        max_command_line: MAX_COMMAND_LINE,
     })
 }
 

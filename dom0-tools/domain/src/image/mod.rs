@@ -75,10 +75,15 @@ pub fn parse_within(bytes: &[u8], most: usize) -> Result<Kernel, Error> {
             "it is neither a bzImage nor an ELF image".to_owned(),
             "give the path of an x86 Linux bzImage (vmlinuz) or of an ELF kernel",
         ),
-        Ok(Some(payload)) => match unpack::unpack(payload, most.min(MAX_BYTES)) {
+        Ok(Some(payload)) => match unpack::unpack(payload.packed, most.min(MAX_BYTES)) {
             Err(cause) => fail(cause, whole),
             Ok(image) if image.starts_with(elf::MAGIC) => {
-                elf::parse(image).or_else(|cause| fail(cause, "build the kernel with CONFIG_PVH"))
+                let mut kernel = elf::parse(image)
+                    .or_else(|cause| fail(cause, "build the kernel with CONFIG_PVH"))?;
+                if let Some(most) = payload.max_command_line {
+                    kernel.max_command_line = most;
+                }
+                Ok(kernel)
             }
             Ok(_) => fail(
                 "what is packed in the bzImage is not an ELF image".to_owned(),

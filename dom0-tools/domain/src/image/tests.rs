@@ -97,6 +97,17 @@ fn lzo(plain: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_kernel_says_how_long_a_command_line_it_takes() {
+    let elf = elf64(&[0xf4; 64]);
+    let most = |bytes: &[u8]| parse(bytes).expect("a kernel").max_command_line;
+    assert_eq!(most(&elf), 2047);
+    let mut image = bzimage(&gzip(&elf));
+    assert_eq!(most(&image), 2047);
+    image[0x238..0x23c].copy_from_slice(&255u32.to_le_bytes());
+    assert_eq!(most(&image), 255);
+}
+
+#[test]
 fn a_bare_elf_kernel() {
     let kernel = parse(&elf64(b"0123456789abcdef\xf4...")).expect("a kernel");
     assert_eq!(kernel.entry, (16 << 20) + 16);

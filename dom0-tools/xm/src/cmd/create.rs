@@ -17,10 +17,7 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     if args.dry_run {
-        // The kernel too: what would fail later shall fail now.
-        if xmd::bootloader::load(&config, &mut |_| {})?.is_none() {
-            build::read_images(&config, &Cache::default())?;
-        }
+        check(&config, out)?;
         write(&pretty(&config));
         return Ok(ExitCode::SUCCESS);
     }
@@ -50,6 +47,33 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
         return console::attach(made.domain);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What would fail later shall fail now, as far as this machine has what the guest boots: a configuration can be
+/// checked elsewhere too.
+fn check(config: &DomainConfig, out: &Output) -> Result<()> {
+    let disk = config.disks.iter().find(|disk| !disk.cdrom);
+    let boots = match &config.bootloader {
+        Some(_) => disk.map(|disk| &disk.target),
+        None => Some(&config.kernel),
+    };
+    let missing: Vec<_> = boots
+        .into_iter()
+        .chain(&config.ramdisk)
+        .filter(|path| !Path::new(path).exists())
+        .collect();
+    if missing.is_empty() {
+        if xmd::bootloader::load(config, &mut |_| {}, &|| true)?.is_none() {
+            build::check_images(config, &build::read_images(config, &Cache::default())?)?;
+        }
+        return Ok(());
+    }
+    for path in missing {
+        out.warn(&format!(
+            "{path} is not on this machine, and was not checked"
+        ));
+    }
+    Ok(())
 }
 
 /// Progress is for people who wait: on a terminal only, on one line.

@@ -11,24 +11,31 @@ use std::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a killed process may take to go: one that waits for a disk goes when the disk answers.
 const GOING: Duration = Duration::from_secs(2);
+/// Whoever waits for its output asks as often whether to go on.
+const LOOK: Duration = Duration::from_millis(200);
 /// What is read of its complaints.
 const COMPLAINT: u64 = 64 << 10;
 
-pub(super) struct Child {
+pub(super) struct Child<'a> {
+    wanted: &'a dyn Fn() -> bool,
     process: Option<process::Child>,
     out: ChildStdout,
     err: ChildStderr,
     until: Instant,
 }
 
-impl Child {
+impl<'a> Child<'a> {
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(command: &mut Command) -> io::Result<Self> {
-        Self::start_for(command, PATIENCE)
+    pub(super) fn start(command: &mut Command, wanted: &'a dyn Fn() -> bool) -> io::Result<Self> {
+        Self::start_for(command, PATIENCE, wanted)
     }
 
-    fn start_for(command: &mut Command, patience: Duration) -> io::Result<Self> {
+    fn start_for(
+        command: &mut Command,
+        patience: Duration,
+        wanted: &'a dyn Fn() -> bool,
+    ) -> io::Result<Self> {
         let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -38,6 +45,7 @@ impl Child {
             return Err(ErrorKind::BrokenPipe.into());
         };
         Ok(Self {
+            wanted,
             process: Some(process),
             out,
             err,
@@ -54,6 +62,7 @@ impl Child {
         let err = Timed {
             from: &mut self.err,
             until: self.until,
+            wanted: self.wanted,
         };
         let read = err.take(COMPLAINT).read_to_end(&mut text);
         if let Err(error) = &read
@@ -94,17 +103,18 @@ impl Child {
     }
 }
 
-impl Read for Child {
+impl Read for Child<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Timed {
             from: &mut self.out,
             until: self.until,
+            wanted: self.wanted,
         }
         .read(buffer)
     }
 }
 
-impl Drop for Child {
+impl Drop for Child<'_> {
     fn drop(&mut self) {
         let Some(process) = &mut self.process else {
             return;
@@ -119,22 +129,28 @@ impl Drop for Child {
     }
 }
 
-/// What is read, until a point in time.
+/// What is read, until a point in time and as long as it is wanted.
 struct Timed<'a, T> {
     from: &'a mut T,
     until: Instant,
+    wanted: &'a dyn Fn() -> bool,
 }
 
 impl<T: Read + AsFd> Read for Timed<'_, T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(|_| ErrorKind::TimedOut)?;
-        let mut fds = [PollFd::new(&*self.from, PollFlags::IN)];
-        match poll(&mut fds, Some(&left)) {
-            Ok(0) => Err(ErrorKind::TimedOut.into()),
-            Ok(_) => self.from.read(buffer),
-            // Read tries again after this one.
-            Err(error) => Err(error.into()),
+        loop {
+            let left = self.until.saturating_duration_since(Instant::now());
+            let time = Timespec::try_from(left.min(LOOK)).map_err(|_| ErrorKind::TimedOut)?;
+            let mut fds = [PollFd::new(&*self.from, PollFlags::IN)];
+            match poll(&mut fds, Some(&time)) {
+                Ok(0) if left.is_zero() || !(self.wanted)() => {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                Ok(0) => {}
+                Ok(_) => return self.from.read(buffer),
+                // Read tries again after this one.
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
@@ -154,10 +170,11 @@ fn explain(complaint: &[u8], status: &str) -> String {
 mod tests {
     use super::*;
 
-    fn sh(script: &str, millis: u64) -> Child {
+    fn sh(script: &str, millis: u64) -> Child<'static> {
         let mut command = Command::new("/bin/sh");
         let patience = Duration::from_millis(millis);
-        Child::start_for(command.args(["-c", script]), patience).expect("a shell")
+        let command = command.args(["-c", script]);
+        Child::start_for(command, patience, &|| true).expect("a shell")
     }
 
     #[test]
@@ -181,5 +198,16 @@ mod tests {
         );
         assert!(child.end().expect_err("too late").contains("in time"));
         assert!(start.elapsed() < Duration::from_secs(60));
+    }
+    #[test]
+    fn who_is_not_wanted_any_more_is_given_up() {
+        let mut command = Command::new("/bin/sh");
+        let command = command.args(["-c", "exec sleep 5"]);
+        let patience = Duration::from_secs(60);
+        let mut child = Child::start_for(command, patience, &|| false).expect("a shell");
+        let error = child
+            .read_to_end(&mut Vec::new())
+            .expect_err("it is given up");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 }

@@ -1,9 +1,12 @@
 //! How much of this domain disks of guests may take at the same time.
 
+use core::time::Duration;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Disks that are read at once: one that takes its time delays few others.
 const AT_ONCE: u32 = 4;
+/// Who waits asks as often whether to go on.
+const LOOK: Duration = Duration::from_millis(200);
 /// Memory of this domain that images never take.
 const SPARED: u64 = 64 << 20;
 
@@ -26,13 +29,18 @@ fn lock() -> MutexGuard<'static, Gate> {
 /// One of the few that may read a disk.
 pub(super) struct Inside(());
 
-/// Waits until few enough others are inside. Each is limited in time.
-pub(super) fn enter() -> Inside {
-    let mut gate = LEFT
-        .wait_while(lock(), |gate| gate.inside >= AT_ONCE)
-        .unwrap_or_else(PoisonError::into_inner);
+/// Waits until few enough others are inside. Each is limited in time. None if nobody wants to enter any more.
+pub(super) fn enter(wanted: &dyn Fn() -> bool) -> Option<Inside> {
+    let mut gate = lock();
+    while gate.inside >= AT_ONCE {
+        let waited = LEFT.wait_timeout(gate, LOOK);
+        (gate, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !wanted() {
+            return None;
+        }
+    }
     gate.inside += 1;
-    Inside(())
+    Some(Inside(()))
 }
 
 impl Drop for Inside {

@@ -1,14 +1,25 @@
 //! What must outlive the daemon: one small file a domain, replaced as a whole, so that a kill at any
 //! moment leaves the old or the new one.
+//!
+//! A file holds a JSON object: the fields of [`Entry`], and `version`. Files of the first version have
+//! no `version`. Another version of xmd may have written more fields than this one knows: they are
+//! reported, kept, and written back ([`lenient`]).
+
+mod lenient;
 
 use oxen_config::{DomainConfig, Uuid};
 use oxen_devices::{Kind, Spec};
 use oxen_domain::ports::DomId;
 use oxen_domain::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// The version that this xmd writes. It rises when a field changes its meaning; a new field alone is no
+/// new version.
+const VERSION: u64 = 1;
 
 /// How far a domain's life has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +50,56 @@ pub struct Entry {
     /// What is being done to its devices while it runs. The configuration changes when it is done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<Pending>,
+    /// What a newer xmd has written beside.
+    #[serde(skip)]
+    unknown: Vec<lenient::Unknown>,
+}
+
+impl Entry {
+    /// A domain that is about to be built.
+    #[must_use]
+    pub fn new(uuid: Uuid, config: DomainConfig) -> Self {
+        Self {
+            uuid,
+            config,
+            state: State::Building,
+            domain: None,
+            pending: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    fn from_json(bytes: &[u8]) -> serde_json::Result<(Self, Vec<String>)> {
+        let mut value: Value = serde_json::from_slice(bytes)?;
+        let version = value
+            .as_object_mut()
+            .and_then(|object| object.remove("version"));
+        let version = version.and_then(|version| version.as_u64()).unwrap_or(0);
+        let (mut entry, mut unknown): (Self, _) = lenient::read(value)?;
+        let mut warnings = Vec::new();
+        if version > VERSION {
+            warnings.push(format!(
+                "a newer xmd wrote its entry (version {version}, this one knows {VERSION})"
+            ));
+        }
+        for name in unknown.iter().flat_map(lenient::Unknown::names) {
+            warnings.push(format!(
+                "{name} is not known to this xmd: it is kept, and has no effect"
+            ));
+        }
+        lenient::remember(&mut unknown, &serde_json::to_value(&entry)?);
+        entry.unknown = unknown;
+        Ok((entry, warnings))
+    }
+
+    fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut value = serde_json::to_value(self)?;
+        lenient::put_back(&mut value, &self.unknown);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("version".to_owned(), VERSION.into());
+        }
+        serde_json::to_vec(&value)
+    }
 }
 
 /// Something that is being done to a device.
@@ -46,7 +107,15 @@ pub struct Entry {
 #[serde(rename_all = "lowercase")]
 pub enum Pending {
     Attach(Box<Spec>),
-    Detach { kind: Kind, id: u32 },
+    Detach {
+        kind: Kind,
+        id: u32,
+    },
+    /// It was attached in part, and what there is of it goes.
+    Undo {
+        kind: Kind,
+        id: u32,
+    },
 }
 
 impl Pending {
@@ -55,7 +124,7 @@ impl Pending {
     pub fn place(&self) -> Option<(Kind, u32)> {
         match self {
             Self::Attach(spec) => spec.id().map(|id| (spec.kind(), id)),
-            Self::Detach { kind, id } => Some((*kind, *id)),
+            Self::Detach { kind, id } | Self::Undo { kind, id } => Some((*kind, *id)),
         }
     }
 }
@@ -79,43 +148,53 @@ impl Journal {
         })
     }
 
-    /// All entries. Files that cannot be understood are reported by name, and left alone.
+    /// All entries, and what is to be said about them. A file that cannot be understood is named, and
+    /// left alone.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn read(&self) -> Result<(Vec<Entry>, Vec<String>)> {
         let fail = |error| Error::new(format!("cannot read {}", self.directory.display()), error);
-        let (mut entries, mut bad) = (Vec::new(), Vec::new());
+        let (mut entries, mut warnings) = (Vec::new(), Vec::new());
         for file in fs::read_dir(&self.directory).map_err(fail)? {
             let path = file.map_err(fail)?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            match fs::read(&path)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            {
-                Some(entry) => entries.push(entry),
-                None => bad.push(path.display().to_string()),
+            let bytes = fs::read(&path).map_err(|error| error.to_string());
+            let read =
+                bytes.and_then(|bytes| Entry::from_json(&bytes).map_err(|error| error.to_string()));
+            match read {
+                Ok((entry, told)) => {
+                    let name = &entry.config.name;
+                    warnings.extend(told.into_iter().map(|text| format!("{name}: {text}")));
+                    entries.push(entry);
+                }
+                Err(cause) => warnings.push(format!(
+                    "{} cannot be understood and is left alone ({cause})",
+                    path.display()
+                )),
             }
         }
-        Ok((entries, bad))
+        Ok((entries, warnings))
     }
 
     /// Writes an entry.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system refuses; the entry is as it was.
     pub fn write(&self, entry: &Entry) -> Result<()> {
         let path = self.path(entry.uuid);
         let new = path.with_extension("new");
         let write = || -> std::io::Result<()> {
             let mut file = fs::File::create(&new)?;
-            file.write_all(&serde_json::to_vec(entry)?)?;
+            file.write_all(&entry.to_json()?)?;
             file.sync_data()?;
             fs::rename(&new, &path)
         };
         write().map_err(|error| {
+            // A part of a file is of no use, and takes space.
+            let _ = fs::remove_file(&new);
             Error::new(format!("cannot write {}", path.display()), error)
                 .remedy("is the file system full or read-only?")
         })
@@ -138,3 +217,6 @@ impl Journal {
         self.directory.join(format!("{uuid}.json"))
     }
 }
+
+#[cfg(test)]
+mod tests;

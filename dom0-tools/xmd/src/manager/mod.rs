@@ -1,0 +1,444 @@
+//! The domains that are ours and where each stands. Every change of state is in the journal before
+//! the deed that it announces, so that a restart knows what was meant.
+//!
+//! The manager is locked for moments only; building and taking down go on outside of it. Whoever does
+//! that has the entry in hand ([`hands`]), which keeps others away. A state such as [`State::Ending`]
+//! whose entry nobody has in hand is work that failed: it is done again, sooner or later.
+
+mod hands;
+
+use crate::journal::{Entry, Journal, Pending, State};
+use oxen_config::{DomainConfig, Uuid};
+use oxen_domain::end::{Verdict, verdict};
+use oxen_domain::ports::DomId;
+use oxen_domain::{Error, Result};
+use oxen_sys::hypercall::{DomainInfo, ShutdownReason};
+use std::collections::BTreeMap;
+
+pub use hands::{Claim, Hold};
+
+pub struct Manager {
+    journal: Journal,
+    entries: BTreeMap<Uuid, Entry>,
+    hands: hands::Hands,
+    /// What is being done to devices right now. Another pending intent is left from a failure.
+    at_work: Vec<(Uuid, Pending)>,
+    /// Remains of domains that are no more have to be looked for.
+    sweep: bool,
+    /// What was last said about ends that could not be noted.
+    complaint: Option<String>,
+}
+
+/// Something that the daemon has to do by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// A domain has ended.
+    End(Box<End>),
+    /// A step that failed before.
+    Again(Uuid),
+    /// Remains of domains that are no more.
+    Sweep,
+}
+
+/// Something to do about a domain that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    pub entry: Entry,
+    pub domain: DomId,
+    /// None if it vanished without a word.
+    pub reason: Option<ShutdownReason>,
+    pub verdict: Verdict,
+    pub warning: Option<&'static str>,
+}
+
+impl Manager {
+    #[must_use]
+    pub fn new(journal: Journal, entries: Vec<Entry>) -> Self {
+        Self {
+            journal,
+            entries: entries
+                .into_iter()
+                .map(|entry| (entry.uuid, entry))
+                .collect(),
+            hands: hands::Hands::default(),
+            at_work: Vec::new(),
+            sweep: false,
+            complaint: None,
+        }
+    }
+
+    #[must_use]
+    pub fn entry(&self, uuid: Uuid) -> Option<&Entry> {
+        self.entries.get(&uuid)
+    }
+
+    /// The entry that a user means by a number or a name; the number counts first, as in xl.
+    #[must_use]
+    pub fn meant(&self, wanted: &str) -> Option<&Entry> {
+        let number = wanted.parse().ok();
+        let by_number = number.and_then(|domain| self.by_domain(domain));
+        by_number.or_else(|| {
+            let mut entries = self.entries.values();
+            entries.find(|entry| entry.config.name == wanted)
+        })
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The entry of a domain that exists under that number.
+    #[must_use]
+    pub fn by_domain(&self, domain: DomId) -> Option<&Entry> {
+        self.entries
+            .values()
+            .find(|entry| entry.domain == Some(domain))
+    }
+
+    #[must_use]
+    pub fn has_name(&self, name: &str) -> bool {
+        self.entries.values().any(|entry| entry.config.name == name)
+    }
+
+    /// Takes a name and a UUID for a domain that is about to be built. The caller has the entry in hand.
+    ///
+    /// # Errors
+    /// One of them is in use, or the journal cannot be written.
+    pub fn reserve(&mut self, config: DomainConfig, uuid: Uuid) -> Result<()> {
+        let taken = |what: String, remedy: &str| {
+            Err(Error::new(format!("cannot create {}", config.name), what).remedy(remedy))
+        };
+        if self.has_name(&config.name) || config.name == "Domain-0" {
+            return taken(
+                "there is a domain of that name already".to_owned(),
+                "choose another name=, or end that one (xm list)",
+            );
+        }
+        if self.entries.contains_key(&uuid) {
+            return taken(
+                format!("the uuid {uuid} is in use already"),
+                "leave uuid= out, or end that one (xm list)",
+            );
+        }
+        self.put(Entry::new(uuid, config))?;
+        self.hands.take(uuid);
+        Ok(())
+    }
+
+    /// The domain has a number.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn born(&mut self, uuid: Uuid, domain: DomId) -> Result<()> {
+        self.change(uuid, |entry| entry.domain = Some(domain))
+    }
+
+    /// Notes a new state.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn set_state(&mut self, uuid: Uuid, state: State) -> Result<()> {
+        self.change(uuid, |entry| entry.state = state)
+    }
+
+    /// Notes a new name.
+    ///
+    /// # Errors
+    /// The name is in use, or the journal cannot be written.
+    pub fn rename(&mut self, uuid: Uuid, name: &str) -> Result<()> {
+        if self.has_name(name) {
+            return Err(Error::new(
+                format!("cannot use the name {name}"),
+                "there is a domain of that name already",
+            )
+            .remedy("choose another"));
+        }
+        self.change(uuid, |entry| name.clone_into(&mut entry.config.name))
+    }
+
+    /// The domain is to be as `edit` makes it, from its next start on.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn reconfigure(&mut self, uuid: Uuid, edit: impl FnOnce(&mut DomainConfig)) -> Result<()> {
+        self.change(uuid, |entry| edit(&mut entry.config))
+    }
+
+    /// What is left of a domain is to live on under another name and UUID. The caller has the new entry
+    /// in hand.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn preserve(&mut self, old: Uuid, new: Uuid, name: &str) -> Result<()> {
+        let Some(mut entry) = self.entries.get(&old).cloned() else {
+            return Ok(());
+        };
+        entry.uuid = new;
+        entry.config.uuid = Some(new);
+        entry.config.name = name.to_owned();
+        entry.state = State::Kept;
+        self.put(entry)?;
+        self.hands.take(new);
+        Ok(())
+    }
+
+    /// The entry under which what is left of a domain lives on, beside that of its successor.
+    #[must_use]
+    pub fn preserved(&self, domain: DomId) -> Option<&Entry> {
+        let mut entries = self.entries.values();
+        entries.find(|entry| entry.state == State::Kept && entry.domain == Some(domain))
+    }
+
+    /// The domain is no more.
+    ///
+    /// # Errors
+    /// The journal cannot be changed; the entry stays.
+    pub fn forget(&mut self, uuid: Uuid) -> Result<()> {
+        self.journal.remove(uuid)?;
+        self.entries.remove(&uuid);
+        self.hands.mended(uuid);
+        Ok(())
+    }
+
+    /// The domain is being taken down for good. The journal is asked to note it, and need not: whoever
+    /// finds it running there and its domain gone comes to the same end. So a full file system does not
+    /// keep a domain.
+    pub fn ending(&mut self, uuid: Uuid) {
+        self.change_anyway(uuid, |entry| entry.state = State::Ending);
+    }
+
+    /// What is to be done, by what the hypervisor says: ends of domains, each returned once, and steps
+    /// that failed before. Whoever gets it has its entry in hand, and gives it back ([`Hold`]).
+    /// Besides, what could not be noted: such an end is returned another time.
+    pub fn work(&mut self, alive: &[DomainInfo]) -> (Vec<Work>, Vec<(Uuid, Error)>) {
+        let (mut work, mut failed) = (Vec::new(), Vec::new());
+        for (uuid, end) in self.ended(alive) {
+            let Some((domain, reason)) = end else {
+                // It was kept to be looked at, and is no more.
+                self.ending(uuid);
+                self.hands.take(uuid);
+                work.push(Work::Again(uuid));
+                continue;
+            };
+            match self.note_end(uuid, domain, reason) {
+                Ok(Some(end)) => work.push(Work::End(Box::new(end))),
+                Ok(None) => {}
+                Err(error) => failed.push((uuid, error)),
+            }
+        }
+        let due = self.hands.due(self.entries.keys().copied());
+        work.extend(due.into_iter().map(Work::Again));
+        if core::mem::take(&mut self.sweep) {
+            work.push(Work::Sweep);
+        }
+        (work, failed)
+    }
+
+    /// Remains of domains are to be looked for once more.
+    pub fn sweep_again(&mut self) {
+        self.sweep = true;
+    }
+
+    /// The entries whose domain has ended, and why, where that is known. Without a domain, one that was
+    /// kept is gone.
+    #[expect(clippy::type_complexity, reason = "read by one function")]
+    fn ended(&self, alive: &[DomainInfo]) -> Vec<(Uuid, Option<(DomId, Option<ShutdownReason>)>)> {
+        let alive: BTreeMap<DomId, &DomainInfo> =
+            alive.iter().map(|info| (info.domain, info)).collect();
+        let end_of = |entry: &Entry| {
+            let domain = entry.domain?;
+            let info = alive.get(&domain);
+            let info = info.filter(|info| info.handle == entry.uuid.0 && !info.dying());
+            match (entry.state, info) {
+                (State::Running, Some(info)) => {
+                    info.shutdown().map(|reason| Some((domain, Some(reason))))
+                }
+                (State::Running, None) => Some(Some((domain, None))),
+                (State::Kept, None) => Some(None),
+                _ => None,
+            }
+        };
+        let entries = self.entries.values();
+        entries
+            .filter(|entry| !self.hands.has(entry.uuid))
+            .filter_map(|entry| Some((entry.uuid, end_of(entry)?)))
+            .collect()
+    }
+
+    /// Decides what becomes of a domain that has ended, and notes it. None if it is left alone.
+    fn note_end(
+        &mut self,
+        uuid: Uuid,
+        domain: DomId,
+        reason: Option<ShutdownReason>,
+    ) -> Result<Option<End>> {
+        let Some(entry) = self.entries.get(&uuid) else {
+            return Ok(None);
+        };
+        let (verdict, warning) = match reason {
+            Some(reason) => verdict(&entry.config.actions, reason),
+            None => (Verdict::Destroy, None),
+        };
+        match verdict {
+            // It may be resumed, and run.
+            Verdict::Wait => return Ok(None),
+            Verdict::Preserve => self.set_state(uuid, State::Kept)?,
+            Verdict::Destroy => self.ending(uuid),
+            Verdict::Restart | Verdict::RenameRestart => self.set_state(uuid, State::Restarting)?,
+        }
+        self.hands.take(uuid);
+        Ok(self.entries.get(&uuid).cloned().map(|entry| End {
+            entry,
+            domain,
+            reason,
+            verdict,
+            warning,
+        }))
+    }
+
+    /// What there was of the domain is gone, and it is about to be built again. Until it runs its state
+    /// stays [`State::Restarting`], so that a kill or a failure does not end it.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn rebuild(&mut self, uuid: Uuid) -> Result<()> {
+        self.change(uuid, from_nothing)
+    }
+
+    /// It could not be built again, and nothing of it is there. It will be tried another time.
+    pub fn not_rebuilt(&mut self, uuid: Uuid) {
+        self.change_anyway(uuid, from_nothing);
+    }
+
+    /// Notes what is about to be done to a device of a domain that runs.
+    ///
+    /// # Errors
+    /// It does not run, something is being done to that device already, or the journal cannot be
+    /// written.
+    pub fn begin(&mut self, uuid: Uuid, what: Pending) -> Result<()> {
+        let Some(entry) = self.entries.get(&uuid) else {
+            return Err(Error::new(
+                "cannot change its devices",
+                "xmd did not create it",
+            ));
+        };
+        let refuse = |cause: &str| {
+            let name = &entry.config.name;
+            Err(
+                Error::new(format!("cannot change the devices of {name}"), cause)
+                    .remedy("try again in a moment"),
+            )
+        };
+        if entry.state != State::Running {
+            return refuse("it is just being built or taken down");
+        }
+        if entry
+            .pending
+            .iter()
+            .any(|other| other.place() == what.place())
+        {
+            return refuse("that device is just being attached or detached");
+        }
+        self.change(uuid, |entry| entry.pending.push(what.clone()))?;
+        self.at_work.push((uuid, what));
+        Ok(())
+    }
+
+    /// It was done, or else undone; the configuration follows. Of a domain that was built anew meanwhile
+    /// there is nothing to settle.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn settle(&mut self, uuid: Uuid, what: &Pending, done: bool) -> Result<()> {
+        self.leave(uuid, what);
+        if !self.is_pending(uuid, what) {
+            return Ok(());
+        }
+        self.change(uuid, |entry| {
+            entry.pending.retain(|other| other != what);
+            match what {
+                Pending::Attach(spec) if done => spec.enter(&mut entry.config),
+                Pending::Detach { kind, id } if done => kind.leave(&mut entry.config, *id),
+                _ => {}
+            }
+        })
+    }
+
+    /// An attach failed: what there is of the device goes. Returns the intent to do so, if the domain
+    /// is still the one that was to get it.
+    pub fn undo(&mut self, uuid: Uuid, what: &Pending) -> Option<Pending> {
+        self.leave(uuid, what);
+        let (kind, id) = what.place().filter(|_| self.is_pending(uuid, what))?;
+        let undo = Pending::Undo { kind, id };
+        self.at_work.push((uuid, undo.clone()));
+        // Even if the journal cannot note it now: what a client was told has failed must go.
+        self.change_anyway(uuid, |entry| {
+            entry.pending.retain(|other| other != what);
+            entry.pending.push(undo.clone());
+        });
+        Some(undo)
+    }
+
+    /// Nobody works at that any more; it is left for another time.
+    pub fn leave(&mut self, uuid: Uuid, what: &Pending) {
+        self.at_work.retain(|one| (one.0, &one.1) != (uuid, what));
+    }
+
+    /// What failed to be done to devices, or was left by a daemon that was killed. The caller works at
+    /// it from here on.
+    #[must_use]
+    pub fn left_pending(&mut self, uuid: Uuid) -> Vec<Pending> {
+        let pending = self.entries.get(&uuid).map(|entry| entry.pending.clone());
+        let mut left = pending.unwrap_or_default();
+        left.retain(|what| !self.at_work.contains(&(uuid, what.clone())));
+        let mine = left.iter().map(|what| (uuid, what.clone()));
+        self.at_work.extend(mine);
+        left
+    }
+
+    /// Whether that is news, which nobody has been told before.
+    pub fn is_news(&mut self, text: Option<String>) -> bool {
+        let news = text.is_some() && text != self.complaint;
+        self.complaint = text;
+        news
+    }
+
+    fn is_pending(&self, uuid: Uuid, what: &Pending) -> bool {
+        let entry = self.entries.get(&uuid);
+        entry.is_some_and(|entry| entry.pending.contains(what))
+    }
+
+    /// A change that holds even where the journal cannot be written. The next change that can be
+    /// written writes this one too.
+    fn change_anyway(&mut self, uuid: Uuid, edit: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entries.get_mut(&uuid) {
+            edit(entry);
+            let _ = self.journal.write(entry);
+        }
+    }
+
+    fn change(&mut self, uuid: Uuid, edit: impl FnOnce(&mut Entry)) -> Result<()> {
+        let Some(entry) = self.entries.get(&uuid) else {
+            return Err(Error::new(
+                format!("the domain with uuid {uuid}"),
+                "it is not ours",
+            ));
+        };
+        let mut entry = entry.clone();
+        edit(&mut entry);
+        self.put(entry)
+    }
+
+    fn put(&mut self, entry: Entry) -> Result<()> {
+        self.journal.write(&entry)?;
+        self.entries.insert(entry.uuid, entry);
+        Ok(())
+    }
+}
+
+/// Nothing is left of the domain; the entry is.
+fn from_nothing(entry: &mut Entry) {
+    entry.state = State::Restarting;
+    entry.domain = None;
+    entry.pending.clear();
+}

@@ -1,0 +1,189 @@
+//! Building domains, for clients and again after an end. Whoever builds has the entry in hand, and gives
+//! up between two steps if somebody wants the domain gone.
+
+use super::Context;
+use crate::api::{Event, Subject};
+use crate::bootloader;
+use crate::journal::State;
+use crate::manager::Hold;
+use oxen_config::{DomainConfig, Uuid};
+use oxen_domain::build::{self, Order};
+use oxen_domain::ports::DomId;
+use oxen_domain::{Error, Result};
+use std::sync::PoisonError;
+
+/// For whom a domain is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A client, who is told if it fails; then the entry ends.
+    Client,
+    /// Its configuration, which wants it again after an end; if it fails it is tried another time.
+    Restart,
+}
+
+impl Context<'_> {
+    /// Builds a domain and lets it run.
+    ///
+    /// # Errors
+    /// Nothing is left of it.
+    pub fn create(
+        &mut self,
+        mut config: DomainConfig,
+        paused: bool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Subject> {
+        config
+            .check()
+            .map_err(|cause| Error::new(format!("cannot create {}", config.name), cause))?;
+        oxen_devices::vbd::room(&config, 0)?;
+        oxen_devices::vif::complete(&mut config)?;
+        let uuid = match config.uuid {
+            Some(uuid) => uuid,
+            None => Uuid::from_random((self.random)()?),
+        };
+        config.uuid = Some(uuid);
+        let name = config.name.clone();
+        self.make_room(&name)?;
+        // Domains that others made have names too.
+        let listed = self.listed()?;
+        if listed
+            .iter()
+            .filter(|domain| !domain.info.dying())
+            .any(|domain| domain.name.as_deref() == Some(&name) || domain.uuid() == uuid)
+        {
+            return Err(Error::new(
+                format!("cannot create {name}"),
+                "there is a domain of that name or uuid already",
+            )
+            .remedy("choose another name= or uuid=, or end that one (xm list)"));
+        }
+        self.manager().reserve(config, uuid)?;
+        let _hold = Hold::of(self.manager, uuid);
+        self.build(uuid, paused, Origin::Client, tell)
+    }
+
+    /// Builds a domain whose entry says so, and which the caller has in hand.
+    pub(super) fn build(
+        &mut self,
+        uuid: Uuid,
+        paused: bool,
+        origin: Origin,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Subject> {
+        let entry = self.manager().entry(uuid).cloned();
+        let entry =
+            entry.ok_or_else(|| Error::new("cannot build a domain", "its entry is gone"))?;
+        let name = entry.config.name.clone();
+        self.log.line(&format!("{name}: building, uuid {uuid}"));
+        match self.build_and_start(uuid, &entry.config, paused, tell) {
+            Ok(domain) => {
+                self.log.line(&format!(
+                    "{name}: runs as domain {domain}{}",
+                    if paused { ", paused" } else { "" }
+                ));
+                (self.announce)(Event::Started {
+                    domain,
+                    name: name.clone(),
+                });
+                Ok(Subject { domain, name, uuid })
+            }
+            Err(error) => {
+                self.log.line(&format!("{name}: {error}"));
+                self.undo_build(uuid, origin);
+                Err(error)
+            }
+        }
+    }
+
+    /// Nothing may be left of what was built in part. What cannot be taken down now is later.
+    fn undo_build(&mut self, uuid: Uuid, origin: Origin) {
+        let erased = self.erase_entry(uuid).map(drop);
+        let again = origin == Origin::Restart && !self.manager().is_given_up(uuid);
+        let ended = erased.and_then(|()| match again {
+            true => {
+                self.manager().not_rebuilt(uuid);
+                Ok(())
+            }
+            false => self.manager().forget(uuid),
+        });
+        if let Err(error) = ended {
+            if !again {
+                self.manager().ending(uuid);
+            }
+            self.note_broken(uuid, &error);
+        }
+    }
+
+    fn build_and_start(
+        &mut self,
+        uuid: Uuid,
+        config: &DomainConfig,
+        paused: bool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<DomId> {
+        tell(Event::Progress {
+            step: build::Step::ReadingKernel,
+        });
+        build::check_memory(self.world.hypervisor, config)?;
+        let booted = bootloader::load(
+            config,
+            &mut |text| self.log.line(&format!("{}: {text}", config.name)),
+            &|| self.still_wanted(uuid, &config.name).is_ok(),
+        )?;
+        let (config, images) = match booted {
+            Some(booted) => (&booted.config.clone(), booted.images),
+            None => (config, build::read_images(config, self.cache)?),
+        };
+        let order = Order {
+            config,
+            uuid,
+            now: (self.now)(),
+        };
+        let manager = self.manager;
+        let lock = || manager.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log;
+        let mut progress = |step| {
+            log.line(&format!("{}: {step:?}", config.name));
+            tell(Event::Progress { step });
+        };
+        self.still_wanted(uuid, &config.name)?;
+        let domain = build::build(
+            &mut self.world,
+            &order,
+            &images,
+            &mut progress,
+            &mut |domain| lock().born(uuid, domain),
+        )?;
+        // They are in the guest's memory now, and its devices may take their time.
+        drop(images);
+        self.attach_all(uuid, config, domain)?;
+        self.still_wanted(uuid, &config.name)?;
+        self.start(uuid, domain, paused)?;
+        log.line(&format!("{}: {:?}", config.name, build::Step::Started));
+        tell(Event::Progress {
+            step: build::Step::Started,
+        });
+        Ok(domain)
+    }
+
+    /// # Errors
+    /// Somebody has asked for the domain's end.
+    pub(crate) fn still_wanted(&self, uuid: Uuid, name: &str) -> Result<()> {
+        match self.manager().is_given_up(uuid) {
+            false => Ok(()),
+            true => Err(Error::new(
+                format!("cannot create {name}"),
+                "it was destroyed while it was being built",
+            )),
+        }
+    }
+
+    fn start(&mut self, uuid: Uuid, domain: DomId, paused: bool) -> Result<()> {
+        if !paused {
+            self.manager().set_state(uuid, State::Starting)?;
+            let started = self.world.hypervisor.unpause(domain);
+            started.map_err(|errno| Error::new(format!("cannot start domain {domain}"), errno))?;
+        }
+        self.manager().set_state(uuid, State::Running)
+    }
+}

@@ -1,0 +1,122 @@
+//! Domains that are built again after their end, and domains that another daemon left.
+
+use super::Context;
+use super::building::Origin;
+use super::erasing::find;
+use crate::api::Event;
+use crate::journal::{Entry, State};
+use crate::manager::Hold;
+use oxen_config::Uuid;
+use oxen_domain::end::{Verdict, verdict};
+use oxen_domain::ports::{Change, DomId};
+use oxen_domain::{Error, Result, nodes};
+use oxen_sys::hypercall::DomainInfo;
+
+impl Context<'_> {
+    /// Takes down what has ended, or keeps it under another name, and builds it again.
+    pub(super) fn restart(&mut self, entry: &Entry, alive: &[DomainInfo]) -> Result<()> {
+        let uuid = entry.uuid;
+        let found = find(alive, uuid);
+        let reason = found.and_then(DomainInfo::shutdown);
+        let wanted = reason.map(|reason| verdict(&entry.config.actions, reason).0);
+        match found {
+            Some(info) if wanted == Some(Verdict::RenameRestart) => {
+                self.keep_aside(entry, info.domain)?;
+            }
+            _ => {
+                self.name_kept(entry)?;
+                self.erase_entry(uuid)?;
+            }
+        }
+        self.manager().rebuild(uuid)?;
+        if let Some(domain) = entry
+            .domain
+            .filter(|_| wanted != Some(Verdict::RenameRestart))
+        {
+            let name = entry.config.name.clone();
+            (self.announce)(Event::Gone { domain, name });
+        }
+        self.build(uuid, false, Origin::Restart, &mut |_| {})
+            .map(drop)
+    }
+
+    /// Keeps what is left of a domain to be looked at, under another name and UUID. Its successor gets
+    /// its own, its disks and its addresses.
+    fn keep_aside(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
+        let preserved = self.manager().preserved(domain).map(|kept| kept.uuid);
+        let kept = match preserved {
+            Some(uuid) => uuid,
+            None => Uuid::from_random((self.random)()?),
+        };
+        self.detach_all(domain)?;
+        if preserved.is_none() {
+            let name = self.free_name(entry)?;
+            self.manager().preserve(entry.uuid, kept, &name)?;
+        }
+        let _hold = Hold::of(self.manager, kept);
+        let renamed = self.world.hypervisor.set_handle(domain, kept.0);
+        if let Err(errno) = renamed {
+            self.manager().forget(kept)?;
+            let what = format!("cannot keep {}", entry.config.name);
+            return Err(Error::new(what, errno));
+        }
+        self.name_kept(entry)
+    }
+
+    fn free_name(&mut self, entry: &Entry) -> Result<String> {
+        let listed = self.listed()?;
+        let name = &entry.config.name;
+        let free = nodes::free_name(name, |name| {
+            let mut names = listed.iter().map(|domain| domain.name.as_deref());
+            self.manager().has_name(name) || names.any(|other| other == Some(name))
+        });
+        free.ok_or_else(|| Error::new(format!("cannot keep {name}"), "no name is free"))
+    }
+
+    /// Sees to it that the store has the new name of what was kept of an entry's domain.
+    fn name_kept(&mut self, entry: &Entry) -> Result<()> {
+        let Some(domain) = entry.domain else {
+            return Ok(());
+        };
+        let kept = self.manager().preserved(domain).cloned();
+        kept.map_or(Ok(()), |kept| self.name_nodes(&kept, domain))
+    }
+
+    fn name_nodes(&mut self, kept: &Entry, domain: DomId) -> Result<()> {
+        let path = format!("{}/vm", nodes::home(domain));
+        let vm = self.world.store.read(&path)?;
+        if vm == Some(nodes::vm(kept.uuid)) {
+            return Ok(());
+        }
+        let old = vm.as_deref().and_then(|vm| vm.rsplit('/').next());
+        let old = old.and_then(|uuid| uuid.parse().ok()).unwrap_or(kept.uuid);
+        let mut changes = nodes::preserve(domain, old, kept.uuid, &kept.config.name);
+        let successor = self.manager().entry(old).and_then(|entry| entry.domain);
+        if old == kept.uuid || successor.is_some_and(|other| other != domain) {
+            // The old one's nodes are another domain's, or these.
+            let path = nodes::vm(old);
+            changes.retain(|change| *change != Change::Remove { path: path.clone() });
+        }
+        self.world.store.apply(&changes)
+    }
+
+    /// A domain that runs, or is kept, is ours: what was being done to its devices is finished or undone.
+    pub(super) fn adopt(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
+        if entry.domain != Some(domain) {
+            self.manager().born(entry.uuid, domain)?;
+        }
+        if entry.state == State::Kept {
+            self.name_nodes(entry, domain)?;
+        }
+        self.settle_devices(entry, domain)
+    }
+
+    /// Finishes a restart that a kill of the daemon interrupted; the entry was taken in hand for it.
+    ///
+    /// # Errors
+    /// It could not be built; it will be tried again.
+    pub fn restart_unfinished(&mut self, uuid: Uuid) -> Result<()> {
+        let _hold = Hold::of(self.manager, uuid);
+        self.settle(uuid)
+    }
+}
