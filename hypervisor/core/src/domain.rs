@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 
-use oxen_types::{DomainId, Errno, Gfn, Result, VcpuId};
-use spin::{Mutex, RwLock};
+use oxen_types::{DomainId, Errno, Gfn, Result, RwLock, VcpuId};
+use spin::Mutex;
 
 use crate::evtchn::EventChannels;
 use crate::grant::GrantTable;

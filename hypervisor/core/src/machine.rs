@@ -6,8 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU16, Ordering};
 
-use oxen_types::{DomainId, Errno, Result};
-use spin::RwLock;
+use oxen_types::{DomainId, Errno, Result, RwLock};
 
 use crate::domain::Domain;
 use crate::evtchn;

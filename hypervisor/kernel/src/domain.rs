@@ -14,13 +14,13 @@ use oxen_core::vcpu::{Hold, Vcpu};
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::SpaceConfig;
 use oxen_mm::pt::{Ept, Format, Npt};
-use oxen_types::{DomainId, Errno, Maddr, Result, VcpuId};
+use oxen_types::{DomainId, Errno, Maddr, Result, RwLock, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::policy::CpuidPolicy;
 use oxen_virt::policy::features::Leaf1Ecx;
 use oxen_virt::tsc::TscOffsets;
 use oxen_virt::{DomainControls, NestedFormat};
-use spin::{Mutex, Once, RwLock};
+use spin::{Mutex, Once};
 
 use crate::flush::{Flush, FlushHandle};
 use crate::globals;

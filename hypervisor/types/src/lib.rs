@@ -1,7 +1,8 @@
 //! The hypervisor's vocabulary: addresses, identifiers and errors.
 //!
 //! Each address space is its own type, without `+`: only named, checked steps, so that a guest
-//! physical address cannot be used as a machine address by accident. No hardware, no `unsafe`.
+//! physical address cannot be used as a machine address by accident. And the one kind of lock that
+//! several crates need beside `spin`'s. No hardware, no `unsafe`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -9,8 +10,10 @@ mod addr;
 mod cpu_mask;
 mod errno;
 mod ids;
+mod lock;
 
 pub use addr::{Gaddr, Gfn, Maddr, Mfn, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Vaddr};
 pub use cpu_mask::{CpuMask, MAX_CPUS};
 pub use errno::{Errno, Result};
 pub use ids::{CpuId, DomainId, GrantRef, Port, VcpuId};
+pub use lock::{ReadGuard, RwLock};

@@ -23,8 +23,7 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use oxen_core::ports::{MapKind, Tell};
-use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result};
-use spin::RwLock;
+use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result, RwLock};
 
 use crate::frames::FrameTable;
 use crate::pt::{Format, Leaf, PageTable, Walk};
