@@ -147,6 +147,25 @@ impl State {
         }
     }
 
+    /// Are the components of `mask` beyond SSE in their initial state?
+    ///
+    /// # Safety
+    /// As for `load`, with `mask`.
+    pub unsafe fn is_initial_beyond_sse(&mut self, mask: u64) -> Result<(), Changed> {
+        self.mask = mask;
+        // SAFETY: as the caller vouches.
+        unsafe { self.save() };
+        for (what, from, size) in components(mask) {
+            for at in from..from + size {
+                if self.found.0[at] != 0 {
+                    let (from, to) = (0, self.found.0[at]);
+                    return Err(Changed { what, at, from, to });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Is what was saved what was loaded?
     pub fn compare(&self) -> Result<(), Changed> {
         let x87 = (0..8).map(|register| ("x87 register", 32 + register * 16, 10));

@@ -1,9 +1,12 @@
 //! The FPU, SSE, AVX, AVX-512 and PKRU state of a vcpu (APM volume 2, 11.5; SDM volume 1, 13).
 //!
 //! Switched eagerly: a vcpu that is loaded has all of its state in the registers, and XCR0 is the
-//! guest's. The hypervisor itself is soft-float and never touches it. `accumulated` is every bit
-//! that the guest has ever set in XCR0: state of components that it switched off again is still
-//! its own, must not reach the next guest, and comes back when it switches them on.
+//! guest's. The hypervisor itself is soft-float and never touches it.
+//!
+//! Every component that the machine can give to a guest is switched each time, whatever the guest has enabled.
+//! XCR0 does not tell what a guest can reach: SSE instructions need CR4.OSFXSR alone, RDPKRU needs CR4.PKE alone
+//! (SDM volume 1, 13.3), and a component that a guest enables later must not show another guest's state. What
+//! a guest never used is in its initial state, which costs XRSTOR nothing (XSTATE_BV).
 #![allow(unsafe_code, reason = "XSAVE and its kin")]
 
 mod compaction;
@@ -46,6 +49,8 @@ pub struct FpuLayout {
     pub xsavec: bool,
     /// Guests may use XSAVES and XRSTORS, for the same components: no supervisor state is switched.
     pub xsaves: bool,
+    /// The CPU has XSAVES, and so the register IA32_XSS, whether guests are told or not.
+    has_xss: bool,
     /// Restoring leaves the last instruction and data pointers of the x87 as they are when no
     /// exception is pending (older AMD): they must be overwritten between guests.
     stale_pointers: bool,
@@ -60,6 +65,7 @@ impl FpuLayout {
             size: LEGACY,
             xsavec: false,
             xsaves: false,
+            has_xss: false,
             stale_pointers: false,
         }
     }
@@ -79,6 +85,7 @@ impl FpuLayout {
                 size: LEGACY,
                 xsavec: false,
                 xsaves: false,
+                has_xss: false,
                 stale_pointers,
             };
         }
@@ -93,6 +100,7 @@ impl FpuLayout {
             size: area_size(cpuid, xcr0),
             xsavec: more & (1 << 1) != 0,
             xsaves: more & (1 << 3) != 0,
+            has_xss: more & (1 << 3) != 0,
             stale_pointers,
         }
     }
@@ -137,6 +145,7 @@ struct Line([u8; 64]);
 pub struct Fpu {
     layout: FpuLayout,
     xcr0: u64,
+    /// Every bit that the guest has ever set in XCR0. For the save record only.
     accumulated: u64,
     area: Box<[Line]>,
 }
@@ -174,8 +183,22 @@ impl Fpu {
         self.xcr0
     }
 
+    /// All that the guest has ever set in XCR0, and what is in use besides, as of the last `save`: a guest may have
+    /// SSE state without it.
     pub fn accumulated(&self) -> u64 {
-        self.accumulated
+        self.accumulated | self.in_use()
+    }
+
+    /// XSTATE_BV of the area: components that are not in their initial state.
+    fn in_use(&self) -> u64 {
+        let header = self.area().get(LEGACY..LEGACY + 8);
+        let header = header.and_then(|bytes| bytes.try_into().ok());
+        header.map_or(0, u64::from_le_bytes)
+    }
+
+    /// The components that each switch of vcpus restores and saves: all that a guest can reach.
+    fn switched(&self) -> u64 {
+        self.layout.xcr0
     }
 
     /// A value that `xcr0_is_valid` has passed. Effective at the next `load`.
@@ -261,14 +284,14 @@ impl Fpu {
             unsafe { asm!("fxrstor64 [{}]", in(reg) area, options(nostack)) };
             return;
         }
+        let all = self.switched();
         // SAFETY: CR4.OSXSAVE is set (`enable_cpu`); XCR0's value is a valid one of this machine;
         // the area covers all of the layout's components, is 64-byte aligned and has a header that
         // `reset`, `save` or `set_area` made valid.
         unsafe {
-            xsetbv(self.accumulated);
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
-                 options(nostack));
-            if self.accumulated != self.xcr0 {
+            xsetbv(all);
+            xrstor(area.cast(), all);
+            if self.xcr0 != all {
                 xsetbv(self.xcr0);
             }
         }
@@ -282,12 +305,13 @@ impl Fpu {
             unsafe { asm!("fxsave64 [{}]", in(reg) area, options(nostack)) };
             return;
         }
-        // SAFETY: as in `load`.
+        let all = self.switched();
+        // SAFETY: as in `load`. The mask keeps to what the area has room for, whatever XCR0 holds.
         unsafe {
-            if self.accumulated != self.xcr0 {
-                xsetbv(self.accumulated);
+            if self.xcr0 != all {
+                xsetbv(all);
             }
-            asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+            asm!("xsave64 [{}]", in(reg) area, in("eax") all as u32, in("edx") (all >> 32) as u32,
                  options(nostack));
         }
     }
@@ -301,8 +325,8 @@ impl Fpu {
         unsafe { xgetbv() }
     }
 
-    /// For a CPU that lets guests change XCR0 by themselves: takes it as it is now. What else it
-    /// was in between nobody knows, so everything is saved from now on.
+    /// For a CPU that lets guests change XCR0 by themselves: takes it as it is now. Nobody knows what else it
+    /// was in between, so the record says that it was everything.
     pub(crate) fn adopt_xcr0(&mut self) {
         let value = self.xcr0_of_cpu();
         if value != self.xcr0 {
@@ -337,6 +361,17 @@ unsafe fn xgetbv() -> u64 {
 }
 
 /// # Safety
+/// XCR0 has the components of `mask`; the area has room for them and a valid header; compiled code uses none of
+/// them.
+unsafe fn xrstor(area: *const u8, mask: u64) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        asm!("xrstor64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32,
+             options(nostack));
+    }
+}
+
+/// # Safety
 /// CR4.OSXSAVE is set and `value` is valid for this CPU.
 unsafe fn xsetbv(value: u64) {
     // SAFETY: as the caller vouches.
@@ -361,9 +396,13 @@ pub(crate) fn enable_cpu(layout: &FpuLayout) {
         cr0 = cr0 & !(CR0_EM | CR0_TS) | CR0_MP;
         cr4 |= cr4_bits;
         asm!("mov cr0, {}", "mov cr4, {}", "fninit", in(reg) cr0, in(reg) cr4, options(nostack));
-        if layout.xsaves {
-            // No supervisor state, whatever firmware left: guests' XSAVES goes by it.
+        if layout.has_xss {
+            // No supervisor state, whatever firmware left: guests' XSAVES goes by it, also where it is hidden
+            // from them.
             wrmsr(MSR_XSS, 0);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

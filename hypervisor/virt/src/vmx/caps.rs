@@ -3,7 +3,7 @@
 //! may be 1.
 
 use crate::platform::VirtError;
-use crate::x86::{CR0_PE, CR0_PG, CpuidSource};
+use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, CpuidSource};
 
 pub(super) mod pin {
     pub const EXTERNAL_INTERRUPT: u32 = 1;
@@ -226,6 +226,13 @@ impl VmxCaps {
             self.second &= !second::XSAVES;
         }
         self.has_second(second::XSAVES)
+    }
+
+    /// Guests get CR4.PKE only where PKRU is switched: RDPKRU needs nothing else.
+    pub(crate) fn match_keys(&mut self, switched: bool) {
+        if !switched {
+            self.cr4_allowed &= !CR4_PKE;
+        }
     }
 
     /// Guests can have nested paging.

@@ -53,6 +53,14 @@ pub fn xsetbv(index: u32, value: u64) {
     };
 }
 
+/// CR4.PKE must be on.
+pub fn rdpkru() -> u32 {
+    let value;
+    // SAFETY: reads a register.
+    unsafe { asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _) };
+    value
+}
+
 pub fn enable_interrupts() {
     // SAFETY: every vector has a handler.
     unsafe { asm!("sti") };

@@ -72,6 +72,7 @@ const TESTS: &[(&str, Test)] = &[
     ("tsc", time::tsc),
     ("share", time::share),
     ("fpu", fpu::patterns),
+    ("fpu-unannounced", fpu::unannounced),
     ("dirty", dirty::pattern),
     ("bench", bench::alone),
     ("bench-ipi", bench::ipi),
