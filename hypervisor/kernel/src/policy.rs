@@ -27,6 +27,7 @@ pub fn cpuid(config: &DomainConfig, dom0: bool, shadow: bool) -> CpuidPolicy {
         shadow,
         vcpus: config.max_vcpus,
         speculation: globals::get().virt.spec.offer,
+        without_cx16: globals::get().virt.quirks.cx16_broken,
     };
     CpuidPolicy::new(&HostCpuid, &globals::get().virt.fpu, shape)
 }

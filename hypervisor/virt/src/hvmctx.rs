@@ -9,9 +9,8 @@ use core::mem::offset_of;
 use bytemuck::{Pod, Zeroable};
 
 use crate::backend::{Event, Reg, SegReg, Segment, VcpuBackend};
-use crate::fpu::XCR0_X87;
+use crate::fpu::{XCR0_SSE, XCR0_X87};
 use crate::policy::Mtrr;
-use crate::policy::mtrr::CAP as MTRR_CAP;
 use crate::tsc::TscOffsets;
 
 /// `struct hvm_hw_cpu`.
@@ -265,7 +264,8 @@ pub fn load_xsave(
 ) -> Result<(), BadRecord> {
     let (words, area) = record.split_at_checked(XSAVE_WORDS * 8).ok_or(BadRecord)?;
     let [_, xcr0, accumulated] = bytemuck::pod_read_unaligned::<[u64; XSAVE_WORDS]>(words);
-    if (xcr0 | accumulated) & !allowed != 0 {
+    // A guest without XSAVE has x87 and SSE state too.
+    if (xcr0 | accumulated) & !(allowed | XCR0_X87 | XCR0_SSE) != 0 {
         return Err(BadRecord);
     }
     vcpu.fpu_mut()
@@ -276,9 +276,9 @@ pub fn load_xsave(
 pub fn save_mtrr(vcpu: &dyn VcpuBackend, mtrr: &Mtrr) -> MtrrRecord {
     MtrrRecord {
         pat: vcpu.get(Reg::Pat),
-        variable: mtrr.variable,
+        variable: mtrr.record(),
         fixed: mtrr.fixed,
-        cap: MTRR_CAP,
+        cap: mtrr.cap(),
         def_type: mtrr.def_type,
     }
 }

@@ -63,9 +63,6 @@ pub struct Quirks {
     /// QEMU's TCG before 9: XSETBV in a guest is executed although it is intercepted. (The
     /// self-test shows it.) So the register is the truth about a loaded guest's XCR0.
     pub xsetbv_runs: bool,
-    /// QEMU's TCG: MOV to CR4 takes bits that no CPU has, and the next entry then fails. (The test guest
-    /// `control-registers` shows it.) So it is intercepted.
-    pub cr4_unchecked: bool,
     /// QEMU's TCG: an interrupt injected by VMRUN stays noted as the CPU's exception, and is delivered a
     /// second time if another of the emulator's threads asks for this one before the next exit: at the
     /// first instruction of the handler, say, on the guest's user GS. (docs/testing.md tells
@@ -74,6 +71,9 @@ pub struct Quirks {
     /// QEMU's TCG: VMRUN does not load the interrupt shadow that the last exit stored. So an interrupt could be
     /// delivered between STI and HLT, and the HLT would sleep through it. (The test guest `halts` shows it.)
     pub shadow_lost: bool,
+    /// QEMU's TCG: CMPXCHG16B leaves flags of its own making, bits of RAX among them, and the next IRET faults. (The
+    /// test guest `cmpxchg16b` shows it.) So CPUID hides it from dom0 and guests.
+    pub cx16_broken: bool,
 }
 
 impl Quirks {
@@ -87,9 +87,9 @@ impl Quirks {
         Self {
             event_type_lost: tcg,
             xsetbv_runs: tcg,
-            cr4_unchecked: tcg,
             injects_twice: tcg,
             shadow_lost: tcg,
+            cx16_broken: tcg,
         }
     }
 }
@@ -149,6 +149,7 @@ impl Platform {
         fpu.check();
         if let Hardware::Vmx(caps) = &mut hardware {
             fpu.xsaves = caps.match_xsaves(fpu.xsaves);
+            caps.match_keys(fpu.xcr0 & fpu::XCR0_PKRU != 0);
         }
         Ok(Self {
             hardware,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::features::*;
 use super::hypervisor::HypervisorInfo;
 use super::{topology, xstate};
-use crate::fpu::FpuLayout;
+use crate::fpu::{FpuLayout, XCR0_PKRU};
 use crate::spec::Offer;
 use crate::x86::{CR4_OSXSAVE, CR4_PKE, CpuidRegs, CpuidSource};
 
@@ -18,7 +18,7 @@ const AMD: [u32; 3] = [0x6874_7541, 0x6974_6e65, 0x444d_4163];
 const HYGON: [u32; 3] = [0x6f67_7948, 0x6e65_476e, 0x656e_6975];
 
 /// What decides the policy besides the host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct DomainShape {
     pub dom0: bool,
     /// It runs on shadows of its page tables.
@@ -26,6 +26,8 @@ pub struct DomainShape {
     pub vcpus: u32,
     /// Of the controls of speculation.
     pub speculation: Offer,
+    /// CMPXCHG16B does not work here: `Quirks::cx16_broken`.
+    pub without_cx16: bool,
 }
 
 /// What a query depends on at its moment.
@@ -77,6 +79,9 @@ impl CpuidPolicy {
         };
         policy.basic(host, fpu, &shape.speculation);
         policy.extended(host, shape);
+        if shape.without_cx16 {
+            policy.change(1, 0, |r| r.ecx &= !Leaf1Ecx::CX16.bits());
+        }
         if shape.shadow {
             policy.on_shadows();
         }
@@ -113,6 +118,9 @@ impl CpuidPolicy {
         self.put(1, 0, one);
         if !self.amd {
             self.put(2, 0, host.cpuid(2, 0));
+        }
+        if !self.amd && max >= 4 {
+            self.caches(host);
         }
         // ARAT: the (virtual) local APIC timer never stops.
         self.put(
@@ -168,6 +176,19 @@ impl CpuidPolicy {
                     ..Default::default()
                 },
             );
+        }
+    }
+
+    /// Intel's leaf 4: the host's caches, each as one core's alone, and as many core ids as there are vcpus.
+    fn caches(&mut self, host: &impl CpuidSource) {
+        const MOST: u32 = 8;
+        for n in 0..MOST {
+            let mut r = host.cpuid(4, n);
+            if r.eax & 0x1f == 0 {
+                break;
+            }
+            r.eax = topology::cache(r.eax, self.vcpus);
+            self.put(4, n, r);
         }
     }
 
@@ -229,6 +250,10 @@ impl CpuidPolicy {
             self.change(7, 0, |r| r.ecx &= !Leaf7Ecx::PKU.bits());
             self.change(0xd, 1, |r| r.eax = 0);
         }
+        // RDPKRU and WRPKRU work by CR4.PKE alone: only where PKRU is switched may a guest have them.
+        if self.components.all() & XCR0_PKRU == 0 {
+            self.change(7, 0, |r| r.ecx &= !Leaf7Ecx::PKU.bits());
+        }
         if !self.has_1(Leaf1Ecx::AVX) {
             self.change(1, 0, |r| r.ecx &= !NEEDS_AVX_1.bits());
             self.change(7, 0, |r| {
@@ -279,7 +304,7 @@ impl CpuidPolicy {
         let mut r = match leaf {
             0xb if self.get(0).eax >= 0xb => topology::leaf_b(subleaf, live.vcpu, self.vcpus),
             0xd if self.get(0).eax >= 0xd => self.xsave_leaf(subleaf, live.xcr0),
-            7 => self.lookup(leaf, subleaf),
+            4 | 7 => self.lookup(leaf, subleaf),
             _ => self.lookup(leaf, 0),
         };
         match (leaf, subleaf) {

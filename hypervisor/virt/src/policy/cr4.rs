@@ -1,4 +1,5 @@
-//! MOV to CR4, where the CPU does not check it: some emulators do not (`Quirks`).
+//! MOV to CR4, where it is intercepted: AMD-V would let guests set what CPUID hides from them, some emulators even
+//! bits that no CPU has, and a guest on a shadow does not have the CPU's own CR4.
 
 use super::cpuid::CpuidPolicy;
 use super::features::{Leaf1Ecx, Leaf7Ebx, Leaf7Ecx};
@@ -8,7 +9,8 @@ use crate::x86::*;
 
 /// VME to OSXMMEXCPT, which all CPUs with long mode have.
 const COMMON: u64 = 0x7ff;
-const CR4_UMIP: u64 = 1 << 11;
+/// Bits whose change makes translations invalid.
+const TRANSLATION: u64 = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
 const CR4_FSGSBASE: u64 = 1 << 16;
 
 /// Sets CR4, or says that it faults: #GP(0). The caller steps over the instruction (SDM volume 2, MOV to and
@@ -28,7 +30,7 @@ pub fn write_cr4(
         return Err(MsrFault);
     }
     vcpu.set(Reg::Cr4, value);
-    if value != old {
+    if (value ^ old) & TRANSLATION != 0 {
         vcpu.flush_tlb();
     }
     Ok(())

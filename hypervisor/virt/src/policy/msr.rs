@@ -168,7 +168,7 @@ fn slot(msr: u32, policy: &MsrPolicy, cpuid: &CpuidPolicy) -> Slot {
         // DEBUGCTL and the last branch records: no branch tracing.
         0x1d9 | 0x1db..=0x1de => Slot::Ignored(0),
         MSR_PAT => Slot::Pat,
-        0xfe | 0x200..=0x20f | 0x250 | 0x258 | 0x259 | 0x268..=0x26f | 0x2ff => Slot::Mtrr,
+        0xfe | 0x200..=0x21f | 0x250 | 0x258 | 0x259 | 0x268..=0x26f | 0x2ff => Slot::Mtrr,
         // No supervisor state.
         MSR_XSS if cpuid.has_xsaves() => Slot::Constant(0),
         MSR_HYPERCALL_PAGE => Slot::HypercallPage,

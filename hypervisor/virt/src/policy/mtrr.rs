@@ -1,17 +1,19 @@
 //! Memory type range registers: kept for the guest to read back. With nested paging the guest's
 //! PAT and our nested tables decide memory types; MTRRs only inform (dom0 sees the host's).
 
-/// Variable ranges that guests have.
+/// Variable ranges that guests have, and the record of a saved one.
 const VARIABLE: usize = 8;
+/// The most that a machine has, for dom0: the registers of more would run into those of fixed ranges.
+const MOST: usize = 16;
 const MSR_CAP: u32 = 0xfe;
 const MSR_VARIABLE: u32 = 0x200;
-const MSR_VARIABLE_LAST: u32 = MSR_VARIABLE + 2 * VARIABLE as u32 - 1;
+const MSR_VARIABLE_LAST: u32 = MSR_VARIABLE + 2 * MOST as u32 - 1;
 const MSR_DEF_TYPE: u32 = 0x2ff;
 const FIXED: [u32; 11] = [
     0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
 ];
-/// Eight variable ranges, fixed ranges, write combining.
-pub const CAP: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
+/// Fixed ranges, write combining. The number of variable ranges is below.
+const CAP: u64 = 1 << 8 | 1 << 10;
 const WRITE_BACK: u64 = 6;
 const ENABLE: u64 = 1 << 11;
 const FIXED_ENABLE: u64 = 1 << 10;
@@ -22,7 +24,9 @@ pub struct Mtrr {
     pub def_type: u64,
     pub fixed: [u64; 11],
     /// Base and mask of each range.
-    pub variable: [u64; 2 * VARIABLE],
+    variable: [u64; 2 * MOST],
+    /// Ranges that exist.
+    ranges: usize,
 }
 
 impl Default for Mtrr {
@@ -37,7 +41,8 @@ impl Mtrr {
         Self {
             def_type: WRITE_BACK | ENABLE,
             fixed: [0; 11],
-            variable: [0; 2 * VARIABLE],
+            variable: [0; 2 * MOST],
+            ranges: VARIABLE,
         }
     }
 
@@ -53,11 +58,32 @@ impl Mtrr {
                 *slot = rdmsr(msr);
             }
         }
-        let ranges = 2 * (cap & 0xff) as usize;
-        for (slot, msr) in mtrr.variable.iter_mut().take(ranges).zip(MSR_VARIABLE..) {
+        mtrr.ranges = ((cap & 0xff) as usize).min(MOST);
+        let registers = 2 * mtrr.ranges;
+        for (slot, msr) in mtrr.variable.iter_mut().take(registers).zip(MSR_VARIABLE..) {
             *slot = rdmsr(msr);
         }
         mtrr
+    }
+
+    /// MTRRCAP.
+    pub fn cap(&self) -> u64 {
+        CAP | self.ranges as u64
+    }
+
+    /// The ranges as a save record holds them.
+    pub fn record(&self) -> [u64; 2 * VARIABLE] {
+        let mut record = [0; 2 * VARIABLE];
+        for (to, from) in record.iter_mut().zip(self.variable) {
+            *to = from;
+        }
+        record
+    }
+
+    /// The register of a range that exists.
+    fn variable(&self, msr: u32) -> Option<usize> {
+        let n = msr.checked_sub(MSR_VARIABLE)? as usize;
+        (n < 2 * self.ranges).then_some(n)
     }
 
     /// `None` if a register would not take its value.
@@ -81,11 +107,9 @@ impl Mtrr {
     /// `None` if it is not one of these registers.
     pub(super) fn read(&self, msr: u32) -> Option<u64> {
         match msr {
-            MSR_CAP => Some(CAP),
+            MSR_CAP => Some(self.cap()),
             MSR_DEF_TYPE => Some(self.def_type),
-            MSR_VARIABLE..=MSR_VARIABLE_LAST => {
-                self.variable.get((msr - MSR_VARIABLE) as usize).copied()
-            }
+            MSR_VARIABLE..=MSR_VARIABLE_LAST => self.variable.get(self.variable(msr)?).copied(),
             _ => self.fixed.get(fixed(msr)?).copied(),
         }
     }
@@ -104,7 +128,8 @@ impl Mtrr {
                 } else {
                     value & (above | 0xfff & !MASK_VALID) == 0
                 };
-                (self.variable.get_mut((msr - MSR_VARIABLE) as usize)?, valid)
+                let n = self.variable(msr)?;
+                (self.variable.get_mut(n)?, valid)
             }
             _ => {
                 let valid = value
@@ -124,4 +149,30 @@ fn fixed(msr: u32) -> Option<usize> {
 
 fn is_type(value: u64) -> bool {
     matches!(value & 0xff, 0 | 1 | 4 | 5 | 6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_with_ten_ranges_shows_all_of_them() {
+        let m = Mtrr::of_host(&mut |msr| match msr {
+            0xfe => 0xd0a,
+            // The tenth: RAM above 4 GiB, write-back.
+            0x212 => 0x1_0000_0006,
+            0x213 => 0xf_0000_0800,
+            _ => 0,
+        });
+        assert_eq!(m.read(0xfe), Some(0x50a));
+        assert_eq!(m.read(0x212), Some(0x1_0000_0006));
+        assert_eq!([m.read(0x213), m.read(0x214)], [Some(0xf_0000_0800), None]);
+        assert_eq!(Mtrr::write_back().read(0x210), None);
+    }
+
+    #[test]
+    fn a_host_without_mtrrs_has_none() {
+        let m = Mtrr::of_host(&mut |_| 0);
+        assert_eq!((m.cap() & 0xff, m.read(0x200)), (0, None));
+    }
 }

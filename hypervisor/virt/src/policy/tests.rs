@@ -27,6 +27,9 @@ impl CpuidSource for Host {
             (0, _) if self.amd => r(0x10, 0x6874_7541, 0x444d_4163, 0x6974_6e65),
             (0, _) => r(0x16, 0x756e_6547, 0x6c65_746e, 0x4965_6e69),
             (1, _) => r(0x0080_0f12, 0x0710_0800, all, all),
+            // Two caches, each shared by 64 logical processors.
+            (4, 0) if !self.amd => r(0x1c0f_c121, 0x01c0_003f, 63, 0),
+            (4, 1) if !self.amd => r(0x1c0f_c143, 0x03c0_003f, 1023, 0),
             (7, 0) => r(2, self.leaf7_ebx, all, all),
             (7, 1) => r(all, all, all, all),
             (0xa, _) => r(all, all, all, all),
@@ -54,9 +57,8 @@ fn policy(host: &Host, dom0: bool, vcpus: u32) -> CpuidPolicy {
         &FpuLayout::detect(host),
         DomainShape {
             dom0,
-            shadow: false,
             vcpus,
-            speculation: Offer::default(),
+            ..DomainShape::default()
         },
     )
 }
@@ -131,12 +133,7 @@ fn xsaves_comes_without_supervisor_states() {
     );
     let mut fpu = FpuLayout::detect(&AMD_HOST);
     fpu.xsaves = false;
-    let shape = DomainShape {
-        dom0: false,
-        shadow: false,
-        vcpus: 1,
-        speculation: Offer::default(),
-    };
+    let shape = DomainShape::default();
     let without = CpuidPolicy::new(&AMD_HOST, &fpu, shape);
     assert_eq!(leaf(&without).eax, 7);
     assert!(!without.has_xsaves());
@@ -484,7 +481,7 @@ fn memory_types() {
     assert_eq!(b.write(0x26f, 0x0505_0505_0505_0705), Err(MsrFault));
     let host = Mtrr::of_host(&mut |msr| if msr == 0xfe { 0x502 } else { u64::from(msr) });
     assert_eq!(
-        (host.variable[3], host.variable[4], host.fixed[10]),
+        (host.record()[3], host.record()[4], host.fixed[10]),
         (0x203, 0, 0x26f)
     );
 }
@@ -534,10 +531,8 @@ fn speculation_controls_by_what_is_offered() {
         };
         let mut b = Bench::new(host, false);
         let shape = DomainShape {
-            dom0: false,
-            shadow: false,
-            vcpus: 1,
             speculation,
+            ..DomainShape::default()
         };
         let host = Host {
             amd,
@@ -599,4 +594,49 @@ fn cr4_by_the_rules() {
     );
     vcpu.set(Reg::Cr3, 0x1000);
     assert_eq!(write_cr4(&mut *vcpu, &cpuid, CR4_PAE | CR4_PCIDE), Ok(()));
+}
+
+#[test]
+fn intels_leaf_of_caches_shows_each_as_one_cores_own() {
+    let host = Host {
+        amd: false,
+        leaf7_ebx: 0,
+    };
+    let p = policy(&host, false, 3);
+    let leaf = |n| p.query(4, n, &live(0));
+    let first = CpuidRegs {
+        eax: 2 << 26 | 0x121,
+        ebx: 0x01c0_003f,
+        ecx: 63,
+        edx: 0,
+    };
+    assert_eq!(leaf(0), first);
+    assert_eq!((leaf(1).eax, leaf(1).ecx), (2 << 26 | 0x143, 1023));
+    assert_eq!([leaf(2), leaf(9)], [CpuidRegs::default(); 2]);
+    assert_eq!(policy(&AMD_HOST, false, 3).query(4, 0, &live(0)).eax, 0);
+}
+
+#[test]
+fn cx16_is_hidden_where_it_is_broken() {
+    let shape = |without_cx16, dom0| DomainShape {
+        dom0,
+        without_cx16,
+        ..DomainShape::default()
+    };
+    let fpu = FpuLayout::detect(&AMD_HOST);
+    for dom0 in [false, true] {
+        let has =
+            |broken| CpuidPolicy::new(&AMD_HOST, &fpu, shape(broken, dom0)).has_1(Leaf1Ecx::CX16);
+        assert_eq!([has(false), has(true)], [true, false]);
+    }
+}
+
+#[test]
+fn keys_are_hidden_where_pkru_is_not_switched() {
+    let mut fpu = FpuLayout::detect(&AMD_HOST);
+    let has =
+        |fpu| CpuidPolicy::new(&AMD_HOST, &fpu, DomainShape::default()).has_7_ecx(Leaf7Ecx::PKU);
+    assert!(has(fpu));
+    fpu.xcr0 &= !crate::fpu::XCR0_PKRU;
+    assert!(!has(fpu));
 }

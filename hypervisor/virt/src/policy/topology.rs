@@ -38,6 +38,12 @@ pub(super) fn core_bits(r: &mut CpuidRegs, vcpus: u32) {
     r.ecx = vcpus.saturating_sub(1).min(0xff) | (id_bits(vcpus) & 0xf) << 12;
 }
 
+/// Intel, leaf 4 EAX: bits 14-25, how many logical processors share the cache - 1; bits 26-31, core ids of the
+/// package - 1.
+pub(super) fn cache(eax: u32, vcpus: u32) -> u32 {
+    eax & 0x3fff | vcpus.saturating_sub(1).min(0x3f) << 26
+}
+
 pub(super) fn leaf_b(subleaf: u32, vcpu: u32, vcpus: u32) -> CpuidRegs {
     const THREADS: u32 = 1 << 8;
     const CORES: u32 = 2 << 8;

@@ -67,17 +67,14 @@ mod tests {
 
     const TCG: Quirks = Quirks {
         event_type_lost: true,
-        xsetbv_runs: true,
-        cr4_unchecked: true,
-        injects_twice: true,
-        shadow_lost: true,
+        ..NONE
     };
     const NONE: Quirks = Quirks {
         event_type_lost: false,
         xsetbv_runs: false,
-        cr4_unchecked: false,
         injects_twice: false,
         shadow_lost: false,
+        cx16_broken: false,
     };
 
     #[test]
