@@ -1,7 +1,7 @@
 //! Port I/O that the permission bitmap did not let through.
 
 use oxen_arch::cpu::port;
-use oxen_virt::dev::pci::{PORT_ADDRESS, PORT_DATA_LAST};
+use oxen_virt::dev::ports::PortAccess;
 use oxen_virt::emul;
 use oxen_virt::{IoExit, Reg};
 
@@ -49,25 +49,29 @@ fn access(
     let Some(hardware) = &hv.hardware else {
         return u32::MAX;
     };
-    if (PORT_ADDRESS..=PORT_DATA_LAST).contains(&at) {
-        let mut hardware = hardware.lock();
-        let (_, pci, mut side) = hardware.parts(hv, &vcpu.domain);
-        let taken = match value {
-            None => pci.port_read(at, size, &mut side),
-            Some(value) => pci.port_write(at, size, value, &mut side).then_some(0),
-        };
-        return taken.unwrap_or_else(|| pass(at, size, value));
+    match crate::ports::rules().judge(at, size, value) {
+        PortAccess::Pass => pass(at, size, value),
+        PortAccess::Absent => u32::MAX,
+        PortAccess::Change(value) => {
+            log::warn!("dom0 asks for a sleep state other than S5: not offered");
+            pass(at, size, Some(value))
+        }
+        PortAccess::Config => {
+            let mut hardware = hardware.lock();
+            let (_, pci, mut side) = hardware.parts(hv, &vcpu.domain);
+            match value {
+                None => pci.port_read(at, size, &mut side).unwrap_or(u32::MAX),
+                Some(value) => {
+                    pci.port_write(at, size, value, &mut side);
+                    0
+                }
+            }
+        }
+        PortAccess::PowerOff => {
+            log::info!("dom0 powers the machine off");
+            crate::platform::power_off()
+        }
     }
-    if crate::ports::is_denied(at) {
-        return u32::MAX;
-    }
-    if let Some(value) = value
-        && crate::ports::is_sleep_request(at, value)
-    {
-        log::info!("dom0 powers the machine off");
-        crate::platform::power_off();
-    }
-    pass(at, size, value)
 }
 
 fn pass(at: u16, size: u8, value: Option<u32>) -> u32 {

@@ -12,3 +12,4 @@ pub mod ioapic;
 pub mod lapic;
 pub mod message;
 pub mod pci;
+pub mod ports;
