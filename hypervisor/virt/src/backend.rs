@@ -11,6 +11,7 @@ use core::fmt;
 use oxen_types::{Gaddr, Maddr, Vaddr};
 
 use crate::dev::lapic::{LapicImage, LapicPosted};
+use crate::emul::ControlOp;
 use crate::fpu::Fpu;
 use crate::platform::PhysCpu;
 
@@ -227,6 +228,10 @@ impl Event {
         vector: 1,
         code: None,
     };
+    pub const AC: Self = Self::Exception {
+        vector: 17,
+        code: Some(0),
+    };
     /// CR2 is the caller's to set.
     pub const fn page_fault(code: u32) -> Self {
         Self::Exception {
@@ -260,10 +265,23 @@ pub struct NestedFault {
     pub table_walk: bool,
 }
 
-/// Why the guest stopped. What a back end can settle alone (debug registers, the exceptions that
-/// are intercepted only to keep the CPU interruptible) does not appear here.
+/// An access to a control register that made the guest exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlExit {
+    /// The CPU tells the whole operation.
+    Known(ControlOp),
+    /// The CPU tells the register and the direction: the instruction is read from the guest's memory, where it may
+    /// have been replaced meanwhile.
+    Access { control: u8, write: bool },
+}
+
+/// Why the guest stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
+    /// The back end has done all that there was to do: it reflected an exception, or let the guest have its debug
+    /// registers. The CPU's loop comes round all the same before the next entry: an exception whose delivery raises it
+    /// again never lets an interrupt in (CVE-2015-5307, CVE-2015-8104).
+    Settled,
     /// An interrupt for the host is pending; it is taken when the caller opens interrupts.
     ExternalInterrupt,
     /// It came with its vector, taken from the local APIC: the caller runs its handler.
@@ -285,10 +303,8 @@ pub enum Exit {
     Rdmsr,
     Wrmsr,
     Xsetbv,
-    /// MOV to CR4, where the CPU would not check it.
-    WriteCr4,
-    /// Without nested paging: MOV from or to CR0, CR3 or CR4, CLTS, LMSW, SMSW.
-    ControlRegister,
+    /// MOV to CR4; without nested paging also MOV from or to CR0, CR3 or CR4, CLTS, LMSW, SMSW.
+    ControlRegister(ControlExit),
     /// Without nested paging: INVLPG.
     Invlpg,
     /// Without nested paging: a page fault, to be made the guest's or the shadow's.
@@ -308,6 +324,14 @@ pub enum Exit {
     Mwait,
     /// VMRUN and its kin, SKINIT, INVLPGA: not offered, #UD.
     VirtInstruction,
+    /// RDPRU: not offered, #UD.
+    Rdpru,
+    /// INT1: #DB behind it.
+    Icebp,
+    /// A hardware task switch: not offered, as VT-x cannot do it.
+    TaskSwitch,
+    /// A guest without nested paging ran with another CR3 than the shadow's: it cannot go on.
+    ForeignRoot(u64),
     /// Reserved for exceptions that a caller asks to see.
     Exception {
         vector: u8,
@@ -459,7 +483,8 @@ pub trait VcpuBackend: Send {
     fn insn_len(&self) -> Option<u8>;
     /// The bytes of the instruction at the exit, if the hardware fetched them.
     fn insn_bytes(&self) -> &[u8];
-    /// Steps over an instruction that was emulated: also ends an interrupt shadow.
+    /// Steps over an instruction that was emulated: also ends an interrupt shadow, clears RFLAGS.RF, and raises
+    /// #DB where RFLAGS.TF is set.
     fn advance_rip(&mut self, len: u8);
 
     /// Guest TSC = host TSC + offset.

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod shadow;
 pub mod spec;
 pub mod start;
+mod step;
 pub mod svm;
 mod tags;
 #[cfg(test)]
@@ -35,8 +36,8 @@ pub mod x86;
 mod zeroed;
 
 pub use backend::{
-    BoxedVcpu, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg, SegReg, Segment,
-    ShadowRoots, VcpuBackend,
+    BoxedVcpu, ControlExit, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg,
+    SegReg, Segment, ShadowRoots, VcpuBackend,
 };
 pub use controls::DomainControls;
 pub use platform::{Hardware, NestedFormat, PhysCpu, Platform, VirtError};

@@ -13,9 +13,13 @@ pub const CR0_PG: u64 = 1 << 31;
 
 pub const CR4_PSE: u64 = 1 << 4;
 pub const CR4_PAE: u64 = 1 << 5;
+/// Machine checks are exceptions; without it they shut the CPU down.
+pub const CR4_MCE: u64 = 1 << 6;
 pub const CR4_PGE: u64 = 1 << 7;
 pub const CR4_OSFXSR: u64 = 1 << 9;
 pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
+/// User code may not read descriptor tables' addresses and CR0.
+pub const CR4_UMIP: u64 = 1 << 11;
 pub const CR4_LA57: u64 = 1 << 12;
 pub const CR4_PCIDE: u64 = 1 << 17;
 pub const CR4_OSXSAVE: u64 = 1 << 18;
@@ -45,6 +49,8 @@ pub const RFLAGS_VM: u64 = 1 << 17;
 pub const RFLAGS_AC: u64 = 1 << 18;
 
 pub const DR6_RESET: u64 = 0xffff_0ff0;
+/// Single step.
+pub const DR6_BS: u64 = 1 << 14;
 pub const DR7_RESET: u64 = 0x400;
 /// Low bits of DR7 that enable breakpoints.
 pub const DR7_ENABLES: u64 = 0xff;

@@ -1,8 +1,9 @@
 //! Nested page faults: devices that we emulate, dom0's own devices mapped at first touch, and holes.
 
 use oxen_core::ports::MapKind;
+use oxen_core::vcpu::Vcpu;
 use oxen_types::{Gaddr, Gfn, Mfn};
-use oxen_virt::dev::lapic::{Effect, send_ipi};
+use oxen_virt::dev::lapic::{Effect, Lapic, send_ipi};
 use oxen_virt::{Event, NestedFault, emul};
 
 use super::Cx;
@@ -43,9 +44,9 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
     // The emulator holds the back end, the device the rest of the context.
     let context = &mut *cx.context;
     let (backend, lapic) = context.parts();
-    let mut effects = Effects::default();
+    let mut touched = false;
     let mut device = |at: Gaddr, size: u8, value: Option<u64>| {
-        access(hv, vcpu, lapic, &mut effects, at, size, value)
+        access(hv, vcpu, lapic, &mut touched, at, size, value)
     };
     let mut space = Devices {
         domain: &vcpu.domain,
@@ -53,7 +54,10 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
         device: &mut device,
     };
     let outcome = emul::mmio(&mut **backend, &mut space, &fault);
-    effects.apply(cx);
+    if touched {
+        cx.context.lapic_written();
+        arm_lapic_timer(cx.context, cx.vcpu);
+    }
     cx.finish(outcome, &fault);
 }
 
@@ -89,32 +93,13 @@ fn map_own_device(cx: &Cx<'_>, at: Gaddr) -> bool {
             .is_ok()
 }
 
-/// What register writes ask for, done once the emulator is through.
-#[derive(Default)]
-struct Effects {
-    lapic_touched: bool,
-    pending: Option<Effect>,
-}
-
-impl Effects {
-    fn apply(self, cx: &mut Cx<'_>) {
-        if let Some(effect) = self.pending {
-            apply(cx, effect);
-        }
-        if self.lapic_touched {
-            cx.context.lapic_written();
-            arm_lapic_timer(cx.context, cx.vcpu);
-        }
-    }
-}
-
-/// What follows from a write of a local APIC's register.
-pub fn apply(cx: &mut Cx<'_>, effect: Effect) {
-    let (hv, domain) = (&cx.hv.hv, &cx.vcpu.domain);
+/// What follows from a write of a local APIC's register. Done at each write, as an instruction with REP makes several.
+pub fn apply(hv: &HvVcpu, vcpu: &Vcpu, effect: Effect) {
+    let (hv, domain) = (&hv.hv, &vcpu.domain);
     match effect {
         Effect::None => {}
         Effect::Ipi(request) => {
-            send_ipi(&ApicBus { hv, domain }, cx.vcpu.id.index(), &request);
+            send_ipi(&ApicBus { hv, domain }, vcpu.id.index(), &request);
         }
         Effect::LevelEoi(vector) => {
             if let Some(hardware) = &hv.hardware {
@@ -123,26 +108,27 @@ pub fn apply(cx: &mut Cx<'_>, effect: Effect) {
                 ioapics.eoi(vector, &mut side);
             }
         }
-        Effect::Enabled => cx.vcpu.recheck_upcall(),
+        Effect::Enabled => vcpu.recheck_upcall(),
     }
 }
 
 fn access(
     hv: &HvVcpu,
-    vcpu: &oxen_core::vcpu::Vcpu,
-    lapic: &mut oxen_virt::dev::lapic::Lapic,
-    effects: &mut Effects,
+    vcpu: &Vcpu,
+    lapic: &mut Lapic,
+    lapic_touched: &mut bool,
     at: Gaddr,
     size: u8,
     value: Option<u64>,
 ) -> Option<u64> {
     if let Some(offset) = lapic.mmio_offset(at.raw()) {
         let now = clock(hv, vcpu.domain.machine.now());
-        effects.lapic_touched = true;
+        *lapic_touched = true;
         return Some(match value {
             None => lapic.mmio_read(offset, size.into(), now).into(),
             Some(value) => {
-                effects.pending = Some(lapic.mmio_write(offset, size.into(), value as u32, now));
+                let effect = lapic.mmio_write(offset, size.into(), value as u32, now);
+                apply(hv, vcpu, effect);
                 0
             }
         });

@@ -32,6 +32,7 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
     trace::exit(vcpu, &*context.backend, &exit);
     let mut cx = Cx { context, hv, vcpu };
     match exit {
+        Exit::Settled => {}
         // Taken at the next window; the loop looks at everything anyway.
         Exit::ExternalInterrupt | Exit::HostNmi => halt_in_shadow(&mut cx),
         // Exits that acknowledge take what `window` would.
@@ -40,7 +41,7 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
         Exit::HostMachineCheck => oxen_arch::trap::raise_machine_check(),
         Exit::InterruptWindow => cx.context.backend.request_interrupt_window(false),
         Exit::NmiWindow => {}
-        Exit::LevelEoi(vector) => memory::apply(&mut cx, Effect::LevelEoi(vector)),
+        Exit::LevelEoi(vector) => memory::apply(hv, vcpu, Effect::LevelEoi(vector)),
         Exit::SelfIpi(vector) => msr::self_ipi(&mut cx, vector),
         Exit::Hypercall => hypercall::handle(&mut cx),
         Exit::Cpuid => cpuid::handle(&mut cx),
@@ -52,9 +53,7 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
         Exit::Xsetbv => msr::xsetbv(&mut cx),
         Exit::PageFault { code, address } => paging::fault(&mut cx, code, address),
         Exit::Invlpg => paging::invlpg(&mut cx),
-        Exit::ControlRegister => paging::control_register(&mut cx),
-        Exit::WriteCr4 if cx.context.shadow.is_some() => paging::control_register(&mut cx),
-        Exit::WriteCr4 => msr::write_cr4(&mut cx),
+        Exit::ControlRegister(access) => paging::control_register(&mut cx, access),
         Exit::RealMode => real_mode(&mut cx),
         Exit::Pause => {
             let machine = vcpu.domain.machine;
@@ -63,15 +62,29 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
                 .give_way(machine.platform.this_cpu(), machine.now());
             machine.platform.reschedule();
         }
-        // Caches are ours; guests' memory is always coherent for them.
-        Exit::Invd | Exit::Wbinvd => cx.step(&exit),
+        Exit::Invd | Exit::Wbinvd => write_back(&mut cx, &exit),
         Exit::Rdpmc => cx.inject(Event::GP),
-        Exit::Monitor | Exit::Mwait | Exit::VirtInstruction => cx.inject(Event::UD),
-        Exit::Exception { .. } | Exit::InvalidState | Exit::Unknown { .. } => {
-            cx.crash("stopped by", &exit)
+        Exit::Monitor | Exit::Mwait | Exit::VirtInstruction | Exit::Rdpru => cx.inject(Event::UD),
+        Exit::Icebp => {
+            cx.step(&exit);
+            cx.inject(Event::DB);
         }
+        Exit::TaskSwitch => cx.crash("no hardware task switches are offered:", &exit),
+        Exit::Exception { .. }
+        | Exit::InvalidState
+        | Exit::ForeignRoot(_)
+        | Exit::Unknown { .. } => cx.crash("stopped by", &exit),
         Exit::Shutdown => cx.crash("triple fault:", &exit),
     }
+}
+
+/// INVD and WBINVD. dom0 has devices that do not look into caches. Other guests' memory is always coherent for them,
+/// and INVD would lose what others wrote.
+fn write_back(cx: &mut Cx<'_>, exit: &Exit) {
+    if cx.hv.hv.hardware.is_some() {
+        oxen_arch::cpu::regs::wbinvd();
+    }
+    cx.step(exit);
 }
 
 /// A privileged instruction of a real mode that is none to the CPU.
@@ -81,7 +94,7 @@ fn real_mode(cx: &mut Cx<'_>) {
         RealMode::Exit(Exit::Rdmsr) => msr::read(cx),
         RealMode::Exit(Exit::Wrmsr) => msr::write(cx),
         RealMode::Exit(Exit::Hlt) => halt(cx),
-        RealMode::Exit(exit) => cx.step(&exit),
+        RealMode::Exit(exit) => write_back(cx, &exit),
         RealMode::Unknown(bytes) => {
             log::error!("{}: not emulated in real mode: {bytes:02x?}", cx.name());
             cx.crash("stopped by", &Exit::RealMode);
@@ -92,7 +105,7 @@ fn real_mode(cx: &mut Cx<'_>) {
 /// Does the HLT behind an STI here, where the entry would let an interrupt come between the two.
 fn halt_in_shadow(cx: &mut Cx<'_>) {
     let halts = |backend: &mut dyn VcpuBackend, space: &mut dyn GuestSpace| {
-        emul::insn_len(backend, space, &Exit::Hlt).is_some()
+        backend.cpl() == 0 && emul::insn_len(backend, space, &Exit::Hlt).is_some()
     };
     if cx.context.backend.forgets_shadow() && cx.with_memory(halts) {
         halt(cx);
@@ -101,6 +114,10 @@ fn halt_in_shadow(cx: &mut Cx<'_>) {
 
 fn halt(cx: &mut Cx<'_>) {
     cx.step(&Exit::Hlt);
+    // A single step over it: the CPU does not stay halted.
+    if cx.context.backend.event_pending() {
+        return;
+    }
     let interrupts_on = cx.context.backend.get(Reg::Rflags) & RFLAGS_IF != 0;
     if cx.context.lapic().highest_pending().is_some() && interrupts_on {
         return;

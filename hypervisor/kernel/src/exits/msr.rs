@@ -1,10 +1,10 @@
-//! RDMSR, WRMSR, XSETBV, and MOV to CR4 where that exits.
+//! RDMSR, WRMSR and XSETBV.
 
 use oxen_arch::time;
 use oxen_types::{Gaddr, PAGE_SIZE};
 use oxen_virt::policy::{self, MsrAccess, MsrFault, MsrRead, MsrWrite};
 use oxen_virt::x86::CR4_OSXSAVE;
-use oxen_virt::{Event, Exit, Reg, emul, spec};
+use oxen_virt::{Event, Exit, Reg, spec};
 
 use super::{Cx, memory};
 use crate::run::{arm_lapic_timer, clock};
@@ -49,7 +49,7 @@ pub fn write(cx: &mut Cx<'_>) {
             match cx.context.lapic().msr_write(msr, value, now) {
                 Ok(effect) => {
                     cx.context.lapic_written();
-                    memory::apply(cx, effect);
+                    memory::apply(cx.hv, cx.vcpu, effect);
                     arm_lapic_timer(cx.context, cx.vcpu);
                     true
                 }
@@ -110,18 +110,6 @@ pub fn xsetbv(cx: &mut Cx<'_>) {
     let done = policy::xsetbv(&mut *cx.context.backend, &cx.hv.hv.cpuid.read());
     match done {
         Ok(()) => cx.step(&Exit::Xsetbv),
-        Err(MsrFault) => cx.inject(Event::GP),
-    }
-}
-
-pub fn write_cr4(cx: &mut Cx<'_>) {
-    // Another instruction is there now: the guest runs that.
-    let Some((value, len)) = cx.with_memory(emul::mov_to_cr4) else {
-        return;
-    };
-    let done = policy::write_cr4(&mut *cx.context.backend, &cx.hv.hv.cpuid.read(), value);
-    match done {
-        Ok(()) => cx.context.backend.advance_rip(len),
         Err(MsrFault) => cx.inject(Event::GP),
     }
 }

@@ -1,8 +1,21 @@
-//! Instructions on control registers, decoded for CPUs that tell of them but not of their operands.
+//! Instructions on control registers that exited: decoded where the CPU does not tell the operation, held to what it
+//! does tell, and carried out.
+//!
+//! The instruction is read again from the guest's memory, where another of its threads may have replaced it. So an
+//! operation that is not an access such as the exit tells is refused, and all but SMSW are privileged: SMSW makes
+//! user code exit too (APM volume 2, 15.9).
 
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
+use oxen_types::Vaddr;
+
+use super::alu::Width;
 use super::fetch::fetch;
-use super::space::GuestSpace;
-use crate::backend::{CpuMode, VcpuBackend};
+use super::operand;
+use super::space::{Fault, GuestSpace, Memory};
+use crate::backend::{ControlExit, CpuMode, Event, Reg, VcpuBackend};
+use crate::policy::{self, CpuidPolicy, MsrFault};
+use crate::walk::Access;
+use crate::x86::{CR0_TS, CR4_UMIP};
 
 /// What an instruction does to a control register. General registers are named by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,36 +31,162 @@ pub enum ControlOp {
         register: u8,
     },
     Clts,
-    /// LMSW and SMSW with a register.
-    LoadStatus {
-        register: u8,
-    },
-    StoreStatus {
-        register: u8,
-    },
+    /// LMSW.
+    LoadStatus(Operand),
+    /// SMSW.
+    StoreStatus(Operand),
     /// INVLPG of what a register points to; `None` for other operands.
     Invlpg {
         register: Option<u8>,
     },
 }
 
-/// The value that the MOV to CR4 at RIP moves, and the instruction's length. `None` if another instruction is
-/// there now.
-pub fn mov_to_cr4(vcpu: &mut dyn VcpuBackend, space: &mut dyn GuestSpace) -> Option<(u64, u8)> {
-    match control_op(vcpu, space)? {
-        (
-            ControlOp::Write {
-                control: 4,
-                register,
-            },
-            len,
-        ) => {
-            let value = vcpu.gprs().get(register);
-            let long = vcpu.mode() == CpuMode::Long64;
-            Some((if long { value } else { value & 0xffff_ffff }, len))
+/// The operand of LMSW and SMSW.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operand {
+    /// With a 16-bit operand the rest of the register stays as it is.
+    Register { number: u8, narrow: bool },
+    /// 16 bits there.
+    Memory(Vaddr),
+}
+
+/// What became of the instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlOutcome {
+    Done,
+    /// Done, and CR3 was loaded.
+    NewAddressSpace,
+    /// Another instruction is there now: the guest runs that.
+    Retry,
+    Inject(Event),
+}
+
+impl ControlOp {
+    /// Is it an access such as made the guest exit?
+    fn is(self, exit: ControlExit) -> bool {
+        let access = match self {
+            Self::Read { control, .. } => (control, false),
+            Self::Write { control, .. } => (control, true),
+            Self::Clts | Self::LoadStatus(_) => (0, true),
+            Self::StoreStatus(_) => (0, false),
+            Self::Invlpg { .. } => return false,
+        };
+        match exit {
+            ControlExit::Known(op) => op == self,
+            ControlExit::Access { control, write } => access == (control, write),
         }
-        _ => None,
     }
+}
+
+/// Does what the instruction that exited does, and steps over it.
+pub fn control_exit(
+    vcpu: &mut dyn VcpuBackend,
+    space: &mut dyn GuestSpace,
+    cpuid: &CpuidPolicy,
+    exit: ControlExit,
+) -> ControlOutcome {
+    let Some((op, len)) = operation(vcpu, space, exit) else {
+        return ControlOutcome::Retry;
+    };
+    let user_may = matches!(op, ControlOp::StoreStatus(_)) && vcpu.get(Reg::Cr4) & CR4_UMIP == 0;
+    if vcpu.cpl() != 0 && !user_may {
+        return ControlOutcome::Inject(Event::GP);
+    }
+    match carry_out(vcpu, space, cpuid, op) {
+        Ok(outcome) => {
+            vcpu.advance_rip(len);
+            outcome
+        }
+        Err(fault) => ControlOutcome::Inject(super::event_of(vcpu, fault)),
+    }
+}
+
+fn operation(
+    vcpu: &mut dyn VcpuBackend,
+    space: &mut dyn GuestSpace,
+    exit: ControlExit,
+) -> Option<(ControlOp, u8)> {
+    if let (ControlExit::Known(op), Some(len)) = (exit, vcpu.insn_len()) {
+        return Some((op, len));
+    }
+    let (op, len) = control_op(vcpu, space)?;
+    op.is(exit).then_some((op, len))
+}
+
+fn carry_out(
+    vcpu: &mut dyn VcpuBackend,
+    space: &mut dyn GuestSpace,
+    cpuid: &CpuidPolicy,
+    op: ControlOp,
+) -> Result<ControlOutcome, Fault> {
+    let faults = |MsrFault| Fault::Protection;
+    let long = vcpu.mode() == CpuMode::Long64;
+    match op {
+        ControlOp::Read { control, register } => {
+            let value = match control {
+                0 => vcpu.get(Reg::Cr0),
+                3 => vcpu.get(Reg::Cr3),
+                4 => vcpu.get(Reg::Cr4),
+                _ => return Err(Fault::Protection),
+            };
+            vcpu.gprs_mut().set(register, value);
+        }
+        ControlOp::Write { control, register } => {
+            let value = vcpu.gprs().get(register);
+            let value = if long { value } else { value & 0xffff_ffff };
+            match control {
+                0 => policy::write_cr0(vcpu, value).map_err(faults)?,
+                3 => {
+                    policy::write_cr3(vcpu, cpuid, value).map_err(faults)?;
+                    return Ok(ControlOutcome::NewAddressSpace);
+                }
+                4 => policy::write_cr4(vcpu, cpuid, value).map_err(faults)?,
+                _ => return Err(Fault::Protection),
+            }
+        }
+        ControlOp::Clts => {
+            let old = vcpu.get(Reg::Cr0);
+            vcpu.set(Reg::Cr0, old & !CR0_TS);
+        }
+        ControlOp::LoadStatus(operand) => {
+            let value = match operand {
+                Operand::Register { number, .. } => vcpu.gprs().get(number),
+                Operand::Memory(at) => {
+                    let mut memory = Memory::new(vcpu, space);
+                    let place = memory.translate(at, Width::B2, Access::READ)?;
+                    memory.read(&place)?
+                }
+            };
+            policy::write_status(vcpu, value).map_err(faults)?;
+        }
+        ControlOp::StoreStatus(operand) => store_status(vcpu, space, operand, long)?,
+        ControlOp::Invlpg { .. } => return Err(Fault::Protection),
+    }
+    Ok(ControlOutcome::Done)
+}
+
+/// SMSW: 16 bits in memory; in a register as many as the operand has.
+fn store_status(
+    vcpu: &mut dyn VcpuBackend,
+    space: &mut dyn GuestSpace,
+    operand: Operand,
+    long: bool,
+) -> Result<(), Fault> {
+    let value = vcpu.get(Reg::Cr0);
+    match operand {
+        Operand::Register { number, narrow } => {
+            let old = vcpu.gprs().get(number);
+            let kept = old & !0xffff | value & 0xffff;
+            let new = if long && !narrow { value } else { kept };
+            vcpu.gprs_mut().set(number, new);
+        }
+        Operand::Memory(at) => {
+            let mut memory = Memory::new(vcpu, space);
+            let place = memory.translate(at, Width::B2, Access::WRITE)?;
+            memory.write(&place, value & 0xffff)?;
+        }
+    }
+    Ok(())
 }
 
 /// The instruction on a control register at RIP, and its length. `None` if another one is there.
@@ -57,7 +196,25 @@ pub fn control_op(
 ) -> Option<(ControlOp, u8)> {
     let long = vcpu.mode() == CpuMode::Long64;
     let bytes = fetch(vcpu, space).ok()?;
-    decode(bytes.as_slice(), long)
+    let bytes = bytes.as_slice();
+    decode(bytes, long).or_else(|| status_in_memory(vcpu, bytes))
+}
+
+/// LMSW and SMSW with an operand in memory.
+fn status_in_memory(vcpu: &dyn VcpuBackend, bytes: &[u8]) -> Option<(ControlOp, u8)> {
+    let (bits, rip) = (vcpu.mode().bits(), vcpu.get(Reg::Rip));
+    let mut insn = Instruction::default();
+    Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE).decode_out(&mut insn);
+    if insn.is_invalid() || insn.op_kind(0) != OpKind::Memory {
+        return None;
+    }
+    let operand = |insn| operand::address(vcpu, insn).map(Operand::Memory);
+    let op = match insn.mnemonic() {
+        Mnemonic::Smsw => ControlOp::StoreStatus(operand(&insn)?),
+        Mnemonic::Lmsw => ControlOp::LoadStatus(operand(&insn)?),
+        _ => return None,
+    };
+    Some((op, insn.len() as u8))
 }
 
 fn decode(bytes: &[u8], long: bool) -> Option<(ControlOp, u8)> {
@@ -83,14 +240,20 @@ fn decode(bytes: &[u8], long: bool) -> Option<(ControlOp, u8)> {
     }
     let &operand = rest.first()?;
     let register = operand & 7 | (rex & 1) << 3;
-    let control = operand >> 3 & 7 | (rex & 4) << 1;
+    // A LOCK prefix names CR8 on AMD's CPUs: that register does not exit.
+    let locked = bytes.iter().take(prefixes).any(|byte| *byte == 0xf0);
+    let control = operand >> 3 & 7 | (rex & 4) << 1 | u8::from(locked) << 3;
     let is_register = operand >> 6 == 3;
+    let narrow = rex & 8 == 0 && bytes.iter().take(prefixes).any(|byte| *byte == 0x66);
+    let status = Operand::Register {
+        number: register,
+        narrow,
+    };
     let op = match (opcode, operand >> 3 & 7) {
-        // Without REX, a LOCK prefix names CR8: that register does not exit.
         (0x20, _) => ControlOp::Read { control, register },
         (0x22, _) => ControlOp::Write { control, register },
-        (0x01, 4) if is_register => ControlOp::StoreStatus { register },
-        (0x01, 6) if is_register => ControlOp::LoadStatus { register },
+        (0x01, 4) if is_register => ControlOp::StoreStatus(status),
+        (0x01, 6) if is_register => ControlOp::LoadStatus(status),
         (0x01, 7) if !is_register => return invlpg(bytes, start, operand, rex, rest.get(1)),
         _ => return None,
     };
@@ -125,54 +288,4 @@ fn invlpg(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write_of(bytes: &[u8], long: bool) -> Option<(u8, u8, u8)> {
-        match decode(bytes, long)? {
-            (ControlOp::Write { control, register }, len) => Some((control, register, len)),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn the_register_that_goes_to_a_control_register() {
-        assert_eq!(write_of(&[0x0f, 0x22, 0xe0], true), Some((4, 0, 3)));
-        assert_eq!(
-            write_of(&[0x41, 0x0f, 0x22, 0xe7, 0x90], true),
-            Some((4, 15, 4))
-        );
-        assert_eq!(write_of(&[0x66, 0x0f, 0x22, 0xe3], false), Some((4, 3, 4)));
-        assert_eq!(write_of(&[0x0f, 0x22, 0xc0], true), Some((0, 0, 3)));
-        assert_eq!(write_of(&[0x44, 0x0f, 0x22, 0xe0], true), Some((12, 0, 4)));
-        assert_eq!(write_of(&[0x0f, 0x20, 0xe0], true), None);
-        assert_eq!(write_of(&[0x0f, 0x22], true), None);
-    }
-
-    #[test]
-    fn the_others() {
-        let of = |bytes: &[u8]| decode(bytes, true);
-        let (control, register) = (3, 1);
-        assert_eq!(
-            of(&[0x0f, 0x20, 0xd9]),
-            Some((ControlOp::Read { control, register }, 3))
-        );
-        assert_eq!(of(&[0x0f, 0x06]), Some((ControlOp::Clts, 2)));
-        assert_eq!(
-            of(&[0x0f, 0x01, 0xf0]),
-            Some((ControlOp::LoadStatus { register: 0 }, 3))
-        );
-        assert_eq!(
-            of(&[0x0f, 0x01, 0xe3]),
-            Some((ControlOp::StoreStatus { register: 3 }, 3))
-        );
-        let invlpg = |register, len| Some((ControlOp::Invlpg { register }, len));
-        assert_eq!(of(&[0x0f, 0x01, 0x3f]), invlpg(Some(7), 3));
-        assert_eq!(of(&[0x41, 0x0f, 0x01, 0x38]), invlpg(Some(8), 4));
-        assert_eq!(of(&[0x0f, 0x01, 0x7d, 0x10]), invlpg(None, 4));
-        assert_eq!(of(&[0x41, 0x0f, 0x01, 0x3c, 0x24]), invlpg(None, 5));
-        assert_eq!(of(&[0x0f, 0x01, 0x3d, 1, 2, 3, 4]), invlpg(None, 7));
-        // VMRUN is not one of them.
-        assert_eq!(of(&[0x0f, 0x01, 0xd8]), None);
-    }
-}
+mod tests;

@@ -104,6 +104,7 @@ impl Opcode {
             Exit::Wrmsr => Self::new([0x0f, 0x30]),
             Exit::Hlt => Self::new([0xf4]),
             Exit::Pause => Self::new([0x90]),
+            Exit::Icebp => Self::new([0xf1]),
             Exit::Hypercall => Self::new([0x0f, 0x01, 0xd9]),
             Exit::Xsetbv => Self::new([0x0f, 0x01, 0xd1]),
             Exit::Rdpmc => Self::new([0x0f, 0x33]),

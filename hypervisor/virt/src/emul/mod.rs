@@ -20,7 +20,7 @@ mod string;
 
 use oxen_types::{Gaddr, Vaddr};
 
-pub use control::{ControlOp, control_op, mov_to_cr4};
+pub use control::{ControlOp, ControlOutcome, Operand, control_exit, control_op};
 pub(crate) use decode::build_tables;
 pub use fetch::insn_len;
 pub use real::{RealMode, real_mode};
@@ -140,13 +140,17 @@ fn single(
 }
 
 fn stop(vcpu: &mut dyn VcpuBackend, fault: Fault) -> Outcome {
+    Outcome::Inject(event_of(vcpu, fault))
+}
+
+/// The exception that the instruction ends with; CR2 is set where it matters.
+fn event_of(vcpu: &mut dyn VcpuBackend, fault: Fault) -> Event {
     match fault {
         Fault::Page { address, code } => {
             vcpu.set(Reg::Cr2, address.raw());
-            Outcome::Inject(Event::page_fault(code))
+            Event::page_fault(code)
         }
-        Fault::Protection => Outcome::Inject(Event::GP),
-        Fault::NoMemory(_) => Outcome::Inject(Event::GP),
+        Fault::Protection | Fault::NoMemory(_) => Event::GP,
     }
 }
 

@@ -3,21 +3,23 @@
 use oxen_types::{Gaddr, Vaddr};
 
 use super::vmcb::Control;
-use crate::backend::{Exit, IoExit, NestedFault};
+use crate::backend::{ControlExit, Exit, IoExit, NestedFault};
+use crate::emul::ControlOp;
 
 pub(crate) const EXCEPTION_DB: u64 = 0x41;
 pub(crate) const EXCEPTION_AC: u64 = 0x51;
 pub(crate) const VINTR: u64 = 0x64;
 pub(crate) const IRET: u64 = 0x74;
+pub(crate) const TASK_SWITCH: u64 = 0x7d;
 
 pub(crate) fn is_debug_register(code: u64) -> bool {
     (0x20..0x40).contains(&code)
 }
 
-pub(crate) fn decode(c: &Control) -> Exit {
+/// `assists`: the CPU has decode assists (APM 15.10).
+pub(crate) fn decode(c: &Control, assists: bool) -> Exit {
     match c.exit_code {
-        0x00 | 0x03 | 0x04 | 0x10 | 0x13 => Exit::ControlRegister,
-        0x14 => Exit::WriteCr4,
+        code @ 0x00..=0x1f => Exit::ControlRegister(control(code, c.exit_info1, assists)),
         0x4e => Exit::PageFault {
             code: c.exit_info1 as u32,
             address: Vaddr::new(c.exit_info2),
@@ -36,15 +38,18 @@ pub(crate) fn decode(c: &Control) -> Exit {
         0x7b => Exit::Io(io(c)),
         0x7c if c.exit_info1 & 1 != 0 => Exit::Wrmsr,
         0x7c => Exit::Rdmsr,
+        TASK_SWITCH => Exit::TaskSwitch,
         0x7f => Exit::Shutdown,
         0x81 => Exit::Hypercall,
         // INVLPGA; VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT; INVLPGB and its kin.
         0x79 => Exit::Invlpg,
         0x7a | 0x80 | 0x82..=0x86 | 0xa0..=0xa4 => Exit::VirtInstruction,
+        0x88 => Exit::Icebp,
         0x89 => Exit::Wbinvd,
         0x8a => Exit::Monitor,
         0x8b | 0x8c => Exit::Mwait,
         0x8d => Exit::Xsetbv,
+        0x8e => Exit::Rdpru,
         0x400 => Exit::NestedFault(nested_fault(c)),
         0x52 => Exit::HostMachineCheck,
         code @ 0x40..=0x5f => Exit::Exception {
@@ -59,6 +64,19 @@ pub(crate) fn decode(c: &Control) -> Exit {
             info1: c.exit_info1,
             info2: c.exit_info2,
         },
+    }
+}
+
+/// Codes from 0 on are reads of CR0 to CR15, those from 0x10 on writes. With decode assists MOV is told with its
+/// general register; CLTS, LMSW and SMSW are not.
+fn control(code: u64, info1: u64, assists: bool) -> ControlExit {
+    const IS_MOV: u64 = 1 << 63;
+    let (control, write) = (code as u8 & 0xf, code & 0x10 != 0);
+    let register = info1 as u8 & 0xf;
+    match (assists && info1 & IS_MOV != 0, write) {
+        (true, true) => ControlExit::Known(ControlOp::Write { control, register }),
+        (true, false) => ControlExit::Known(ControlOp::Read { control, register }),
+        (false, _) => ControlExit::Access { control, write },
     }
 }
 
@@ -96,7 +114,33 @@ mod tests {
         vmcb.control.exit_code = code;
         vmcb.control.exit_info1 = info1;
         vmcb.control.exit_info2 = info2;
-        decode(&vmcb.control)
+        decode(&vmcb.control, false)
+    }
+
+    #[test]
+    fn control_registers_are_told_as_far_as_the_cpu_tells_them() {
+        let access = |control, write| Exit::ControlRegister(ControlExit::Access { control, write });
+        assert_eq!(exit(0x00, 0, 0), access(0, false));
+        assert_eq!(exit(0x13, 0, 0), access(3, true));
+        // Without decode assists the information means nothing.
+        assert_eq!(exit(0x14, 1 << 63 | 5, 0), access(4, true));
+        let mut vmcb = zeroed_box::<Vmcb>().unwrap();
+        vmcb.control.exit_code = 0x14;
+        vmcb.control.exit_info1 = 1 << 63 | 9;
+        let (control, register) = (4, 9);
+        let known = ControlExit::Known(ControlOp::Write { control, register });
+        assert_eq!(decode(&vmcb.control, true), Exit::ControlRegister(known));
+        // LMSW and CLTS are not MOV.
+        vmcb.control.exit_info1 = 0;
+        vmcb.control.exit_code = 0x10;
+        assert_eq!(decode(&vmcb.control, true), access(0, true));
+    }
+
+    #[test]
+    fn task_switches_and_rdpru_are_exits_of_their_own() {
+        assert_eq!(exit(0x7d, 0, 0), Exit::TaskSwitch);
+        assert_eq!(exit(0x8e, 0, 0), Exit::Rdpru);
+        assert_eq!(exit(0x88, 0, 0), Exit::Icebp);
     }
 
     #[test]

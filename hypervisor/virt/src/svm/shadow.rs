@@ -51,14 +51,19 @@ impl Shadowed {
         let unused = CR4_PCIDE | CR4_PGE | CR4_LA57 | CR4_PKE;
         // Without paging no page is a user's.
         let user_pages = if paging { 0 } else { CR4_SMEP | CR4_SMAP };
-        save.cr4 = self.cr4 & !(unused | user_pages) | CR4_PAE;
+        // A machine check without MCE is a shutdown of the guest, of which the host learns nothing (APM 15.12.18).
+        save.cr4 = self.cr4 & !(unused | user_pages) | CR4_PAE | CR4_MCE;
         let mode = if long { EFER_LME | EFER_LMA } else { 0 };
         save.efer = self.efer & !(EFER_LME | EFER_LMA) | EFER_SVME | EFER_NX | mode;
-        let root = if long {
-            self.roots.long
+        save.cr3 = self.root();
+    }
+
+    /// What the CPU's CR3 holds while this guest runs, as nothing it does may change it.
+    pub(super) fn root(&self) -> u64 {
+        if self.efer & EFER_LMA != 0 {
+            self.roots.long.raw()
         } else {
-            self.roots.pae
-        };
-        save.cr3 = root.raw();
+            self.roots.pae.raw()
+        }
     }
 }

@@ -21,8 +21,12 @@ use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, Quirks, ToMaddr, VirtError};
 use crate::spec::SpecVcpu;
 use crate::start;
+use crate::step::{enterable_rip, stepped_flags};
 use crate::tags::Tag;
-use crate::x86::{CR0_ET, DR7_ENABLES, DR7_RESET, EFER_SVME, MSR_TSC_AUX, RFLAGS_FIXED, RFLAGS_IF};
+use crate::x86::{
+    CR0_ET, CR0_PE, CR4_MCE, DR6_BS, DR7_ENABLES, DR7_RESET, EFER_LMA, EFER_SVME, MSR_TSC_AUX,
+    RFLAGS_FIXED, RFLAGS_IF,
+};
 use crate::zeroed::zeroed_box;
 
 /// PAUSEs closer together than the threshold (in cycles) count; this many exit.
@@ -52,6 +56,8 @@ pub struct SvmVcpu {
     nmi_blocked: bool,
     /// The IRET that will end the blocking, once it has run.
     nmi_iret_at: Option<u64>,
+    /// The guest's CR4, if it runs with nested paging: the CPU's has MCE on.
+    cr4: u64,
     /// The guest's control registers, if it runs without nested paging.
     shadowed: Option<Shadowed>,
     /// Keeps the maps alive that the VMCB points to.
@@ -77,9 +83,7 @@ impl SvmVcpu {
         } else {
             0
         };
-        if platform.quirks.cr4_unchecked {
-            c.cr_write = intercept::CR4;
-        }
+        c.cr_write = intercept::CR4;
         c.dr_read = intercept::DR_ALL;
         c.dr_write = intercept::DR_ALL;
         if caps.has(SvmFeatures::PAUSE_FILTER) {
@@ -110,6 +114,7 @@ impl SvmVcpu {
             loaded: false,
             nmi_blocked: false,
             nmi_iret_at: None,
+            cr4: 0,
             shadowed: None,
             domain,
         };
@@ -139,6 +144,7 @@ impl SvmVcpu {
             0
         };
         (s.rax, s.rsp) = (self.regs.rax, self.regs.rsp);
+        self.tidy();
         cpu.spec.enter(&self.spec);
         let (vmcb, host) = (self.vmcb_maddr.raw(), cpu.host.raw());
         // SAFETY: SVM is on, or there would be no `SvmCpu`, which holds this CPU's saved state;
@@ -150,6 +156,71 @@ impl SvmVcpu {
         (self.regs.rax, self.regs.rsp) = (s.rax, s.rsp);
         c.event_inj = 0;
         self.clean = Clean::all();
+    }
+
+    /// Brings what emulation left into the form in which a CPU would have it.
+    fn tidy(&mut self) {
+        let (c, s) = (&mut self.vmcb.control, &mut self.vmcb.save);
+        let long_code = s.efer & EFER_LMA != 0 && Segment::from(s.cs).long();
+        let (rip, faults) = enterable_rip(s.rip, long_code);
+        s.rip = rip;
+        if faults && c.event_inj & vmcb::event::VALID == 0 {
+            c.event_inj = encode_event(Event::GP);
+        }
+        if s.cr0 & CR0_PE == 0 {
+            // Real mode has no error codes: the CPU would push it.
+            c.event_inj &= !vmcb::event::HAS_CODE;
+        }
+    }
+
+    /// What the exit means. Nothing here enters again: see `Exit::Settled`.
+    fn after_exit(&mut self) -> Exit {
+        self.requeue_interrupted_event();
+        if self.nmi_iret_at.is_some_and(|at| at != self.vmcb.save.rip) {
+            self.nmi_iret_at = None;
+            self.nmi_blocked = false;
+        }
+        // The second guard behind the intercepts: a CPU that let the guest load CR3 used tables of its choice.
+        if let Some(guest) = &self.shadowed
+            && self.vmcb.save.cr3 != guest.root()
+        {
+            return Exit::ForeignRoot(self.vmcb.save.cr3);
+        }
+        match self.vmcb.control.exit_code {
+            code if exit::is_debug_register(code) => {
+                self.load_debug_registers();
+                Exit::Settled
+            }
+            exit::EXCEPTION_DB => {
+                self.inject(Event::DB);
+                Exit::Settled
+            }
+            exit::EXCEPTION_AC => {
+                self.inject(Event::AC);
+                Exit::Settled
+            }
+            exit::VINTR => {
+                self.request_interrupt_window(false);
+                Exit::InterruptWindow
+            }
+            exit::IRET => {
+                // The IRET has not run yet: NMIs stay blocked until an exit elsewhere shows that
+                // it has.
+                self.intercept(g1::IRET, false);
+                self.nmi_iret_at = Some(self.vmcb.save.rip);
+                Exit::NmiWindow
+            }
+            _ => exit::decode(
+                &self.vmcb.control,
+                self.caps.has(SvmFeatures::DECODE_ASSISTS),
+            ),
+        }
+    }
+
+    /// One entry, one exit.
+    fn run_once(&mut self, mut enter: impl FnMut(&mut Self)) -> Exit {
+        enter(self);
+        self.after_exit()
     }
 
     /// An event whose delivery the exit interrupted is delivered again at the next entry. Software
@@ -213,7 +284,7 @@ impl VcpuBackend for SvmVcpu {
             Reg::Cr0 => self.shadowed.map_or(s.cr0, |g| g.cr0),
             Reg::Cr2 => s.cr2,
             Reg::Cr3 => self.shadowed.map_or(s.cr3, |g| g.cr3),
-            Reg::Cr4 => self.shadowed.map_or(s.cr4, |g| g.cr4),
+            Reg::Cr4 => self.shadowed.map_or(self.cr4, |g| g.cr4),
             Reg::Cr8 => c.int_ctl & int_ctl::TPR_MASK,
             Reg::Dr0 => self.dr(0),
             Reg::Dr1 => self.dr(1),
@@ -261,7 +332,21 @@ impl VcpuBackend for SvmVcpu {
             Reg::Cr0 => s.cr0 = value | CR0_ET,
             Reg::Cr2 => s.cr2 = value,
             Reg::Cr3 => s.cr3 = value,
-            Reg::Cr4 => s.cr4 = value,
+            Reg::Cr4 => {
+                self.cr4 = value;
+                // A machine check without it is a shutdown of the guest, of which the host learns nothing
+                // (APM 15.12.18). Reads exit as long as the guest has it off.
+                s.cr4 = value | CR4_MCE;
+                let reads = if value & CR4_MCE == 0 {
+                    intercept::CR4
+                } else {
+                    0
+                };
+                if c.cr_read != reads {
+                    c.cr_read = reads;
+                    self.clean.remove(Clean::INTERCEPTS);
+                }
+            }
             Reg::Cr8 => {
                 c.int_ctl = c.int_ctl & !int_ctl::TPR_MASK | value & int_ctl::TPR_MASK;
             }
@@ -331,7 +416,7 @@ impl VcpuBackend for SvmVcpu {
             rflags: s.rflags,
             cr0: s.cr0,
             cr3: s.cr3,
-            cr4: s.cr4,
+            cr4: self.cr4,
             efer: s.efer & !EFER_SVME,
             cs: s.cs.into(),
         };
@@ -381,37 +466,7 @@ impl VcpuBackend for SvmVcpu {
         let PhysCpu::Svm(cpu) = cpu else {
             return Exit::InvalidState;
         };
-        // Ends: a pending host interrupt turns any entry into an exit.
-        loop {
-            self.enter(cpu);
-            self.requeue_interrupted_event();
-            if self.nmi_iret_at.is_some_and(|at| at != self.vmcb.save.rip) {
-                self.nmi_iret_at = None;
-                self.nmi_blocked = false;
-            }
-            match self.vmcb.control.exit_code {
-                code if exit::is_debug_register(code) => self.load_debug_registers(),
-                exit::EXCEPTION_DB => self.inject(Event::DB),
-                exit::EXCEPTION_AC => {
-                    self.inject(Event::Exception {
-                        vector: 17,
-                        code: Some(0),
-                    });
-                }
-                exit::VINTR => {
-                    self.request_interrupt_window(false);
-                    return Exit::InterruptWindow;
-                }
-                exit::IRET => {
-                    // The IRET has not run yet: NMIs stay blocked until an exit elsewhere shows that
-                    // it has.
-                    self.intercept(g1::IRET, false);
-                    self.nmi_iret_at = Some(self.vmcb.save.rip);
-                    return Exit::NmiWindow;
-                }
-                _ => return exit::decode(&self.vmcb.control),
-            }
-        }
+        self.run_once(|vcpu| vcpu.enter(cpu))
     }
 
     fn inject(&mut self, event: Event) {
@@ -485,6 +540,13 @@ impl VcpuBackend for SvmVcpu {
         let s = &mut self.vmcb.save;
         s.rip = s.rip.wrapping_add(u64::from(len));
         self.vmcb.control.int_state &= !SHADOW;
+        let (flags, traps) = stepped_flags(s.rflags);
+        s.rflags = flags;
+        if traps && !self.event_pending() {
+            self.vmcb.save.dr6 |= DR6_BS;
+            self.clean.remove(Clean::DRX);
+            self.inject(Event::DB);
+        }
     }
 
     fn set_tsc_offset(&mut self, offset: u64) {
@@ -569,3 +631,6 @@ impl VcpuBackend for SvmVcpu {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

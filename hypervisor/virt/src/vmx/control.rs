@@ -9,7 +9,6 @@ use super::caps::VmxCaps;
 use super::state::{self, State};
 use crate::x86::*;
 
-const CR4_MCE: u64 = 1 << 6;
 /// VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, OSXSAVE, SMEP,
 /// SMAP, PKE: what guests may use. MCE too, in the shadow only: machine checks are the host's.
 const CR4_GUEST: u64 = 0x77_0fbf;

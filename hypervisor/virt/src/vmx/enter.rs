@@ -5,9 +5,11 @@ use oxen_arch::cpu::regs;
 
 use super::caps::{enter, pin, proc, second};
 use super::exit::{Info, reason};
+use super::refused::Refused;
 use super::state::{self, NMI_BLOCKED};
 use super::{VmxCpu, VmxVcpu, control, event, field, insn, refused, switch};
 use crate::backend::Event;
+use crate::step::enterable_rip;
 use crate::x86::{CR0_PE, CR0_PG, EFER_LMA, EFER_LME};
 
 /// PAUSEs closer together than the gap belong to one loop; a loop longer than the window exits (in
@@ -20,6 +22,9 @@ const BACKSTOP: u64 = 1 << 22;
 /// #DB and #AC only because a guest can make their delivery recurse without end (CVE-2015-8104,
 /// CVE-2015-5307). #MC is the host's.
 pub(super) const EXCEPTIONS: u64 = 1 << 1 | 1 << 17 | 1 << 18;
+
+/// CS.L, in its access rights.
+const LONG_CODE: u64 = 1 << 13;
 
 impl VmxVcpu {
     /// The fields of the current VMCS that stay as they are.
@@ -66,8 +71,9 @@ impl VmxVcpu {
     }
 
     /// Enters once, or says why that cannot be.
-    pub(super) fn enter(&mut self, cpu: &mut VmxCpu) -> Result<(), &'static str> {
+    pub(super) fn enter(&mut self, cpu: &mut VmxCpu) -> Result<(), Refused> {
         self.match_entry_controls();
+        self.match_rip();
         let disguise = self.disguise()?;
         self.flush_if_needed(cpu);
         self.match_apic_controls();
@@ -111,6 +117,7 @@ impl VmxVcpu {
         self.info = Info::read();
         if self.info.reason & reason::ENTRY_FAILED != 0 {
             self.launched = false;
+            self.pending = pending;
             return Err(refused::entry(self.info.reason, self.info.qualification));
         }
         Ok(())
@@ -158,7 +165,7 @@ impl VmxVcpu {
     }
 
     /// EFER.LMA follows from LME and paging, and the entry controls from that.
-    fn match_entry_controls(&mut self) {
+    pub(super) fn match_entry_controls(&mut self) {
         if self.shadowed.is_some() {
             return; // They follow from what the guest sees.
         }
@@ -173,6 +180,21 @@ impl VmxVcpu {
         let long = u64::from(enter::GUEST_64);
         self.state
             .change(state::ENTRY_CONTROLS, long, efer & EFER_LMA != 0);
+    }
+
+    /// RIP as entries take it, if emulation or a record may have left another.
+    pub(super) fn match_rip(&mut self) {
+        let code = state::rights(1);
+        if !self.state.is_dirty(state::RIP) && !self.state.is_dirty(code) {
+            return;
+        }
+        let long = self.state.get(state::ENTRY_CONTROLS) & u64::from(enter::GUEST_64) != 0;
+        let long_code = long && self.state.get(code) & LONG_CODE != 0;
+        let (rip, faults) = enterable_rip(self.state.get(state::RIP), long_code);
+        self.state.set(state::RIP, rip);
+        if faults && self.pending.is_none() {
+            self.pending = Some(Event::GP);
+        }
     }
 
     fn write_event(&mut self, pending: Event) {

@@ -93,6 +93,7 @@ pub(super) fn decode(info: &Info, rip: u64) -> Exit {
         2 => Exit::Shutdown,
         reason::INTERRUPT_WINDOW => Exit::InterruptWindow,
         reason::NMI_WINDOW => Exit::NmiWindow,
+        9 => Exit::TaskSwitch,
         10 => Exit::Cpuid,
         12 => Exit::Hlt,
         13 => Exit::Invd,
@@ -230,6 +231,7 @@ mod tests {
         assert_eq!(decode(&fault, 0), Exit::PageFault { code, address });
         assert_eq!(exit(0x8000_0021, 0), Exit::InvalidState);
         assert_eq!(exit(2, 0), Exit::Shutdown);
+        assert_eq!(exit(9, 0), Exit::TaskSwitch);
         assert_eq!(exit(45, 0x51), Exit::LevelEoi(0x51));
         assert!(matches!(exit(49, 0), Exit::Unknown { code: 49, .. }));
     }

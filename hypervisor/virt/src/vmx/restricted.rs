@@ -16,9 +16,10 @@ use oxen_types::{Gfn, PAGE_SIZE};
 use super::VmxVcpu;
 use super::caps::{VmxCaps, proc};
 use super::exit::Info;
+use super::shadow::control_op;
 use super::state::{self, State};
 use super::{control, event};
-use crate::backend::{Event, Exit, Reg, SegReg, VcpuBackend};
+use crate::backend::{ControlExit, Event, Exit, Reg, SegReg, VcpuBackend};
 use crate::x86::*;
 
 /// In the local APICs' range, where no machine has RAM or devices.
@@ -199,32 +200,32 @@ impl VmxVcpu {
     }
 
     /// An access to a control register that exits on these CPUs alone. `None`: it is like on others.
-    pub(super) fn write_restricted(&mut self, q: u64, value: u64) -> Option<Option<Exit>> {
+    pub(super) fn write_restricted(&mut self, q: u64, value: u64) -> Option<Exit> {
         let cr0 = control::cr0(&self.state, &self.caps);
-        match (q & 15, q >> 4 & 3) {
+        Some(match (q & 15, q >> 4 & 3) {
             (3, 0) => {
                 self.set(Reg::Cr3, value);
                 self.advance_rip(self.info.insn_len);
-                Some(None)
+                Exit::Settled
             }
             (3, 1) => {
                 let cr3 = self.get(Reg::Cr3);
                 self.regs.set((q >> 8) as u8, cr3);
                 self.advance_rip(self.info.insn_len);
-                Some(None)
+                Exit::Settled
             }
             (4, 0) if (value ^ self.get(Reg::Cr4)) & CR4_REPLACED != 0 => {
-                Some(Some(Exit::WriteCr4))
+                Exit::ControlRegister(ControlExit::Known(control_op(q)?))
             }
-            (0, 0) if (value ^ cr0) & (CR0_PE | CR0_PG) != 0 => Some(self.write_cr0(cr0, value)),
+            (0, 0) if (value ^ cr0) & (CR0_PE | CR0_PG) != 0 => self.write_cr0(cr0, value),
             // LMSW has four bits, and cannot clear PE.
-            (0, 3) => Some(self.write_cr0(cr0, cr0 & !0xe | q >> 16 & 0xf)),
-            _ => None,
-        }
+            (0, 3) => self.write_cr0(cr0, cr0 & !0xe | q >> 16 & 0xf),
+            _ => return None,
+        })
     }
 
     /// A write to CR0 that may switch protection or paging (SDM volume 2, MOV to control registers).
-    fn write_cr0(&mut self, old: u64, value: u64) -> Option<Exit> {
+    fn write_cr0(&mut self, old: u64, value: u64) -> Exit {
         let (efer, cr4) = (self.get(Reg::Efer), self.get(Reg::Cr4));
         let on = value & !old & CR0_PG != 0;
         let off = old & !value & CR0_PG != 0;
@@ -234,15 +235,15 @@ impl VmxVcpu {
             || (off && (cr4 & CR4_PCIDE != 0 || efer & EFER_LMA != 0 && long_code))
         {
             self.inject(Event::GP);
-            return None;
+            return Exit::Settled;
         }
         if on && efer & EFER_LME == 0 && cr4 & CR4_PAE != 0 {
             log::error!("a guest with 32-bit PAE paging, which is not emulated on this CPU");
-            return Some(Exit::InvalidState);
+            return Exit::InvalidState;
         }
         self.set(Reg::Cr0, value);
         self.advance_rip(self.info.insn_len);
-        None
+        Exit::Settled
     }
 }
 

@@ -12,10 +12,10 @@
 #![allow(unsafe_code, reason = "writes the CPU's EFER.SCE")]
 
 use super::caps::{VmxCaps, enter, leave, proc, second};
-use super::exit::Info;
 use super::state::{self, State};
 use super::{VmxVcpu, enter::EXCEPTIONS, insn};
-use crate::backend::{Event, Exit, Reg, ShadowRoots, VcpuBackend};
+use crate::backend::{ControlExit, Event, Exit, Reg, ShadowRoots, VcpuBackend};
+use crate::emul::ControlOp;
 use crate::policy;
 use crate::tags::Tag;
 use crate::x86::*;
@@ -23,7 +23,6 @@ use crate::x86::*;
 const PAGE_FAULT: u64 = 1 << 14;
 /// Bits that a CPU has: PE, MP, EM, TS, ET, NE, WP, AM, NW, CD, PG.
 const CR0_KNOWN: u64 = 0xe005_003f;
-const CR4_MCE: u64 = 1 << 6;
 
 /// What the guest sees.
 #[derive(Clone, Copy, Debug)]
@@ -160,22 +159,18 @@ impl VmxVcpu {
         }
     }
 
-    /// An access to a control register. LMSW is done here, as only the exit tells an operand in memory.
-    pub(super) fn shadowed_control_register(&mut self) -> Option<Exit> {
-        const LMSW: u64 = 3;
-        let Info {
-            qualification: q,
-            insn_len,
-            ..
-        } = self.info;
-        if q >> 4 & 3 != LMSW {
-            return Some(Exit::ControlRegister);
+    /// An access to a control register, of which the exit tells all. LMSW is done here, as its operand may have
+    /// been in memory.
+    pub(super) fn shadowed_control_register(&mut self) -> Exit {
+        let q = self.info.qualification;
+        if let Some(op) = control_op(q) {
+            return Exit::ControlRegister(ControlExit::Known(op));
         }
         match policy::write_status(self, q >> 16 & 0xffff) {
-            Ok(()) => self.advance_rip(insn_len),
+            Ok(()) => self.advance_rip(self.info.insn_len),
             Err(policy::MsrFault) => self.inject(Event::GP),
         }
-        None
+        Exit::Settled
     }
 
     /// Translations are tagged with the VPID alone: nothing is cached under a new one. Without VPIDs each
@@ -185,6 +180,17 @@ impl VmxVcpu {
             self.tag = Tag::NONE;
         }
     }
+}
+
+/// The operation that the qualification of an exit tells (SDM volume 3, table 28-3). `None`: LMSW.
+pub(super) fn control_op(qualification: u64) -> Option<ControlOp> {
+    let (control, register) = (qualification as u8 & 15, (qualification >> 8) as u8 & 15);
+    Some(match qualification >> 4 & 3 {
+        0 => ControlOp::Write { control, register },
+        1 => ControlOp::Read { control, register },
+        2 => ControlOp::Clts,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -206,6 +212,21 @@ mod tests {
         }
         guest.apply(&mut s, &caps);
         s
+    }
+
+    #[test]
+    fn the_exit_tells_the_operation() {
+        let (control, register) = (3, 9);
+        assert_eq!(
+            control_op(0x903),
+            Some(ControlOp::Write { control, register })
+        );
+        assert_eq!(
+            control_op(0x913),
+            Some(ControlOp::Read { control, register })
+        );
+        assert_eq!(control_op(0x20), Some(ControlOp::Clts));
+        assert_eq!(control_op(0xffff_0030), None);
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl State {
         }
     }
 
+    /// Was it set since the last entry?
+    pub(super) fn is_dirty(&self, slot: Slot) -> bool {
+        self.dirty & 1 << slot.0 != 0
+    }
+
     /// Sets bits of a field, or clears them.
     pub(super) fn change(&mut self, slot: Slot, bits: u64, on: bool) {
         let old = self.get(slot);

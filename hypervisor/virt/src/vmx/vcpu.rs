@@ -13,6 +13,7 @@ use super::cpu::Page;
 use super::enter::EXCEPTIONS;
 use super::exit::{self, Info, reason};
 use super::msrs::LOADED_MSRS;
+use super::refused::Refused;
 use super::shadow::Shadowed;
 use super::{control, event, host, insn, segment, state};
 use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend};
@@ -22,6 +23,7 @@ use crate::fpu::Fpu;
 use crate::platform::{PhysCpu, Platform, ToMaddr, VirtError};
 use crate::spec::SpecVcpu;
 use crate::start;
+use crate::step::stepped_flags;
 use crate::tags::Tag;
 use crate::x86::*;
 
@@ -119,26 +121,27 @@ impl VmxVcpu {
     }
 
     /// MOV to CR0 or CR4 that changes a bit of ours: other accesses do not exit where guests are unrestricted.
-    fn write_control_register(&mut self) -> Option<Exit> {
+    fn write_control_register(&mut self) -> Exit {
         let q = self.info.qualification;
         // Outside 64-bit mode only half of the register counts.
         let long = self.state.get(state::EFER) & EFER_LMA != 0 && self.segment(SegReg::Cs).long();
         let value = self.regs.get((q >> 8) as u8);
         let value = if long { value } else { value & 0xffff_ffff };
         if !self.caps.unrestricted()
-            && let Some(done) = self.write_restricted(q, value)
+            && let Some(exit) = self.write_restricted(q, value)
         {
-            return done;
+            return exit;
         }
-        let done = match q & 15 {
-            0 => control::write_cr0(&mut self.state, value),
-            4 => control::write_cr4(&mut self.state, &self.caps, value),
+        // Only MOV to a control register can come here.
+        let done = match (q & 15, q >> 4 & 3) {
+            (0, 0) => control::write_cr0(&mut self.state, value),
+            (4, 0) => control::write_cr4(&mut self.state, &self.caps, value),
             _ => control::Write::Fault,
         };
         if done == control::Write::Fault {
             self.inject(Event::GP);
         }
-        None
+        Exit::Settled
     }
 
     /// The exit has not touched DR6 and DR7; the guest's handler is to find them as the CPU leaves them.
@@ -155,6 +158,72 @@ impl VmxVcpu {
         self.state.change(state::INTERRUPTIBILITY, SHADOW, false);
         self.state.change(state::DR7, DR7_GD, false);
         self.inject(Event::DB);
+    }
+}
+
+impl VmxVcpu {
+    /// One entry, one exit.
+    fn run_once(&mut self, mut enter: impl FnMut(&mut Self) -> Result<(), Refused>) -> Exit {
+        match enter(self) {
+            Ok(()) => self.after_exit(),
+            Err(Refused::MachineCheck) => Exit::HostMachineCheck,
+            Err(Refused::Because(why)) => {
+                log::error!("entry to a guest failed: {why}");
+                Exit::InvalidState
+            }
+        }
+    }
+
+    /// What the exit means. Nothing here enters again: see `Exit::Settled`.
+    fn after_exit(&mut self) -> Exit {
+        self.settle();
+        match self.info.reason {
+            reason::DEBUG_REGISTER => {
+                self.load_debug_registers();
+                Exit::Settled
+            }
+            reason::CONTROL_REGISTER => match self.shadowed {
+                Some(_) => self.shadowed_control_register(),
+                None => self.write_control_register(),
+            },
+            reason::INTERRUPT_WINDOW => {
+                self.request_interrupt_window(false);
+                Exit::InterruptWindow
+            }
+            reason::NMI_WINDOW => {
+                self.nmi_blocked = false;
+                let window = u64::from(proc::NMI_WINDOW);
+                self.state.change(state::PROC_CONTROLS, window, false);
+                Exit::NmiWindow
+            }
+            reason::INTERRUPT if self.info.event & event::VALID != 0 => {
+                Exit::TakenInterrupt(self.info.event as u8)
+            }
+            reason::APIC_WRITE => Exit::SelfIpi(self.apic.self_ipi()),
+            reason::PAUSE => {
+                // A loop that exits goes on at its PAUSE; where each PAUSE exits, it would do so for ever.
+                if self.caps.proc & proc::PAUSE != 0 {
+                    self.advance_rip(self.info.insn_len);
+                }
+                Exit::Pause
+            }
+            reason::EXCEPTION if self.real_mode_instruction() => Exit::RealMode,
+            _ => self.reflect(exit::decode(&self.info, self.state.get(state::RIP))),
+        }
+    }
+
+    /// Exceptions that are intercepted only so that the CPU's loop comes round go back to the guest.
+    fn reflect(&mut self, exit: Exit) -> Exit {
+        match exit {
+            Exit::Exception { vector: 1, .. } => self.debug_exception(),
+            Exit::Exception { vector: 17, .. } => self.inject(Event::AC),
+            Exit::HostNmi => {
+                insn::raise_nmi();
+                return Exit::HostNmi;
+            }
+            exit => return exit,
+        }
+        Exit::Settled
     }
 }
 
@@ -313,60 +382,7 @@ impl VcpuBackend for VmxVcpu {
         let PhysCpu::Vmx(cpu) = cpu else {
             return Exit::InvalidState;
         };
-        // Ends: a pending host interrupt turns any entry into an exit.
-        loop {
-            if let Err(why) = self.enter(cpu) {
-                log::error!("entry to a guest failed: {why}");
-                return Exit::InvalidState;
-            }
-            self.settle();
-            match self.info.reason {
-                reason::DEBUG_REGISTER => self.load_debug_registers(),
-                reason::CONTROL_REGISTER => {
-                    let exit = match self.shadowed {
-                        Some(_) => self.shadowed_control_register(),
-                        None => self.write_control_register(),
-                    };
-                    if let Some(exit) = exit {
-                        return exit;
-                    }
-                }
-                reason::INTERRUPT_WINDOW => {
-                    self.request_interrupt_window(false);
-                    return Exit::InterruptWindow;
-                }
-                reason::NMI_WINDOW => {
-                    self.nmi_blocked = false;
-                    let window = u64::from(proc::NMI_WINDOW);
-                    self.state.change(state::PROC_CONTROLS, window, false);
-                    return Exit::NmiWindow;
-                }
-                reason::INTERRUPT if self.info.event & event::VALID != 0 => {
-                    return Exit::TakenInterrupt(self.info.event as u8);
-                }
-                reason::APIC_WRITE => return Exit::SelfIpi(self.apic.self_ipi()),
-                reason::PAUSE => {
-                    // A loop that exits goes on at its PAUSE; where each PAUSE exits, it would do so for ever.
-                    if self.caps.proc & proc::PAUSE != 0 {
-                        self.advance_rip(self.info.insn_len);
-                    }
-                    return Exit::Pause;
-                }
-                reason::EXCEPTION if self.real_mode_instruction() => return Exit::RealMode,
-                _ => match exit::decode(&self.info, self.state.get(state::RIP)) {
-                    Exit::Exception { vector: 1, .. } => self.debug_exception(),
-                    Exit::Exception { vector: 17, .. } => self.inject(Event::Exception {
-                        vector: 17,
-                        code: Some(0),
-                    }),
-                    Exit::HostNmi => {
-                        insn::raise_nmi();
-                        return Exit::HostNmi;
-                    }
-                    exit => return exit,
-                },
-            }
-        }
+        self.run_once(|vcpu| vcpu.enter(cpu))
     }
 
     fn has_deadline(&self) -> bool {
@@ -442,7 +458,11 @@ impl VcpuBackend for VmxVcpu {
         let rip = self.state.get(state::RIP).wrapping_add(u64::from(len));
         self.state.set(state::RIP, rip);
         self.state.change(state::INTERRUPTIBILITY, SHADOW, false);
-        if self.state.get(state::RFLAGS) & RFLAGS_TF != 0 {
+        let (flags, traps) = stepped_flags(self.state.get(state::RFLAGS));
+        if flags != self.state.get(state::RFLAGS) {
+            self.state.set(state::RFLAGS, flags);
+        }
+        if traps {
             self.state.change(state::PENDING_DEBUG, SINGLE_STEP, true);
         }
     }
@@ -532,3 +552,6 @@ impl Drop for VmxVcpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
