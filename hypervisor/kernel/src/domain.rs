@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use oxen_arch::time;
 use oxen_core::domain::{Domain, DomainConfig};
@@ -19,6 +19,7 @@ use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::policy::CpuidPolicy;
 use oxen_virt::policy::features::Leaf1Ecx;
 use oxen_virt::tsc::TscOffsets;
+use oxen_virt::walk::Limits;
 use oxen_virt::{DomainControls, NestedFormat};
 use spin::{Mutex, Once};
 
@@ -32,7 +33,8 @@ pub struct HvDomain {
     pub id: DomainId,
     pub flush: Arc<Flush>,
     pub cpuid: RwLock<CpuidPolicy>,
-    pub phys_bits: u32,
+    /// Of its processors, for walks of its page tables: `walk::Limits`, packed.
+    limits: AtomicU32,
     pub root: Maddr,
     /// Its vcpus run on these shadows of their page tables.
     pub shadow: Option<DomainShadow>,
@@ -42,6 +44,20 @@ pub struct HvDomain {
     pub tsc: TscOffsets,
     lapics: Box<[Once<Arc<LapicPosted>>]>,
     round_robin: AtomicUsize,
+}
+
+impl HvDomain {
+    pub fn limits(&self) -> Limits {
+        let packed = self.limits.load(Ordering::Relaxed);
+        Limits {
+            phys_bits: packed >> 1,
+            pages_1g: packed & 1 != 0,
+        }
+    }
+}
+
+fn pack(limits: Limits) -> u32 {
+    limits.phys_bits << 1 | u32::from(limits.pages_1g)
 }
 
 /// Makes a domain with its memory and vcpus; it is not yet in the machine's list.
@@ -79,11 +95,12 @@ pub fn create(
     } else {
         time::rdtsc().wrapping_neg()
     };
+    let cpuid = crate::policy::cpuid(&config, hardware.is_some(), shadow);
     let hv = HvDomain {
         id,
         flush,
-        cpuid: RwLock::new(crate::policy::cpuid(&config, hardware.is_some(), shadow)),
-        phys_bits: globals.phys_bits,
+        limits: AtomicU32::new(pack(cpuid.limits())),
+        cpuid: RwLock::new(cpuid),
         root,
         shadow: shadows,
         hardware: hardware.map(Mutex::new),
@@ -166,7 +183,13 @@ impl DomainArch for Handle {
     }
 
     fn set_cpuid(&self, leaves: &[u8]) -> Result<()> {
-        crate::policy::set_cpuid(&mut self.0.cpuid.write(), leaves)
+        let mut cpuid = self.0.cpuid.write();
+        crate::policy::set_cpuid(&mut cpuid, leaves)?;
+        // With nested paging it is the machine's CPU that walks, whatever CPUID shows.
+        if self.0.shadow.is_some() {
+            self.0.limits.store(pack(cpuid.limits()), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32> {

@@ -163,7 +163,7 @@ impl VcpuShadow {
         let Some(shared) = &hv.shadow else {
             return true;
         };
-        let paging = Paging::of(&backend.execution(), hv.phys_bits);
+        let paging = Paging::of(&backend.execution(), hv.limits());
         !self.reload
             && self.cr3 == paging.cr3
             && self.generation == hv.flush.generation()
@@ -181,7 +181,7 @@ impl VcpuShadow {
         let Some(shared) = &hv.shadow else {
             return;
         };
-        let paging = Paging::of(&backend.execution(), hv.phys_bits);
+        let paging = Paging::of(&backend.execution(), hv.limits());
         let (tables, mode) = shadow::tables(&paging);
         let followed = &mut *shared.cache.lock();
         let generation = followed.follow(&hv.flush, shared);

@@ -6,7 +6,7 @@ use oxen_types::{Errno, Gaddr, Gfn, PAGE_MASK, Result, Vaddr};
 use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;
 use oxen_virt::shadow::{GuestPage, ShadowSpace};
-use oxen_virt::walk::{self, Access, Paging, PhysRead};
+use oxen_virt::walk::{self, Access, Limits, Paging, PhysRead};
 
 use crate::domain::HvDomain;
 
@@ -50,8 +50,8 @@ pub struct Linear<'a> {
 }
 
 impl<'a> Linear<'a> {
-    pub fn of(state: &Execution, domain: &'a Domain, phys_bits: u32) -> Self {
-        let mut paging = Paging::of(state, phys_bits);
+    pub fn of(state: &Execution, domain: &'a Domain, limits: Limits) -> Self {
+        let mut paging = Paging::of(state, limits);
         // privcmd hands us its user's buffers, within a hypercall of the kernel's.
         paging.ac = true;
         Self {
@@ -151,7 +151,7 @@ impl GuestSpace for Devices<'_> {
             .is_some_and(|bytes| self.domain.memory.write(at, bytes).is_ok())
     }
 
-    fn phys_bits(&self) -> u32 {
-        self.hv.phys_bits
+    fn limits(&self) -> Limits {
+        self.hv.limits()
     }
 }

@@ -7,7 +7,7 @@ use crate::backend::{BoxedVcpu, Reg, SegReg, Segment};
 use crate::emul::GuestSpace;
 use crate::platform::Platform;
 use crate::start;
-use crate::walk::PhysRead;
+use crate::walk::{Limits, PhysRead};
 use crate::x86::{CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME};
 
 pub(crate) const CODE: u64 = 0x1000;
@@ -97,7 +97,10 @@ impl GuestSpace for Space {
         true
     }
 
-    fn phys_bits(&self) -> u32 {
-        40
+    fn limits(&self) -> Limits {
+        Limits {
+            phys_bits: 40,
+            pages_1g: true,
+        }
     }
 }

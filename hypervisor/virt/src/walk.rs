@@ -3,6 +3,8 @@
 //! R/W, SMEP and SMAP. Accessed and dirty bits are not set: the hypervisor reads on the guest's
 //! behalf, and the guest cannot tell.
 //!
+//! Bits of entries that must be zero fault as they do on a CPU, with the error code that says so.
+//!
 //! Everything read is an allegation of the guest: an entry is read once, and any address in it
 //! may lead nowhere.
 
@@ -46,6 +48,15 @@ impl Access {
     pub const READ: Self = Self::empty();
 }
 
+/// What a processor's page walk depends on besides its registers: as CPUID tells the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Bits of a physical address.
+    pub phys_bits: u32,
+    /// There are pages of 1 GiB.
+    pub pages_1g: bool,
+}
+
 /// The registers that rule translation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Paging {
@@ -55,19 +66,18 @@ pub struct Paging {
     pub efer: u64,
     /// RFLAGS.AC, which suspends SMAP.
     pub ac: bool,
-    /// Bits of a physical address.
-    pub phys_bits: u32,
+    pub limits: Limits,
 }
 
 impl Paging {
-    pub fn of(state: &Execution, phys_bits: u32) -> Self {
+    pub fn of(state: &Execution, limits: Limits) -> Self {
         Self {
             cr0: state.cr0,
             cr3: state.cr3,
             cr4: state.cr4,
             efer: state.efer,
             ac: state.rflags & RFLAGS_AC != 0,
-            phys_bits,
+            limits,
         }
     }
 }
@@ -223,6 +233,52 @@ enum Format {
     Long,
 }
 
+impl Paging {
+    /// The bits of an entry that name a frame.
+    fn frames(&self) -> u64 {
+        ((1u64 << self.limits.phys_bits.clamp(32, 52)) - 1) & !0xfff
+    }
+
+    /// May an entry of this level be a large page?
+    fn has_large(&self, level: &Level, format: Format) -> bool {
+        level.large
+            && (format != Format::Legacy || self.cr4 & CR4_PSE != 0)
+            && (level.shift != 30 || self.limits.pages_1g)
+    }
+
+    /// The bits that must be zero in a present entry (SDM volume 3, 4.3 to 4.5; APM volume 2, 5.3).
+    fn reserved(&self, level: &Level, format: Format, leaf: bool) -> u64 {
+        const ADDRESS: u64 = bits(12, 51);
+        let beyond = ADDRESS & !self.frames();
+        let no_execute = if self.efer & EFER_NX == 0 { NX } else { 0 };
+        // A large page's address has zeros below its size, but for the bit that became PAT.
+        let below = |shift| {
+            if leaf && shift > 12 {
+                bits(13, shift - 1)
+            } else {
+                0
+            }
+        };
+        match (format, level.shift) {
+            // PSE-36: bits 13 to 20 are address bits 32 to 39, as far as the CPU has those.
+            (Format::Legacy, 22) if leaf => bits(13, 21) & !((self.frames() >> 32 & 0xff) << 13),
+            (Format::Legacy, _) => 0,
+            // A top entry of PAE has no rights.
+            (Format::Pae, 30) => beyond | bits(52, 63) | bits(5, 8) | bits(1, 2),
+            (Format::Pae, shift) => beyond | bits(52, 62) | no_execute | below(shift),
+            (Format::Long, shift) => {
+                let large = if leaf || shift == 21 { 0 } else { LARGE };
+                beyond | no_execute | below(shift) | large
+            }
+        }
+    }
+}
+
+/// The bits from `first` to `last`.
+const fn bits(first: u32, last: u32) -> u64 {
+    (u64::MAX >> (63 - last)) & (u64::MAX << first)
+}
+
 fn descend(
     mem: &(impl PhysRead + ?Sized),
     paging: &Paging,
@@ -231,7 +287,7 @@ fn descend(
     levels: &[Level],
     format: Format,
 ) -> Result<Found, WalkError> {
-    let frame_mask = ((1u64 << paging.phys_bits.clamp(32, 52)) - 1) & !0xfff;
+    let frame_mask = paging.frames();
     let nx = paging.efer & EFER_NX != 0;
     let code = fault_code(paging, access, nx);
     let mut table = match format {
@@ -258,15 +314,12 @@ fn descend(
             rights &= entry;
             no_execute |= nx && entry & NX != 0;
         }
-        if entry & NX != 0 && !nx && format != Format::Legacy {
+        let leaf = level.shift == 12 || (entry & LARGE != 0 && paging.has_large(level, format));
+        if entry & paging.reserved(level, format, leaf) != 0 {
             return Err(WalkError::Fault {
                 code: code | CODE_PRESENT | CODE_RESERVED,
             });
         }
-        let leaf = level.shift == 12
-            || (entry & LARGE != 0
-                && level.large
-                && (format != Format::Legacy || paging.cr4 & CR4_PSE != 0));
         if !leaf {
             table = match format {
                 Format::Legacy => entry & 0xffff_f000,
@@ -351,184 +404,4 @@ fn translation(address: u64, shift: u32) -> Translation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::x86::CR0_PE;
-    use std::collections::BTreeMap;
-
-    #[derive(Default)]
-    struct Mem(BTreeMap<u64, u64>);
-
-    impl PhysRead for Mem {
-        fn read_u64(&self, at: Gaddr) -> Option<u64> {
-            assert_eq!(at.raw() & 7, 0);
-            (at.raw() < 1 << 30).then(|| self.0.get(&at.raw()).copied().unwrap_or(0))
-        }
-    }
-
-    impl Mem {
-        fn put32(&mut self, at: u64, value: u32) {
-            let quad = self.0.entry(at & !7).or_default();
-            let shift = (at & 4) * 8;
-            *quad = *quad & !(0xffff_ffff << shift) | u64::from(value) << shift;
-        }
-    }
-
-    const RWU: u64 = PRESENT | WRITABLE | USER;
-
-    fn long() -> (Mem, Paging) {
-        let mut m = Mem::default();
-        m.0.insert(0x1000, 0x2000 | RWU);
-        m.0.insert(0x2000, 0x3000 | RWU);
-        m.0.insert(0x2008, 0x4000_0000 | RWU | LARGE);
-        m.0.insert(0x3000, 0x4000 | RWU);
-        m.0.insert(0x3008, 0x20_0000 | PRESENT | WRITABLE | LARGE);
-        m.0.insert(0x4000, 0x7000 | RWU);
-        m.0.insert(0x4008, 0x8000 | PRESENT);
-        m.0.insert(0x4010, 0x9000 | RWU | NX);
-        let p = Paging {
-            cr0: CR0_PE | CR0_PG | CR0_WP,
-            cr3: 0x1000,
-            cr4: CR4_PAE,
-            efer: EFER_LMA | EFER_NX,
-            ac: false,
-            phys_bits: 40,
-        };
-        (m, p)
-    }
-
-    fn gpa(r: Result<Translation, WalkError>) -> u64 {
-        r.unwrap().gpa.raw()
-    }
-
-    fn code(r: Result<Translation, WalkError>) -> u32 {
-        let Err(WalkError::Fault { code }) = r else {
-            panic!("{r:?}")
-        };
-        code
-    }
-
-    #[test]
-    fn four_levels_and_their_large_pages() {
-        let (m, p) = long();
-        let at = |va| walk(&m, &p, Vaddr::new(va), Access::READ);
-        assert_eq!(
-            at(0x123),
-            Ok(Translation {
-                gpa: Gaddr::new(0x7123),
-                left_in_page: 0xedd
-            })
-        );
-        assert_eq!(gpa(at(0x20_1234)), 0x20_1234);
-        assert_eq!(at(0x20_0000).unwrap().left_in_page, 0x20_0000);
-        assert_eq!(gpa(at(0x4123_4567)), 0x4123_4567);
-        assert_eq!(at(1 << 47), Err(WalkError::NotCanonical));
-        assert_eq!(code(at(0x5000)), 0);
-        assert_eq!(
-            code(walk(
-                &m,
-                &p,
-                Vaddr::new(!0xfff),
-                Access::WRITE | Access::USER
-            )),
-            6
-        );
-    }
-
-    #[test]
-    fn rights() {
-        let (m, mut p) = long();
-        let go = |p: &Paging, va, a| walk(&m, p, Vaddr::new(va), a);
-        assert_eq!(code(go(&p, 0x1000, Access::WRITE)), 3);
-        assert_eq!(code(go(&p, 0x1000, Access::USER)), 5);
-        assert_eq!(code(go(&p, 0x2000, Access::FETCH)), 0x11);
-        p.cr0 &= !CR0_WP;
-        assert!(go(&p, 0x1000, Access::WRITE).is_ok());
-        p.cr4 |= CR4_SMEP | CR4_SMAP;
-        assert_eq!(code(go(&p, 0, Access::FETCH)), 0x11);
-        assert_eq!(code(go(&p, 0, Access::READ)), 1);
-        assert!(go(&p, 0, Access::USER | Access::FETCH).is_ok());
-        p.ac = true;
-        assert!(go(&p, 0, Access::READ).is_ok());
-        p.efer &= !EFER_NX;
-        assert_eq!(code(go(&p, 0x2000, Access::USER)), 0xd);
-    }
-
-    #[test]
-    fn tables_outside_of_ram() {
-        let (mut m, p) = long();
-        m.0.insert(0x1000, 0x12_3456_7000 | RWU);
-        assert_eq!(
-            walk(&m, &p, Vaddr::new(0), Access::READ),
-            Err(WalkError::BadTable(Gaddr::new(0x12_3456_7000)))
-        );
-    }
-
-    #[test]
-    fn no_paging_wraps_at_four_gigabytes() {
-        let p = Paging {
-            cr0: CR0_PE,
-            ..Default::default()
-        };
-        assert_eq!(
-            gpa(walk(
-                &Mem::default(),
-                &p,
-                Vaddr::new(1 << 32 | 5),
-                Access::WRITE
-            )),
-            5
-        );
-    }
-
-    #[test]
-    fn two_levels() {
-        let mut m = Mem::default();
-        m.put32(0x1004, 0x2000 | RWU as u32);
-        m.put32(0x200c, 0x5000 | RWU as u32);
-        m.put32(0x1008, 0x1040_0000 | 1 << 13 | (RWU | LARGE) as u32);
-        let mut p = Paging {
-            cr0: CR0_PG,
-            cr3: 0x1000,
-            cr4: CR4_PSE,
-            phys_bits: 40,
-            ..Default::default()
-        };
-        assert_eq!(
-            gpa(walk(&m, &p, Vaddr::new(0x40_3abc), Access::READ)),
-            0x5abc
-        );
-        assert_eq!(
-            gpa(walk(&m, &p, Vaddr::new(0x80_0001), Access::READ)),
-            0x1_1040_0001
-        );
-        assert_eq!(code(walk(&m, &p, Vaddr::new(0x40_0000), Access::READ)), 0);
-        p.cr4 = 0;
-        m.put32(0x1008, 0x2000 | (RWU | LARGE) as u32);
-        assert_eq!(
-            gpa(walk(&m, &p, Vaddr::new(0x80_3001), Access::READ)),
-            0x5001
-        );
-    }
-
-    #[test]
-    fn pae_has_no_rights_at_the_top() {
-        let mut m = Mem::default();
-        m.0.insert(0x1028, 0x2000 | PRESENT);
-        m.0.insert(0x2000, 0x60_0000 | RWU | LARGE);
-        let p = Paging {
-            cr0: CR0_PG | CR0_WP,
-            cr3: 0x1020,
-            cr4: CR4_PAE,
-            phys_bits: 36,
-            ..Default::default()
-        };
-        let r = walk(
-            &m,
-            &p,
-            Vaddr::new(0x4012_3456),
-            Access::WRITE | Access::USER,
-        );
-        assert_eq!(gpa(r), 0x72_3456);
-    }
-}
+mod tests;

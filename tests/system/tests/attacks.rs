@@ -50,6 +50,8 @@ const ATTACKS: &[Attack] = &[
     attack("grants", 2),
     attack("memory", 1),
     attack("pagetables", 1),
+    attack("reserved-bits", 1),
+    attack("cmpxchg16b", 1),
     attack("timers", 1),
     attack("halts", 1),
     attack("exceptions", 1),

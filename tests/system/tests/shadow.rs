@@ -56,6 +56,27 @@ fn dom0_and_guests_on_a_machine_without_nested_paging() -> Result<()> {
     lab.finish()
 }
 
+/// The processor walks one guest's tables, the hypervisor another's: each access ends alike.
+#[test]
+fn reserved_bits_fault_on_shadows_as_on_the_processor() -> Result<()> {
+    let mut lab = Lab::start(&plain()?, "reserved")?;
+    let mut ends = Vec::new();
+    for (name, hap) in [("processor", None), ("shadow", Some("0"))] {
+        let guest = Guest::test(name, "test=reserved-bits").set("memory", "64");
+        let name = with(guest, hap).create(&mut lab)?;
+        lab.guest_says(&name, "(PASS|FAIL) ", 60)?;
+        let log = lab.guest_log(&name)?;
+        let end = log.lines().find(|line| line.starts_with("PASS"));
+        ends.push(
+            end.with_context(|| format!("it printed:\n{log}"))?
+                .to_owned(),
+        );
+        lab.destroy(&name)?;
+    }
+    ensure!(ends[0] == ends[1], "{ends:#?}");
+    lab.finish()
+}
+
 /// The storm for two minutes, and all that attacks: `./x soak paging`.
 #[test]
 #[ignore = "takes minutes"]

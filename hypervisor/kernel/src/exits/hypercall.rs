@@ -18,7 +18,7 @@ pub fn handle(cx: &mut Cx<'_>) {
         // 32-bit callers pass other structures, which nobody we support needs.
         return finish(cx, Errno::NoSys.to_abi() as u64);
     }
-    let linear = Linear::of(&state, &cx.vcpu.domain, cx.hv.hv.phys_bits);
+    let linear = Linear::of(&state, &cx.vcpu.domain, cx.hv.hv.limits());
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let mut call = Call::new(cx.vcpu, &linear, args);
     let outcome = dispatch(regs.rax, &mut call);

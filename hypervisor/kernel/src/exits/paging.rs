@@ -17,7 +17,7 @@ const DOUBLE_FAULT: Event = Event::Exception {
 /// The guest's own fault, or one that the shadow settles.
 pub fn fault(cx: &mut Cx<'_>, code: u32, address: Vaddr) {
     let context = &mut *cx.context;
-    let paging = Paging::of(&context.backend.execution(), cx.hv.hv.phys_bits);
+    let paging = Paging::of(&context.backend.execution(), cx.hv.hv.limits());
     let Some(shadow) = &mut context.shadow else {
         return;
     };

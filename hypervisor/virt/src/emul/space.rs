@@ -4,7 +4,7 @@ use oxen_types::{Gaddr, Vaddr};
 
 use super::alu::Width;
 use crate::backend::{Execution, VcpuBackend};
-use crate::walk::{Access, Paging, PhysRead, Translation, WalkError, walk};
+use crate::walk::{Access, Limits, Paging, PhysRead, Translation, WalkError, walk};
 
 /// Guest physical space: RAM, and the devices between it.
 pub trait GuestSpace: PhysRead {
@@ -12,8 +12,8 @@ pub trait GuestSpace: PhysRead {
     fn read(&mut self, at: Gaddr, size: u8) -> Option<u64>;
     /// False where nothing is.
     fn write(&mut self, at: Gaddr, size: u8, value: u64) -> bool;
-    /// Bits of a guest physical address.
-    fn phys_bits(&self) -> u32;
+    /// Of the guest's processor.
+    fn limits(&self) -> Limits;
 }
 
 /// Why an instruction cannot go on.
@@ -65,7 +65,7 @@ impl<'a> Memory<'a> {
 
     /// For those who have asked the vcpu already.
     pub(super) fn at(state: &Execution, cpl: u8, space: &'a mut dyn GuestSpace) -> Self {
-        let paging = Paging::of(state, space.phys_bits());
+        let paging = Paging::of(state, space.limits());
         Self {
             space,
             paging,

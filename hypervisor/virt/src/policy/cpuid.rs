@@ -8,6 +8,7 @@ use super::hypervisor::HypervisorInfo;
 use super::{topology, xstate};
 use crate::fpu::{FpuLayout, XCR0_PKRU};
 use crate::spec::Offer;
+use crate::walk::Limits;
 use crate::x86::{CR4_OSXSAVE, CR4_PKE, CpuidRegs, CpuidSource};
 
 const MAX_BASIC: u32 = 0xd;
@@ -399,6 +400,18 @@ impl CpuidPolicy {
 
     pub fn phys_bits(&self) -> u32 {
         self.phys_bits
+    }
+
+    /// What the guest knows of its processors' page walks.
+    pub fn limits(&self) -> Limits {
+        let phys_bits = match self.get(EXTENDED + 8).eax & 0xff {
+            0 => self.phys_bits,
+            bits => bits,
+        };
+        Limits {
+            phys_bits,
+            pages_1g: self.has_ext1(Ext1Edx::PAGE1GB),
+        }
     }
 
     pub fn has_1(&self, feature: Leaf1Ecx) -> bool {

@@ -293,7 +293,10 @@ impl Machine {
                 cr4: CR4_PAE | CR4_PGE,
                 efer: EFER_LME | EFER_LMA | EFER_NX,
                 ac: false,
-                phys_bits: 40,
+                limits: crate::walk::Limits {
+                    phys_bits: 40,
+                    pages_1g: true,
+                },
             },
             view: View::new(frames, DomainId(1)).unwrap(),
             tlb: BTreeMap::new(),

@@ -13,6 +13,7 @@ mod mmio;
 mod msr;
 mod netfront;
 mod pagetables;
+mod reserved;
 mod time;
 mod timers;
 mod vbd;
@@ -54,6 +55,7 @@ const TESTS: &[(&str, Test)] = &[
     ("xsetbv", msr::xsetbv),
     ("control-registers", msr::control_registers),
     ("cpuid", msr::cpuid),
+    ("cmpxchg16b", msr::compare_exchange),
     ("events", events::abuse),
     ("fifo", events::fifo),
     ("grants", grants::abuse),
@@ -62,6 +64,7 @@ const TESTS: &[(&str, Test)] = &[
     ("vbd-busy", vbd::busy),
     ("netfront", netfront::abuse),
     ("pagetables", pagetables::nonsense),
+    ("reserved-bits", reserved::all),
     ("timers", timers::abuse),
     ("halts", timers::halts),
     ("exceptions", interrupts::exceptions),
