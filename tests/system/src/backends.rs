@@ -261,6 +261,7 @@ const ATTACKS: &[&str] = &[
     "grants",
     "memory",
     "pagetables",
+    "reserved-bits",
     "timers",
     "exceptions",
     "nmis",
@@ -278,6 +279,14 @@ fn checks() -> Vec<(String, String)> {
             "a local APIC in x2APIC mode: priorities, completion, faults",
         ),
         ("triple", "a triple fault ends its guest alone"),
+        (
+            "alignment",
+            "an exception whose delivery raises it again keeps no CPU",
+        ),
+        (
+            "task-switch",
+            "a hardware task switch harms its guest alone",
+        ),
         (
             "fpu",
             "extended state of two guests and dom0, each with its own patterns",
@@ -324,16 +333,17 @@ passes() { # NAME VCPUS TEST
 	rm -f /var/log/xen/console/guest-$1.log*
 }
 fpu() { # COMPONENTS
-	make fpu 1 fpu 1 4 && make fpu2 1 fpu 2 4
+	make fpu 1 fpu 1 4 && make fpu2 1 fpu 2 4 && make fpu3 1 fpu-unannounced 3 4
 	test-xstate 3 4 >/tmp/fpu.dom0
 	own="$(cat /tmp/fpu.dom0)"
 	if ! ended fpu || ! ended fpu2 || ! log fpu | grep -q '^PASS'; then bad fpu "a guest's state changed: $(log fpu2 | tail -n 1)"
+	elif ! ended fpu3; then bad fpu "registers of another: $(log fpu3 | tail -n 1)"
 	elif [ "${own%% *}" != PASS ]; then bad fpu "dom0's state changed: $own"
 	elif ! { log fpu; log fpu2; cat /tmp/fpu.dom0; } | covers "$1"; then bad fpu "it covered less than $1: $own"
 	elif neighbour after-fpu; then ok fpu
 	else bad fpu "the neighbour is silent"
 	fi
-	xm destroy fpu >/dev/null; xm destroy fpu2 >/dev/null
+	for name in fpu fpu2 fpu3; do xm destroy $name >/dev/null; done
 }
 covers() { # COMPONENTS: all three lines have these
 	all=0
@@ -346,6 +356,17 @@ triple() {
 	until xm --json list triple | grep -q '"shutdown_reason": "crash"' || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.3; done
 	if [ $tries = 0 ]; then bad triple "its end is not told"; elif neighbour after-triple; then ok triple; else bad triple "the neighbour is silent"; fi
 	xm destroy triple >/dev/null
+}
+silent() { # TEST: it says nothing after that line, and nobody else notices
+	if ! make "$1" 1 "$1"; then bad "$1" "it cannot be created"
+	else
+		tries=100
+		until log "$1" | grep -q LEAVING || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.3; done
+		sleep 1
+		if neighbour "after-$1" && xm destroy "$1" >/dev/null && neighbour "without-$1"; then ok "$1"
+		else bad "$1" "the neighbour is silent"
+		fi
+	fi
 }
 linux() { # VCPUS
 	kernel=/boot/vmlinux
@@ -383,6 +404,7 @@ pub fn run_with(id: &str, more: &[&str]) -> Result<()> {
         script += &match name.as_str() {
             "boot" | "calm" => String::new(),
             "triple" => "triple\n".to_owned(),
+            "alignment" | "task-switch" => format!("silent {name}\n"),
             "linux" => format!("linux {}\n", backend.vcpus),
             "hello" => "passes hello 1 hello\n".to_owned(),
             "fpu" => format!("fpu {:#x}\n", backend.components),

@@ -66,6 +66,18 @@ const ATTACKS: &[Attack] = &[
         seconds: 1,
     },
     Attack {
+        test: "alignment",
+        vcpus: 1,
+        end: End::Silent,
+        seconds: 1,
+    },
+    Attack {
+        test: "task-switch",
+        vcpus: 1,
+        end: End::Silent,
+        seconds: 1,
+    },
+    Attack {
         test: "spin",
         vcpus: 2,
         end: End::Silent,

@@ -74,6 +74,11 @@ fn reserved_bits_fault_on_shadows_as_on_the_processor() -> Result<()> {
         lab.destroy(&name)?;
     }
     ensure!(ends[0] == ends[1], "{ends:#?}");
+    // A hardware task switch would load the machine's CR3.
+    let guest = Guest::test("task", "test=task-switch").set("hap", "0");
+    let name = guest.create(&mut lab)?;
+    ensure!(lab.end_of(&name, 30)? == "crash");
+    lab.destroy(&name)?;
     lab.finish()
 }
 

@@ -7,6 +7,7 @@ mod grants;
 mod hypercalls;
 mod interrupts;
 mod io;
+mod legacy;
 mod lifecycle;
 mod memory;
 mod mmio;
@@ -68,6 +69,8 @@ const TESTS: &[(&str, Test)] = &[
     ("timers", timers::abuse),
     ("halts", timers::halts),
     ("exceptions", interrupts::exceptions),
+    ("alignment", legacy::alignment),
+    ("task-switch", legacy::task_switch),
     ("ipis", interrupts::ipis),
     ("nmis", interrupts::nmis),
     ("x2apic", x2apic::all),
