@@ -110,13 +110,16 @@ fn short(case: &Case) -> Outcome {
 
 /// Memory in which each table holds one entry only, whatever its address: its level is told by the order of reads.
 struct Way {
-    entries: std::cell::RefCell<std::vec::IntoIter<u64>>,
+    entries: [u64; 4],
+    next: core::cell::Cell<usize>,
     short: bool,
 }
 
 impl PhysRead for Way {
     fn read_u64(&self, _: Gaddr) -> Option<u64> {
-        let entry = self.entries.borrow_mut().next()?;
+        let next = self.next.get();
+        self.next.set(next + 1);
+        let entry = *self.entries.get(next)?;
         Some(if self.short {
             entry & 0xffff_ffff | entry << 32
         } else {
@@ -132,7 +135,8 @@ fn walked(case: &Case, format: Format) -> Outcome {
         Format::Legacy => (2, 0, if case.pse { CR4_PSE } else { 0 }),
     };
     let way = Way {
-        entries: case.entries[skip..].to_vec().into_iter().into(),
+        entries: case.entries,
+        next: skip.into(),
         short: format == Format::Legacy,
     };
     let paging = Paging {
