@@ -84,6 +84,13 @@ pub enum Record {
         name: String,
         value: u32,
     },
+    // New kinds come last: a record's kind is its number in the journal.
+    /// What was taken out of the ring: up to this index, these bytes more of a request that is not yet whole.
+    MoreInput {
+        domain: DomId,
+        consumed: u32,
+        more: Vec<u8>,
+    },
 }
 
 impl Record {
@@ -99,6 +106,7 @@ impl Record {
                 path.len().saturating_add(token.len())
             }
             Self::Input { partial, .. } => partial.len(),
+            Self::MoreInput { more, .. } => more.len(),
             Self::Output { bytes, .. } => bytes.len(),
             _ => 0,
         };

@@ -11,8 +11,8 @@ use crate::perms::DomId;
 use crate::ring::{self, Fault, Message};
 use crate::server::{ConnId, Indices, Platform, Server};
 
-/// Requests handled of one connection before the others' turn.
-pub const TURN: usize = 8;
+/// Requests handled of one ring at a time, however little work they are.
+const TURN: usize = 8;
 
 /// Where we are in a ring.
 #[derive(Debug)]
@@ -52,46 +52,62 @@ impl Session {
         self.take = server.ring(self.domain).map(|r| r.indices.consumed);
     }
 
-    /// Handles a turn of requests.
+    /// Handles requests for about `slice` steps of work, one at least. True if there are more.
     pub fn serve(
         &mut self,
         page: &SharedMemory,
         server: &mut Server,
         platform: &mut dyn Platform,
-    ) -> Result<(), Fault> {
+        slice: u64,
+    ) -> Result<bool, Fault> {
         let Some(state) = server.ring(self.domain).filter(|_| !self.broken) else {
-            return Ok(());
+            return Ok(false);
         };
         let (consumed, mut bytes) = (state.indices.consumed, state.partial.clone());
         let known = bytes.len();
         bytes.extend(ring::peek(page, consumed)?);
         if bytes.len() == known {
-            return Ok(());
+            return Ok(false);
         }
-        let handled = self.handle(&bytes, server, platform);
-        // Whole requests that must wait stay in the page. Of one that is not whole the start is kept
-        // here, since it may be larger than the page's ring.
-        let (taken, partial) = match handled.stop {
-            Stop::NotWhole => (bytes.len(), bytes.split_off(handled.bytes)),
-            Stop::Later | Stop::Fault(_) => (handled.bytes, Vec::new()),
+        let handled = self.handle(&bytes, server, platform, slice);
+        // Whole requests that must wait stay in the page. Of one that is not whole the start is taken, for
+        // two reasons: it may be larger than the page's ring, and a guest tells of more only where it finds
+        // the ring empty.
+        let taken = match handled.stop {
+            Stop::NotWhole => bytes.len(),
+            Stop::Later | Stop::Fault(_) => handled.bytes,
         };
         if let Some(new) = taken.checked_sub(known).filter(|new| *new > 0) {
             // A ring's bytes fit in u32.
             let consumed = consumed.wrapping_add(new as u32);
-            server.took(self.domain, consumed, partial);
+            if handled.bytes == 0 {
+                server.took_more(self.domain, consumed, bytes.split_off(known));
+            } else {
+                let partial = bytes.get(handled.bytes..taken).unwrap_or_default();
+                server.took(self.domain, consumed, partial.to_vec());
+            }
             self.take = Some(consumed);
         }
         match handled.stop {
             Stop::Fault(fault) => Err(fault),
-            Stop::NotWhole | Stop::Later => Ok(()),
+            Stop::NotWhole => Ok(false),
+            Stop::Later => Ok(!server.is_backed_up(ConnId::Domain(self.domain))),
         }
     }
 
-    fn handle(&self, bytes: &[u8], server: &mut Server, platform: &mut dyn Platform) -> Handled {
+    fn handle(
+        &self,
+        bytes: &[u8],
+        server: &mut Server,
+        platform: &mut dyn Platform,
+        slice: u64,
+    ) -> Handled {
         let id = ConnId::Domain(self.domain);
+        let start = server.work();
         let mut at = 0;
         for _ in 0..TURN {
-            if server.is_backed_up(id) {
+            let used = server.work().saturating_sub(start);
+            if server.is_backed_up(id) || used >= slice {
                 break;
             }
             let stop = match ring::first_message(bytes.get(at..).unwrap_or(&[])) {

@@ -68,7 +68,7 @@ impl<'a> Daemon<'a> {
             return self.restart();
         }
         self.session
-            .serve(self.page, &mut self.server, &mut Rings(self.page))
+            .serve(self.page, &mut self.server, &mut Rings(self.page), u64::MAX)
             .unwrap();
         if dies == 1 {
             return self.restart();
@@ -248,7 +248,7 @@ proptest! {
                 continue;
             }
             idle = 0;
-            daemon.session.serve(&page, &mut daemon.server, &mut Rings(&page)).unwrap();
+            daemon.session.serve(&page, &mut daemon.server, &mut Rings(&page), u64::MAX).unwrap();
             told = work(&mut guest);
             told |= daemon.session.send(&page, &mut daemon.server).unwrap().more;
         }
@@ -276,7 +276,7 @@ proptest! {
             page.write(at, &value.to_le_bytes()).unwrap();
             // Sometimes indices that make sense, so that the bytes are read.
             page.store(REQ_PROD, page.load(REQ_CONS).unwrap().wrapping_add(value % 1026)).unwrap();
-            let served = daemon.session.serve(&page, &mut daemon.server, &mut Rings(&page));
+            let served = daemon.session.serve(&page, &mut daemon.server, &mut Rings(&page), u64::MAX);
             daemon.written.extend(daemon.server.take_records());
             let sent = daemon.session.send(&page, &mut daemon.server);
             if let Some(fault) = served.err().or(sent.err()) {
@@ -291,4 +291,33 @@ proptest! {
         let node = daemon.server.tree().get(&secret).unwrap();
         prop_assert_eq!(node.children().count(), 1);
     }
+}
+
+/// A guest that feeds a request byte by byte makes the daemon write down each byte once.
+#[test]
+fn half_a_request_is_not_recorded_again_and_again() {
+    let page = SharedMemory::anonymous(4096).unwrap();
+    let mut daemon = Daemon::new(&page);
+    let payload = [b"data/x\0".as_slice(), &[b'v'; 2000]].concat();
+    let request = message(Kind::Write, 1, 0, &payload);
+    let len = request.len();
+    let mut guest = Guest {
+        page: &page,
+        to_send: request,
+        got: Vec::new(),
+    };
+    let mut bytes = 0;
+    while !guest.to_send.is_empty() {
+        guest.send(1);
+        daemon.turn(usize::MAX);
+        let written = daemon.written.iter().map(Record::len).sum::<usize>();
+        bytes = bytes.max(written);
+        if guest.to_send.len() % 500 == 0 {
+            daemon.restart();
+        }
+    }
+    // Each byte with its record's numbers, the value in its node, and the answer.
+    assert!(bytes <= 20 * len, "{bytes} bytes for a request of {len}");
+    guest.take(usize::MAX);
+    assert!(guest.got.ends_with(b"OK\0"));
 }

@@ -1,5 +1,6 @@
 //! The loop.
 
+mod log;
 mod sockets;
 mod xen;
 
@@ -12,10 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use xenstored::journal::{Format, Found, Journal, Saved};
+use xenstored::journal::{Format, Found, Journal};
 use xenstored::server::{ConnId, Platform, Restored, Server};
-use xenstored::wire::{Header, Kind};
+use xenstored::turns;
 
+use log::Told;
 use sockets::Sockets;
 use xen::{NoXen, Xen};
 
@@ -27,8 +29,9 @@ pub(crate) struct Daemon {
     journal: Journal,
     machine: Machine,
     sockets: Sockets,
-    notes: JournalNotes,
-    verbose: bool,
+    told: Told,
+    /// Guests are not served before.
+    guests_rest: Option<Instant>,
 }
 
 /// With or without the hypervisor.
@@ -57,6 +60,7 @@ impl Daemon {
             Journal::open(state).with_context(|| format!("state directory {}", state.display()))?;
         let fresh = found.records.is_empty();
         let mut server = restore(found);
+        server.log().io = verbose;
         let mut machine = if with_xen {
             Machine::Xen(Box::new(
                 Xen::open().context("no Xen devices (is this dom0, is xen-evtchn loaded?)")?,
@@ -70,8 +74,8 @@ impl Daemon {
             xen.resume(&mut server);
         }
         server.take_records();
-        let mut notes = JournalNotes::default();
-        notes.tell(journal.begin(&server.snapshot(), Instant::now()));
+        let mut told = Told::default();
+        told.journal(journal.begin(&server.snapshot(), Instant::now()));
         let sockets =
             Sockets::new(listen(socket).with_context(|| format!("socket {}", socket.display()))?);
         eprintln!(
@@ -84,8 +88,8 @@ impl Daemon {
             journal,
             machine,
             sockets,
-            notes,
-            verbose,
+            told,
+            guests_rest: None,
         })
     }
 
@@ -97,13 +101,24 @@ impl Daemon {
             if let Machine::Xen(xen) = &mut self.machine {
                 xen.take_events(&mut self.server);
             }
-            self.serve();
-            self.write_down();
-            busy = self.sockets.send(&mut self.server);
-            if let Machine::Xen(xen) = &mut self.machine {
-                busy |= xen.send(&mut self.server);
+            // dom0 first: its answers do not wait for what guests ask.
+            self.serve_dom0();
+            busy = self.finish();
+            if self.serve_guests() {
+                busy = self.finish();
             }
         }
+    }
+
+    /// Writes down what was done, and lets the answers go. True if processes of dom0 have asked for more.
+    fn finish(&mut self) -> bool {
+        self.write_down();
+        let more = self.sockets.send(&mut self.server);
+        if let Machine::Xen(xen) = &mut self.machine {
+            xen.send(&mut self.server);
+        }
+        self.told.notices(&self.server.take_notices());
+        more
     }
 
     /// Waits until something arrives, or only looks when there is more to do. The sockets that are to be read.
@@ -113,8 +128,7 @@ impl Daemon {
             fds.push(PollFd::from_borrowed_fd(xen.as_fd(), PollFlags::IN));
         }
         let now = Instant::now();
-        let retry = self.journal.retry_at();
-        let until = if busy { Some(now) } else { retry };
+        let until = if busy { Some(now) } else { self.wake_at(now) };
         let timeout = until.map(|until| timespec(until.saturating_duration_since(now)));
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
@@ -129,8 +143,23 @@ impl Daemon {
         Ok(ready.map(|(id, _)| id).collect())
     }
 
-    /// Handles a turn of everyone's requests.
-    fn serve(&mut self) {
+    /// When there is something to do even if nothing arrives until then.
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let mut until = self.journal.retry_at();
+        if let Machine::Xen(xen) = &self.machine {
+            let rings = if xen.is_dom0_awake() {
+                Some(now)
+            } else {
+                let rest = self.guests_rest.unwrap_or(now);
+                xen.has_awake_guests().then_some(rest)
+            };
+            until = until.into_iter().chain(rings).min();
+        }
+        until
+    }
+
+    /// Handles a turn of the requests of dom0's processes and kernel.
+    fn serve_dom0(&mut self) {
         for id in self.sockets.ids() {
             for _ in 0..SOCKET_TURN {
                 if self.server.is_backed_up(id) {
@@ -139,24 +168,45 @@ impl Daemon {
                 let Some((header, payload)) = self.sockets.next_request(id) else {
                     break;
                 };
-                if self.verbose {
-                    log_request(&format!("{id:?}"), header, payload);
+                if self.server.log().io {
+                    log::request(&format!("{id:?}"), header, payload);
                 }
                 self.server
                     .receive(id, header, payload, self.machine.platform());
             }
         }
         if let Machine::Xen(xen) = &mut self.machine {
-            xen.serve(&mut self.server);
+            xen.serve_dom0(&mut self.server);
         }
+    }
+
+    /// Handles a turn of guests' requests, unless they rest. True if it did.
+    fn serve_guests(&mut self) -> bool {
+        let Machine::Xen(xen) = &mut self.machine else {
+            return false;
+        };
+        let start = Instant::now();
+        if self.guests_rest.is_some_and(|until| until > start) {
+            return false;
+        }
+        self.guests_rest = None;
+        if !xen.has_awake_guests() {
+            return false;
+        }
+        let used = xen.serve_guests(&mut self.server);
+        let rest = turns::rest(used, start.elapsed());
+        if !rest.is_zero() {
+            self.guests_rest = Some(Instant::now() + rest);
+        }
+        true
     }
 
     /// If the journal cannot be written, the store goes on: only a restart would lose something.
     fn write_down(&mut self) {
         let records = self.server.take_records();
         let all = || self.server.snapshot();
-        self.notes
-            .tell(self.journal.save(&records, all, Instant::now()));
+        self.told
+            .journal(self.journal.save(&records, all, Instant::now()));
     }
 }
 
@@ -183,33 +233,6 @@ fn restore(found: Found) -> Server {
     server
 }
 
-/// Tells how the journal fares, once for each change.
-#[derive(Default)]
-struct JournalNotes {
-    large: bool,
-}
-
-impl JournalNotes {
-    fn tell(&mut self, saved: Saved) {
-        match saved {
-            Saved::Written | Saved::Stale => {}
-            Saved::Again => {
-                self.large = false;
-                eprintln!("xenstored: the journal is written again");
-            }
-            Saved::Large(error) if !self.large => {
-                self.large = true;
-                eprintln!("xenstored: the journal cannot be made smaller, so it grows: {error}");
-            }
-            Saved::Large(_) => {}
-            Saved::Failed(error) => eprintln!(
-                "xenstored: the journal cannot be written: {error}. The store goes on; a restart \
-                 before there is room again would lose what changes from now on"
-            ),
-        }
-    }
-}
-
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
@@ -230,14 +253,4 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-fn log_request(who: &str, header: Header, payload: &[u8]) {
-    let kind = Kind::from_number(header.kind)
-        .map_or_else(|| header.kind.to_string(), |k| format!("{k:?}"));
-    eprintln!(
-        "xenstored: {who} {kind} tx {} {}",
-        header.tx_id,
-        payload.escape_ascii()
-    );
 }

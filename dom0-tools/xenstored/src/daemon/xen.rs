@@ -10,12 +10,18 @@ use xenstored::error::StoreError;
 use xenstored::perms::DomId;
 use xenstored::ring::Fault;
 use xenstored::server::{Indices, Platform, Server};
-use xenstored::session::Session;
+use xenstored::session::{Sent, Session};
+use xenstored::turns::{SLICE, Turns};
+
+use super::log;
 
 /// The virtual interrupt that tells of domains' ends (VIRQ_DOM_EXC).
 const VIRQ_DOM_EXC: u32 = 3;
 /// The grant by which every guest gives its store's page (GNTTAB_RESERVED_XENSTORE).
 const STORE_GRANT: u32 = 1;
+
+/// Steps of dom0's kernel's requests before its answers go.
+const DOM0_SLICE: u64 = 1024;
 
 /// The hypervisor is not there: rings can be introduced, and nothing comes of it.
 pub(crate) struct NoXen;
@@ -26,6 +32,10 @@ impl Platform for NoXen {
     }
 
     fn disconnect(&mut self, _: DomId) {}
+
+    fn log_to(&mut self, file: &str) -> Result<(), StoreError> {
+        log::to_file(file)
+    }
 }
 
 pub(crate) struct Xen {
@@ -35,6 +45,9 @@ pub(crate) struct Xen {
     rings: BTreeMap<DomId, OpenRing>,
     /// Whose event came, or who has more to be served: the other rings are not looked at.
     awake: BTreeSet<DomId>,
+    /// Those of them that were looked at in this turn.
+    served: BTreeSet<DomId>,
+    turns: Turns,
     exception_port: u32,
 }
 
@@ -89,6 +102,8 @@ impl Xen {
             gntdev,
             rings: BTreeMap::new(),
             awake: BTreeSet::new(),
+            served: BTreeSet::new(),
+            turns: Turns::default(),
             exception_port,
         })
     }
@@ -164,37 +179,67 @@ impl Xen {
         }
     }
 
-    /// Handles a turn of everyone's requests.
-    pub(crate) fn serve(&mut self, server: &mut Server) {
-        for domain in self.awake.clone() {
-            // Out of the table, since requests of dom0 may change it. They cannot concern dom0's own
-            // ring, and guests' requests cannot concern any.
-            if let Some(mut open) = self.rings.remove(&domain) {
-                open.step(|session, page| session.serve(page, server, self));
-                self.rings.insert(domain, open);
-            }
+    /// Handles what dom0's kernel asks for.
+    pub(crate) fn serve_dom0(&mut self, server: &mut Server) {
+        if self.is_dom0_awake() {
+            self.serve_ring(0, server, DOM0_SLICE);
         }
     }
 
-    /// Lets the answers go; what finds no room goes when the guest has made some and says so. True if
-    /// there are requests to serve at once.
-    pub(crate) fn send(&mut self, server: &mut Server) -> bool {
-        let mut looked_at = core::mem::take(&mut self.awake);
+    /// Does dom0's kernel ask for something?
+    pub(crate) fn is_dom0_awake(&self) -> bool {
+        self.awake.contains(&0)
+    }
+
+    /// Does a guest ask for something, or may it have made room for answers?
+    pub(crate) fn has_awake_guests(&self) -> bool {
+        self.awake.iter().any(|domain| *domain != 0)
+    }
+
+    /// Handles a turn of guests' requests. The steps that it took.
+    pub(crate) fn serve_guests(&mut self, server: &mut Server) -> u64 {
+        let mut asking = self.awake.clone();
+        asking.remove(&0);
+        let mut turns = core::mem::take(&mut self.turns);
+        let used = turns.serve(&asking, server, |domain, server| {
+            self.serve_ring(domain, server, SLICE)
+        });
+        self.turns = turns;
+        used
+    }
+
+    fn serve_ring(&mut self, domain: DomId, server: &mut Server, slice: u64) -> bool {
+        self.served.insert(domain);
+        // Out of the table, since requests of dom0 may change it. They cannot concern dom0's own
+        // ring, and guests' requests cannot concern any.
+        let Some(mut open) = self.rings.remove(&domain) else {
+            return false;
+        };
+        let more = open.step(|session, page| session.serve(page, server, self, slice));
+        self.rings.insert(domain, open);
+        more
+    }
+
+    /// Lets the answers go; what finds no room goes when the guest has made some and says so.
+    pub(crate) fn send(&mut self, server: &mut Server) {
+        let mut looked_at = core::mem::take(&mut self.served);
         looked_at.append(&mut server.take_told());
         for domain in looked_at {
             let Some(open) = self.rings.get_mut(&domain) else {
+                self.awake.remove(&domain);
                 continue;
             };
-            let sent = open.step(|session, page| session.send(page, server));
-            if sent.more {
+            let Sent { notify, more } = open.step(|session, page| session.send(page, server));
+            if more {
                 self.awake.insert(domain);
+            } else {
+                self.awake.remove(&domain);
             }
-            if sent.notify {
+            if notify {
                 // A notification that fails has nobody to hear it: the domain is on its way out.
                 let _ = self.events.notify(open.port);
             }
         }
-        !self.awake.is_empty()
     }
 
     fn map(&self, domain: DomId, gfn: u64) -> Result<Page, Errno> {
@@ -259,7 +304,12 @@ impl Platform for Xen {
         Ok(indices)
     }
 
+    fn log_to(&mut self, file: &str) -> Result<(), StoreError> {
+        log::to_file(file)
+    }
+
     fn disconnect(&mut self, domain: DomId) {
+        self.turns.forget(domain);
         if let Some(ring) = self.rings.remove(&domain) {
             // Closing fails only for a port that is not ours any more.
             let _ = self.events.unbind(ring.port);

@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub(super) next_transaction: u32,
     pub(super) outbox: Outbox,
     pub(super) ring: Option<Ring>,
+    /// Of which of its soft limits it was told that it is over it.
+    pub(super) told_of: [bool; 4],
 }
 
 impl Connection {
@@ -57,6 +59,7 @@ impl Connection {
             next_transaction: 1,
             outbox: Outbox::default(),
             ring,
+            told_of: [false; 4],
         }
     }
 
@@ -175,6 +178,21 @@ impl Server {
                 domain,
                 consumed,
                 partial,
+            });
+        }
+    }
+
+    /// The daemon took more of a request out of a ring, up to `consumed`, of which the rest is still to come.
+    /// Only what is new is recorded: a guest may feed a request byte by byte.
+    pub fn took_more(&mut self, domain: DomId, consumed: u32, more: Vec<u8>) {
+        let connection = self.connections.get_mut(&ConnId::Domain(domain));
+        if let Some(ring) = connection.and_then(|c| c.ring.as_mut()) {
+            ring.indices.consumed = consumed;
+            ring.partial.extend_from_slice(&more);
+            self.records.push(Record::MoreInput {
+                domain,
+                consumed,
+                more,
             });
         }
     }

@@ -9,6 +9,7 @@ mod connection;
 mod control;
 mod domains;
 mod events;
+mod limits;
 mod listeners;
 mod requests;
 mod restore;
@@ -19,10 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use connection::Connection;
 pub use connection::{ConnId, Ring};
+pub use control::Log;
 use listeners::Listeners;
 pub use restore::Restored;
 
 use crate::error::StoreError;
+use crate::notices::Notice;
 use crate::outbox::Outbox;
 use crate::perms::{DomId, Perms};
 use crate::quota::Quota;
@@ -51,6 +54,10 @@ pub trait Platform {
         fresh: bool,
     ) -> Result<Indices, StoreError>;
     fn disconnect(&mut self, domain: DomId);
+    /// Writes the log to a file from now on.
+    fn log_to(&mut self, _file: &str) -> Result<(), StoreError> {
+        Err(StoreError::NoSys)
+    }
 }
 
 /// The store.
@@ -67,6 +74,8 @@ pub struct Server {
     next_socket: u64,
     /// What was done so far.
     work: u64,
+    log: Log,
+    notices: Vec<Notice>,
 }
 
 impl Default for Server {
@@ -98,6 +107,8 @@ impl Server {
             records: Vec::new(),
             next_socket: 0,
             work: 0,
+            log: Log::default(),
+            notices: Vec::new(),
         }
     }
 
@@ -117,7 +128,7 @@ impl Server {
         self.work
     }
 
-    fn spend(&mut self, steps: usize) {
+    pub(crate) fn spend(&mut self, steps: usize) {
         self.work = self.work.saturating_add(steps as u64);
     }
 
@@ -140,6 +151,11 @@ impl Server {
             ConnId::Domain(0) => c.outbox.len() > SOCKET,
             ConnId::Domain(_) => c.outbox.replies() >= self.quota.outstanding as usize,
         })
+    }
+
+    /// What is to be written to the log.
+    pub const fn log(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     pub fn tree(&self) -> &Tree {

@@ -44,7 +44,14 @@ impl Server {
         /// Steps of any request: it is read, answered, and the answer is sent.
         const REQUEST: usize = 16;
         self.spend(REQUEST.saturating_add(payload.len() / COPIED));
-        match self.dispatch(id, header, payload, platform) {
+        let outcome = self.dispatch(id, header, payload, platform);
+        let refused = match outcome {
+            Err(StoreError::NoSpc) => true,
+            Err(StoreError::TooBig) => header.kind == Kind::Watch as u32,
+            _ => false,
+        };
+        self.look_at_limits(id, refused);
+        match outcome {
             Ok((kind, answer, after)) if answer.len() <= PAYLOAD_MAX => {
                 self.reply(id, header, kind, &answer);
                 match after {
@@ -127,7 +134,7 @@ impl Server {
                 .and_then(|()| done(After::Nothing)),
             Kind::SetTarget => self.set_target(payload).and_then(|()| done(After::Nothing)),
             Kind::Control => self
-                .control(payload)
+                .control(payload, platform)
                 .map(|text| (format!("{text}\0").into_bytes(), After::Nothing)),
             Kind::WatchEvent | Kind::Error => Err(StoreError::NoSys),
         }?;

@@ -123,6 +123,7 @@ impl Server {
             | Record::TransactionEnd { domain, .. }
             | Record::Reset { domain }
             | Record::Input { domain, .. }
+            | Record::MoreInput { domain, .. }
             | Record::Output { domain, .. } => self.replay_connection(*domain, record),
         }
     }
@@ -161,6 +162,11 @@ impl Server {
                 ring.indices.consumed = *consumed;
                 ring.partial.clone_from(partial);
             }
+            Record::MoreInput { consumed, more, .. } => {
+                let ring = connection.ring.as_mut()?;
+                ring.indices.consumed = *consumed;
+                ring.partial.extend_from_slice(more);
+            }
             Record::Output {
                 produced, bytes, ..
             } => {
@@ -192,11 +198,8 @@ impl Server {
     /// Records that say all there is to say, to begin a new journal with.
     pub fn snapshot(&self) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::new();
-        for (name, value) in self.quota.list() {
-            records.push(Record::Quota {
-                name: name.to_owned(),
-                value,
-            });
+        for (name, value) in self.quota.changed() {
+            records.push(Record::Quota { name, value });
         }
         for (path, _) in self.tree.root().walk(&Path::root()) {
             records.extend(put(&self.tree, &path));
