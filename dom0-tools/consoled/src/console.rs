@@ -15,7 +15,7 @@ use crate::replay::Replay;
 use crate::ring::{Fault, Ring};
 
 /// Input that waits here for the guest to make room; beyond, nothing is read from who types.
-const INPUT: usize = 4096;
+pub(crate) const INPUT: usize = 4096;
 /// Output that waits for the terminal's reader.
 const PTY_QUEUE: usize = 64 * 1024;
 
@@ -84,6 +84,11 @@ impl Console {
             rang: false,
             broken: false,
         })
+    }
+
+    /// The page, which the guest writes as it likes.
+    pub(crate) fn memory(&self) -> Result<&SharedMemory, Errno> {
+        self.page.memory()
     }
 
     /// The guest sent an event. It pays for the look that it gets, whether it has printed anything or not.
