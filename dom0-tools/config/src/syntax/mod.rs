@@ -16,6 +16,8 @@ pub use parser::parse;
 pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest list in a list.
 pub const MAX_DEPTH: usize = 16;
+/// Most keys of a file, and most items of a list: what is done with each takes longer, the more there are.
+pub const MAX_COUNT: usize = 1000;
 /// What overrides call their source.
 pub const COMMAND_LINE: &str = "command line";
 

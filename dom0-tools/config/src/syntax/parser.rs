@@ -1,7 +1,7 @@
 //! Tokens to settings.
 
 use super::lexer::{Lexer, Token};
-use super::{File, Item, MAX_DEPTH, Setting, Value, replace};
+use super::{File, Item, MAX_COUNT, MAX_DEPTH, Setting, Value, replace};
 use crate::diag::{Diagnostic, Place};
 
 /// More errors than these help nobody.
@@ -102,9 +102,12 @@ impl Parser<'_> {
             item,
         };
         if adds {
-            self.add(file, setting)?
+            self.add(file, setting)?;
         } else {
-            replace(file, setting)
+            replace(file, setting);
+        }
+        if file.settings.len() > MAX_COUNT {
+            return Err(self.too_many(key_place, "keys in this file"));
         }
         Ok(true)
     }
@@ -139,6 +142,9 @@ impl Parser<'_> {
                 None => return Err(self.error(open, "this list is not closed with \"]\"")),
                 found => self.ahead = found,
             }
+            if items.len() == MAX_COUNT {
+                return Err(self.too_many(open, "items in this list"));
+            }
             items.push(self.value(depth + 1)?);
             match self.next_in_list()? {
                 Some((Token::Close, _)) => return Ok(items),
@@ -160,6 +166,9 @@ impl Parser<'_> {
             return Ok(());
         };
         match (&mut old.item.value, new.item.value) {
+            (Value::List(list), Value::List(more)) if list.len() + more.len() > MAX_COUNT => {
+                return Err(self.too_many(new.key_place, "items in this list"));
+            }
             (Value::List(list), Value::List(more)) => list.extend(more),
             (Value::Text(text), Value::Text(more)) => text.push_str(&more),
             (old_value, more) => {
@@ -204,6 +213,10 @@ impl Parser<'_> {
             None => ("the end of the file".to_owned(), self.lexer.place()),
         };
         self.error(place, format!("expected {what}{where_}, found {found}"))
+    }
+
+    fn too_many(&self, place: Place, what: &str) -> Diagnostic {
+        self.error(place, format!("more than {MAX_COUNT} {what}"))
     }
 
     fn error(&self, place: Place, message: impl Into<String>) -> Diagnostic {

@@ -105,6 +105,26 @@ fn every_line_with_an_error_is_reported_and_not_without_bound() {
     assert_eq!(complaint(&"@\n".repeat(1000)).lines().count(), 20);
 }
 
+/// Each key is compared with those before, each disk too.
+#[test]
+fn keys_and_items_are_counted() {
+    let keys = |count: usize| (0..count).map(|n| format!("k{n}=1\n")).collect::<String>();
+    assert!(parse("t", &keys(1000)).is_ok());
+    assert!(complaint(&keys(1001)).starts_with("t:1001:1: more than 1000 keys"));
+    assert!(complaint(&keys(100_000)).lines().count() <= 20);
+    let list = |count: usize| format!("a=[{}]", "1,".repeat(count));
+    assert!(parse("t", &list(1000)).is_ok());
+    assert_eq!(
+        complaint(&list(1001)),
+        "t:1:3: more than 1000 items in this list"
+    );
+    let added = format!("{}\na+=[1]", list(1000));
+    assert_eq!(
+        complaint(&added),
+        "t:2:1: more than 1000 items in this list"
+    );
+}
+
 #[test]
 fn bytes_that_are_no_text_are_named() {
     let errors = parse_bytes("t", b"a=1\nb='\xff'").expect_err("not UTF-8");
