@@ -189,13 +189,15 @@ pub fn check_memory(hypervisor: &dyn Hypervisor, config: &DomainConfig) -> Resul
         Err(Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(()),
         Err(errno) => return Err(explain("cannot learn how much memory is free", errno)),
     };
-    if u64::from(config.memory_mib) * layout::MIB <= free {
+    let pool = paging_pool(config);
+    if u64::from(config.memory_mib) * layout::MIB + pool <= free {
         return Ok(());
     }
-    let free = free / layout::MIB;
     let cause = format!(
-        "memory={} is asked for and {free} MiB are free",
-        config.memory_mib
+        "memory={} and {} MiB for its page tables are asked for, and {} MiB are free",
+        config.memory_mib,
+        pool / layout::MIB,
+        free / layout::MIB
     );
     Err(Error::new(format!("cannot create {}", config.name), cause)
         .remedy("give it less, or end other guests"))
@@ -245,11 +247,7 @@ fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId)
     }
     hypervisor.set_max_mem(domain, resize::limit_kib(config.memory_mib))?;
     // A hypervisor that has no such pool takes the page tables from elsewhere.
-    let pages = 256 * u64::from(config.max_vcpus) + 2 * u64::from(config.maxmem_mib);
-    let reckoned = (pages * PAGE).next_multiple_of(layout::MIB);
-    let asked = config.shadow_memory_mib;
-    let pool = asked.map_or(reckoned, |mib| u64::from(mib) * layout::MIB);
-    optional(hypervisor.set_paging_pool(domain, pool))?;
+    optional(hypervisor.set_paging_pool(domain, paging_pool(config)))?;
     let mode = match config.tsc_mode {
         TscMode::Default => 0,
         TscMode::AlwaysEmulate => 1,
@@ -266,6 +264,15 @@ fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId)
         hypervisor.set_time_offset(domain, config.rtc_timeoffset.into())?;
     }
     Ok(())
+}
+
+/// Bytes for the guest's page tables and shadows, which the hypervisor sets aside: as libxl sizes them,
+/// unless the configuration says how much.
+fn paging_pool(config: &DomainConfig) -> u64 {
+    let pages = 256 * u64::from(config.max_vcpus) + 2 * u64::from(config.maxmem_mib);
+    let reckoned = (pages * PAGE).next_multiple_of(layout::MIB);
+    let asked = config.shadow_memory_mib;
+    asked.map_or(reckoned, |mib| u64::from(mib) * layout::MIB)
 }
 
 fn optional(result: SysResult<()>) -> SysResult<()> {

@@ -24,6 +24,8 @@ pub struct FakeDomain {
     pub shutdown: Option<ShutdownReason>,
     pub max_vcpus: u32,
     pub max_kib: u64,
+    /// Pages set aside for its page tables.
+    pub pool: u64,
     /// Populated frames; those written to have bytes.
     pub frames: BTreeMap<u64, Option<Vec<u8>>>,
     pub map: Vec<(u64, u64, u32)>,
@@ -175,6 +177,7 @@ impl Hypervisor for Fake {
             shutdown: None,
             max_vcpus: 0,
             max_kib: 0,
+            pool: 0,
             frames: BTreeMap::new(),
             map: Vec::new(),
             params: BTreeMap::new(),
@@ -192,7 +195,7 @@ impl Hypervisor for Fake {
         self.call()?;
         let mut state = self.state.borrow_mut();
         let mut gone = state.domains.remove(&domain).ok_or(Errno::SRCH)?;
-        state.free_pages += gone.frames.len() as u64;
+        state.free_pages += gone.frames.len() as u64 + gone.pool;
         gone.frames.clear();
         if self.linger.get() {
             gone.dying = true;
@@ -307,8 +310,15 @@ impl Hypervisor for Fake {
         })
     }
 
-    fn set_paging_pool(&self, domain: DomId, _: u64) -> Result<()> {
-        self.with(domain, |_| Ok(()))
+    fn set_paging_pool(&self, domain: DomId, bytes: u64) -> Result<()> {
+        let old = self.with(domain, |domain| {
+            Ok(std::mem::replace(&mut domain.pool, bytes / PAGE))
+        })?;
+        let mut state = self.state.borrow_mut();
+        state.free_pages = (state.free_pages + old)
+            .checked_sub(bytes / PAGE)
+            .ok_or(Errno::NOMEM)?;
+        Ok(())
     }
 
     fn set_memory_map(&self, domain: DomId, map: &[E820Entry]) -> Result<()> {

@@ -40,7 +40,8 @@ pub enum Dying {
     Alive,
     /// Its resources are being taken back, in steps.
     Dying,
-    /// Nothing is left of it but its number.
+    /// Nothing is left of it but its number, and frames that others hold. It stays in the list until these
+    /// are gone, so that they are seen, and so that nobody else gets the number.
     Dead,
 }
 
@@ -289,14 +290,21 @@ impl Domain {
         if !self.memory.teardown(budget) {
             return false;
         }
-        if !self.arch.set_shadow_pool(0) {
+        // To take less than there is fails for nothing but what is in use to the end.
+        if self.arch.set_shadow_pool(0) == Ok(false) || self.memory.set_pool(0) == Ok(false) {
             return false;
         }
+        let _ = self.memory.claim(0);
         self.retire_vcpus();
         self.life.lock().dying = Dying::Dead;
-        self.machine.remove(self);
         self.machine.raise_global_virq(guest_pv_abi::VIRQ_DOM_EXC);
+        self.machine.reap();
         true
+    }
+
+    /// Is it dead, and does nobody hold frames of it any more? Its own shared_info is with it to the end.
+    pub fn is_gone(&self) -> bool {
+        self.life.lock().dying == Dying::Dead && self.machine.frames.held_by(self.id) <= 1
     }
 
     pub fn set_time_offset(&self, seconds: i64) {

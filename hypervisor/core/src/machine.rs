@@ -43,7 +43,8 @@ impl Machine {
         self.platform.clock().now()
     }
 
-    /// The domain of that number, unless it is gone. Dying domains are still found.
+    /// The domain of that number, unless it is gone. Dying domains are still found, and dead ones as long as
+    /// others hold frames of them.
     pub fn domain(&self, id: DomainId) -> Option<Arc<Domain>> {
         self.domains.read().get(&id).cloned()
     }
@@ -110,6 +111,14 @@ impl Machine {
             .is_some_and(|listed| core::ptr::eq(Arc::as_ptr(listed), domain))
         {
             domains.remove(&domain.id);
+        }
+    }
+
+    /// Takes domains off the list that are dead, and that nobody holds frames of any more.
+    pub fn reap(&self) {
+        for domain in self.all_domains().filter(|domain| domain.is_gone()) {
+            self.remove(&domain);
+            self.raise_global_virq(guest_pv_abi::VIRQ_DOM_EXC);
         }
     }
 

@@ -71,11 +71,16 @@ pub fn create(
     let nested = globals.virt.nested_paging();
     let shadow = config.flags & guest_pv_abi::XEN_DOMCTL_CDF_HAP == 0 || !nested;
     let flush = Flush::new(id, shadow);
+    let pool = match hardware.is_some() {
+        true => PoolSize::dom0(max_frames, config.max_vcpus, shadow),
+        false => PoolSize::guest(shadow),
+    };
     let space_config = SpaceConfig {
         owner: id,
         identity: hardware.is_some(),
         address_bits: globals.phys_bits,
         max_frames,
+        pool_pages: pool.tables,
     };
     let flusher = Box::new(FlushHandle(flush.clone()));
     let (memory, root) = match globals.virt.nested_format() {
@@ -84,11 +89,17 @@ pub fn create(
     };
     let controls = globals.virt.new_domain().map_err(|_| Errno::NoMem)?;
     let shadows = if shadow {
-        let vcpus = config.max_vcpus as usize;
-        Some(DomainShadow::new(globals.frames, id, vcpus).ok_or(Errno::NoMem)?)
+        Some(DomainShadow::new(globals.frames, id, pool.shadows).ok_or(Errno::NoMem)?)
     } else {
         None
     };
+    if memory.pool() < pool.tables {
+        log::warn!(
+            "d{id}: {} of {} pages are set aside for page tables: dom0_mem= leaves too little memory",
+            memory.pool(),
+            pool.tables
+        );
+    }
     // dom0 shares the machine's clock; guests' start at 0.
     let tsc = if hardware.is_some() {
         0
@@ -123,6 +134,41 @@ pub fn create(
     }
     domain.create_vcpus()?;
     Ok(domain)
+}
+
+/// Pages of a new domain's paging pool.
+struct PoolSize {
+    tables: u64,
+    shadows: usize,
+}
+
+impl PoolSize {
+    /// Enough to build a small guest; its toolstack sets the size that it needs
+    /// (`XEN_DOMCTL_set_paging_mempool_size`). The numbers are Xen's: 1 MiB, with shadows 4 MiB.
+    fn guest(shadow: bool) -> Self {
+        match shadow {
+            true => Self {
+                tables: 342,
+                shadows: 682,
+            },
+            false => Self {
+                tables: 256,
+                shadows: 0,
+            },
+        }
+    }
+
+    /// All that dom0's own memory can ever need, a table for each 2 MiB; 4 MiB for what it maps beside that; and
+    /// shadows as libxl sizes them for 1 GiB.
+    fn dom0(frames: u64, vcpus: u32, shadow: bool) -> Self {
+        Self {
+            tables: frames / 512 + 1024,
+            shadows: match shadow {
+                true => 2048 + 256 * vcpus as usize,
+                false => 0,
+            },
+        }
+    }
 }
 
 /// An empty guest space, and the root of its tables.
@@ -200,9 +246,9 @@ impl DomainArch for Handle {
         self.0.shadow.as_ref().map(DomainShadow::pool)
     }
 
-    fn set_shadow_pool(&self, bytes: u64) -> bool {
+    fn set_shadow_pool(&self, bytes: u64) -> Result<bool> {
         let shadow = self.0.shadow.as_ref();
-        shadow.is_none_or(|shadow| shadow.set_pool(bytes))
+        shadow.map_or(Ok(true), |shadow| shadow.set_pool(bytes))
     }
 
     fn set_msrs(&self, _entries: &[u8]) -> Result<()> {

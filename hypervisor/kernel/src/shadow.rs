@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use oxen_core::ports::GuestMemory;
 use oxen_mm::FrameTable;
 use oxen_mm::shadow::{Around, Cache, Counts, Page, Tables, View, Walked, top};
-use oxen_types::{DomainId, Gfn, PAGE_SIZE, Vaddr};
+use oxen_types::{DomainId, Gfn, PAGE_SIZE, Result, Vaddr};
 use oxen_virt::shadow::{self, Answer, Fill, GuestTables};
 use oxen_virt::walk::Paging;
 use oxen_virt::{ShadowRoots, VcpuBackend};
@@ -20,10 +20,7 @@ use crate::flush::{Change, Flush};
 use crate::percpu;
 use crate::space::Ram;
 
-/// Pages of a domain's pool that nobody has sized: as libxl reckons, a MiB for each vcpu, and these for 1 GiB.
-const PER_VCPU: usize = 256;
-const BASE: usize = 2048;
-/// 256 MiB.
+/// 256 MiB: more is of no use.
 const MOST: usize = 1 << 16;
 
 /// What a domain's vcpus share.
@@ -65,8 +62,9 @@ impl Followed {
 }
 
 impl DomainShadow {
-    pub fn new(frames: &'static FrameTable, domain: DomainId, vcpus: usize) -> Option<Self> {
-        let cache = Cache::new(frames, domain, BASE + PER_VCPU * vcpus)?;
+    /// With a pool of so many pages to begin with.
+    pub fn new(frames: &'static FrameTable, domain: DomainId, pages: usize) -> Option<Self> {
+        let cache = Cache::new(frames, domain, pages)?;
         let generation = 0;
         Some(Self {
             domain,
@@ -75,13 +73,13 @@ impl DomainShadow {
         })
     }
 
-    /// What the pool may grow to, in bytes.
+    /// Its pool's size, in bytes.
     pub fn pool(&self) -> u64 {
-        (self.cache.lock().cache.most_pages() * PAGE_SIZE) as u64
+        (self.cache.lock().cache.pages() * PAGE_SIZE) as u64
     }
 
-    /// True if what exceeds it was given back.
-    pub fn set_pool(&self, bytes: u64) -> bool {
+    /// Brings the pool nearer to a size, by a step; true if it is there.
+    pub fn set_pool(&self, bytes: u64) -> Result<bool> {
         let pages = usize::try_from(bytes / PAGE_SIZE as u64).unwrap_or(usize::MAX);
         let followed = &mut *self.cache.lock();
         followed.cache.resize(pages.min(MOST), || self.flush())

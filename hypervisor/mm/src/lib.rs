@@ -1,6 +1,7 @@
 //! Memory: frames, the hypervisor's heap and page tables, and each domain's guest-physical space.
 //!
-//! Lock order: a domain's p2m, then the heap, then a zone of the frame allocator. The TLB flush that
+//! Lock order: a domain's p2m, then its paging pool or the heap, then the frame allocator's `taking`, then a
+//! zone of it. The TLB flush that
 //! a change of a p2m owes is done with none of them held (see [`p2m`]). Nothing here may be called
 //! from an NMI or machine-check handler.
 //!
@@ -22,6 +23,7 @@ pub mod layout;
 pub mod memmap;
 pub mod p2m;
 pub mod phys;
+pub mod pool;
 pub mod pt;
 pub mod shadow;
 pub mod start;

@@ -28,6 +28,8 @@ unsafe impl Shared for AtomicU32 {}
 unsafe impl Shared for AtomicU64 {}
 // SAFETY: made of atomics of integers only, `repr(C)`.
 unsafe impl Shared for crate::frames::Entry {}
+// SAFETY: as above.
+unsafe impl Shared for crate::frames::Account {}
 
 /// The window through which frames `0..frames` are reached.
 #[derive(Clone, Copy)]

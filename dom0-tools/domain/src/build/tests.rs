@@ -178,7 +178,8 @@ fn too_much_memory_is_refused_before_there_is_a_domain() {
         .expect_err("no room")
         .to_string();
     assert!(
-        error.contains("memory=64 is asked for and 32 MiB are free"),
+        error
+            .contains("memory=64 and 4 MiB for its page tables are asked for, and 32 MiB are free"),
         "{error}"
     );
     assert!(fake.state.borrow().domains.is_empty());
@@ -203,12 +204,13 @@ fn a_command_line_that_the_kernel_would_cut_off_is_refused_before_there_is_a_dom
 #[test]
 fn memory_that_runs_out_on_the_way_is_given_back() {
     let fake = Fake::new(64);
-    // Enough for the RAM (less than all), not for the pages beside it.
-    fake.state.borrow_mut().free_pages = 64 * 256 + 1;
+    // Enough for the RAM (less than all) and the page tables, not for the pages beside them.
+    let free = (64 + 4) * 256 + 1;
+    fake.state.borrow_mut().free_pages = free;
     let error = try_build(&fake, &config())
         .expect_err("no room")
         .to_string();
     assert!(error.contains("not enough free memory"), "{error}");
-    assert_eq!(fake.state.borrow().free_pages, 64 * 256 + 1);
+    assert_eq!(fake.state.borrow().free_pages, free);
     assert!(fake.state.borrow().domains.is_empty());
 }

@@ -18,8 +18,6 @@ use crate::sched::Share;
 pub struct Kept {
     /// Weight and cap of the domain as a whole.
     pub share: Share,
-    /// Bytes for second-level page tables. They come from the heap here, not from a pool.
-    pub paging_pool: u64,
     pub log: Log,
 }
 

@@ -307,7 +307,11 @@ const fn by_number() -> [Option<&'static Entry>; NUMBERS] {
 /// Runs one hypercall. The caller has checked that the guest's kernel made it.
 pub fn dispatch(number: u64, call: &mut Call<'_>) -> Outcome {
     call.budget = Budget::full();
-    match answer(number, call) {
+    let answer = answer(number, call);
+    if call.machine().frames.take_emptied() {
+        call.machine().reap();
+    }
+    match answer {
         Ok(value) => Outcome::Done(value),
         Err(Stop::Err(errno)) => Outcome::Done(errno.to_abi() as u64),
         Err(Stop::Again) => Outcome::Again,

@@ -34,6 +34,10 @@ pub trait FrameSource: Send + Sync {
     /// Notes that a frame was just written past its owner's page tables: log-dirty mode asks for it. Only
     /// for a frame that the caller holds a reference to, and always after the write.
     fn mark_written(&self, mfn: Mfn);
+    /// Frames in use that a domain owns: its RAM, whoever holds it, and what was made for it.
+    fn held_by(&self, owner: DomainId) -> u64;
+    /// Has a domain's RAM, or what was made for it, come to nothing since the last call?
+    fn take_emptied(&self) -> bool;
     fn stats(&self) -> MemoryStats;
 }
 
@@ -42,6 +46,8 @@ pub trait FrameSource: Send + Sync {
 pub struct MemoryStats {
     pub total_frames: u64,
     pub free_frames: u64,
+    /// Those of them that are kept for domains that claimed them.
+    pub claimed_frames: u64,
     /// The highest frame of RAM.
     pub max_frame: u64,
     /// Bytes that live allocations hold in the hypervisor's own heap.
@@ -272,7 +278,17 @@ pub trait GuestMemory: Send + Sync {
     fn ram_frames(&self) -> u64;
     fn max_frames(&self) -> u64;
     fn set_max_frames(&self, frames: u64);
-    /// One more than the highest gfn that was ever populated.
+    /// Pages that are set aside for the domain's nested page tables, in use or not.
+    fn pool(&self) -> u64;
+    /// Brings that nearer to a number, by a step; true when it is there. -ENOMEM if there is not enough free
+    /// memory, or if more of them are in use.
+    fn set_pool(&self, pages: u64) -> Result<bool>;
+    /// Keeps free memory for the domain until it has `pages` in all; 0 gives up what is left of the claim.
+    /// -ENOMEM if there is not so much, -EINVAL if there is a claim already, or nothing to be claimed.
+    fn claim(&self, pages: u64) -> Result<()>;
+    /// Frames of free memory that are kept for the domain.
+    fn claimed(&self) -> u64;
+    /// The highest gfn at which anything ever stood; 0 if nothing did.
     fn max_gfn(&self) -> Gfn;
 
     /// Makes all vcpus forget their cached translations.

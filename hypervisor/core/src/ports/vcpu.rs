@@ -49,8 +49,9 @@ pub trait DomainArch: Send + Sync {
     fn shadow_pool(&self) -> Option<u64> {
         None
     }
-    /// Sets them; what exceeds them is given back, as far as one step goes. True if nothing does any more.
-    fn set_shadow_pool(&self, _bytes: u64) -> bool {
-        true
+    /// Brings them nearer to a number, by a step, and takes the memory or gives it back at once; true when they
+    /// are there. More than shadows are of use for is not taken. -ENOMEM if there is not enough free memory.
+    fn set_shadow_pool(&self, _bytes: u64) -> Result<bool> {
+        Ok(true)
     }
 }

@@ -1,6 +1,6 @@
 //! A frame table over leaked pages: who owns each frame and how many references it has.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::boxed::Box;
 use std::sync::Mutex;
 use std::vec::Vec;
@@ -20,6 +20,8 @@ struct Slot {
 pub struct FakeFrames {
     slots: Mutex<Vec<Slot>>,
     flushes: AtomicU32,
+    /// Some frame has become free.
+    emptied: AtomicBool,
 }
 
 impl FakeFrames {
@@ -33,6 +35,7 @@ impl FakeFrames {
         Self {
             slots: Mutex::new(std::vec![free; count]),
             flushes: AtomicU32::new(0),
+            emptied: AtomicBool::new(false),
         }
     }
 
@@ -109,6 +112,7 @@ impl FrameSource for FakeFrames {
         slot.refs -= 1;
         if slot.refs == 0 {
             slot.owner = None;
+            self.emptied.store(true, Ordering::SeqCst);
         }
     }
 
@@ -150,11 +154,20 @@ impl FrameSource for FakeFrames {
         self.slots()[mfn.raw() as usize].written = true;
     }
 
+    fn held_by(&self, owner: DomainId) -> u64 {
+        self.owned_by(owner) as u64
+    }
+
+    fn take_emptied(&self) -> bool {
+        self.emptied.swap(false, Ordering::SeqCst)
+    }
+
     fn stats(&self) -> MemoryStats {
         let slots = self.slots();
         MemoryStats {
             total_frames: slots.len() as u64,
             free_frames: slots.iter().skip(1).filter(|s| s.refs == 0).count() as u64,
+            claimed_frames: 0,
             max_frame: slots.len() as u64 - 1,
             heap_used: 0,
         }

@@ -21,10 +21,13 @@ struct Space {
     top: u64,
     logging: bool,
     faults: u32,
+    pool: u64,
+    claim: u64,
 }
 
 impl Space {
     fn put(&mut self, gfn: Gfn, entry: P2mEntry) {
+        self.top = self.top.max(gfn.raw());
         self.entries.insert(gfn.raw(), entry);
     }
 }
@@ -182,7 +185,7 @@ impl GuestMemory for FakeMemory {
             space.entries.insert(i, P2mEntry { mfn, kind });
             space.ram += 1;
         }
-        space.top = space.top.max(end);
+        space.top = space.top.max(end - 1);
         Ok(())
     }
 
@@ -264,6 +267,40 @@ impl GuestMemory for FakeMemory {
 
     fn set_max_frames(&self, frames: u64) {
         self.space().most = frames;
+    }
+
+    fn pool(&self) -> u64 {
+        self.space().pool
+    }
+
+    /// A few pages a step, so that calls have to go on; there are never more than these.
+    fn set_pool(&self, pages: u64) -> Result<bool> {
+        const STEP: u64 = 256;
+        const MOST: u64 = 1 << 14;
+        let mut space = self.space();
+        if pages > MOST {
+            return Err(Errno::NoMem);
+        }
+        space.pool = pages.clamp(space.pool.saturating_sub(STEP), space.pool + STEP);
+        Ok(space.pool == pages)
+    }
+
+    fn claim(&self, pages: u64) -> Result<()> {
+        let mut space = self.space();
+        if pages == 0 {
+            space.claim = 0;
+        } else if space.claim > 0 || pages > space.most || pages <= space.ram {
+            return Err(Errno::Inval);
+        } else if pages - space.ram > self.frames.stats().free_frames {
+            return Err(Errno::NoMem);
+        } else {
+            space.claim = pages - space.ram;
+        }
+        Ok(())
+    }
+
+    fn claimed(&self) -> u64 {
+        self.space().claim
     }
 
     fn max_gfn(&self) -> Gfn {

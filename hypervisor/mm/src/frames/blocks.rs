@@ -38,11 +38,7 @@ impl FrameTable {
 
     /// Guest RAM: 2^order zeroed frames with one reference each. The caller has charged them.
     pub(crate) fn alloc_ram(&self, order: u32, owner: DomainId) -> Option<Mfn> {
-        let free: u64 = self.zones().map(Zone::free_frames).sum();
-        if free < self.reserve + (1 << order) {
-            return None;
-        }
-        let at = self.take_block(order, AllocOptions::default())?;
+        let at = self.take_for(owner, order, true, AllocOptions::default())?;
         self.phys.zero(at, 1 << order);
         self.set_run(at, 1 << order, State::counted(owner, true, false));
         Some(at)
@@ -50,9 +46,20 @@ impl FrameTable {
 
     /// One zeroed frame with one reference, not charged as RAM.
     pub(super) fn alloc_counted(&self, owner: DomainId) -> Option<Mfn> {
-        let at = self.take_block(0, AllocOptions::default())?;
+        let at = self.take_for(owner, 0, false, AllocOptions::default())?;
+        if !self.charge_other(owner) {
+            self.free_run(at, 1);
+            return None;
+        }
         self.phys.zero(at, 1);
         self.entry(at).set(State::counted(owner, false, false));
+        Some(at)
+    }
+
+    /// One frame of the hypervisor's own that a domain's configuration asks for: its paging pool's.
+    pub(crate) fn alloc_prepaid(&self, owner: DomainId) -> Option<Mfn> {
+        let at = self.take_for(owner, 0, false, AllocOptions::default())?;
+        self.entry(at).set(State::new(FrameUse::Own, owner));
         Some(at)
     }
 
@@ -105,7 +112,7 @@ impl FrameTable {
         self.zones().find(|zone| zone.contains(mfn))
     }
 
-    fn take_block(&self, order: u32, options: AllocOptions) -> Option<Mfn> {
+    pub(super) fn take_block(&self, order: u32, options: AllocOptions) -> Option<Mfn> {
         if order > MAX_ORDER {
             return None;
         }

@@ -18,13 +18,15 @@ mod refs;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use oxen_core::ports::{MemoryStats, PageWords};
 use oxen_types::{DomainId, Mfn, PAGE_SIZE};
+use spin::Mutex;
 
 use crate::memmap::MemoryMap;
-use crate::phys::Phys;
+use crate::phys::{Phys, Shared};
+pub(crate) use account::Account;
 pub use blocks::AllocOptions;
 pub use buddy::MAX_ORDER;
 use buddy::Zone;
@@ -54,8 +56,11 @@ pub struct FrameTable {
     /// For each section, the frame where its entries begin; 0 where there is no RAM.
     sections: &'static [AtomicU32],
     zones: [Option<Zone>; MAX_ZONES],
-    /// For each domain, the frames that are charged to it.
-    charged: &'static [AtomicU32],
+    accounts: &'static [Account],
+    /// Frames that are claimed; held by whoever takes free memory on a guest's behalf.
+    taking: Mutex<u64>,
+    /// Some account has come to 0 since this was last looked at.
+    emptied: AtomicBool,
     total: u64,
     max_frame: u64,
     /// Guests may not take the last frames: the hypervisor's own needs come first.
@@ -77,7 +82,9 @@ impl FrameTable {
             phys,
             sections: carve_slice(phys, map, count)?,
             zones: [const { None }; MAX_ZONES],
-            charged: carve_slice(phys, map, DOMAINS)?,
+            accounts: carve_slice(phys, map, DOMAINS)?,
+            taking: Mutex::new(0),
+            emptied: AtomicBool::new(false),
             total: 0,
             max_frame: end.saturating_sub(1),
             reserve: 0,
@@ -241,10 +248,15 @@ impl FrameTable {
     fn read_stats(&self) -> MemoryStats {
         MemoryStats {
             total_frames: self.total,
-            free_frames: self.zones.iter().flatten().map(Zone::free_frames).sum(),
+            free_frames: self.free_frames(),
+            claimed_frames: self.promised(),
             max_frame: self.max_frame,
             heap_used: self.heap_used.load(Ordering::Relaxed),
         }
+    }
+
+    fn free_frames(&self) -> u64 {
+        self.zones.iter().flatten().map(Zone::free_frames).sum()
     }
 
     pub(crate) fn reserve(&self) -> u64 {
@@ -280,12 +292,12 @@ pub(crate) fn test_table(frames: u64) -> &'static FrameTable {
 }
 
 /// A zeroed array for good, before there is an allocator.
-fn carve_slice(
+fn carve_slice<T: Shared>(
     phys: Phys,
     map: &mut MemoryMap,
     len: usize,
-) -> Result<&'static [AtomicU32], TooSmall> {
-    let pages = (len * size_of::<AtomicU32>()).div_ceil(PAGE_SIZE).max(1) as u64;
+) -> Result<&'static [T], TooSmall> {
+    let pages = (len * size_of::<T>()).div_ceil(PAGE_SIZE).max(1) as u64;
     let limit = phys.frames().saturating_mul(PAGE_SIZE as u64);
     let at = map.carve(pages, 1, limit).ok_or(TooSmall)?;
     phys.zero(at, pages);

@@ -1,5 +1,7 @@
 //! Reference counts, and the port through which the rest of the hypervisor sees frames.
 
+use core::sync::atomic::Ordering;
+
 use oxen_core::ports::{FrameSource, MemoryStats, PageRef, PageWords};
 use oxen_types::{DomainId, Mfn};
 
@@ -50,9 +52,7 @@ impl FrameTable {
                 false => buddy::FREE,
             };
             if entry.change(state, next) {
-                if state.is_ram() {
-                    self.uncharge(state.owner(), 1);
-                }
+                self.let_go(state.owner(), state.is_ram(), 1);
                 return if state.is_identity() {
                     Put::SetAside
                 } else {
@@ -134,6 +134,14 @@ impl FrameSource for FrameTable {
 
     fn mark_written(&self, mfn: Mfn) {
         self.entry(mfn).mark_written();
+    }
+
+    fn held_by(&self, owner: DomainId) -> u64 {
+        FrameTable::held_by(self, owner)
+    }
+
+    fn take_emptied(&self) -> bool {
+        self.emptied.load(Ordering::Relaxed) && self.emptied.swap(false, Ordering::AcqRel)
     }
 
     fn stats(&self) -> MemoryStats {

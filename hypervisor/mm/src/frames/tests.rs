@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use oxen_core::ports::{FrameSource, PageRef};
+use oxen_types::Errno;
 use proptest::prelude::*;
 
 use super::*;
@@ -59,7 +60,7 @@ fn first_mib_and_holes_are_not_handed_out() {
     assert!(has_ram(0, 1) && has_ram(0x6ff, 1) && has_ram(0x700, u64::MAX) && has_ram(0x7fff, 9));
     assert!(!has_ram(0x9f, 0x61) && !has_ram(0x700, 0x4900) && !has_ram(0x8000, u64::MAX));
     assert!(!has_ram(0, 0) && !has_ram(u64::MAX, 5));
-    while let Some(page) = frames.alloc(DOM) {
+    while let Some(page) = frames.alloc(DomainId::DOM0) {
         let n = page.into_mfn().raw();
         assert!(
             (0x100..0x200).contains(&n)
@@ -178,7 +179,9 @@ fn guests_leave_the_hypervisor_a_reserve() {
     let taken = core::iter::from_fn(|| frames.alloc_ram(0, DOM)).count() as u64;
     assert!(taken > 0x1000);
     assert_eq!(frames.stats().free_frames, 0x2000 / 64);
-    assert!(frames.alloc(DOM).is_some());
+    // Nor do they get it as frames of other kinds.
+    assert!(frames.alloc(DOM).is_none() && frames.alloc_prepaid(DOM).is_none());
+    assert!(frames.alloc(DomainId::DOM0).is_some());
 }
 
 #[test]
@@ -274,4 +277,69 @@ proptest! {
         }
         prop_assert_eq!((blocks(frames), frames.stats()), before);
     }
+}
+
+/// What is claimed is not free to others; it becomes RAM of the domain that claimed it.
+#[test]
+fn a_claim_keeps_memory_for_its_domain() {
+    let frames = test_table(0x4000);
+    let (one, other) = (DomainId(5), DomainId(6));
+    let free = frames.stats().free_frames - frames.reserve();
+    let most = u64::MAX;
+    assert_eq!(frames.claim(one, free + 1, most), Err(Errno::NoMem));
+    assert_eq!(
+        frames.claim(one, 20, 10),
+        Err(Errno::Inval),
+        "more than it may have"
+    );
+    frames.claim(one, free - 100, most).unwrap();
+    assert_eq!(
+        frames.claim(one, 50, most),
+        Err(Errno::Inval),
+        "one at a time"
+    );
+    assert_eq!(
+        frames.claim(other, 101, most),
+        Err(Errno::NoMem),
+        "it is promised"
+    );
+    assert_eq!(frames.stats().claimed_frames, free - 100);
+    // The other one gets what is left, as RAM and for its tables, and no more.
+    let mut ram: Vec<Mfn> = (0..60).map(|_| take(frames, other).unwrap()).collect();
+    let tables: Vec<Mfn> = (0..40)
+        .map(|_| frames.alloc_prepaid(other).unwrap())
+        .collect();
+    assert!(take(frames, other).is_none() && frames.alloc_prepaid(other).is_none());
+    assert!(frames.alloc_ram(4, other).is_none() && frames.alloc(other).is_none());
+    // The first one gets all that it claimed, and its claim shrinks.
+    ram.extend((0..free - 100).map(|n| take(frames, one).unwrap_or_else(|| panic!("{n}"))));
+    assert_eq!(
+        (frames.claim_of(one), frames.stats().claimed_frames),
+        (0, 0)
+    );
+    assert!(take(frames, one).is_none());
+    ram.into_iter().for_each(|mfn| frames.put(mfn));
+    tables.into_iter().for_each(|mfn| frames.free_own(mfn, 1));
+    // A claim counts what the domain has already, and can be given up.
+    let had = take(frames, one).unwrap();
+    assert_eq!(
+        frames.claim(one, 1, most),
+        Err(Errno::Inval),
+        "it has as much"
+    );
+    frames.claim(one, 11, most).unwrap();
+    assert_eq!(frames.claim_of(one), 10);
+    frames.claim(one, 0, most).unwrap();
+    frames.put(had);
+    assert_eq!(frames.stats().free_frames - frames.reserve(), free);
+}
+
+/// A page of RAM, charged.
+fn take(frames: &'static FrameTable, owner: DomainId) -> Option<Mfn> {
+    assert!(frames.charge(owner, 1, u64::MAX));
+    let mfn = frames.alloc_ram(0, owner);
+    if mfn.is_none() {
+        frames.uncharge(owner, 1);
+    }
+    mfn
 }

@@ -80,8 +80,8 @@ impl<F: Format> GuestSpace<F> {
 
     /// Uses the frame at `gfn` while the read lock keeps it there.
     fn with_frame<T>(&self, gfn: Gfn, write: bool, copy: impl FnOnce(Phys, Mfn) -> T) -> Result<T> {
-        self.look(|inner| {
-            let leaf = self.leaf_in(inner, gfn).ok_or(Errno::Fault)?;
+        self.look(|tables| {
+            let leaf = self.leaf_in(tables, gfn).ok_or(Errno::Fault)?;
             let kind = kind_of(leaf.attrs);
             if kind == MapKind::Mmio || (write && !may_write(kind)) {
                 return Err(Errno::Fault);

@@ -3,12 +3,13 @@
 
 use arrayvec::ArrayVec;
 use oxen_core::ports::{FLUSHED_TOGETHER, FrameSource, MapKind};
-use oxen_types::{DomainId, Gfn, Mfn};
+use oxen_types::{Gfn, Mfn};
 
 use super::kind::kind_of;
 use super::{Cause, FlushGuest};
-use crate::frames::{AllocOptions, FrameList, FrameTable};
+use crate::frames::{FrameList, FrameTable};
 use crate::phys::Table;
+use crate::pool::PagingPool;
 use crate::pt::{Leaf, TableAccess, TablePool, pages_at};
 
 /// Leaves per batch.
@@ -17,8 +18,9 @@ pub(super) const BATCH: usize = FLUSHED_TOGETHER;
 const FEW: usize = BATCH + 1;
 
 #[must_use]
-pub(super) struct Gather {
+pub(super) struct Gather<'a> {
     frames: &'static FrameTable,
+    pool: &'a PagingPool,
     /// Runs of frames, one reference each to drop; could the domain write another's through it?
     runs: ArrayVec<(Mfn, u64, bool), BATCH>,
     tables: FrameList,
@@ -26,10 +28,11 @@ pub(super) struct Gather {
     many: bool,
 }
 
-impl Gather {
-    pub(super) fn new(frames: &'static FrameTable) -> Self {
+impl<'a> Gather<'a> {
+    pub(super) fn new(frames: &'static FrameTable, pool: &'a PagingPool) -> Self {
         Self {
             frames,
+            pool,
             runs: ArrayVec::new(),
             tables: FrameList::new(),
             changed: ArrayVec::new(),
@@ -44,6 +47,9 @@ impl Gather {
 
     /// Notes a leaf that was taken away from a gfn, with the reference that it held.
     pub(super) fn leaf(&mut self, at: u64, leaf: Leaf) {
+        if leaf.level > 1 {
+            self.pool.owe_less();
+        }
         let kind = kind_of(leaf.attrs);
         if kind == MapKind::Mmio || leaf.level > 1 {
             self.many = true;
@@ -80,42 +86,45 @@ impl Gather {
             self.frames.put_run(*mfn, *count);
         }
         while let Some(table) = self.tables.pop(self.frames) {
-            self.frames.free_own(table, 1);
+            self.pool.give(table);
         }
     }
 }
 
-/// Table pages of one domain, limited in number: a guest chooses how thinly its pages are spread.
-pub(super) struct DomainPool<'a> {
+/// Where the tables of one domain's p2m come from and go to.
+pub(super) struct DomainPool<'a, 'p> {
     pub(super) frames: &'static FrameTable,
-    pub(super) owner: DomainId,
-    pub(super) count: &'a mut u64,
-    pub(super) limit: u64,
-    pub(super) dead: &'a mut Gather,
+    pub(super) dead: &'a mut Gather<'p>,
 }
 
-impl TableAccess for DomainPool<'_> {
+impl DomainPool<'_, '_> {
+    /// A large page is to be mapped. False if there is no page left for its split.
+    pub(super) fn owe(&self) -> bool {
+        self.dead.pool.owe()
+    }
+
+    /// It could not be mapped after all.
+    pub(super) fn owe_less(&self) {
+        self.dead.pool.owe_less();
+    }
+}
+
+impl TableAccess for DomainPool<'_, '_> {
     fn table(&self, mfn: Mfn) -> &'static Table {
         self.frames.phys().table(mfn)
     }
 }
 
-impl TablePool for DomainPool<'_> {
+impl TablePool for DomainPool<'_, '_> {
     fn alloc(&mut self) -> Option<Mfn> {
-        if *self.count >= self.limit {
-            return None;
-        }
-        let zeroed = AllocOptions {
-            zeroed: true,
-            ..AllocOptions::default()
-        };
-        let table = self.frames.alloc_own(0, self.owner, zeroed)?;
-        *self.count += 1;
-        Some(table)
+        self.dead.pool.take()
+    }
+
+    fn alloc_for_split(&mut self) -> Option<Mfn> {
+        self.dead.pool.take_owed()
     }
 
     fn free(&mut self, table: Mfn) {
-        *self.count -= 1;
         self.dead.tables.push(self.frames, table);
     }
 }

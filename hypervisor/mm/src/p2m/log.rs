@@ -16,7 +16,7 @@ use oxen_core::ports::MapKind;
 use oxen_types::{Gfn, Mfn};
 
 use super::GuestSpace;
-use super::gather::{DomainPool, Gather};
+use super::gather::DomainPool;
 use super::kind::kind_of;
 use crate::frames::FrameTable;
 use crate::pt::{Attrs, Format, Leaf, PageTable, Walk, pages_at};
@@ -33,7 +33,7 @@ impl<F: Format> GuestSpace<F> {
     pub(super) fn switch_log(&self, on: bool, from: Gfn) -> Option<Gfn> {
         self.logging.store(true, Ordering::Relaxed);
         let (mut at, end) = (from.raw(), self.gfn_end);
-        let mut gather = Gather::new(self.frames);
+        let mut gather = self.gather();
         self.change(&mut gather, |tables, pool| {
             let mut left = STEP;
             while at < end && left > 0 {
@@ -78,7 +78,7 @@ impl<F: Format> GuestSpace<F> {
         let end = first.raw().saturating_add(count);
         let (mut at, end) = (first.raw(), end.min(self.gfn_end));
         let mut found = 0;
-        let mut gather = Gather::new(self.frames);
+        let mut gather = self.gather();
         self.change(&mut gather, |tables, pool| {
             while at < end {
                 let leaf = match tables.walk(pool, at) {
@@ -111,7 +111,7 @@ impl<F: Format> GuestSpace<F> {
             return false;
         }
         // Even if the mode was switched off meanwhile: a step of it may still have been under way.
-        let mut gather = Gather::new(self.frames);
+        let mut gather = self.gather();
         let allowed = self.change(&mut gather, |tables, pool| {
             let Walk::Leaf(leaf) = tables.walk(pool, gfn.raw()) else {
                 return false;
@@ -139,7 +139,7 @@ impl<F: Format> GuestSpace<F> {
 /// Gives or takes the right to write; at the leaf's own level nothing is split, so it cannot fail.
 fn set_write<F: Format>(
     tables: &PageTable<F>,
-    pool: &mut DomainPool<'_>,
+    pool: &mut DomainPool<'_, '_>,
     at: u64,
     leaf: &Leaf,
     write: bool,

@@ -22,8 +22,8 @@ pub(super) fn check_replaceable(there: Walk) -> Result<()> {
 impl<F: Format> GuestSpace<F> {
     pub(super) fn page_at(&self, gfn: Gfn, own_ram: bool) -> Result<PageRef> {
         self.check(gfn, 1)?;
-        self.look(|inner| {
-            let leaf = self.leaf_in(inner, gfn).ok_or(Errno::Inval)?;
+        self.look(|tables| {
+            let leaf = self.leaf_in(tables, gfn).ok_or(Errno::Inval)?;
             match kind_of(leaf.attrs) {
                 MapKind::Ram => {}
                 MapKind::Mmio => return Err(Errno::Inval),
@@ -35,12 +35,12 @@ impl<F: Format> GuestSpace<F> {
         })
     }
 
-    pub(super) fn map_page(
-        &self,
+    pub(super) fn map_page<'p>(
+        &'p self,
         gfn: Gfn,
         page: PageRef,
         kind: MapKind,
-        gather: &mut Gather,
+        gather: &mut Gather<'p>,
     ) -> Result<()> {
         self.check(gfn, 1)?;
         let mfn = page.mfn();
@@ -58,10 +58,11 @@ impl<F: Format> GuestSpace<F> {
             Ok::<(), Errno>(())
         })?;
         page.into_mfn(); // The entry holds the reference now.
+        self.note_top(gfn.raw());
         Ok(())
     }
 
-    pub(super) fn unmap_page(&self, mapped: &Mapped, gather: &mut Gather) -> Result<()> {
+    pub(super) fn unmap_page<'p>(&'p self, mapped: &Mapped, gather: &mut Gather<'p>) -> Result<()> {
         let &Mapped { gfn, mfn, kind } = mapped;
         self.check(gfn, 1)?;
         if kind == MapKind::Mmio {

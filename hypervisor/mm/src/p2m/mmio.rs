@@ -4,7 +4,6 @@ use oxen_core::ports::MapKind;
 use oxen_types::{Errno, Gfn, Mfn, Result};
 
 use super::GuestSpace;
-use super::gather::Gather;
 use super::kind::{attrs_of, kind_of};
 use crate::pt::{Format, Walk, pages_at};
 
@@ -24,7 +23,7 @@ impl<F: Format> GuestSpace<F> {
         }
         let mut done = 0;
         while done < count {
-            let mut gather = Gather::new(self.frames);
+            let mut gather = self.gather();
             let step = self.change(&mut gather, |tables, pool| {
                 for _ in 0..STEP {
                     let (page, frame) = (gfn.raw() + done, mfn.raw() + done);
@@ -44,9 +43,16 @@ impl<F: Format> GuestSpace<F> {
                         }
                         Walk::Leaf(_) => return Err(Errno::Exist),
                     };
+                    if level > 1 && !pool.owe() {
+                        return Err(Errno::NoMem);
+                    }
                     let attrs = attrs_of(MapKind::Mmio);
                     let mapped = tables.map(pool, page, Mfn::new(frame), level, attrs);
+                    if mapped.is_err() && level > 1 {
+                        pool.owe_less();
+                    }
                     mapped.map_err(|_| Errno::NoMem)?;
+                    self.note_top(page + pages_at(level) - 1);
                     done += pages_at(level);
                 }
                 Ok(())
@@ -61,7 +67,7 @@ impl<F: Format> GuestSpace<F> {
     pub(super) fn unmap_device(&self, gfn: Gfn, count: u64) -> Result<()> {
         self.check(gfn, count)?;
         let (mut at, end) = (gfn.raw(), gfn.raw() + count);
-        let mut gather = Gather::new(self.frames);
+        let mut gather = self.gather();
         let mut result = Ok(());
         while at < end && result.is_ok() {
             result = self.change(&mut gather, |tables, pool| {

@@ -26,6 +26,7 @@ use oxen_core::ports::{MapKind, Tell};
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result, RwLock};
 
 use crate::frames::FrameTable;
+use crate::pool::PagingPool;
 use crate::pt::{Format, Leaf, PageTable, Walk};
 use gather::{DomainPool, Gather};
 use kind::kind_of;
@@ -57,6 +58,8 @@ pub struct SpaceConfig {
     /// Width of guest-physical addresses, at most 48.
     pub address_bits: u32,
     pub max_frames: u64,
+    /// Pages of the paging pool to begin with.
+    pub pool_pages: u64,
 }
 
 pub struct GuestSpace<F: Format> {
@@ -71,13 +74,9 @@ pub struct GuestSpace<F: Format> {
     /// Log-dirty mode, and the faults that it took.
     logging: AtomicBool,
     log_faults: AtomicU32,
+    pool: PagingPool,
     /// `None` only while it is dropped.
-    inner: RwLock<Option<Inner<F>>>,
-}
-
-struct Inner<F> {
-    tables: PageTable<F>,
-    table_pages: u64,
+    tables: RwLock<Option<PageTable<F>>>,
 }
 
 /// What a nested page fault is about.
@@ -107,16 +106,14 @@ impl<F: Format> GuestSpace<F> {
         config: SpaceConfig,
         flush: Box<dyn FlushGuest>,
     ) -> Option<Self> {
-        let mut table_pages = 0;
-        let mut dead = Gather::new(frames);
+        let paging = PagingPool::new(frames, config.owner, config.pool_pages, config.identity)?;
+        let mut dead = Gather::new(frames, &paging);
         let mut pool = DomainPool {
             frames,
-            owner: config.owner,
-            count: &mut table_pages,
-            limit: 1,
             dead: &mut dead,
         };
         let tables = PageTable::new(&mut pool)?;
+        drop(dead);
         Some(Self {
             frames,
             owner: config.owner,
@@ -127,21 +124,19 @@ impl<F: Format> GuestSpace<F> {
             flush,
             logging: AtomicBool::new(false),
             log_faults: AtomicU32::new(0),
-            inner: RwLock::new(Some(Inner {
-                tables,
-                table_pages,
-            })),
+            pool: paging,
+            tables: RwLock::new(Some(tables)),
         })
     }
 
     /// The root table, for the vcpus' nested CR3 or EPT pointer.
     pub fn root(&self) -> Maddr {
-        self.look(|inner| inner.tables.root())
+        self.look(PageTable::root)
     }
 
     /// Pages that the tables take up now.
     pub fn table_pages(&self) -> u64 {
-        self.look(|inner| inner.table_pages)
+        self.pool.used()
     }
 
     /// Why an access to guest-physical memory faulted.
@@ -168,11 +163,11 @@ impl<F: Format> GuestSpace<F> {
         if gfn.raw() >= self.gfn_end {
             return None;
         }
-        self.look(|inner| self.leaf_in(inner, gfn))
+        self.look(|tables| self.leaf_in(tables, gfn))
     }
 
-    fn leaf_in(&self, inner: &Inner<F>, gfn: Gfn) -> Option<Leaf> {
-        match inner.tables.walk(&self.frames.phys(), gfn.raw()) {
+    fn leaf_in(&self, tables: &PageTable<F>, gfn: Gfn) -> Option<Leaf> {
+        match tables.walk(&self.frames.phys(), gfn.raw()) {
             Walk::Leaf(leaf) => Some(leaf),
             Walk::Absent { .. } => None,
         }
@@ -186,50 +181,48 @@ impl<F: Format> GuestSpace<F> {
         }
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Inner<F>) -> T) -> T {
-        match &*self.inner.read() {
-            Some(inner) => look(inner),
+    fn look<T>(&self, look: impl FnOnce(&PageTable<F>) -> T) -> T {
+        match &*self.tables.read() {
+            Some(tables) => look(tables),
             None => unreachable!("a p2m used while it is dropped"),
         }
     }
 
+    /// Something stands at a gfn.
+    fn note_top(&self, gfn: u64) {
+        self.max_gfn.fetch_max(gfn, Ordering::Relaxed);
+    }
+
+    fn gather(&self) -> Gather<'_> {
+        Gather::new(self.frames, &self.pool)
+    }
+
     /// Runs one step of a change under the write lock. What it takes away goes into `gather`.
-    fn change<T>(
-        &self,
-        gather: &mut Gather,
-        step: impl FnOnce(&PageTable<F>, &mut DomainPool) -> T,
+    fn change<'p, T>(
+        &'p self,
+        gather: &mut Gather<'p>,
+        step: impl FnOnce(&PageTable<F>, &mut DomainPool<'_, 'p>) -> T,
     ) -> T {
-        let mut guard = self.inner.write();
-        let Some(inner) = &mut *guard else {
+        let guard = self.tables.write();
+        let Some(tables) = &*guard else {
             unreachable!("a p2m used while it is dropped");
         };
         let mut pool = DomainPool {
             frames: self.frames,
-            owner: self.owner,
-            count: &mut inner.table_pages,
-            limit: self.table_limit(),
             dead: gather,
         };
-        step(&inner.tables, &mut pool)
-    }
-
-    /// Two pages for each MiB that the domain may hold, and some; dom0 maps others' pages and all devices.
-    fn table_limit(&self) -> u64 {
-        match self.identity {
-            true => u64::MAX,
-            false => 1024 + self.max_frames.load(Ordering::Relaxed) / 128,
-        }
+        step(tables, &mut pool)
     }
 
     /// Does something for each item of a list, and flushes what that takes away together, as far as it
     /// fits into a gather. Nothing of it is given back before its flush.
-    fn together<T>(
-        &self,
+    fn together<'p, T>(
+        &'p self,
         list: &mut dyn Iterator<Item = T>,
         tell: &mut Tell<'_>,
-        mut act: impl FnMut(T, &mut Gather) -> Result<()>,
+        mut act: impl FnMut(T, &mut Gather<'p>) -> Result<()>,
     ) {
-        let mut gather = Gather::new(self.frames);
+        let mut gather = self.gather();
         for item in list {
             self.make_room(&mut gather);
             tell(act(item, &mut gather));
@@ -238,13 +231,13 @@ impl<F: Format> GuestSpace<F> {
     }
 
     /// Flushes what was gathered if it may not take another item.
-    fn make_room(&self, gather: &mut Gather) {
+    fn make_room<'p>(&'p self, gather: &mut Gather<'p>) {
         if gather.is_full() {
-            self.finish(core::mem::replace(gather, Gather::new(self.frames)));
+            self.finish(core::mem::replace(gather, self.gather()));
         }
     }
 
-    fn finish(&self, mut gather: Gather) {
+    fn finish(&self, mut gather: Gather<'_>) {
         gather.finish(&*self.flush);
     }
 }
@@ -252,16 +245,13 @@ impl<F: Format> GuestSpace<F> {
 impl<F: Format> Drop for GuestSpace<F> {
     fn drop(&mut self) {
         while !self.drain(usize::MAX) {}
-        let mut gather = Gather::new(self.frames);
-        if let Some(mut inner) = self.inner.get_mut().take() {
+        let mut gather = Gather::new(self.frames, &self.pool);
+        if let Some(tables) = self.tables.get_mut().take() {
             let mut pool = DomainPool {
                 frames: self.frames,
-                owner: self.owner,
-                count: &mut inner.table_pages,
-                limit: 0,
                 dead: &mut gather,
             };
-            inner.tables.free_root(&mut pool);
+            tables.free_root(&mut pool);
         }
         gather.finish(&*self.flush);
     }

@@ -109,6 +109,23 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         self.max_frames.store(frames, Ordering::Relaxed);
     }
 
+    fn pool(&self) -> u64 {
+        self.pool.pages()
+    }
+
+    fn set_pool(&self, pages: u64) -> Result<bool> {
+        // Never without its root.
+        self.pool.resize(pages.max(1))
+    }
+
+    fn claim(&self, pages: u64) -> Result<()> {
+        self.frames.claim(self.owner, pages, self.max_frames())
+    }
+
+    fn claimed(&self) -> u64 {
+        self.frames.claim_of(self.owner)
+    }
+
     fn max_gfn(&self) -> Gfn {
         Gfn::new(self.max_gfn.load(Ordering::Relaxed))
     }

@@ -28,7 +28,7 @@ impl<F: Format> GuestSpace<F> {
             return Err(Errno::NoMem);
         }
         self.fill(gfn, order, zeroed)?;
-        self.max_gfn.fetch_max(gfn.raw() + count, Ordering::Relaxed);
+        self.note_top(gfn.raw() + count - 1);
         Ok(())
     }
 
@@ -71,7 +71,7 @@ impl<F: Format> GuestSpace<F> {
 
     /// Maps a block of frames of up to 2 MiB, all or nothing; takes over their references.
     fn install(&self, gfn: Gfn, mfn: Mfn, order: u32) -> Result<()> {
-        let mut gather = Gather::new(self.frames);
+        let mut gather = self.gather();
         let level = if order == LARGE_ORDER { 2 } else { 1 };
         let mapped = self.change(&mut gather, |tables, pool| {
             let mut at = gfn.raw();
@@ -81,10 +81,18 @@ impl<F: Format> GuestSpace<F> {
                     Walk::Leaf(_) => return Err(MapError::Occupied),
                 }
             }
+            let owes = level > 1;
+            if owes && !pool.owe() {
+                return Err(MapError::NoMemory);
+            }
             // All pages lie in one table, so that only the first can lack memory.
             for n in (0..1 << order).step_by(pages_at(level) as usize) {
                 let (page, frame) = (gfn.raw() + n, Mfn::new(mfn.raw() + n));
-                tables.map(pool, page, frame, level, attrs_of(MapKind::Ram))?;
+                let mapped = tables.map(pool, page, frame, level, attrs_of(MapKind::Ram));
+                if mapped.is_err() && owes {
+                    pool.owe_less();
+                }
+                mapped?;
             }
             Ok(())
         });
@@ -100,9 +108,9 @@ impl<F: Format> GuestSpace<F> {
 
     fn check_absent(&self, gfn: Gfn, count: u64) -> Result<()> {
         let mut at = gfn.raw();
-        self.look(|inner| {
+        self.look(|tables| {
             while at < gfn.raw() + count {
-                match inner.tables.walk(&self.frames.phys(), at) {
+                match tables.walk(&self.frames.phys(), at) {
                     Walk::Absent { level } => at = (at | (pages_at(level) - 1)) + 1,
                     Walk::Leaf(_) => return Err(Errno::Exist),
                 }
@@ -115,7 +123,7 @@ impl<F: Format> GuestSpace<F> {
     fn remove_ram(&self, gfn: Gfn, count: u64) {
         let (mut at, end) = (gfn.raw(), gfn.raw() + count);
         while at < end {
-            let mut gather = Gather::new(self.frames);
+            let mut gather = self.gather();
             self.change(&mut gather, |tables, pool| {
                 while at < end && !pool.dead.is_full() {
                     let Walk::Leaf(leaf) = tables.walk(pool, at) else {
@@ -136,7 +144,12 @@ impl<F: Format> GuestSpace<F> {
     }
 
     /// Takes a block of RAM away, page by page, or a large page as a whole.
-    pub(super) fn release_block(&self, gfn: Gfn, order: u32, gather: &mut Gather) -> Result<()> {
+    pub(super) fn release_block<'p>(
+        &'p self,
+        gfn: Gfn,
+        order: u32,
+        gather: &mut Gather<'p>,
+    ) -> Result<()> {
         let count = 1u64.checked_shl(order).ok_or(Errno::Inval)?;
         self.check(gfn, count)?;
         let (mut at, end) = (gfn.raw(), gfn.raw() + count);
@@ -159,7 +172,12 @@ impl<F: Format> GuestSpace<F> {
         Ok(())
     }
 
-    pub(super) fn move_own(&self, from: Gfn, to: Gfn, gather: &mut Gather) -> Result<()> {
+    pub(super) fn move_own<'p>(
+        &'p self,
+        from: Gfn,
+        to: Gfn,
+        gather: &mut Gather<'p>,
+    ) -> Result<()> {
         self.check(from, 1)?;
         self.check(to, 1)?;
         self.change(gather, |tables, pool| {
@@ -187,7 +205,7 @@ impl<F: Format> GuestSpace<F> {
             pool.dead.changed(from.raw());
             Ok(())
         })?;
-        self.max_gfn.fetch_max(to.raw() + 1, Ordering::Relaxed);
+        self.note_top(to.raw());
         Ok(())
     }
 
@@ -196,7 +214,7 @@ impl<F: Format> GuestSpace<F> {
         let mut left = budget;
         loop {
             let part = left.min(BATCH);
-            let mut gather = Gather::new(self.frames);
+            let mut gather = self.gather();
             let empty = self.change(&mut gather, |tables, pool| {
                 let mut leaves = [None; BATCH];
                 let mut slots = leaves.iter_mut();

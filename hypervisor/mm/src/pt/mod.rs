@@ -37,6 +37,10 @@ pub trait TableAccess {
 pub trait TablePool: TableAccess {
     /// One zeroed page.
     fn alloc(&mut self) -> Option<Mfn>;
+    /// The same for the table that takes the place of a large page.
+    fn alloc_for_split(&mut self) -> Option<Mfn> {
+        self.alloc()
+    }
     /// Takes back an unlinked page, which the hardware may still read until the next flush.
     fn free(&mut self, table: Mfn);
 }
@@ -250,7 +254,7 @@ impl<F: Format> PageTable<F> {
                     new
                 }
                 Decoded::Leaf(first, attrs) => {
-                    let new = pool.alloc().ok_or(NoMemory)?;
+                    let new = pool.alloc_for_split().ok_or(NoMemory)?;
                     let step = pages_at(at - 1);
                     for (n, entry) in (0u64..).zip(pool.table(new)) {
                         let mfn = Mfn::new(first.raw() + n * step);

@@ -45,8 +45,8 @@ const LOOSE: usize = 16;
 const BATCH: usize = 8;
 /// Shadows that go together when the pool is used up.
 const EVICT: usize = 16;
-/// Pairs of pages that go back to the machine in one step.
-const SHRINK: usize = 1024;
+/// Pairs of pages that are taken from the machine, or go back to it, in one step.
+const STEP: usize = 1024;
 /// Room for a root, a way down, and the reverse map of what it reads and writes.
 pub const FEWEST_PAGES: usize = 32;
 
@@ -174,10 +174,13 @@ fn slot_at(linear: u64, level: u8) -> usize {
 }
 
 impl Cache {
+    /// A cache with a pool of `pages`; `None` if there are not so many.
     pub fn new(frames: &'static FrameTable, owner: DomainId, pages: usize) -> Option<Self> {
+        let mut pool = Pool::new(frames, owner);
         let pages = pages.max(FEWEST_PAGES);
+        pool.grow(pages, pages).ok()?;
         Some(Self {
-            pool: Pool::new(frames, owner, pages, FEWEST_PAGES)?,
+            pool,
             index: Index::new(pages)?,
             reverse: Reverse::default(),
             loose: ArrayVec::new(),
@@ -190,25 +193,24 @@ impl Cache {
         self.counts
     }
 
-    /// Pages that it takes up now.
+    /// Pages that it has, all of which are taken from the machine.
     pub fn pages(&self) -> usize {
         self.pool.pages()
     }
 
-    /// Changes the pool's size; what exceeds it goes back, with all shadows, as far as one step goes. True if there
-    /// is no more to do.
-    pub fn resize(&mut self, pages: usize, flush: impl FnOnce()) -> bool {
-        self.pool.set_most(pages.max(FEWEST_PAGES));
-        if self.pool.too_large() {
-            flush();
-            self.reset();
+    /// Brings the pool's size nearer to a number, by a step; true if it is there. What exceeds it goes back, with
+    /// all shadows.
+    ///
+    /// # Errors
+    /// `NoMem` if there is not enough free memory.
+    pub fn resize(&mut self, pages: usize, flush: impl FnOnce()) -> oxen_types::Result<bool> {
+        let pages = pages.max(FEWEST_PAGES);
+        if self.pool.pages() <= pages {
+            return self.pool.grow(pages, STEP);
         }
-        self.pool.shrink(SHRINK)
-    }
-
-    /// Pages that it may take up.
-    pub fn most_pages(&self) -> usize {
-        self.pool.most_pages()
+        flush();
+        self.reset();
+        Ok(self.pool.shrink(pages, STEP))
     }
 
     /// Forgets everything, whose pages are used anew at once. The caller has made all vcpus leave the guest, and

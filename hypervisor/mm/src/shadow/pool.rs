@@ -1,23 +1,25 @@
 //! The pages of a domain's shadows, in pairs: a shadow and the guest's entries that it was made from, or a
-//! part of the reverse map. There are never more than the pool's size, and never fewer than a vcpu needs to get on
-//! with: those are taken at the start.
+//! part of the reverse map. All of them are taken from free memory when the pool is sized, so nothing that the
+//! guest does takes any. There are never fewer than a vcpu needs to get on with.
 //!
-//! Pairs are used in the order of their numbers; to forget all is to start again with the first.
+//! Pairs are used in the order of their numbers; to forget all is to start again with the first. The frame of a
+//! shadow bears the number of its pair in the frame table.
 
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 
-use oxen_types::{DomainId, Mfn};
+use oxen_types::{DomainId, Errno, Mfn, Result};
 
 use super::key::Key;
-use crate::frames::{AllocOptions, FrameTable};
+use crate::frames::FrameTable;
 use crate::phys::Table;
 use crate::pt::NoMemory;
 
 /// A pair's number.
 pub(super) type Pair = u32;
 pub(super) const NONE: Pair = Pair::MAX;
-const ORDER: u32 = 1;
+/// Pages of a pair.
+const PAIR: usize = 2;
 
 /// What is known of the shadow in a pair.
 #[derive(Clone, Copy)]
@@ -42,6 +44,8 @@ pub(super) struct Info {
 
 struct Slot {
     mfn: Mfn,
+    /// The second page of the pair.
+    origin: Mfn,
     info: Option<Info>,
 }
 
@@ -51,106 +55,79 @@ pub(super) struct Pool {
     slots: Vec<Slot>,
     /// Pairs from here on are not in use, whatever their slots say.
     next: usize,
-    /// By frame.
-    numbers: Vec<(Mfn, Pair)>,
     free: Vec<Pair>,
     /// Free once the TLBs are flushed.
     limbo: Vec<Pair>,
-    most: usize,
     /// Shadows without a link, oldest first.
     first: Pair,
     last: Pair,
 }
 
 impl Pool {
-    pub(super) fn new(
-        frames: &'static FrameTable,
-        owner: DomainId,
-        pages: usize,
-        fewest: usize,
-    ) -> Option<Self> {
-        let mut pool = Self {
+    /// A pool without pages.
+    pub(super) fn new(frames: &'static FrameTable, owner: DomainId) -> Self {
+        Self {
             frames,
             owner,
             slots: Vec::new(),
             next: 0,
-            numbers: Vec::new(),
             free: Vec::new(),
             limbo: Vec::new(),
-            most: pages >> ORDER,
             first: NONE,
             last: NONE,
-        };
-        for _ in 0..(fewest.min(pages) >> ORDER) {
-            pool.grow().ok()?;
         }
-        Some(pool)
     }
 
-    /// Pages that are taken from the machine.
+    /// Pages that it has.
     pub(super) fn pages(&self) -> usize {
-        self.slots.len() << ORDER
+        self.slots.len() * PAIR
     }
 
-    pub(super) fn most_pages(&self) -> usize {
-        self.most << ORDER
+    /// Takes pages from the machine, up to `budget` pairs. True if it has `pages` then.
+    pub(super) fn grow(&mut self, pages: usize, budget: usize) -> Result<bool> {
+        for _ in 0..budget {
+            if self.slots.len() >= pages / PAIR {
+                return Ok(true);
+            }
+            self.add_pair()?;
+        }
+        Ok(self.slots.len() >= pages / PAIR)
     }
 
-    pub(super) fn set_most(&mut self, pages: usize) {
-        self.most = pages >> ORDER;
-    }
-
-    pub(super) fn too_large(&self) -> bool {
-        self.slots.len() > self.most
+    fn add_pair(&mut self) -> Result<()> {
+        // So that nothing can fail later.
+        let pairs = self.slots.len() + 1;
+        for list in [&mut self.free, &mut self.limbo] {
+            let more = pairs.saturating_sub(list.len());
+            list.try_reserve(more).map_err(|_| Errno::NoMem)?;
+        }
+        self.slots.try_reserve(1).map_err(|_| Errno::NoMem)?;
+        let page = || self.frames.alloc_prepaid(self.owner).ok_or(Errno::NoMem);
+        let mfn = page()?;
+        let origin = page().inspect_err(|_| self.frames.free_own(mfn, 1))?;
+        self.frames.entry(mfn).set_note((pairs - 1) as u32);
+        let info = None;
+        self.slots.push(Slot { mfn, origin, info });
+        Ok(())
     }
 
     /// A zeroed pair that no TLB knows.
-    pub(super) fn take(&mut self) -> Result<Pair, NoMemory> {
+    pub(super) fn take(&mut self) -> core::result::Result<Pair, NoMemory> {
         let pair = match self.free.pop() {
             Some(pair) => pair,
             None => self.unused()?,
         };
-        let mfn = self.mfn(pair).ok_or(NoMemory)?;
-        self.frames.phys().zero(mfn, 1 << ORDER);
+        let slot = self.slots.get(pair as usize).ok_or(NoMemory)?;
+        self.frames.phys().zero(slot.mfn, 1);
+        self.frames.phys().zero(slot.origin, 1);
         Ok(pair)
     }
 
-    fn unused(&mut self) -> Result<Pair, NoMemory> {
-        if self.next >= self.most {
-            return Err(NoMemory);
-        }
-        if self.next >= self.slots.len() {
-            self.grow()?;
-        }
-        let pair = self.next;
-        if let Some(slot) = self.slots.get_mut(pair) {
-            slot.info = None;
-        }
+    fn unused(&mut self) -> core::result::Result<Pair, NoMemory> {
+        let slot = self.slots.get_mut(self.next).ok_or(NoMemory)?;
+        slot.info = None;
         self.next += 1;
-        Ok(pair as Pair)
-    }
-
-    fn grow(&mut self) -> Result<(), NoMemory> {
-        if self.slots.len() >= self.most {
-            return Err(NoMemory);
-        }
-        // So that nothing can fail later.
-        let pairs = self.slots.len() + 1;
-        let lists = [&mut self.free, &mut self.limbo];
-        for list in lists {
-            let more = pairs.saturating_sub(list.len());
-            list.try_reserve(more).map_err(|_| NoMemory)?;
-        }
-        self.slots.try_reserve(1).map_err(|_| NoMemory)?;
-        self.numbers.try_reserve(1).map_err(|_| NoMemory)?;
-        let options = AllocOptions::default();
-        let mfn = self.frames.alloc_own(ORDER, self.owner, options);
-        let mfn = mfn.ok_or(NoMemory)?;
-        let pair = (pairs - 1) as Pair;
-        self.slots.push(Slot { mfn, info: None });
-        let at = self.numbers.partition_point(|(other, _)| *other < mfn);
-        self.numbers.insert(at, (mfn, pair));
-        Ok(())
+        Ok((self.next - 1) as Pair)
     }
 
     /// Free for new use after [`Pool::flushed`].
@@ -177,14 +154,14 @@ impl Pool {
         self.next = 0;
     }
 
-    /// After a clearing: of what exceeds the size, up to `budget` pairs go back to the machine. True if nothing is
+    /// After a clearing: of what exceeds `pages`, up to `budget` pairs go back to the machine. True if nothing is
     /// left of it.
-    pub(super) fn shrink(&mut self, budget: usize) -> bool {
-        let most = self.most.max(self.next);
+    pub(super) fn shrink(&mut self, pages: usize, budget: usize) -> bool {
+        let most = (pages / PAIR).max(self.next);
         let keep = most.max(self.slots.len().saturating_sub(budget));
-        self.numbers.retain(|(_, pair)| (*pair as usize) < keep);
         for slot in self.slots.drain(keep.min(self.slots.len())..) {
-            self.frames.free_own(slot.mfn, 1 << ORDER);
+            self.frames.free_own(slot.mfn, 1);
+            self.frames.free_own(slot.origin, 1);
         }
         self.slots.len() <= most
     }
@@ -199,8 +176,8 @@ impl Pool {
 
     /// The second page of the pair.
     pub(super) fn origin(&self, pair: Pair) -> Option<&'static Table> {
-        let mfn = self.mfn(pair)?.raw() + 1;
-        Some(self.frames.phys().table(Mfn::new(mfn)))
+        let slot = self.slots.get(pair as usize)?;
+        Some(self.frames.phys().table(slot.origin))
     }
 
     /// An entry of a shadow.
@@ -217,9 +194,10 @@ impl Pool {
         self.frames.phys().table(mfn)
     }
 
+    /// The pair whose shadow lies in a frame.
     pub(super) fn number(&self, mfn: Mfn) -> Option<Pair> {
-        let at = self.numbers.binary_search_by_key(&mfn, |(mfn, _)| *mfn);
-        self.numbers.get(at.ok()?).map(|(_, pair)| *pair)
+        let pair = self.frames.entry(mfn).note();
+        (self.mfn(pair)? == mfn).then_some(pair)
     }
 
     pub(super) fn info(&self, pair: Pair) -> Option<&Info> {
@@ -289,7 +267,8 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         for slot in self.slots.drain(..) {
-            self.frames.free_own(slot.mfn, 1 << ORDER);
+            self.frames.free_own(slot.mfn, 1);
+            self.frames.free_own(slot.origin, 1);
         }
     }
 }

@@ -27,7 +27,7 @@ pub fn describe(domain: &Domain) -> abi::DomctlGetDomainInfo {
         flags: life_flags(domain),
         tot_pages: domain.memory.ram_frames(),
         max_pages: domain.memory.max_frames(),
-        outstanding_pages: 0,
+        outstanding_pages: domain.memory.claimed(),
         shr_pages: 0,
         paged_pages: 0,
         shared_info_frame: domain

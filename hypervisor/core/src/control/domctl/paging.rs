@@ -18,8 +18,8 @@ const PARTS: usize = 8;
 /// Frames that one getpageframeinfo3 may ask for, as in Xen.
 const MOST_FRAMES: u64 = 1024;
 
-/// The pool sizes a domain's shadows. With nested paging tables come from the heap as they are needed, and it is
-/// a number that is kept.
+/// The pool that a domain's nested page tables and, if it has such, its shadows are made of. It is taken
+/// from free memory when it is sized.
 pub fn pool(domain: &Domain, op: &mut abi::Domctl) -> Answer {
     let size = pool_size(domain);
     op.u.store(&abi::DomctlPagingMempool { size });
@@ -27,14 +27,22 @@ pub fn pool(domain: &Domain, op: &mut abi::Domctl) -> Answer {
 }
 
 fn pool_size(domain: &Domain) -> u64 {
-    let kept = || domain.control.lock().paging_pool;
-    domain.arch.shadow_pool().unwrap_or_else(kept)
+    let tables = domain.memory.pool().saturating_mul(PAGE_SIZE as u64);
+    tables.saturating_add(domain.arch.shadow_pool().unwrap_or(0))
 }
 
-/// What is to be given back goes in steps, the call executed again for each.
+/// Goes in steps, the call executed again for each. Of a pool with shadows two thirds are theirs: that leaves
+/// the p2m more than a page for each 2 MiB of the guest's, by the formula that toolstacks size it by.
 fn resize_pool(domain: &Domain, bytes: u64) -> Answer {
-    domain.control.lock().paging_pool = bytes;
-    match domain.arch.set_shadow_pool(bytes) {
+    if domain.is_dying() {
+        return Err(Errno::Inval.into());
+    }
+    if domain.arch.shadow_pool().is_some() && !domain.arch.set_shadow_pool(bytes / 3 * 2)? {
+        return Err(Stop::Again);
+    }
+    let shadows = domain.arch.shadow_pool().unwrap_or(0);
+    let tables = bytes.saturating_sub(shadows) / PAGE_SIZE as u64;
+    match domain.memory.set_pool(tables)? {
         true => Ok(0),
         false => Err(Stop::Again),
     }

@@ -30,7 +30,7 @@ pub fn physinfo(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
         total_pages: info.memory.total_frames,
         free_pages: info.memory.free_frames,
         scrub_pages: 0,
-        outstanding_pages: 0,
+        outstanding_pages: info.memory.claimed_frames,
         max_mfn: info.memory.max_frame,
         hw_cap: info.hw_cap,
     });

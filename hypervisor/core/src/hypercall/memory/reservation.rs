@@ -137,14 +137,18 @@ pub fn ask(call: &Call<'_>, what: impl Fn(&dyn GuestMemory) -> u64) -> Answer {
     Ok(what(&*call.target(domid)?.memory))
 }
 
-/// Claims stake out memory before a build. We allocate as the build goes on and fail it cleanly; a claim
-/// only tells whether there is enough now.
+/// Keeps free memory for a domain that is being built: `nr_extents` pages with those that it has; 0 gives up
+/// what is left of the claim.
 pub fn claim(call: &Call<'_>) -> Answer {
     call.require_privilege()?;
     let ask: abi::MemoryReservation = call.read(call.handle(1))?;
-    call.target(ask.domid)?;
-    if ask.nr_extents > call.machine().frames.stats().free_frames {
-        return Err(Errno::NoMem.into());
+    if ask.extent_order != 0 || ask.mem_flags != 0 {
+        return Err(Errno::Inval.into());
     }
+    let domain = call.target(ask.domid)?;
+    if domain.is_dying() {
+        return Err(Errno::Inval.into());
+    }
+    domain.memory.claim(ask.nr_extents)?;
     Ok(0)
 }

@@ -159,7 +159,7 @@ fn a_long_populate_goes_on_where_it_was() {
     for (cmd, expected) in [
         (abi::XENMEM_CURRENT_RESERVATION, 933),
         (abi::XENMEM_MAXIMUM_RESERVATION, 5000),
-        (abi::XENMEM_MAXIMUM_GPFN, 2001),
+        (abi::XENMEM_MAXIMUM_GPFN, 2000),
     ] {
         assert_eq!(dom0.op(NUMBER, cmd, &mut [1u16, 0]), expected);
     }
@@ -198,11 +198,11 @@ fn foreign_pages_are_for_the_privileged() {
     let errors: [i32; 3] = dom0.read(LIST + 2 * PAGE);
     assert_eq!(errors, [errno(Errno::Inval) as i32; 3]);
     target.vcpu(0).set_cpu(None);
-    // The domain goes; its pages stay as long as they are mapped.
+    // The domain goes; its pages stay as long as they are mapped, and its shared_info as long as they do.
     world.destroy(&target.domain);
     drop(target);
     assert_eq!(&dom0.read::<[u8; 6]>(HOLE * PAGE), b"theirs");
-    assert_eq!(world.free_frames(), free - 2);
+    assert_eq!(world.free_frames(), free - 3);
     assert_eq!(remove(&dom0, HOLE), 0);
     assert_eq!(remove(&dom0, HOLE + 2), 0);
     assert_eq!(world.free_frames(), free);
@@ -248,6 +248,88 @@ fn the_toolset_seeds_a_grant_table() {
     ask.frame = u64::MAX;
     assert_eq!(dom0.op(NUMBER, cmd, &mut ask), errno(Errno::Inval));
     assert_eq!(target.op(NUMBER, cmd, &mut ask), errno(Errno::Perm));
+}
+
+#[test]
+fn any_number_of_frames_is_acquired_in_parts() {
+    let (world, dom0) = World::new();
+    let config = crate::domain::DomainConfig {
+        max_grant_frames: 300,
+        ..crate::testing::config(false, 1)
+    };
+    let target = world.domain(1, config);
+    let mut ask = abi::AcquireResource {
+        domid: 1,
+        kind: abi::XENMEM_RESOURCE_GRANT_TABLE as u16,
+        id: abi::XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
+        nr_frames: 300,
+        frame_list: LIST,
+        ..Zeroable::zeroed()
+    };
+    let gfns: Vec<u64> = (HOLE..HOLE + 300).collect();
+    dom0.write_all(LIST, &gfns);
+    dom0.write(PAGE, &ask);
+    let args = [abi::XENMEM_ACQUIRE_RESOURCE.into(), PAGE];
+    let (result, parts) = dom0.call_on(0, NUMBER, &args);
+    assert_eq!(result, 0);
+    assert!(parts > 1, "{parts} parts");
+    for n in 0..300 {
+        let frame = target.grants.frame(&target, n).expect("a frame");
+        let seen = dom0.domain.memory.lookup(Gfn::new(HOLE + n));
+        let seen = seen.map(|entry| (entry.mfn, entry.kind));
+        assert_eq!(seen, Some((frame.mfn(), MapKind::Foreign)), "frame {n}");
+    }
+    // One too many: those before it are there.
+    ask.nr_frames = 301;
+    dom0.write(LIST + 300 * 8, &(HOLE + 300));
+    let cmd = abi::XENMEM_ACQUIRE_RESOURCE;
+    assert_eq!(dom0.op(NUMBER, cmd, &mut ask), errno(Errno::Inval));
+}
+
+#[test]
+fn special_pages_count_for_the_highest_gfn() {
+    let (_world, guest) = with_guest();
+    let highest = || guest.op(NUMBER, abi::XENMEM_MAXIMUM_GPFN, &mut [DomainId::SELF.0; 2]);
+    assert_eq!(highest(), 31);
+    assert_eq!(add(&guest, abi::XENMAPSPACE_SHARED_INFO, 0, HOLE), 0);
+    assert_eq!(highest(), HOLE as i64);
+    assert_eq!(add(&guest, abi::XENMAPSPACE_GRANT_TABLE, 0, HOLE + 7), 0);
+    assert_eq!(highest(), HOLE as i64 + 7);
+    assert_eq!(remove(&guest, HOLE + 7), 0);
+    assert_eq!(
+        highest(),
+        HOLE as i64 + 7,
+        "the highest that there ever was"
+    );
+}
+
+#[test]
+fn a_claim_is_kept_told_and_given_up() {
+    let (world, dom0) = World::new();
+    let guest = world.guest(1, 1);
+    let cmd = abi::XENMEM_CLAIM_PAGES;
+    let claim = |who: &Guest, pages, order| {
+        let ask = abi::MemoryReservation {
+            extent_start: 0,
+            ..reservation(1, pages, order)
+        };
+        who.op(NUMBER, cmd, &mut { ask })
+    };
+    assert_eq!(claim(&guest, 100, 0), errno(Errno::Perm));
+    assert_eq!(claim(&dom0, 100, 1), errno(Errno::Inval));
+    assert_eq!(claim(&dom0, 257, 0), errno(Errno::Inval), "it may have 256");
+    assert_eq!(claim(&dom0, 32, 0), errno(Errno::Inval), "it has as many");
+    guest.domain.memory.set_max_frames(1 << 20);
+    assert_eq!(claim(&dom0, 1 << 20, 0), errno(Errno::NoMem));
+    assert_eq!(claim(&dom0, 132, 0), 0);
+    assert_eq!(claim(&dom0, 140, 0), errno(Errno::Inval), "one at a time");
+    let told = || crate::control::domctl::info::describe(&guest.domain).outstanding_pages;
+    assert_eq!(told(), 100);
+    assert_eq!(claim(&dom0, 0, 0), 0);
+    assert_eq!(told(), 0);
+    assert_eq!(claim(&dom0, 132, 0), 0);
+    world.destroy(&guest.domain);
+    assert_eq!(told(), 0, "no claim outlasts its domain");
 }
 
 #[test]

@@ -51,8 +51,9 @@ fn frames_of_a_list_are_free_only_after_their_flush() {
     // At the last flush those of the first were free, and no others.
     let then = log.free_then.load(Ordering::Relaxed);
     assert_eq!(then, free + 64);
-    // With the last page its tables went.
-    assert_eq!(frames.stats().free_frames, free + 100 + 3);
+    // With the last page its tables went, back to the pool.
+    assert_eq!(frames.stats().free_frames, free + 100);
+    assert_eq!(space.table_pages(), 1);
 }
 
 #[test]
@@ -71,4 +72,16 @@ fn moves_and_maps_of_a_list_are_flushed_together() {
     let mut list = (0..64).map(|n| (g(0x1000 + n), frames.alloc(OTHER).unwrap()));
     space.map_all(MapKind::Foreign, &mut list, &mut |result| result.unwrap());
     assert_eq!((flushes(&log) - before, space.ram_frames()), (1, 0));
+}
+
+/// Frames of other kinds stand above RAM as well.
+#[test]
+fn the_highest_gfn_is_of_whatever_kind() {
+    let frames = test_table(0x2000);
+    let (space, _) = space(frames);
+    space.populate(g(0x200), 9).unwrap();
+    assert_eq!(space.max_gfn(), g(0x3ff));
+    let page = frames.alloc(DOM).unwrap();
+    space.map(g(0x4567), page, MapKind::Xen).unwrap();
+    assert_eq!(space.max_gfn(), g(0x4567));
 }

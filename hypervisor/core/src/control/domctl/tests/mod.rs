@@ -3,6 +3,7 @@
 mod paging;
 mod records;
 mod settings;
+mod zombies;
 
 use core::sync::atomic::Ordering;
 use std::vec;
