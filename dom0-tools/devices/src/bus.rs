@@ -25,11 +25,15 @@ pub struct Guest<'a> {
 }
 
 /// Attaches a device, as far as dom0 is concerned: its driver has all that it needs, and the guest may
-/// connect to it now or later.
+/// connect to it now or later. What is returned is for people to know.
 ///
 /// # Errors
 /// What is wrong; nothing is left of the device.
-pub fn attach(store: &mut dyn Store, guest: &Guest<'_>, device: &mut dyn Device) -> Result<()> {
+pub fn attach(
+    store: &mut dyn Store,
+    guest: &Guest<'_>,
+    device: &mut dyn Device,
+) -> Result<Vec<String>> {
     let (kind, id) = (device.kind(), device.id());
     let what = format!("cannot give {} {} to {}", kind, kind.title(id), guest.name);
     if held::find(store, guest.domain, kind, id)?.is_some() {
@@ -44,7 +48,7 @@ pub fn attach(store: &mut dyn Store, guest: &Guest<'_>, device: &mut dyn Device)
         // The first error tells more than one of the cleaning.
         let _ = remove(store, guest.domain, kind, id);
     }
-    done
+    done.map(|()| nodes.warnings)
 }
 
 fn offer(

@@ -38,6 +38,7 @@ impl Device for Dummy {
         Ok(Nodes {
             front: vec![("virtual-device", "51712".into())],
             back: vec![("mode", "r".into())],
+            warnings: vec!["it is a dummy".into()],
         })
     }
     fn plug(&mut self, _: &Guest<'_>) -> Result<Vec<(&'static str, String)>> {
@@ -82,7 +83,8 @@ fn with_drivers(stubborn: bool) -> Fake {
 fn attached(fake: &Fake) -> Held {
     let mut store = fake.clone();
     let let_go = Rc::default();
-    attach(&mut store, &guest(), &mut Dummy(let_go)).expect("it is attached");
+    let told = attach(&mut store, &guest(), &mut Dummy(let_go)).expect("it is attached");
+    assert_eq!(told, ["it is a dummy"]);
     assert!(connected(&mut store, &guest(), Kind::Vbd, 51712).expect("no error"));
     let held = held::of_domain(&mut store, 7).expect("the store");
     held.into_iter().next().expect("a device")

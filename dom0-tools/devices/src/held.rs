@@ -3,8 +3,8 @@
 use crate::kind::Kind;
 use crate::nodes;
 use crate::state::State;
-use oxen_domain::Result;
 use oxen_domain::ports::{DomId, Store};
+use oxen_domain::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -101,6 +101,26 @@ pub fn find(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result
     one(store, domain, kind, id).map(Some)
 }
 
+/// The number of a device that a user names: by its name in the guest, its number, or a card's address.
+///
+/// # Errors
+/// It is no name of such a device, the guest has no card of that address, or the store cannot be asked.
+pub fn named(store: &mut dyn Store, domain: DomId, kind: Kind, named: &str) -> Result<u32> {
+    let Some(mac) = kind.address(named) else {
+        return kind.id(named);
+    };
+    let held = of_kind(store, domain, kind)?;
+    let found = held.iter().find(|held| held.node("mac") == mac);
+    found.map(|held| held.id).ok_or_else(|| {
+        let what = format!("cannot find {named}");
+        Error::new(
+            what,
+            format!("the guest has no {} of that address", kind.word()),
+        )
+        .remedy(format!("see xm {}-list", kind.command()))
+    })
+}
+
 fn one(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<Held> {
     let directory = nodes::back(domain, kind, id);
     let mut back = BTreeMap::new();
@@ -119,4 +139,32 @@ fn one(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<Held
         front_state: State::parse(front.as_deref()),
         back,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oxen_domain::fake::Fake;
+    use oxen_domain::ports::Change;
+
+    #[test]
+    fn a_card_is_known_by_its_number_its_name_and_its_address() {
+        let mut store = Fake::new(64);
+        for (id, mac) in [(0, "00:16:3e:00:00:0a"), (3, "00:16:3e:00:00:0b")] {
+            let write = Change::Write {
+                path: format!("/local/domain/0/backend/vif/7/{id}/mac"),
+                value: mac.into(),
+            };
+            store.apply(&[write]).expect("the store");
+        }
+        let mut find = |text: &str| named(&mut store, 7, Kind::Vif, text);
+        assert_eq!(find("3"), Ok(3));
+        assert_eq!(find("eth3"), Ok(3));
+        assert_eq!(find("00:16:3e:00:00:0b"), Ok(3));
+        assert_eq!(find("00:16:3E:00:00:0A"), Ok(0));
+        let error = find("00:16:3e:00:00:0c").expect_err("nobody").to_string();
+        assert!(error.contains("no network card of that address"), "{error}");
+        assert!(find("00:16").is_err());
+        assert_eq!(named(&mut store, 7, Kind::Vbd, "xvda"), Ok(51712));
+    }
 }

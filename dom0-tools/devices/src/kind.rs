@@ -54,6 +54,14 @@ impl Kind {
         }
     }
 
+    /// The address that a user names a device by, as it stands in the store.
+    pub(crate) fn address(self, named: &str) -> Option<String> {
+        match self {
+            Self::Vbd => None,
+            Self::Vif => vif::address(named),
+        }
+    }
+
     /// The number of a device that a user names.
     ///
     /// # Errors
@@ -212,6 +220,8 @@ impl Spec {
 pub struct Nodes {
     pub front: Vec<(&'static str, String)>,
     pub back: Vec<(&'static str, String)>,
+    /// What whoever gives out the device should know about it.
+    pub warnings: Vec<String>,
 }
 
 /// A device to be attached. Dropping it gives back what it claimed, unless the driver holds that by then.

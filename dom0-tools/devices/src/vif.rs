@@ -119,7 +119,11 @@ impl Device for Card {
             front.push(("trusted", u8::from(trusted).to_string()));
         }
         self.port = Some(port);
-        Ok(Nodes { front, back })
+        Ok(Nodes {
+            front,
+            back,
+            warnings: Vec::new(),
+        })
     }
 
     fn plug(&mut self, _: &Guest<'_>) -> Result<Vec<(&'static str, String)>> {
@@ -171,7 +175,13 @@ pub(crate) fn release(held: &Held) -> Result<()> {
     port::unplug(held.node("vifname"), held.node("bridge"), mac).map_err(told)
 }
 
-/// What a user calls it: its number, `eth0` or the like, or its address.
+/// The address that a user calls it by, in the store's spelling.
+pub(crate) fn address(named: &str) -> Option<String> {
+    let mac: Mac = named.parse().ok()?;
+    Some(mac.to_string())
+}
+
+/// What a user calls it: its number, or `eth0` or the like.
 pub(crate) fn number(named: &str) -> Option<u32> {
     named.strip_prefix("eth").unwrap_or(named).parse().ok()
 }

@@ -337,7 +337,7 @@ pub(crate) struct NetworkAttach {
 pub(crate) struct Detach {
     /// Name or number of the guest
     pub(crate) domain: String,
-    /// The device, by its name in the guest or its number
+    /// The device, by its name in the guest or its number; a card by its address too
     pub(crate) device: String,
     /// Take it away even if the guest uses it or does not let it go
     #[arg(short, long)]

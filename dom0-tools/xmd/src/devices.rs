@@ -13,7 +13,8 @@ use oxen_domain::{Error, Result};
 use std::sync::PoisonError;
 
 impl Context<'_> {
-    /// Gives a domain that does not run yet all devices of its configuration.
+    /// Gives a domain that does not run yet all devices of its configuration. What is remarkable about one
+    /// is told.
     ///
     /// # Errors
     /// One of them cannot be had; the caller takes the domain down with those it has.
@@ -22,6 +23,7 @@ impl Context<'_> {
         uuid: Uuid,
         config: &DomainConfig,
         domain: DomId,
+        tell: &mut dyn FnMut(Event),
     ) -> Result<()> {
         let guest = Guest {
             domain,
@@ -30,9 +32,9 @@ impl Context<'_> {
         };
         for spec in Spec::all(config) {
             self.still_wanted(uuid, &config.name)?;
-            let mut device = spec.device()?;
+            let mut device = (self.device)(&spec)?;
             if !spec.is_empty_drive() {
-                self.offer(&guest, device.as_mut())?;
+                self.offer(&guest, device.as_mut(), tell)?;
             }
         }
         Ok(())
@@ -46,10 +48,18 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn offer(&mut self, guest: &Guest<'_>, device: &mut dyn Device) -> Result<()> {
+    fn offer(
+        &mut self,
+        guest: &Guest<'_>,
+        device: &mut dyn Device,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<()> {
         let devices = self.devices;
         let _alone = devices.lock().unwrap_or_else(PoisonError::into_inner);
-        bus::attach(self.world.store, guest, device)
+        let told = bus::attach(self.world.store, guest, device)?;
+        told.into_iter()
+            .for_each(|text| tell(Event::Warning { text }));
+        Ok(())
     }
 
     /// Attaches a device to a guest that runs, and waits for the guest to use it.
@@ -64,7 +74,7 @@ impl Context<'_> {
         if let Some(entry) = self.manager().by_domain(found.domain) {
             spec.complete(&entry.config)?;
         }
-        let mut device = spec.device()?;
+        let mut device = (self.device)(&spec)?;
         let (kind, id) = (device.kind(), device.id());
         let guest = guest_of(&found);
         let empty = spec.is_empty_drive();
@@ -81,7 +91,7 @@ impl Context<'_> {
             self.manager().settle(found.uuid, &pending, true)?;
             return Ok(found);
         }
-        let attached = self.offer(&guest, device.as_mut());
+        let attached = self.offer(&guest, device.as_mut(), tell);
         // From here on it is the driver's, and whole.
         drop(device);
         let connected = attached
@@ -148,7 +158,7 @@ impl Context<'_> {
         force: bool,
     ) -> Result<Subject> {
         let found = subject(&self.find(wanted)?);
-        let id = kind.id(named)?;
+        let id = held::named(self.world.store, found.domain, kind, named)?;
         let pending = Pending::Detach { kind, id };
         if self.has_empty_drive(found.domain, kind, id) {
             self.manager().begin(found.uuid, pending.clone())?;

@@ -10,6 +10,7 @@ use crate::api::{Event, Op, Subject};
 use crate::log::Log;
 use crate::manager::Manager;
 use oxen_config::Uuid;
+use oxen_devices::{Device, Spec};
 use oxen_domain::build::World;
 use oxen_domain::lifecycle::{self, Listed};
 use oxen_domain::ports::DomId;
@@ -29,6 +30,8 @@ pub struct Context<'a> {
     /// What the machine provides: random bytes and the time.
     pub random: fn() -> Result<[u8; 16]>,
     pub now: fn() -> u64,
+    /// Devices from their descriptions: [`Spec::device`], on a machine.
+    pub device: fn(&Spec) -> Result<Box<dyn Device>>,
     /// For all who listen.
     pub announce: &'a dyn Fn(Event),
 }

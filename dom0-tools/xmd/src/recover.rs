@@ -10,6 +10,7 @@ use crate::manager::Manager;
 use crate::ops::Context;
 use core::time::Duration;
 use oxen_config::Uuid;
+use oxen_devices::Spec;
 use oxen_domain::build::World;
 use oxen_domain::{Error, Result};
 use oxen_sys::hypercall::DomainInfo;
@@ -43,6 +44,7 @@ pub fn recover(world: &mut World<'_>, journal: Journal, log: &Log) -> Result<(Ma
         // Nothing is built here.
         random: || Err(Error::new("cannot make a uuid", "not at the start")),
         now: || 0,
+        device: Spec::device,
         announce: &|_| {},
     };
     let mut restart = Vec::new();

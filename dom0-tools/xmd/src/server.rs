@@ -4,6 +4,7 @@ use crate::api::{Body, Event, MAX_LINE, Op, Reply, Request};
 use crate::log::Log;
 use crate::manager::{Manager, Work};
 use crate::ops::Context;
+use oxen_devices::Spec;
 use oxen_domain::build::World;
 use oxen_domain::live::{Xen, XenStore};
 use oxen_domain::ports::WallClock;
@@ -56,6 +57,7 @@ impl Daemon {
             cache: &self.cache,
             random,
             now,
+            device: Spec::device,
             announce: &announce,
         };
         work(&mut context)

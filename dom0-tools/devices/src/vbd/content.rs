@@ -1,53 +1,76 @@
 //! What is on a disk, as far as it tells us something: its format, whether it is cut off, whether
 //! a guest has a file system of it mounted. All of it may have been written by a guest, so every number is
-//! only compared.
+//! only compared, and nothing of it is advice: a guest that writes a qcow2 header with a backing file onto
+//! its raw disk must not get that disk opened as qcow2 (CVE-2008-2004).
 
 use oxen_config::{DiskFormat, DiskSpec};
 use rustix::fs::{OFlags, SeekFrom, seek};
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+/// Sectors of disks that do not say otherwise, and of files.
 const SECTOR: u64 = 512;
+/// The other size that disks have.
+const LARGE_SECTOR: u64 = 4096;
 /// Partitions that are looked at.
 const MAX_PARTITIONS: u64 = 128;
 
+/// Looks at an image file. What is told is a warning: a raw disk may hold anything.
+///
 /// # Errors
-/// Why an image cannot be what its description says.
-pub(super) fn check(file: &File, spec: &DiskSpec) -> Result<(), String> {
+/// Why it cannot be what its description says.
+pub(super) fn check(file: &File, spec: &DiskSpec) -> Result<Option<String>, String> {
     let size = seek(file, SeekFrom::End(0)).map_err(|errno| errno.to_string())?;
-    if size == 0 {
-        return Err("it is empty: a disk has at least one sector".to_owned());
+    if size < SECTOR {
+        return Err(match size {
+            0 => "it is empty: a disk has at least one sector".to_owned(),
+            size => format!("it is cut off: {size} bytes are less than one sector"),
+        });
     }
-    let found = format(file, size, spec.format);
-    if found != spec.format {
+    let said = spec.format;
+    let found = format(file, size, said);
+    if said == DiskFormat::Raw {
+        return Ok(raw(file, size, found));
+    }
+    if found != said {
         return Err(format!(
-            "its format is {}, not {}: say format={}",
-            found.word(),
-            spec.format.word(),
+            "it does not begin like a {} image, but like a {} one",
+            said.word(),
             found.word()
         ));
     }
-    match spec.format {
-        DiskFormat::Raw if size % SECTOR != 0 => Err(format!(
-            "it is cut off: {size} bytes are not a whole number of sectors"
-        )),
-        DiskFormat::Raw => match needed(file).filter(|needed| *needed > size) {
-            Some(needed) => Err(format!(
-                "it is cut off: what is on it needs {needed} bytes, and it has {size}"
-            )),
-            None => Ok(()),
-        },
-        DiskFormat::Qcow2 if qcow2_needs(file) > size => {
-            Err("it is cut off: its tables lie behind its end".to_owned())
-        }
-        _ => Ok(()),
+    if said == DiskFormat::Qcow2 && qcow2_needs(file) > size {
+        return Err("it is cut off: its tables lie behind its end".to_owned());
     }
+    Ok(None)
 }
 
-/// The format by its magic number; what has none is raw. A fixed VHD has it at its end only, where a raw
-/// disk may have anything: that is looked at only if the disk is said to be one.
+/// What is remarkable about a raw image.
+fn raw(file: &File, size: u64, found: DiskFormat) -> Option<String> {
+    if found != DiskFormat::Raw {
+        return Some(format!(
+            "it begins like a {} image; if a guest wrote that, never change the format",
+            found.word()
+        ));
+    }
+    if !size.is_multiple_of(SECTOR) {
+        return Some(format!(
+            "it looks cut off: {size} bytes are not a whole number of sectors"
+        ));
+    }
+    let needed = needed(file).filter(|needed| *needed > size)?;
+    Some(format!(
+        "it looks cut off: what is on it needs {needed} bytes, and it has {size}"
+    ))
+}
+
+/// The format by its magic number; what has none is raw. A fixed VHD has its own at its end only, and what
+/// a guest wrote at its beginning.
 fn format(file: &File, size: u64, said: DiskFormat) -> DiskFormat {
+    if said == DiskFormat::Vhd && &read::<8>(file, size.saturating_sub(SECTOR)) == b"conectix" {
+        return DiskFormat::Vhd;
+    }
     let head: [u8; 8] = read(file, 0);
     match &head {
         [b'Q', b'F', b'I', 0xfb, 0, 0, 0, 1] => DiskFormat::Qcow,
@@ -56,11 +79,6 @@ fn format(file: &File, size: u64, said: DiskFormat) -> DiskFormat {
         b"conectix" => DiskFormat::Vhd,
         [b'K', b'D', b'M', b'V', ..] | [b'C', b'O', b'W', b'D', ..] | b"# Disk D" => {
             DiskFormat::Vmdk
-        }
-        _ if said == DiskFormat::Vhd
-            && &read::<8>(file, size.saturating_sub(SECTOR)) == b"conectix" =>
-        {
-            DiskFormat::Vhd
         }
         _ => DiskFormat::Raw,
     }
@@ -90,7 +108,20 @@ pub(super) fn mounted(device: &Path) -> Option<String> {
         .custom_flags(OFlags::DIRECT.bits().cast_signed())
         .open(device)
         .ok()?;
-    in_use(&Direct(file))
+    let sector = sector(&file).unwrap_or(SECTOR);
+    in_use(&Direct { file, sector })
+}
+
+/// The size of a block device's sectors, as its guest sees them too.
+fn sector(device: &File) -> Option<u64> {
+    let rdev = device.metadata().ok()?.rdev();
+    let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+    let directory = format!("/sys/dev/block/{major}:{minor}");
+    // A partition has its disk's.
+    let read = |path: &str| std::fs::read_to_string(format!("{directory}/{path}")).ok();
+    let text = read("queue/logical_block_size").or_else(|| read("../queue/logical_block_size"))?;
+    let size: u64 = text.trim().parse().ok()?;
+    (size.is_power_of_two() && (SECTOR..=64 << 10).contains(&size)).then_some(size)
 }
 
 fn in_use(disk: &impl Bytes) -> Option<String> {
@@ -115,6 +146,16 @@ fn in_use(disk: &impl Bytes) -> Option<String> {
 /// Something with bytes at places; zeros where there is nothing.
 trait Bytes {
     fn bytes<const N: usize>(&self, at: u64) -> [u8; N];
+
+    /// The size of the sectors that a table of partitions counts in. A file does not say: there a GPT tells by its
+    /// place, in the second sector.
+    fn sector(&self) -> u64 {
+        let is_gpt = |sector: u64| &self.bytes::<8>(sector) == b"EFI PART";
+        match !is_gpt(SECTOR) && is_gpt(LARGE_SECTOR) {
+            true => LARGE_SECTOR,
+            false => SECTOR,
+        }
+    }
 
     fn u32(&self, at: u64) -> u32 {
         u32::from_le_bytes(self.bytes(at))
@@ -143,7 +184,10 @@ fn read<const N: usize>(file: &File, at: u64) -> [u8; N] {
 }
 
 /// A device opened for direct I/O: whole blocks into aligned memory.
-struct Direct(File);
+struct Direct {
+    file: File,
+    sector: u64,
+}
 
 const BLOCK: usize = 4096;
 
@@ -155,12 +199,16 @@ impl Bytes for Direct {
         let offset = (at - first) as usize;
         let mut bytes = [0; N];
         if let Some(blocks) = room.get_mut(skip..skip + 2 * BLOCK) {
-            let got = self.0.read_at(blocks, first).unwrap_or(0);
+            let got = self.file.read_at(blocks, first).unwrap_or(0);
             if let Some(found) = blocks.get(offset..offset + N).filter(|_| offset + N <= got) {
                 bytes.copy_from_slice(found);
             }
         }
         bytes
+    }
+
+    fn sector(&self) -> u64 {
+        self.sector
     }
 }
 
@@ -177,17 +225,18 @@ fn partitions(disk: &impl Bytes) -> Vec<Partition> {
     if disk.u16(510) != 0xaa55 {
         return Vec::new();
     }
-    if &disk.bytes::<8>(SECTOR) == b"EFI PART" {
-        let table = disk.u64(SECTOR + 72).saturating_mul(SECTOR);
-        let count = u64::from(disk.u32(SECTOR + 80)).min(MAX_PARTITIONS);
-        let size = u64::from(disk.u32(SECTOR + 84)).clamp(128, 4096);
+    let sector = disk.sector();
+    if &disk.bytes::<8>(sector) == b"EFI PART" {
+        let table = disk.u64(sector + 72).saturating_mul(sector);
+        let count = u64::from(disk.u32(sector + 80)).min(MAX_PARTITIONS);
+        let size = u64::from(disk.u32(sector + 84)).clamp(128, 4096);
         let entry = |number: u64| {
             let at = table.checked_add((number - 1) * size)?;
             let used = disk.bytes::<16>(at) != [0; 16];
             used.then(|| Partition {
                 number,
-                start: disk.u64(at + 32).saturating_mul(SECTOR),
-                end: disk.u64(at + 40).saturating_add(1).saturating_mul(SECTOR),
+                start: disk.u64(at + 32).saturating_mul(sector),
+                end: disk.u64(at + 40).saturating_add(1).saturating_mul(sector),
             })
         };
         return (1..=count).filter_map(entry).collect();
@@ -200,8 +249,8 @@ fn partitions(disk: &impl Bytes) -> Vec<Partition> {
         // A file system's boot sector has the same mark and other bytes here.
         (flag & 0x7f == 0 && kind != 0 && start != 0 && count != 0).then(|| Partition {
             number,
-            start: start * SECTOR,
-            end: (start + count) * SECTOR,
+            start: start.saturating_mul(sector),
+            end: start.saturating_add(count).saturating_mul(sector),
         })
     };
     (1..=4).filter_map(entry).collect()

@@ -76,3 +76,60 @@ fn numbers_beyond_sense_do_no_harm() {
     let _ = in_use(&disk);
     let _ = needed(&disk);
 }
+
+/// A disk with sectors of 4096 bytes.
+struct Large(Vec<u8>);
+
+impl Bytes for Large {
+    fn bytes<const N: usize>(&self, at: u64) -> [u8; N] {
+        self.0.bytes(at)
+    }
+
+    fn sector(&self) -> u64 {
+        4096
+    }
+}
+
+/// A GPT whose first partition has the sectors 8 to 15, with a file system mounted on it.
+fn gpt(sector: usize) -> Vec<u8> {
+    let mut disk = vec![0; 16 * sector];
+    put(&mut disk, 510, &[0x55, 0xaa]);
+    put(&mut disk, sector, b"EFI PART");
+    put(&mut disk, sector + 72, &[2]);
+    put(&mut disk, sector + 80, &[4]);
+    put(&mut disk, sector + 84, &[128]);
+    put(&mut disk, 2 * sector, &[1; 16]);
+    put(&mut disk, 2 * sector + 32, &[8]);
+    put(&mut disk, 2 * sector + 40, &[15]);
+    ext(&mut disk, 8 * sector, 4, true, true);
+    disk
+}
+
+#[test]
+fn disks_of_large_sectors_count_in_these() {
+    for sector in [512, 4096] {
+        // A file: what it was copied from is told by the table's place.
+        let disk = gpt(sector);
+        assert!(
+            in_use(&disk).expect("mounted").contains("partition 1"),
+            "{sector}"
+        );
+        assert_eq!(needed(&disk), Some(16 * sector as u64));
+    }
+    assert!(
+        in_use(&Large(gpt(4096)))
+            .expect("mounted")
+            .contains("partition 1")
+    );
+    let mut disk = vec![0; 16 * 4096];
+    put(&mut disk, 510, &[0x55, 0xaa]);
+    put(
+        &mut disk,
+        446,
+        &[0, 0, 0, 0, 0x83, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0],
+    );
+    ext(&mut disk, 8 * 4096, 4, true, true);
+    let disk = Large(disk);
+    assert!(in_use(&disk).expect("mounted").contains("partition 1"));
+    assert_eq!(needed(&disk), Some(16 * 4096));
+}

@@ -40,9 +40,11 @@ pub(super) struct Image {
 }
 
 impl Image {
+    /// Opens an image. What is remarkable about it is added to `warnings`.
+    ///
     /// # Errors
-    /// It is missing, in use, cut off, or of another format than said.
-    pub(super) fn open(spec: &DiskSpec) -> Result<Self> {
+    /// It is missing, in use, empty, or of another format than said.
+    pub(super) fn open(spec: &DiskSpec, warnings: &mut Vec<String>) -> Result<Self> {
         let path = PathBuf::from(&spec.target);
         let what = format!("cannot use {}", spec.target);
         let fail = |cause: &dyn core::fmt::Display| Error::new(&what, cause);
@@ -83,12 +85,14 @@ impl Image {
             file,
             identity: Identity::from(&stat),
         };
+        // What is on a block device is its users' affair, whatever it is.
         if !block {
             image.lock(spec, write).map_err(|()| {
                 fail(&"another program has locked it").remedy("lslocks shows which")
             })?;
+            let told = content::check(&image.file, spec).map_err(|cause| fail(&cause))?;
+            warnings.extend(told.map(|text| format!("{}: {text}", spec.target)));
         }
-        content::check(&image.file, spec).map_err(|cause| fail(&cause))?;
         Ok(image)
     }
 
@@ -143,7 +147,11 @@ mod tests {
     fn bad_images_are_told_in_a_line() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.img");
-        let error = |spec: &DiskSpec| Image::open(spec).expect_err("bad").to_string();
+        let error = |spec: &DiskSpec| {
+            Image::open(spec, &mut Vec::new())
+                .expect_err("bad")
+                .to_string()
+        };
         let wanted = spec(&path, DiskAccess::Rw);
         assert!(
             error(&wanted).contains("no such file"),
@@ -152,10 +160,8 @@ mod tests {
         );
         std::fs::write(&path, b"").expect("a file");
         assert!(error(&wanted).contains("empty"));
-        std::fs::write(&path, vec![0; 1000]).expect("a file");
+        std::fs::write(&path, vec![0; 100]).expect("a file");
         assert!(error(&wanted).contains("cut off"));
-        std::fs::write(&path, [&b"QFI\xfb\0\0\0\x03"[..], &[0; 1016]].concat()).expect("a file");
-        assert!(error(&wanted).contains("qcow2"), "{}", error(&wanted));
         assert!(error(&spec(directory.path(), DiskAccess::Rw)).contains("neither"));
         let relative = DiskSpec {
             target: "a.img".into(),
@@ -174,14 +180,75 @@ mod tests {
             shared: true,
             ..rw.clone()
         };
-        let first = Image::open(&ro).expect("a reader");
-        let second = Image::open(&ro).expect("another");
-        let error = Image::open(&rw).expect_err("no writer").to_string();
+        let open = |spec| Image::open(spec, &mut Vec::new());
+        let first = open(&ro).expect("a reader");
+        let second = open(&ro).expect("another");
+        let error = open(&rw).expect_err("no writer").to_string();
         assert!(error.contains("locked"), "{error}");
         assert_eq!(first.identity, second.identity);
-        Image::open(&shared).expect("asked for");
+        open(&shared).expect("asked for");
         drop((first, second));
-        let _writer = Image::open(&rw).expect("a writer");
-        assert!(Image::open(&ro).is_err() && Image::open(&rw).is_err());
+        let _writer = open(&rw).expect("a writer");
+        assert!(open(&ro).is_err() && open(&rw).is_err());
+    }
+    /// What a guest may have written onto its own disk.
+    fn with_header(path: &Path, header: &[u8], end: &[u8]) {
+        let bytes = [header, &[0; 4096], end].concat();
+        std::fs::write(path, bytes).expect("a file");
+    }
+
+    #[test]
+    fn what_a_guest_wrote_onto_its_raw_disk_neither_stops_it_nor_becomes_advice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.img");
+        let wanted = spec(&path, DiskAccess::Rw);
+        let warned = |spec: &DiskSpec| {
+            let mut warnings = Vec::new();
+            Image::open(spec, &mut warnings).expect("raw that was said is raw");
+            warnings.join("\n")
+        };
+        for (header, word) in [
+            (&b"QFI\xfb\0\0\0\x03"[..], "qcow2"),
+            (b"QFI\xfb\0\0\0\x01", "qcow"),
+            (b"QED\0\0\0\0\0", "qed"),
+            (b"conectix", "vhd"),
+            (b"KDMV\0\0\0\0", "vmdk"),
+            (b"# Disk D", "vmdk"),
+        ] {
+            with_header(&path, header, &[0; 504]);
+            let text = warned(&wanted);
+            assert!(
+                text.contains(&format!("begins like a {word} image")),
+                "{text}"
+            );
+            assert!(text.contains("never change the format"), "{text}");
+            assert!(!text.contains("format="), "{text}");
+        }
+        with_header(&path, &[0; 100], &[]);
+        assert!(
+            warned(&wanted).contains("looks cut off"),
+            "a rescue must be possible"
+        );
+        with_header(&path, &[0; 512], &[]);
+        assert_eq!(warned(&wanted), "");
+    }
+
+    #[test]
+    fn a_fixed_vhd_is_known_by_its_end_whatever_its_guest_wrote_at_its_beginning() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.vhd");
+        let footer = [&b"conectix"[..], &[0; 504]].concat();
+        with_header(&path, b"QFI\xfb\0\0\0\x03", &footer);
+        let vhd = DiskSpec {
+            format: DiskFormat::Vhd,
+            ..spec(&path, DiskAccess::Rw)
+        };
+        Image::open(&vhd, &mut Vec::new()).expect("it is one");
+        with_header(&path, b"QFI\xfb\0\0\0\x03", &[0; 504]);
+        let error = Image::open(&vhd, &mut Vec::new())
+            .expect_err("it is none")
+            .to_string();
+        assert!(error.contains("begin like a vhd image"), "{error}");
+        assert!(!error.contains("format="), "{error}");
     }
 }

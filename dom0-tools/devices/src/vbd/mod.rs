@@ -81,13 +81,18 @@ impl Disk {
         })
     }
 
-    fn source(&self, guest: &Guest<'_>, store: &mut dyn Store) -> Result<Source> {
+    fn source(
+        &self,
+        guest: &Guest<'_>,
+        store: &mut dyn Store,
+        warnings: &mut Vec<String>,
+    ) -> Result<Source> {
         // Who uses it is told by name before its lock is tried; what is missing is told by the opening.
         if let Ok(identity) = Identity::of(self.spec.target.as_ref()) {
             let others = held::everywhere(store, Kind::Vbd)?;
             sharing::check(&self.spec, identity, &others, store)?;
         }
-        let image = Image::open(&self.spec)?;
+        let image = Image::open(&self.spec, warnings)?;
         if image.is_block() && self.spec.format == DiskFormat::Raw {
             return Ok(Source::Device(image));
         }
@@ -136,7 +141,8 @@ impl Device for Disk {
             ("bootable", "1".to_owned()),
             ("discard-enable", flag(self.spec.discard.unwrap_or(true))),
         ];
-        let source = self.source(guest, store)?;
+        let mut warnings = Vec::new();
+        let source = self.source(guest, store, &mut warnings)?;
         back.extend(source.nodes()?);
         self.source = Some(source);
         // Linux has no paravirtual CD drive in guests like ours (it leaves those to an emulated one,
@@ -145,7 +151,11 @@ impl Device for Disk {
             ("virtual-device", self.id.to_string()),
             ("device-type", "disk".to_owned()),
         ];
-        Ok(Nodes { front, back })
+        Ok(Nodes {
+            front,
+            back,
+            warnings,
+        })
     }
 
     fn plug(&mut self, _: &Guest<'_>) -> Result<Vec<(&'static str, String)>> {

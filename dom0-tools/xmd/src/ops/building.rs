@@ -75,7 +75,7 @@ impl Context<'_> {
             entry.ok_or_else(|| Error::new("cannot build a domain", "its entry is gone"))?;
         let name = entry.config.name.clone();
         self.log.line(&format!("{name}: building, uuid {uuid}"));
-        match self.build_and_start(uuid, &entry.config, paused, tell) {
+        match self.build_and_start(uuid, &entry.config, paused, origin, tell) {
             Ok(domain) => {
                 self.log.line(&format!(
                     "{name}: runs as domain {domain}{}",
@@ -119,6 +119,7 @@ impl Context<'_> {
         uuid: Uuid,
         config: &DomainConfig,
         paused: bool,
+        origin: Origin,
         tell: &mut dyn FnMut(Event),
     ) -> Result<DomId> {
         tell(Event::Progress {
@@ -156,7 +157,13 @@ impl Context<'_> {
         )?;
         // They are in the guest's memory now, and its devices may take their time.
         drop(images);
-        self.attach_all(uuid, config, domain)?;
+        self.attach_all(uuid, config, domain, &mut |event| {
+            // Of disks that the guest had before, what is on them is its own affair.
+            if let (Event::Warning { text }, Origin::Client) = (&event, origin) {
+                log.line(&format!("{}: {text}", config.name));
+                tell(event);
+            }
+        })?;
         self.still_wanted(uuid, &config.name)?;
         self.start(uuid, domain, paused)?;
         log.line(&format!("{}: {:?}", config.name, build::Step::Started));

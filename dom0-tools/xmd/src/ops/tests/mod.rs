@@ -1,5 +1,6 @@
 //! The daemon's work in the fakes: lives and ends, names, and a kill at any moment.
 
+mod devices;
 mod failures;
 mod rig;
 

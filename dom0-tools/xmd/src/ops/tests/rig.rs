@@ -7,6 +7,7 @@ use crate::manager::Manager;
 use crate::ops::Context;
 use crate::recover::recover;
 use oxen_config::{DomainConfig, Uuid};
+use oxen_devices::{Device, Spec};
 use oxen_domain::Result;
 use oxen_domain::build::World;
 use oxen_domain::fake::Fake;
@@ -66,6 +67,7 @@ pub(super) struct Rig {
     pub(super) log: Log,
     cache: oxen_domain::image::Cache,
     pub(super) events: RefCell<Vec<Event>>,
+    pub(super) device: fn(&Spec) -> Result<Box<dyn Device>>,
 }
 
 impl Rig {
@@ -90,6 +92,7 @@ impl Rig {
             log: Log::open(&scratch.0.join("log"), false),
             cache: oxen_domain::image::Cache::default(),
             events: RefCell::new(Vec::new()),
+            device: Spec::device,
         }
     }
 
@@ -116,6 +119,7 @@ impl Rig {
             cache: &self.cache,
             random,
             now: || 1000,
+            device: self.device,
             announce: &announce,
         })
     }
