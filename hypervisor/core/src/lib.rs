@@ -22,6 +22,7 @@ mod periodic;
 pub mod ports;
 pub mod runstate;
 pub mod sched;
+mod startup;
 #[cfg(test)]
 mod testing;
 pub mod timer;

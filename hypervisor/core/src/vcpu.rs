@@ -77,7 +77,8 @@ pub struct Vcpu {
     pub upcall_vector: AtomicU8,
     pub timers: Mutex<[Option<Armed>; TimerKind::COUNT]>,
     pub(crate) periodic: Mutex<Periodic>,
-    pub initialised: AtomicBool,
+    /// See `startup`.
+    pub(crate) initialised: AtomicBool,
     /// Times this vcpu alone was paused by the toolstack.
     pub pauses: Mutex<u32>,
 }

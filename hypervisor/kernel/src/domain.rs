@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use oxen_arch::time;
 use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::ports::{DomainArch, GuestMemory, MapKind, VcpuArch};
-use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_core::vcpu::Vcpu;
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::SpaceConfig;
 use oxen_mm::pt::{Ept, Format, Npt};
@@ -288,14 +288,7 @@ impl Bus for ApicBus<'_> {
         let Some(vcpu) = u32::try_from(n).ok().and_then(|n| self.domain.vcpu(n)) else {
             return;
         };
-        if vcpu.is_held(Hold::Down) {
-            // Nothing but a SIPI starts a vcpu that is down; it takes an INIT before that.
-            if self.lapic(n).is_some_and(LapicPosted::startup_pending) {
-                vcpu.release(Hold::Down);
-            }
-        } else {
-            vcpu.kick_posted();
-        }
+        vcpu.kick_apic();
     }
 
     fn round_robin(&self) -> &AtomicUsize {

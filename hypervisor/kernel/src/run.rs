@@ -172,15 +172,17 @@ fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bo
     let events = hv.posted.take_events();
     if events.init {
         context.init();
+        vcpu.take_init();
     }
     if let Some(page) = events.startup
-        && context.sipi(page)
+        && vcpu.take_startup()
     {
+        context.sipi(page);
         hv.restart_tsc(context);
         vcpu.update_time();
     }
-    if context.waits_for_sipi && !vcpu.initialised.load(core::sync::atomic::Ordering::SeqCst) {
-        vcpu.hold(Hold::Down);
+    if !vcpu.is_initialised() {
+        vcpu.go_down();
         return false;
     }
     if context

@@ -48,7 +48,6 @@ pub fn load(hv: &HvVcpu, context: &mut Context, kind: u16, record: &[u8]) -> Res
         CPU => {
             let (record, _) = guest_pv_abi::take_first(record).ok_or(Errno::NoData)?;
             let done = hvmctx::load_cpu(backend, &record, time::rdtsc(), &hv.hv.tsc);
-            context.waits_for_sipi &= done.is_err();
             done
         }
         MTRR => {
@@ -125,7 +124,6 @@ fn start_32(context: &mut Context, regs: &[u8]) -> Result<()> {
         let attr = word(regs, 104 + n * 2) as u16;
         backend.set_segment(reg, Segment::new(0, attr, limit, base.into()));
     }
-    context.waits_for_sipi = false;
     Ok(())
 }
 
@@ -159,6 +157,5 @@ fn start_64(context: &mut Context, regs: &[u8]) -> Result<()> {
         backend.set_segment(reg, Segment::new(0, 0xc93, u32::MAX, 0));
     }
     backend.set_segment(SegReg::Tr, Segment::new(0, 0x8b, 0x67, 0));
-    context.waits_for_sipi = false;
     Ok(())
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use oxen_arch::cpu::{apic_id_of, cpu_id};
 use oxen_arch::{apic, ipi, time, vectors};
-use oxen_core::ports::VcpuArch;
+use oxen_core::ports::{PostedStart, VcpuArch};
 use oxen_types::{CpuId, Errno, Result, VcpuId};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;
@@ -38,8 +38,6 @@ pub struct Context {
     pub shadow: Option<VcpuShadow>,
     /// The flush generation of the domain that its translations are not older than.
     pub flushed: u64,
-    /// INIT was taken, or it never ran: only a SIPI (or a context) starts it.
-    pub waits_for_sipi: bool,
     /// The `Now::ns` for which the local APIC's timer is queued.
     pub lapic_deadline: Option<u64>,
     /// The moment at which the guest is to be left, and the TSC then.
@@ -69,7 +67,6 @@ impl HvVcpu {
             msrs,
             shadow,
             flushed,
-            waits_for_sipi: true,
             lapic_deadline: None,
             leave_at: (0, 0),
         };
@@ -130,6 +127,13 @@ impl VcpuArch for HvVcpu {
         self.posted.post_nmi();
     }
 
+    fn posted_start(&self) -> PostedStart {
+        PostedStart {
+            init: self.posted.init_pending(),
+            startup: self.posted.startup_pending(),
+        }
+    }
+
     fn tsc_offset(&self) -> u64 {
         self.hv.tsc.get(self.number)
     }
@@ -150,14 +154,6 @@ impl VcpuArch for HvVcpu {
         let mut own = self.paused()?;
         crate::save::start(&mut own, context)?;
         self.restart_tsc(&mut own);
-        Ok(())
-    }
-
-    fn reset(&self) -> Result<()> {
-        let mut context = self.paused()?;
-        context.backend.reset(true);
-        context.lapic().reset();
-        context.waits_for_sipi = true;
         Ok(())
     }
 }
@@ -245,11 +241,10 @@ impl Context {
         self.leave_at.1
     }
 
-    /// INIT: back to wait for a SIPI.
+    /// INIT.
     pub fn init(&mut self) {
         self.backend.reset(false);
         self.lapic().init();
-        self.waits_for_sipi = true;
     }
 
     /// The domain's memory changed: no translation is good any more.
@@ -264,12 +259,8 @@ impl Context {
         }
     }
 
-    /// SIPI: starts in real mode at the page, if it waits for one. Returns whether it did.
-    pub fn sipi(&mut self, page: u8) -> bool {
-        let starts = core::mem::take(&mut self.waits_for_sipi);
-        if starts {
-            start::sipi(&mut *self.backend, page);
-        }
-        starts
+    /// SIPI, to a vcpu that waits for one: it starts in real mode at the page.
+    pub fn sipi(&mut self, page: u8) {
+        start::sipi(&mut *self.backend, page);
     }
 }

@@ -59,6 +59,7 @@ const ATTACKS: &[Attack] = &[
     attack("nmis", 1),
     attack("x2apic", 1),
     attack("tsc", 2),
+    attack("startup", 2),
     Attack {
         test: "triple",
         vcpus: 1,

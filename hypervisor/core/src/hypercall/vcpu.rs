@@ -1,7 +1,5 @@
 //! vcpu_op, set_timer_op and vm_assist (xen/vcpu.h).
 
-use core::sync::atomic::Ordering;
-
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Gfn, PAGE_SIZE, Vaddr};
 
@@ -22,16 +20,16 @@ pub fn call(call: &mut Call<'_>) -> Answer {
     match call.args[0] as u32 {
         // An HVM-style vcpu is started by INIT and SIPI, or by these two with a context.
         abi::VCPUOP_INITIALISE => {
-            if vcpu.initialised.load(Ordering::SeqCst) {
+            if vcpu.is_initialised() {
                 return Err(Errno::Exist.into());
             }
             let context: abi::VcpuHvmContext = call.read(call.handle(2))?;
             vcpu.arch.load_start_context(bytemuck::bytes_of(&context))?;
-            vcpu.initialised.store(true, Ordering::SeqCst);
+            vcpu.set_initialised(true);
             Ok(0)
         }
         abi::VCPUOP_UP => {
-            if !vcpu.initialised.load(Ordering::SeqCst) {
+            if !vcpu.is_initialised() {
                 return Err(Errno::Inval.into());
             }
             vcpu.release(Hold::Down);

@@ -13,4 +13,4 @@ pub use memory::{
     FLUSHED_TOGETHER, FrameSource, GuestMemory, LinearMemory, MapKind, Mapped, Mapping,
     MemoryStats, P2mEntry, PageRef, PageWords, Tell,
 };
-pub use vcpu::{DomainArch, VcpuArch};
+pub use vcpu::{DomainArch, PostedStart, VcpuArch};

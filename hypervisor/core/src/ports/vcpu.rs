@@ -6,6 +6,13 @@ use core::any::Any;
 
 use oxen_types::{CpuId, Result, VcpuId};
 
+/// Start-up messages that wait in a vcpu's local APIC. INIT comes before SIPI.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PostedStart {
+    pub init: bool,
+    pub startup: bool,
+}
+
 /// Processor state and local APIC of one vcpu. Calls come from any CPU; those marked *paused* only
 /// while the vcpu does not run.
 pub trait VcpuArch: Send + Sync {
@@ -20,6 +27,8 @@ pub trait VcpuArch: Send + Sync {
     }
     /// Posts an NMI.
     fn post_nmi(&self);
+    /// Which start-up messages it has not taken yet.
+    fn posted_start(&self) -> PostedStart;
     /// The guest's TSC is the host's plus this.
     fn tsc_offset(&self) -> u64;
     /// Does an interrupt wait that would end a HLT? (For wake-up races: checked after blocking.)
@@ -30,8 +39,6 @@ pub trait VcpuArch: Send + Sync {
     fn load(&self, kind: u16, record: &[u8]) -> Result<()>;
     /// *Paused.* The state of VCPUOP_initialise, a `struct vcpu_hvm_context` as bytes.
     fn load_start_context(&self, context: &[u8]) -> Result<()>;
-    /// *Paused.* Back to the state after power-on (wait for SIPI, or for a context to be loaded).
-    fn reset(&self) -> Result<()>;
 }
 
 /// Processor-side state of a domain.

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use oxen_types::{Errno, Result, VcpuId};
 
-use crate::ports::{DomainArch, VcpuArch};
+use crate::ports::{DomainArch, PostedStart, VcpuArch};
 
 /// Records that a vcpu has, and their sizes: CPU, LAPIC registers, MTRR.
 const RECORDS: [(u16, usize); 3] = [(2, 1032), (6, 1024), (14, 240)];
@@ -18,6 +18,7 @@ pub struct FakeVcpu {
     pub vectors: Mutex<Vec<u8>>,
     pub nmis: AtomicU32,
     pub deliverable: AtomicBool,
+    pub posted: Mutex<PostedStart>,
     records: Mutex<BTreeMap<u16, Vec<u8>>>,
 }
 
@@ -27,6 +28,7 @@ impl FakeVcpu {
             vectors: Mutex::default(),
             nmis: AtomicU32::new(0),
             deliverable: AtomicBool::new(false),
+            posted: Mutex::default(),
             records: Mutex::new(RECORDS.map(|(kind, len)| (kind, std::vec![0; len])).into()),
         }
     }
@@ -48,6 +50,10 @@ impl VcpuArch for FakeVcpu {
 
     fn post_nmi(&self) {
         self.nmis.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn posted_start(&self) -> PostedStart {
+        *self.posted.lock().expect("posted")
     }
 
     fn tsc_offset(&self) -> u64 {
@@ -78,10 +84,6 @@ impl VcpuArch for FakeVcpu {
         if context.first() == Some(&0xff) {
             return Err(Errno::Inval);
         }
-        Ok(())
-    }
-
-    fn reset(&self) -> Result<()> {
         Ok(())
     }
 }

@@ -235,8 +235,8 @@ pub fn build(
     {
         let mut context = state.context.lock();
         start::pvh(&mut *context.backend, parsed.entry, start_at as u32);
-        context.waits_for_sipi = false;
     }
+    boot.set_initialised(true);
     log::info!(
         "dom0: {} MiB, {vcpus} vcpus, entry {:#x}, kernel to {kernel_end:#x}, initrd {initrd:x?}",
         ram_frames * PAGE / MIB,

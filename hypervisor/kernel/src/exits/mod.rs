@@ -9,7 +9,7 @@ mod paging;
 
 use alloc::sync::Arc;
 
-use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_core::vcpu::Vcpu;
 use oxen_virt::dev::lapic::Effect;
 use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
 use oxen_virt::{Event, Exit, Reg, VcpuBackend};
@@ -124,9 +124,7 @@ fn halt(cx: &mut Cx<'_>) {
     }
     if !interrupts_on && !cx.hv.posted.nmi_pending() {
         // Nothing but an NMI, INIT or SIPI would wake it: it is off.
-        cx.context.waits_for_sipi = true;
-        cx.vcpu.hold(Hold::Down);
-        cx.vcpu.domain.end_if_all_are_down();
+        cx.vcpu.go_down();
         return;
     }
     cx.vcpu.block();

@@ -15,6 +15,7 @@ mod msr;
 mod netfront;
 mod pagetables;
 mod reserved;
+mod startup;
 mod time;
 mod timers;
 mod vbd;
@@ -73,6 +74,7 @@ const TESTS: &[(&str, Test)] = &[
     ("task-switch", legacy::task_switch),
     ("ipis", interrupts::ipis),
     ("nmis", interrupts::nmis),
+    ("startup", startup::all),
     ("x2apic", x2apic::all),
     ("clock", time::clock),
     ("tsc", time::tsc),

@@ -5,7 +5,6 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
@@ -170,6 +169,7 @@ fn load(domain: &Domain, list: &[u8]) -> Result<(), Errno> {
     check(list)?;
     for vcpu in domain.vcpus() {
         vcpu.hold(Hold::Down);
+        vcpu.set_initialised(false);
     }
     let (_, _, mut rest) = split(list)?;
     loop {
@@ -186,7 +186,7 @@ fn load(domain: &Domain, list: &[u8]) -> Result<(), Errno> {
             errno => errno,
         })?;
         if descriptor.typecode == abi::HVM_SAVE_CODE_CPU {
-            vcpu.initialised.store(true, Ordering::SeqCst);
+            vcpu.set_initialised(true);
             vcpu.update_time();
             vcpu.release(Hold::Down);
         }

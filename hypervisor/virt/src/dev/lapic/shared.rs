@@ -198,6 +198,10 @@ impl LapicPosted {
         self.events.load(Ordering::Acquire) & EVENT_STARTUP != 0
     }
 
+    pub fn init_pending(&self) -> bool {
+        self.events.load(Ordering::Acquire) & EVENT_INIT != 0
+    }
+
     pub fn nmi_pending(&self) -> bool {
         self.events.load(Ordering::Acquire) & EVENT_NMI != 0
     }

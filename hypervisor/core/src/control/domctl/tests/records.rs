@@ -53,13 +53,7 @@ fn registers_travel_as_records() {
     assert!(!up(0) && !up(1));
     assert_eq!(set(&list(2, 0, &[8; 1032], true)), 0);
     assert!(up(0) && !up(1));
-    assert!(
-        domain
-            .vcpu(0)
-            .expect("vcpu")
-            .initialised
-            .load(Ordering::SeqCst)
-    );
+    assert!(domain.vcpu(0).expect("vcpu").is_initialised());
     // Now there is a CPU record, and it is the one that was set.
     let mut one = abi::DomctlHvmContextPartial {
         kind: 2,
