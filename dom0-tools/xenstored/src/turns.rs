@@ -3,7 +3,8 @@
 //! What counts is work ([`Server::work`]), not requests: one request may be a thousand times another.
 //! Of those who ask, the one that has used least goes next. All guests together get [`TURN`] steps before
 //! dom0 is looked at again, however many they are. A request is not interrupted; so when one took more than the turn
-//! had left, guests rest for as long as that lasted, and dom0 gets that time if it wants it.
+//! had left, guests rest for [`REST`] times as long as that lasted, and dom0 gets that time if it wants it: whatever
+//! guests ask, most of the time belongs to dom0.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +16,9 @@ use crate::server::Server;
 pub const SLICE: u64 = 32;
 /// Steps of all guests before dom0 is looked at: a few ordinary requests.
 pub const TURN: u64 = 64;
+
+/// How long guests rest, in times of what they took too much.
+pub const REST: u32 = 3;
 
 /// What each guest has used.
 #[derive(Debug, Default)]
@@ -76,7 +80,7 @@ pub fn rest(used: u64, lasted: Duration) -> Duration {
     if over == 0 {
         return Duration::ZERO;
     }
-    lasted.mul_f64(over as f64 / used as f64)
+    lasted.mul_f64(over as f64 / used as f64) * REST
 }
 
 #[cfg(test)]
@@ -149,6 +153,6 @@ mod tests {
     fn a_long_request_is_followed_by_a_rest() {
         let lasted = Duration::from_millis(10);
         assert_eq!(rest(TURN, lasted), Duration::ZERO);
-        assert_eq!(rest(TURN * 10, lasted), Duration::from_millis(9));
+        assert_eq!(rest(TURN * 10, lasted), Duration::from_millis(27));
     }
 }

@@ -312,7 +312,7 @@ fn half_a_request_is_not_recorded_again_and_again() {
         daemon.turn(usize::MAX);
         let written = daemon.written.iter().map(Record::len).sum::<usize>();
         bytes = bytes.max(written);
-        if guest.to_send.len() % 500 == 0 {
+        if guest.to_send.len().is_multiple_of(500) {
             daemon.restart();
         }
     }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+mod common;
+
+use common::{Answer, Model, Op};
 use proptest::prelude::*;
 use xenstored::error::StoreError;
 use xenstored::record::Record;
@@ -17,8 +20,6 @@ impl Platform for NoRings {
 
     fn disconnect(&mut self, _: u16) {}
 }
-
-type Answer = Result<Vec<u8>, StoreError>;
 
 /// A server with dom0 on a socket, and two guests that own their homes; and what a daemon has written down.
 struct Store {
@@ -122,33 +123,10 @@ fn restored(records: impl IntoIterator<Item = Record>) -> Server {
     server
 }
 
-#[derive(Debug, Clone)]
-enum Op {
-    Read(String),
-    Write(String, u8),
-    Mkdir(String),
-    Rm(String),
-    List(String),
-    GetPerms(String),
-    SetPerms(String, Vec<(char, u16)>),
-}
-
-impl Op {
-    fn run(&self, store: &mut Store, who: usize, tx: u32) -> Answer {
-        let (kind, payload) = match self {
-            Self::Read(path) => (Kind::Read, format!("{path}\0")),
-            Self::Write(path, value) => (Kind::Write, format!("{path}\0{value}")),
-            Self::Mkdir(path) => (Kind::Mkdir, format!("{path}\0")),
-            Self::Rm(path) => (Kind::Rm, format!("{path}\0")),
-            Self::List(path) => (Kind::Directory, format!("{path}\0")),
-            Self::GetPerms(path) => (Kind::GetPerms, format!("{path}\0")),
-            Self::SetPerms(path, perms) => {
-                let perms: String = perms.iter().map(|(c, d)| format!("{c}{d}\0")).collect();
-                (Kind::SetPerms, format!("{path}\0{perms}"))
-            }
-        };
-        store.ask(who, kind, tx, payload.as_bytes())
-    }
+/// Has a client send it, and gives the answer.
+fn run(op: &Op, store: &mut Store, who: usize, tx: u32) -> Answer {
+    let (kind, payload) = op.request();
+    store.ask(who, kind, tx, &payload)
 }
 
 fn path() -> impl Strategy<Value = String> {
@@ -175,140 +153,6 @@ fn op() -> impl Strategy<Value = Op> {
         1 => path().prop_map(Op::GetPerms),
         2 => (path(), perms).prop_map(|(p, v)| Op::SetPerms(p, v)),
     ]
-}
-
-/// The model: all nodes by their paths, and the rules in their simplest words.
-#[derive(Clone)]
-struct Model(BTreeMap<String, (String, Vec<(char, u16)>)>);
-
-impl Model {
-    fn new() -> Self {
-        let mut model = Self(BTreeMap::from([(
-            "/".to_owned(),
-            (String::new(), vec![('n', 0)]),
-        )]));
-        for path in ["/local/domain", "/tool/xenstored", "/vm", "/libxl"] {
-            model.make(path, 0);
-        }
-        for guest in [1, 2] {
-            let home = format!("/local/domain/{guest}");
-            model.make(&home, 0);
-            model.0.get_mut(&home).unwrap().1 = vec![('n', guest)];
-        }
-        model
-    }
-
-    fn parent(path: &str) -> String {
-        match path.rsplit_once('/').unwrap().0 {
-            "" => "/".to_owned(),
-            parent => parent.to_owned(),
-        }
-    }
-
-    fn nearest(&self, path: &str) -> String {
-        let mut path = path.to_owned();
-        while !self.0.contains_key(&path) {
-            path = Self::parent(&path);
-        }
-        path
-    }
-
-    fn allows(&self, path: &str, who: u16, right: char) -> bool {
-        let perms = &self.0[path].1;
-        if who == 0 || perms[0].1 == who {
-            return true;
-        }
-        let entry = perms[1..]
-            .iter()
-            .find(|(_, d)| *d == who)
-            .unwrap_or(&perms[0])
-            .0;
-        right != 'o' && (entry == 'b' || entry == right)
-    }
-
-    fn check(&self, path: &str, who: u16, right: char) -> Result<(), StoreError> {
-        match (
-            self.0.contains_key(path),
-            self.allows(&self.nearest(path), who, right),
-        ) {
-            (true, true) => Ok(()),
-            (false, true) => Err(StoreError::NoEnt),
-            (_, false) => Err(StoreError::Acces),
-        }
-    }
-
-    fn make(&mut self, path: &str, who: u16) {
-        if !self.0.contains_key(path) {
-            self.make(&Self::parent(path), who);
-            let mut perms = self.0[&Self::parent(path)].1.clone();
-            if who != 0 {
-                perms[0].1 = who;
-            }
-            self.0.insert(path.to_owned(), (String::new(), perms));
-        }
-    }
-
-    fn children(&self, path: &str) -> Vec<String> {
-        self.0
-            .keys()
-            .filter(|p| *p != "/" && Self::parent(p) == path)
-            .cloned()
-            .collect()
-    }
-
-    fn run(&mut self, op: &Op, who: u16) -> Answer {
-        let ok = Ok(b"OK\0".to_vec());
-        match op {
-            Op::Read(path) => self
-                .check(path, who, 'r')
-                .map(|()| self.0[path].0.clone().into_bytes()),
-            Op::List(path) => self.check(path, who, 'r').map(|()| {
-                self.children(path)
-                    .iter()
-                    .flat_map(|p| format!("{}\0", p.rsplit_once('/').unwrap().1).into_bytes())
-                    .collect()
-            }),
-            Op::GetPerms(path) => self.check(path, who, 'r').map(|()| {
-                self.0[path]
-                    .1
-                    .iter()
-                    .flat_map(|(c, d)| format!("{c}{d}\0").into_bytes())
-                    .collect()
-            }),
-            Op::Write(path, value) => match self.check(path, who, 'w') {
-                Ok(()) | Err(StoreError::NoEnt) => {
-                    self.make(path, who);
-                    self.0.get_mut(path).unwrap().0 = value.to_string();
-                    ok
-                }
-                Err(error) => Err(error),
-            },
-            Op::Mkdir(path) => match self.check(path, who, 'w') {
-                Ok(()) | Err(StoreError::NoEnt) => {
-                    self.make(path, who);
-                    ok
-                }
-                Err(error) => Err(error),
-            },
-            Op::Rm(path) => match self.check(path, who, 'w') {
-                Ok(()) => {
-                    self.0
-                        .retain(|p, _| p != path && !p.starts_with(&format!("{path}/")));
-                    ok
-                }
-                Err(StoreError::NoEnt) if self.0.contains_key(&Self::parent(path)) => ok,
-                Err(error) => Err(error),
-            },
-            Op::SetPerms(path, perms) => {
-                self.check(path, who, 'o')?;
-                if who != 0 && perms[0].1 != self.0[path].1[0].1 {
-                    return Err(StoreError::Perm);
-                }
-                self.0.get_mut(path).unwrap().1 = perms.clone();
-                ok
-            }
-        }
-    }
 }
 
 /// One step of three clients that work at the same time, each with at most one transaction.
@@ -338,9 +182,9 @@ proptest! {
     #[test]
     fn answers_as_the_model_does(ops in prop::collection::vec((0usize..3, op()), 1..60)) {
         let mut store = Store::new();
-        let mut model = Model::new();
+        let mut model = Model::new(&[1, 2]);
         for (who, op) in ops {
-            let answer = op.run(&mut store, who, 0);
+            let answer = run(&op, &mut store, who, 0);
             prop_assert_eq!(answer, model.run(&op, who as u16), "{} {:?}", who, op);
         }
         prop_assert!(store.server.tree().is_consistent());
@@ -365,11 +209,11 @@ proptest! {
                     open.entry(who).or_insert_with(|| (store.start(who), Vec::new()));
                 }
                 Step::Do(op) => if let Some((tx, log)) = open.get_mut(&who) {
-                    let answer = op.run(&mut store, who, *tx);
+                    let answer = run(&op, &mut store, who, *tx);
                     log.push((op, answer));
                 },
                 Step::Alone(op) => {
-                    let answer = op.run(&mut store, who, 0);
+                    let answer = run(&op, &mut store, who, 0);
                     history.push((who, vec![(op, answer)]));
                 }
                 Step::End(commit) => if let Some((tx, log)) = open.remove(&who) {
@@ -395,7 +239,7 @@ proptest! {
         let mut serial = Store::new();
         for (who, log) in history {
             for (op, answer) in log {
-                prop_assert_eq!(op.run(&mut serial, who, 0), answer, "{} {:?}", who, op);
+                prop_assert_eq!(run(&op, &mut serial, who, 0), answer, "{} {:?}", who, op);
             }
         }
         prop_assert_eq!(serial.content(), store.content());
@@ -409,12 +253,10 @@ fn undisturbed_transactions_commit() {
     let mut store = Store::new();
     for n in 0..20 {
         let tx = store.start(1);
-        Op::Write("/local/domain/1/a/b".to_owned(), n)
-            .run(&mut store, 1, tx)
-            .unwrap();
-        Op::List("/local/domain/1".to_owned())
-            .run(&mut store, 1, tx)
-            .unwrap();
+        let write = Op::Write("/local/domain/1/a/b".to_owned(), n);
+        run(&write, &mut store, 1, tx).unwrap();
+        let list = Op::List("/local/domain/1".to_owned());
+        run(&list, &mut store, 1, tx).unwrap();
         assert!(store.ask(1, Kind::TransactionEnd, tx, b"T\0").is_ok());
     }
 }
