@@ -2,7 +2,7 @@
 //! emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR policy, and
 //! the interrupt controllers and PCI configuration space that a guest sees.
 //!
-//! `unsafe` is confined to `fpu`, `spec::cpu`, `zeroed` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu` (and
+//! `unsafe` is confined to `fpu`, `pat`, `spec::cpu`, `zeroed` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu` (and
 //! `enter`, `msrs`, `host`), and to the fields that `vmx` writes.
 #![no_std]
 
@@ -19,6 +19,7 @@ pub mod emul;
 pub mod fpu;
 mod gprs;
 pub mod hvmctx;
+mod pat;
 pub mod platform;
 pub mod policy;
 pub mod shadow;

@@ -9,6 +9,7 @@ use oxen_types::{CpuId, Gfn, Maddr, PAGE_SIZE};
 use crate::backend::BoxedVcpu;
 use crate::controls::DomainControls;
 use crate::fpu::{self, FpuLayout};
+use crate::pat;
 use crate::spec::{self, Controls, Report, SpecCpu};
 use crate::svm::{self, SvmCaps, SvmCpu, SvmFeatures, SvmVcpu};
 use crate::vmx::{VmxCaps, VmxCpu, VmxVcpu};
@@ -228,6 +229,7 @@ impl Platform {
     /// Switches virtualization on for the CPU that runs this. Its GS base, TSS and system call
     /// MSRs must be final.
     pub fn enable_cpu(&self, cpu: CpuId) -> Result<PhysCpu, VirtError> {
+        pat::program();
         fpu::enable_cpu(&self.fpu);
         Ok(match &self.hardware {
             Hardware::Svm(caps) => {

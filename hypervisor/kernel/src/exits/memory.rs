@@ -124,14 +124,8 @@ fn access(
     if let Some(offset) = lapic.mmio_offset(at.raw()) {
         let now = clock(hv, vcpu.domain.machine.now());
         *lapic_touched = true;
-        return Some(match value {
-            None => lapic.mmio_read(offset, size.into(), now).into(),
-            Some(value) => {
-                let effect = lapic.mmio_write(offset, size.into(), value as u32, now);
-                apply(hv, vcpu, effect);
-                0
-            }
-        });
+        let apply = |effect| apply(hv, vcpu, effect);
+        return Some(lapic.mmio(offset, size, value, now, apply));
     }
     if let Some(hardware) = &hv.hv.hardware {
         let mut hardware = hardware.lock();

@@ -215,3 +215,31 @@ fn lengths_without_help_from_the_hardware() {
     v.set(Reg::Rip, 0x1_0000);
     assert_eq!(insn_len(&mut *v, &mut s, &Exit::Cpuid), None);
 }
+
+/// REP STOSD onto the local APIC's page: each write of ICR is an IPI.
+#[test]
+fn each_element_of_a_string_has_its_effect_on_the_local_apic() {
+    use crate::dev::lapic::{Effect, Lapic, LapicConfig, Now};
+    let config = LapicConfig {
+        vcpu: 0,
+        tsc_khz: 1_000_000,
+        x2apic: false,
+    };
+    let mut lapic = Lapic::new(config).unwrap();
+    let _ = lapic.mmio_write(0xf0, 4, 0x1ff, Now::default());
+    let mut ipis = 0;
+    let mut write = |value| {
+        let apply = |effect| ipis += u32::from(matches!(effect, Effect::Ipi(_)));
+        lapic.mmio(0x300, 4, Some(value), Now::default(), apply)
+    };
+    // rep stosd: the device sees one write for each element.
+    let (mut v, mut s) = (vcpu(), Space::new(&[0xf3, 0xab]));
+    let g = v.gprs_mut();
+    (g.rax, g.rcx, g.rdi) = (0xc_00f0, 3, DEVICE + 0x300);
+    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 0x300)), Outcome::Done);
+    assert_eq!(s.log.len(), 3);
+    for (_, _, _, value) in s.log {
+        write(value);
+    }
+    assert_eq!(ipis, 3);
+}

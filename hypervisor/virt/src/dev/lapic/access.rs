@@ -63,6 +63,26 @@ impl Lapic {
         }
     }
 
+    /// One access to the page, a write of a value or a read. What follows from a write is done at once: an instruction
+    /// with REP makes several.
+    pub fn mmio(
+        &mut self,
+        offset: u32,
+        size: u8,
+        value: Option<u64>,
+        now: Now,
+        apply: impl FnOnce(Effect),
+    ) -> u64 {
+        match value {
+            None => self.mmio_read(offset, size.into(), now).into(),
+            Some(value) => {
+                let effect = self.mmio_write(offset, size.into(), value as u32, now);
+                apply(effect);
+                0
+            }
+        }
+    }
+
     /// What both modes show under a register's number. `None`: no such register, or not readable.
     pub(super) fn read(&mut self, reg: u32, now: Now) -> Option<u32> {
         Some(match reg {
