@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_core::ports::GuestMemory;
 use oxen_mm::FrameTable;
-use oxen_mm::shadow::{Around, Cache, Counts, Page, Tables, View, Walked, top};
+use oxen_mm::shadow::{Allowance, Around, Cache, Counts, Page, Tables, View, Walked, top};
 use oxen_types::{DomainId, Gfn, PAGE_SIZE, Result, Vaddr};
 use oxen_virt::shadow::{self, Answer, Fill, GuestTables};
 use oxen_virt::walk::Paging;
@@ -46,10 +46,14 @@ impl Followed {
         }
         let cache = &mut self.cache;
         let mut whole = false;
-        let known = flush.changes_since(self.generation, |change| match change {
-            Change::Page(gfn) => whole |= !cache.page_changed(gfn.raw()),
-            Change::Many => whole = true,
-            Change::Guest => cache.resync(),
+        let mut left = Allowance::for_changes();
+        let known = flush.changes_since(self.generation, |change| {
+            whole = whole
+                || match change {
+                    Change::Page(gfn) => !cache.page_changed(gfn.raw(), &mut left),
+                    Change::Many => true,
+                    Change::Guest => !cache.resync(),
+                }
         });
         if whole || !known {
             // Whoever raised the generation may still be about to make others leave the guest.
@@ -64,7 +68,7 @@ impl Followed {
 impl DomainShadow {
     /// With a pool of so many pages to begin with.
     pub fn new(frames: &'static FrameTable, domain: DomainId, pages: usize) -> Option<Self> {
-        let cache = Cache::new(frames, domain, pages)?;
+        let cache = Cache::new(frames, domain, pages, secret())?;
         let generation = 0;
         Some(Self {
             domain,
@@ -101,6 +105,12 @@ impl DomainShadow {
             memory,
         }
     }
+}
+
+/// A key for the cache's hash: a guest that knew it could make its shadows slow to find.
+fn secret() -> [u64; 2] {
+    let number = || oxen_arch::cpu::regs::random().unwrap_or(0) ^ oxen_arch::time::rdtsc();
+    [number(), number().rotate_left(32)]
 }
 
 struct Outside<'a> {
@@ -228,7 +238,8 @@ impl VcpuShadow {
     /// INVLPG, of whatever page. The caller flushes the TLB.
     pub fn invalidate(&mut self, hv: &HvDomain) {
         if let Some(shared) = &hv.shadow {
-            shared.cache.lock().cache.resync();
+            let cache = &mut shared.cache.lock().cache;
+            cache.resync_or_forget(|| shared.flush());
         }
     }
 }

@@ -115,6 +115,20 @@ pub fn rdtsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// A random number of the CPU's own, if it has a source of such (RDRAND).
+pub fn random() -> Option<u64> {
+    const RDRAND: u32 = 1 << 30;
+    if cpuid(1, 0).ecx & RDRAND == 0 {
+        return None;
+    }
+    let (number, valid): (u64, u8);
+    // SAFETY: the instruction is there, and changes the register and flags only.
+    unsafe {
+        core::arch::asm!("rdrand {}", "setc {}", out(reg) number, out(reg_byte) valid, options(nomem, nostack));
+    }
+    (valid != 0).then_some(number)
+}
+
 pub fn cpuid(leaf: u32, subleaf: u32) -> core::arch::x86_64::CpuidResult {
     core::arch::x86_64::__cpuid_count(leaf, subleaf)
 }

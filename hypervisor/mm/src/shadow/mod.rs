@@ -20,6 +20,8 @@
 //!
 //! Locks: the cache's owner locks it as a whole; the p2m's lock may be taken inside.
 
+#[cfg(test)]
+mod bounds;
 mod index;
 mod key;
 mod path;
@@ -121,6 +123,37 @@ pub struct Counts {
     pub protected: u64,
     pub loosened: u64,
     pub dropped: u64,
+    /// Shadows and entries that were looked at.
+    pub steps: u64,
+}
+
+/// How much may still be looked at in one go. When it is used up all is forgotten, which takes hardly any time, and
+/// the guest pays for it by faults.
+pub struct Allowance(u32);
+
+impl Allowance {
+    /// For a comparison of all loose tables with their shadows: each of the most in two shapes, all entries in use.
+    /// Kernels have one, mostly.
+    const fn for_compare() -> Self {
+        Self((LOOSE * 2 * 512) as u32)
+    }
+
+    /// For following the changes of the p2m since the last time.
+    pub const fn for_changes() -> Self {
+        Self(8192)
+    }
+
+    /// False if there is not so much left.
+    fn spend(&mut self, steps: usize) -> bool {
+        match u32::try_from(steps)
+            .ok()
+            .and_then(|steps| self.0.checked_sub(steps))
+        {
+            Some(left) => self.0 = left,
+            None => return false,
+        }
+        true
+    }
 }
 
 /// What the cache needs from its surroundings.
@@ -175,13 +208,19 @@ fn slot_at(linear: u64, level: u8) -> usize {
 
 impl Cache {
     /// A cache with a pool of `pages`; `None` if there are not so many.
-    pub fn new(frames: &'static FrameTable, owner: DomainId, pages: usize) -> Option<Self> {
+    /// `secret`: random numbers that no guest knows.
+    pub fn new(
+        frames: &'static FrameTable,
+        owner: DomainId,
+        pages: usize,
+        secret: [u64; 2],
+    ) -> Option<Self> {
         let mut pool = Pool::new(frames, owner);
         let pages = pages.max(FEWEST_PAGES);
         pool.grow(pages, pages).ok()?;
         Some(Self {
             pool,
-            index: Index::new(pages)?,
+            index: Index::new(frames, owner, secret)?,
             reverse: Reverse::default(),
             loose: ArrayVec::new(),
             epoch: 0,
@@ -190,7 +229,10 @@ impl Cache {
     }
 
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts {
+            steps: self.counts.steps + self.index.steps(),
+            ..self.counts
+        }
     }
 
     /// Pages that it has, all of which are taken from the machine.
@@ -232,7 +274,7 @@ impl Cache {
     /// The vcpu loads CR3: `top` is its table, in long mode. What the CPU's CR3 is from now on. Its TLB has
     /// to be flushed by the caller.
     pub fn activate(&mut self, view: &mut View, top: Option<&Key>, around: &impl Around) -> Maddr {
-        self.resync();
+        self.resync_or_forget(|| around.flush());
         self.let_go(view);
         view.long = top.is_some();
         let root = top.map(|key| match self.get(key, around) {
@@ -438,10 +480,19 @@ impl Cache {
     }
 
     /// The guest flushes, be it a part: what it changed of the tables that it may write is dropped. The caller
-    /// flushes the vcpu's TLB.
-    pub fn resync(&mut self) {
-        for gfn in self.loose.clone() {
-            self.compare_all(gfn);
+    /// flushes the vcpu's TLB. False if that would take too long: then all has to be forgotten.
+    #[must_use]
+    pub fn resync(&mut self) -> bool {
+        let mut left = Allowance::for_compare();
+        let loose = self.loose.clone();
+        loose.iter().all(|gfn| self.compare_all(*gfn, &mut left))
+    }
+
+    /// The same, and what has to be forgotten is.
+    pub fn resync_or_forget(&mut self, flush: impl FnOnce()) {
+        if !self.resync() {
+            flush();
+            self.reset();
         }
     }
 
@@ -521,30 +572,13 @@ impl Cache {
             _ => around.frame(key.gfn),
         };
         let pair = self.take(around)?;
-        let info = Info {
-            key: *key,
-            guest,
-            refs: 0,
-            idle: false,
-            before: NONE,
-            after: NONE,
-            chain: NONE,
-            low: 512,
-            end: 0,
-            strays: 0,
-        };
         self.counts.made += 1;
-        self.index.insert(&mut self.pool, pair, info);
+        self.index
+            .insert(&mut self.pool, pair, Info::new(*key, guest));
+        if self.index.count(&self.pool, key.gfn) > MOST_SHAPES {
+            return Err(NoMemory);
+        }
         if guest.is_some() {
-            let mut last = None;
-            let mut shapes = 0;
-            while let Some(other) = self.index.next_of(&self.pool, key.gfn, last) {
-                last = Some(other);
-                shapes += 1;
-            }
-            if shapes > MOST_SHAPES {
-                return Err(NoMemory);
-            }
             if !self.reverse.is_protected(&self.pool, key.gfn) {
                 // Held, so that it is not taken for one that nobody needs.
                 self.pool.hold(pair);

@@ -10,6 +10,7 @@ use core::sync::atomic::AtomicU64;
 
 use oxen_types::{DomainId, Errno, Mfn, Result};
 
+use super::index::Links;
 use super::key::Key;
 use crate::frames::FrameTable;
 use crate::phys::Table;
@@ -33,13 +34,30 @@ pub(super) struct Info {
     pub(super) idle: bool,
     pub(super) before: Pair,
     pub(super) after: Pair,
-    /// The next with the same hash.
-    pub(super) chain: Pair,
+    pub(super) links: Links,
     /// Entries outside of these are empty.
     pub(super) low: u16,
     pub(super) end: u16,
     /// How often it got out of step while nothing linked to it.
     pub(super) strays: u8,
+}
+
+impl Info {
+    /// A shadow without entries, that nothing links to yet.
+    pub(super) fn new(key: Key, guest: Option<Mfn>) -> Self {
+        Self {
+            key,
+            guest,
+            refs: 0,
+            idle: false,
+            before: NONE,
+            after: NONE,
+            links: Links::NONE,
+            low: 512,
+            end: 0,
+            strays: 0,
+        }
+    }
 }
 
 struct Slot {

@@ -6,16 +6,27 @@ use arrayvec::ArrayVec;
 
 use super::pool::{Info, Pair};
 use super::reverse::Place;
-use super::{Around, BATCH, Cache, EVICT, Fmt, Page};
+use super::{Allowance, Around, BATCH, Cache, EVICT, Fmt, Page};
 use crate::pt::{Decoded, Format, NoMemory, pages_at};
 
 impl Cache {
-    pub(super) fn compare_all(&mut self, gfn: u64) {
+    /// Compares all shadows of a table with it. False if there was not enough left of the allowance.
+    pub(super) fn compare_all(&mut self, gfn: u64, left: &mut Allowance) -> bool {
         let mut last = None;
         while let Some(pair) = self.index.next_of(&self.pool, gfn, last) {
+            if !left.spend(self.span(pair)) {
+                return false;
+            }
             self.compare(pair);
             last = Some(pair);
         }
+        true
+    }
+
+    /// Entries of a shadow that are looked at when it is compared or goes.
+    fn span(&self, pair: Pair) -> usize {
+        let info = self.pool.info(pair);
+        info.map_or(1, |info| usize::from(info.end.saturating_sub(info.low)) + 1)
     }
 
     fn compare(&mut self, pair: Pair) {
@@ -33,6 +44,7 @@ impl Cache {
         let (Some(shadow), Some(origin)) = (self.pool.table(pair), self.pool.origin(pair)) else {
             return;
         };
+        self.counts.steps += u64::from(end.saturating_sub(low));
         for slot in usize::from(low)..usize::from(end) {
             let (Some(entry), Some(origin)) = (shadow.get(slot), origin.get(slot)) else {
                 break;
@@ -89,26 +101,23 @@ impl Cache {
         }
         // What a TLB still let through is seen by the comparison.
         self.flush(around);
-        for gfn in batch {
-            self.compare_all(gfn);
-        }
-        Ok(())
+        let mut left = Allowance::for_compare();
+        let compared = batch.iter().all(|gfn| self.compare_all(*gfn, &mut left));
+        compared.then_some(()).ok_or(NoMemory)
     }
 
     /// Tables that nothing links to, of a frame that is written, are most likely no tables any more. Roots
     /// of processes that wait are, mostly.
     fn drop_unused(&mut self, gfn: u64) {
-        let mut last = None;
-        while let Some(pair) = self.index.next_of(&self.pool, gfn, last) {
+        let mut next = self.index.next_of(&self.pool, gfn, None);
+        while let Some(pair) = next {
+            next = self.index.next_of(&self.pool, gfn, Some(pair));
             let unused = self
                 .pool
                 .info(pair)
                 .is_some_and(|info| info.idle && (info.key.level < 4 || info.strays > 2));
             if unused {
                 self.evict(pair);
-                last = None;
-            } else {
-                last = Some(pair);
             }
         }
     }
@@ -163,22 +172,20 @@ impl Cache {
     }
 
     /// The p2m's entry of a page changed: what was made from the old one goes. False if it is not known where that
-    /// is: then all has to be forgotten. The caller flushes the TLBs of all vcpus before they enter again.
+    /// is, or if too much would have to go: then all has to be forgotten. The caller flushes the TLBs of all vcpus
+    /// before they enter again.
     #[must_use]
-    pub fn page_changed(&mut self, gfn: u64) -> bool {
-        let mut shadows = core::iter::from_fn({
-            let mut last = None;
-            let (index, pool) = (&self.index, &self.pool);
-            move || {
-                last = index.next_of(pool, gfn, last);
-                last
-            }
-        });
-        let in_use = shadows.any(|pair| self.pool.info(pair).is_some_and(|info| !info.idle));
-        if in_use || self.reverse.has_others(&self.pool, gfn) {
+    pub fn page_changed(&mut self, gfn: u64, left: &mut Allowance) -> bool {
+        if self.reverse.has_others(&self.pool, gfn) || !left.spend(1) {
             return false;
         }
-        while let Some(pair) = self.index.next_of(&self.pool, gfn, None) {
+        let mut next = self.index.next_of(&self.pool, gfn, None);
+        while let Some(pair) = next {
+            next = self.index.next_of(&self.pool, gfn, Some(pair));
+            let in_use = self.pool.info(pair).is_some_and(|info| !info.idle);
+            if in_use || !left.spend(self.span(pair)) {
+                return false;
+            }
             self.evict(pair);
         }
         for large in [false, true] {
@@ -233,6 +240,7 @@ impl Cache {
             self.pool.unlist(pair);
         }
         if info.key.level > 1 {
+            self.counts.steps += u64::from(info.end.saturating_sub(info.low));
             for slot in info.low..info.end {
                 self.set(pair, slot.into(), 0);
             }

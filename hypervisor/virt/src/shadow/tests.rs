@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use oxen_mm::memmap::{FirmwareKind, FirmwareRange, MemoryMap};
 use oxen_mm::pt::{Attrs, Shadow as Fmt, TableAccess};
-use oxen_mm::shadow::{self, Around, Cache, Page, Tables, View, Walked};
+use oxen_mm::shadow::{self, Allowance, Around, Cache, Page, Tables, View, Walked};
 use oxen_mm::{AllocOptions, FrameTable, Phys};
 use oxen_types::DomainId;
 use proptest::prelude::*;
@@ -310,7 +310,7 @@ impl Machine {
                 p2m: RefCell::new(p2m()),
                 large: Cell::new(true),
             },
-            cache: Cache::new(frames, DomainId(1), pages).unwrap(),
+            cache: Cache::new(frames, DomainId(1), pages, [1, 2]).unwrap(),
             vcpus: (0..VCPUS).map(|_| vcpu()).collect(),
             flushed: Cell::new(0),
             followed: 0,
@@ -406,7 +406,7 @@ impl Machine {
             return;
         }
         for gfn in core::mem::take(&mut self.changed) {
-            if !self.cache.page_changed(gfn) {
+            if !self.cache.page_changed(gfn, &mut Allowance::for_changes()) {
                 self.cache.reset();
             }
         }
@@ -641,7 +641,10 @@ impl Machine {
             Op::Access(vcpu, at, code) => self.access(vcpu, at, code),
             // It may forget more, and does.
             Op::Invlpg(vcpu, at) => {
-                self.cache.resync();
+                if !self.cache.resync() {
+                    self.cache.reset();
+                    self.vcpus.iter_mut().for_each(|vcpu| vcpu.tlb.clear());
+                }
                 self.vcpus[vcpu].tlb.remove(&(ADDRESSES[at] >> 12));
                 let linear = Vaddr::new(ADDRESSES[at]);
                 let paging = &self.vcpus[vcpu].paging;
