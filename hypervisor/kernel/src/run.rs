@@ -11,7 +11,7 @@ use oxen_core::runstate::State;
 use oxen_core::timer::TimerKind;
 use oxen_core::vcpu::{Hold, Vcpu};
 use oxen_types::CpuId;
-use oxen_virt::dev::lapic::Now;
+use oxen_virt::dev::lapic::{Next, Now};
 use oxen_virt::{Event, PhysCpu};
 
 use crate::exits;
@@ -209,31 +209,29 @@ fn prepare(context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>, now: u64) -> bo
 fn deliver(context: &mut Context, vcpu: &Vcpu) {
     let lent = context.lend_lapic();
     let callback = vcpu.uses_callback() && vcpu.upcall_pending();
-    let vector = if callback {
-        Some(
-            vcpu.domain
-                .callback_vector
-                .load(core::sync::atomic::Ordering::Relaxed),
-        )
+    let next = if callback {
+        let vector = &vcpu.domain.callback_vector;
+        Next::Take(vector.load(core::sync::atomic::Ordering::Relaxed))
     } else if lent {
-        None
+        Next::Nothing
     } else {
-        context.lapic().highest_pending()
+        context.lapic().next()
     };
-    let Some(vector) = vector else {
-        context.backend.request_interrupt_window(false);
-        return;
+    let Next::Take(vector) = next else {
+        return context.backend.request_interrupt_window(next.window());
     };
     if context.backend.event_pending() || !context.backend.can_take_interrupt() {
-        context.backend.request_interrupt_window(true);
-        return;
+        return context.backend.request_interrupt_window(next.window());
     }
     if !callback {
         context.lapic().accept(vector);
     }
     context.backend.inject(Event::Interrupt(vector));
-    let more = !lent && context.lapic().highest_pending().is_some();
-    context.backend.request_interrupt_window(more);
+    let more = match lent {
+        true => Next::Nothing,
+        false => context.lapic().next(),
+    };
+    context.backend.request_interrupt_window(more.window());
 }
 
 /// The two clocks that a local APIC runs by.

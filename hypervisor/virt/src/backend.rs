@@ -393,6 +393,18 @@ impl Execution {
     }
 }
 
+/// An interrupt that waits for the guest to be able to take it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// None waits.
+    Unwanted,
+    /// RFLAGS.IF or an interrupt shadow holds it back.
+    Interrupts,
+    /// The task priority does, and perhaps the others too. CR8 has to fall below this class, which is the
+    /// vector's upper four bits.
+    Priority(u8),
+}
+
 /// One virtual CPU of some vendor's hardware.
 ///
 /// Life: `reset` (or a start function of `crate::start`), `set_nested_root`, `set_tsc_offset`;
@@ -454,8 +466,8 @@ pub trait VcpuBackend: Send {
     }
     fn can_take_interrupt(&self) -> bool;
     fn can_take_nmi(&self) -> bool;
-    /// Asks for `Exit::InterruptWindow` as soon as the guest can take an interrupt.
-    fn request_interrupt_window(&mut self, on: bool);
+    /// Asks for `Exit::InterruptWindow` as soon as the guest can take what waits.
+    fn request_interrupt_window(&mut self, window: Window);
 
     /// Can the hardware keep a local APIC in x2APIC mode: deliver its interrupts and complete them without exits?
     fn keeps_apic(&self) -> bool {

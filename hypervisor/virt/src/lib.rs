@@ -38,7 +38,7 @@ mod zeroed;
 
 pub use backend::{
     BoxedVcpu, ControlExit, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg,
-    SegReg, Segment, ShadowRoots, VcpuBackend,
+    SegReg, Segment, ShadowRoots, VcpuBackend, Window,
 };
 pub use controls::DomainControls;
 pub use platform::{Hardware, NestedFormat, PhysCpu, Platform, VirtError};

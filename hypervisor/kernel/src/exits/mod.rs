@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use oxen_core::vcpu::Vcpu;
 use oxen_virt::dev::lapic::Effect;
 use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
-use oxen_virt::{Event, Exit, Reg, VcpuBackend};
+use oxen_virt::{Event, Exit, Reg, VcpuBackend, Window};
 
 use crate::space::Devices;
 use crate::trace;
@@ -39,7 +39,10 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
         Exit::TakenInterrupt(vector) => oxen_arch::irq::dispatch(vector),
         // The exit has swallowed it: the handler has to be told.
         Exit::HostMachineCheck => oxen_arch::trap::raise_machine_check(),
-        Exit::InterruptWindow => cx.context.backend.request_interrupt_window(false),
+        Exit::InterruptWindow => cx
+            .context
+            .backend
+            .request_interrupt_window(Window::Unwanted),
         Exit::NmiWindow => {}
         Exit::LevelEoi(vector) => memory::apply(hv, vcpu, Effect::LevelEoi(vector)),
         Exit::SelfIpi(vector) => msr::self_ipi(&mut cx, vector),

@@ -14,7 +14,7 @@ use super::shadow::Shadowed;
 use super::vmcb::{self, Clean, TLB_FLUSH_ALL, TLB_FLUSH_ASID, TLB_KEEP, Vmcb, VmcbSeg, int_ctl};
 use super::{SvmCpu, exit, insn, switch};
 use crate::backend::{
-    Event, Execution, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend,
+    Event, Execution, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend, Window,
 };
 use crate::controls::DomainControls;
 use crate::fpu::Fpu;
@@ -200,7 +200,7 @@ impl SvmVcpu {
                 Exit::Settled
             }
             exit::VINTR => {
-                self.request_interrupt_window(false);
+                self.request_interrupt_window(Window::Unwanted);
                 Exit::InterruptWindow
             }
             exit::IRET => {
@@ -503,20 +503,24 @@ impl VcpuBackend for SvmVcpu {
         !self.nmi_blocked && self.vmcb.control.int_state & SHADOW == 0 && !self.event_pending()
     }
 
-    fn request_interrupt_window(&mut self, on: bool) {
-        // A virtual interrupt that is never delivered: its intercept tells when it could be.
-        const WINDOW: u64 = int_ctl::V_IRQ | int_ctl::PRIO_MAX | int_ctl::IGNORE_TPR;
-        let c = &mut self.vmcb.control;
-        let new = if on {
-            c.int_ctl | WINDOW
-        } else {
-            c.int_ctl & !WINDOW
+    fn request_interrupt_window(&mut self, window: Window) {
+        // A virtual interrupt that is never delivered: its intercept tells when it could be. Its priority is
+        // compared with V_TPR, which the guest changes by CR8 without an exit (APM 15.21.4).
+        const FIELDS: u64 = int_ctl::V_IRQ | int_ctl::PRIO_MAX | int_ctl::IGNORE_TPR;
+        let wanted = match window {
+            Window::Unwanted => 0,
+            Window::Interrupts => FIELDS,
+            Window::Priority(class) => {
+                int_ctl::V_IRQ | u64::from(class & 0xf) << int_ctl::PRIO_SHIFT
+            }
         };
+        let c = &mut self.vmcb.control;
+        let new = c.int_ctl & !FIELDS | wanted;
         if new != c.int_ctl {
             c.int_ctl = new;
             self.clean.remove(Clean::TPR);
         }
-        self.intercept(g1::VINTR, on);
+        self.intercept(g1::VINTR, window != Window::Unwanted);
     }
 
     fn insn_len(&self) -> Option<u8> {
@@ -597,7 +601,7 @@ impl VcpuBackend for SvmVcpu {
     }
 
     fn reset(&mut self, cold: bool) {
-        self.request_interrupt_window(false);
+        self.request_interrupt_window(Window::Unwanted);
         self.intercept(g1::IRET, false);
         self.nmi_blocked = false;
         self.nmi_iret_at = None;

@@ -175,7 +175,8 @@ bitflags! {
 pub(crate) mod int_ctl {
     pub(crate) const TPR_MASK: u64 = 0xf;
     pub(crate) const V_IRQ: u64 = 1 << 8;
-    pub(crate) const PRIO_MAX: u64 = 0xf << 16;
+    pub(crate) const PRIO_SHIFT: u32 = 16;
+    pub(crate) const PRIO_MAX: u64 = 0xf << PRIO_SHIFT;
     pub(crate) const IGNORE_TPR: u64 = 1 << 20;
     pub(crate) const MASKING: u64 = 1 << 24;
 }

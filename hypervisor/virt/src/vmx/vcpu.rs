@@ -16,7 +16,7 @@ use super::msrs::LOADED_MSRS;
 use super::refused::Refused;
 use super::shadow::Shadowed;
 use super::{control, event, host, insn, segment, state};
-use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend};
+use crate::backend::{Event, Exit, Gprs, Reg, SegReg, Segment, ShadowRoots, VcpuBackend, Window};
 use crate::controls::DomainControls;
 use crate::dev::lapic::{LapicImage, LapicPosted};
 use crate::fpu::Fpu;
@@ -187,7 +187,7 @@ impl VmxVcpu {
                 None => self.write_control_register(),
             },
             reason::INTERRUPT_WINDOW => {
-                self.request_interrupt_window(false);
+                self.request_interrupt_window(Window::Unwanted);
                 Exit::InterruptWindow
             }
             reason::NMI_WINDOW => {
@@ -418,7 +418,9 @@ impl VcpuBackend for VmxVcpu {
             && !self.event_pending()
     }
 
-    fn request_interrupt_window(&mut self, on: bool) {
+    fn request_interrupt_window(&mut self, window: Window) {
+        // The TPR threshold of each entry is the task priority: the guest leaves whenever it lowers that.
+        let on = window == Window::Interrupts;
         let window = u64::from(proc::INTERRUPT_WINDOW);
         self.state.change(state::PROC_CONTROLS, window, on);
     }
@@ -499,7 +501,7 @@ impl VcpuBackend for VmxVcpu {
         self.pending = None;
         self.nmi_blocked = false;
         self.info = Info::default();
-        self.request_interrupt_window(false);
+        self.request_interrupt_window(Window::Unwanted);
         let window = u64::from(proc::NMI_WINDOW);
         self.state.change(state::PROC_CONTROLS, window, false);
         for slot in [

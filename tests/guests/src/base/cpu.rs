@@ -71,6 +71,12 @@ pub fn disable_interrupts() {
     unsafe { asm!("cli") };
 }
 
+/// The task priority's class.
+pub fn set_cr8(class: u64) {
+    // SAFETY: it holds interrupts back, no more.
+    unsafe { asm!("mov cr8, {}", in(reg) class) };
+}
+
 /// Lets in what is pending.
 pub fn interrupt_window() {
     // SAFETY: every vector has a handler. STI takes effect after one more instruction.

@@ -98,6 +98,46 @@ fn listen(_: usize) {
     cpu::disable_interrupts();
 }
 
+/// Interrupts that CR8 holds back come when it falls, and not with the next exit by chance.
+pub fn task_priority(cx: &mut Setting) {
+    cpu::apic_write(0xf0, 0x1ff);
+    cpu::enable_interrupts();
+    let deadline = Deadline::after_seconds(cx.seconds);
+    let mut rounds = 0u64;
+    while rounds == 0 || !deadline.is_over() {
+        let vector = 0x30 + cx.random.below(0xc0) as u32;
+        let class = u64::from(vector >> 4);
+        let count = &trap::COUNTS[vector as usize];
+        let before = count.load(Ordering::Relaxed);
+        cpu::set_cr8(class + cx.random.below(16 - class));
+        // To itself, fixed.
+        cpu::apic_write(0x300, 0x4_4000 | vector);
+        spin();
+        let early = count.load(Ordering::Relaxed) != before;
+        cpu::set_cr8(cx.random.below(class));
+        // Nothing in here exits.
+        spin();
+        let came = count.load(Ordering::Relaxed).wrapping_sub(before);
+        if early || came != 1 {
+            println!(
+                "FAIL {} vector {vector:#x} early={early} came={came} in round {rounds}",
+                cx.name
+            );
+            return;
+        }
+        rounds += 1;
+    }
+    cpu::set_cr8(0);
+    cpu::disable_interrupts();
+    println!("PASS {} rounds={rounds}", cx.name);
+}
+
+fn spin() {
+    for _ in 0..1000 {
+        core::hint::black_box(0);
+    }
+}
+
 /// NMIs to oneself by hypercall and by the local APIC, as fast as they can be sent.
 pub fn nmis(cx: &mut Setting) {
     cpu::apic_write(0xf0, 0x1ff);

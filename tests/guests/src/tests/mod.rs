@@ -75,6 +75,7 @@ const TESTS: &[(&str, Test)] = &[
     ("ipis", interrupts::ipis),
     ("nmis", interrupts::nmis),
     ("startup", startup::all),
+    ("cr8", interrupts::task_priority),
     ("x2apic", x2apic::all),
     ("clock", time::clock),
     ("tsc", time::tsc),

@@ -39,6 +39,7 @@ pub use save::{LAPIC_REGS_SIZE, LapicHidden, RestoreError};
 pub use shared::{Events, LapicIdInfo, LapicPosted, Posted};
 pub use timer::Now;
 
+use crate::backend::Window;
 use regs::*;
 use timer::Timer;
 use vectors::Vectors;
@@ -68,6 +69,29 @@ pub enum Effect {
     /// Software just enabled the APIC: raise again whatever it could not take before (the event
     /// channel upcall, if it is pending).
     Enabled,
+}
+
+/// What a local APIC has for its guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Nothing, or nothing before an interrupt in service is completed, which is seen.
+    Nothing,
+    /// A vector to inject.
+    Take(u8),
+    /// A vector of this class, which only the task priority holds back: it can be taken, without an exit,
+    /// when the guest lowers CR8.
+    HeldByPriority(u8),
+}
+
+impl Next {
+    /// What the guest has to be left for, while this is not injected.
+    pub fn window(self) -> Window {
+        match self {
+            Self::Nothing => Window::Unwanted,
+            Self::Take(_) => Window::Interrupts,
+            Self::HeldByPriority(class) => Window::Priority(class),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -171,20 +195,28 @@ impl Lapic {
         self.hw_enabled() && self.svr & SVR_ENABLE != 0
     }
 
+    /// What is due to the guest. Merges what was posted.
+    pub fn next(&mut self) -> Next {
+        let Some(vector) = self.highest_requested() else {
+            return Next::Nothing;
+        };
+        let class = vector & 0xf0;
+        if class > self.ppr() & 0xf0 {
+            Next::Take(vector)
+        } else if class > self.isr.highest().unwrap_or(0) & 0xf0 {
+            Next::HeldByPriority(class >> 4)
+        } else {
+            Next::Nothing
+        }
+    }
+
     /// The vector to inject now: the highest pending one, if its class is above the processor's
     /// priority. Merges what was posted.
     pub fn highest_pending(&mut self) -> Option<u8> {
-        let vector = self.highest_requested()?;
-        (vector & 0xf0 > self.ppr() & 0xf0).then_some(vector)
-    }
-
-    /// A pending vector that only the task priority holds back: it becomes deliverable, without an
-    /// exit, when the guest lowers CR8.
-    pub fn held_by_tpr(&mut self) -> Option<u8> {
-        let vector = self.highest_requested()?;
-        let class = vector & 0xf0;
-        let in_service = self.isr.highest().unwrap_or(0) & 0xf0;
-        (class > in_service && class <= self.tpr & 0xf0).then_some(vector)
+        match self.next() {
+            Next::Take(vector) => Some(vector),
+            Next::HeldByPriority(_) | Next::Nothing => None,
+        }
     }
 
     /// The guest takes `vector`: IRR to ISR. Returns whether it was pending.

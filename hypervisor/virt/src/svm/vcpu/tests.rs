@@ -161,3 +161,37 @@ fn rip_is_brought_into_the_form_of_its_code_segment() {
     assert_eq!(v.get(Reg::Rip), 0xffff_8000_0000_0000);
     assert_eq!(v.pending_event(), Some(Event::GP));
 }
+
+/// APM 15.21.4: a virtual interrupt is taken when V_INTR_PRIO is above V_TPR, which MOV to CR8 changes without
+/// an exit.
+#[test]
+fn what_cr8_holds_back_exits_when_cr8_falls() {
+    const V_IRQ: u64 = 1 << 8;
+    const V_IGN_TPR: u64 = 1 << 20;
+    let mut v = vcpu();
+    v.set(Reg::Cr8, 9);
+    let fields = |v: &SvmVcpu| {
+        let int_ctl = v.vmcb.control.int_ctl;
+        assert_eq!(int_ctl & 0xf, 9, "V_TPR is the guest's");
+        let asked = v.vmcb.control.general1 & g1::VINTR != 0;
+        assert_eq!(asked, int_ctl & V_IRQ != 0);
+        (asked, int_ctl & V_IGN_TPR != 0, int_ctl >> 16 & 0xf)
+    };
+    for _ in 0..2 {
+        v.request_interrupt_window(Window::Priority(8));
+        assert_eq!(fields(&v), (true, false, 8));
+        v.request_interrupt_window(Window::Interrupts);
+        assert_eq!(fields(&v), (true, true, 15));
+        v.request_interrupt_window(Window::Priority(2));
+        assert_eq!(fields(&v), (true, false, 2));
+        v.clean.insert(Clean::TPR);
+        v.request_interrupt_window(Window::Priority(2));
+        assert!(v.clean.contains(Clean::TPR), "nothing has changed");
+        v.request_interrupt_window(Window::Unwanted);
+        assert!(!v.clean.contains(Clean::TPR));
+        assert_eq!(fields(&v), (false, false, 0));
+    }
+    v.request_interrupt_window(Window::Priority(8));
+    assert_eq!(exit(&mut v, 0x64), Exit::InterruptWindow);
+    assert_eq!(fields(&v), (false, false, 0));
+}
