@@ -277,8 +277,39 @@ pub(crate) const PAGING: &[Figure] = &[
     paging("paging-misses-time", "the third"),
 ];
 
+/// Of the store's daemon, by its own tests on the host.
+const fn store(name: &'static str, unit: &'static str, means: &'static str) -> Figure {
+    Figure {
+        name,
+        unit,
+        aim: None,
+        means,
+    }
+}
+
+/// Taken by dom0-tools/xenstored/tests/fairness.rs; a test there holds the first two below five.
+pub(crate) const STORE: &[Figure] = &[
+    store(
+        "store-hostile",
+        OF_QUIET,
+        "steps of work until dom0's request to xenstored is answered, beside four guests that attack it in four ways; mean over that without guests",
+    ),
+    store(
+        "store-hostile-worst",
+        OF_QUIET,
+        "the same with all four attacking in the way that delays it most",
+    ),
+    store(
+        "store-turn",
+        "steps",
+        "the longest that xenstored works for guests before it looks at dom0 again, in the first",
+    ),
+];
+const OF_QUIET: &str = "of quiet";
+
 pub(crate) const IO_GROUP: &str = "io";
 pub(crate) const PAGING_GROUP: &str = "paging";
+pub(crate) const STORE_GROUP: &str = "store";
 pub(crate) const MICRO_GROUP: &str = "micro";
 pub(crate) const GUESTS_GROUP: &str = "guests";
 pub(crate) const BOOT_GROUP: &str = "boot";
@@ -293,12 +324,19 @@ pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
     ("size", SIZE),
     (IO_GROUP, IO),
     (PAGING_GROUP, PAGING),
+    (STORE_GROUP, STORE),
 ];
 
-/// Whether a name is of figures for which there is no Xen: beside dom0, and on shadows.
+/// Whether a name is of figures for which there is no Xen: beside dom0, on shadows, and of our own store.
 pub(crate) fn is_without_xen(name: &str) -> bool {
-    let mut figures = IO.iter().chain(PAGING);
-    [IO_GROUP, PAGING_GROUP].contains(&name) || figures.any(|figure| figure.name == name)
+    let mut figures = IO.iter().chain(PAGING).chain(STORE);
+    [IO_GROUP, PAGING_GROUP, STORE_GROUP].contains(&name)
+        || figures.any(|figure| figure.name == name)
+}
+
+/// Whether a name is of figures that are counted on the host, without a machine.
+pub(crate) fn is_of_store(name: &str) -> bool {
+    name == STORE_GROUP || STORE.iter().any(|figure| figure.name == name)
 }
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Figure> {

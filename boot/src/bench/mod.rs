@@ -12,6 +12,7 @@ mod micro;
 mod paging;
 mod plot;
 mod size;
+mod store;
 mod system;
 mod timed;
 mod xen;
@@ -29,8 +30,8 @@ use system::{Bench, System};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only this figure, or one group of them: micro, guests, boot, load, size, io and paging (which
-    /// run only when asked for)
+    /// Only this figure, or one group of them: micro, guests, boot, load, size, io, paging and store (these
+    /// three run only when asked for)
     name: Option<String>,
     /// Say what each figure means, and measure nothing
     #[arg(long)]
@@ -81,6 +82,11 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         bail!("no figure is called {name:?}; ./x bench --list names them");
     }
     let before = arguments.compare.as_deref().map(read).transpose()?;
+    if let Some(name) = name.filter(|name| figures::is_of_store(name)) {
+        // Counted on the host, without a machine.
+        let measured = store::measure(Some(name).filter(|name| *name != figures::STORE_GROUP))?;
+        return report(arguments, before.as_deref(), measured);
+    }
     if !arguments.no_build {
         crate::image(false)?;
     }
@@ -108,6 +114,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
             figures::BOOT_GROUP => boot::measure(&bench, systems, only)?,
             figures::IO_GROUP => io::measure(only)?,
             figures::PAGING_GROUP => paging::measure(only)?,
+            figures::STORE_GROUP => store::measure(only)?,
             figures::LOAD_GROUP => load::measure(&bench, systems, only)?,
             _ => size::measure(&bench)?,
         });
@@ -116,12 +123,22 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if !arguments.profile {
         timed::measure(&bench, systems, arguments.pairs, &mut measured)?;
     }
+    report(arguments, before.as_deref(), measured)
+}
+
+/// Prints the results and keeps them.
+fn report(
+    arguments: &Arguments,
+    before: Option<&[Measured]>,
+    mut measured: Vec<Measured>,
+) -> Result<()> {
+    let name = arguments.name.as_deref();
     if arguments.record {
         guard::record(&measured)?;
     }
     figures::print(&measured);
     if let Some(before) = before {
-        compare(&before, &measured);
+        compare(before, &measured);
     }
     let file = images::target_dir().join("bench/latest.json");
     if name.is_some() {

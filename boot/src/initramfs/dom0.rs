@@ -43,6 +43,10 @@ const STORAGE: [&str; 8] = [
     "nvme",
     "ext4",
 ];
+/// What the store's program is called too, behind `xenstore-`: scripts know these names.
+const STORE_NAMES: [&str; 9] = [
+    "chmod", "control", "exists", "list", "ls", "read", "rm", "watch", "write",
+];
 const OTHER: [&str; 4] = ["crc32c_generic", "crc32c-intel", "vfat", "i6300esb"];
 
 /// What guests boot.
@@ -64,7 +68,7 @@ pub(super) fn archive(
         None => CONTROL.to_vec(),
     };
     let mut archive = base(kernel, busybox, &modules, "dom0-init")?;
-    for name in ["oxen-supervise", "oxen-ready"] {
+    for name in ["oxen-supervise", "oxen-log", "oxen-ready"] {
         archive.file(&format!("bin/{name}"), true, &script(name)?)?;
     }
     archive.file("etc/shrc", false, &script("shrc")?)?;
@@ -74,6 +78,9 @@ pub(super) fn archive(
             .context("a program without a name")?
             .to_string_lossy();
         archive.copy(&format!("bin/{name}"), program)?;
+    }
+    for name in STORE_NAMES {
+        archive.symlink(&format!("bin/xenstore-{name}"), "xenstore")?;
     }
     archive.directory("var/lib/oxen")?;
     archive.directory("etc/xen")?;

@@ -267,3 +267,60 @@ fn the_command_line_does_what_it_says() {
     assert_eq!(run(&["write", "/a"]).0, 2);
     assert_eq!(run(&["write", "/a", "b", "/c"]).0, 2);
 }
+
+/// Xen's programs are one of ours under their names, with their options.
+#[test]
+fn the_programs_of_xen_by_their_names() {
+    let daemon = Daemon::start();
+    drop(daemon.connect());
+    let run = |line: &str| {
+        let mut words = line.split(' ');
+        let name = daemon.dir.path().join(words.next().unwrap());
+        if !name.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_xenstore"), &name).unwrap();
+        }
+        let output = Command::new(&name)
+            .env("XENSTORED_PATH", daemon.socket())
+            .args(words)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code().unwrap(), text)
+    };
+    let ok = |text: &str| (0, text.to_owned());
+    assert_eq!(run("xenstore-write -s /a/b one /a/c \x1b[m"), ok(""));
+    assert_eq!(run("xenstore-read /a/b"), ok("one\n"));
+    assert_eq!(run("xenstore-read -R /a/c"), ok("\x1b[m\n"));
+    assert_eq!(run("xenstore-list /a"), ok("b\nc\n"));
+    assert_eq!(run("xenstore-list -p /a"), ok("/a/b\n/a/c\n"));
+    assert_eq!(run("xenstore-chmod -u /a/b n0 r7"), ok(""));
+    assert_eq!(
+        run("xenstore-ls -f -p -w /a"),
+        ok("/a/b = \"one\"   (n0,r7)\n/a/c = \"\\x1b[m\"   (n0)\n")
+    );
+    assert!(
+        run("xenstore-ls -f -p /")
+            .1
+            .contains("/a = \"\"   (n0,r7)\n")
+    );
+    assert_eq!(run("xenstore-exists /a/b"), ok(""));
+    assert_eq!(run("xenstore-watch -n 1 /a"), ok("/a\n"));
+    assert_eq!(run("xenstore-rm -t /a/b"), ok(""));
+    assert_eq!(run("xenstore-exists /a/b").0, 1);
+    assert_ne!(run("xenstore-read /a/b").0, 0);
+    assert_eq!(run("xenstore-control quota set nodes 5"), ok("OK\n"));
+    assert!(
+        run("xenstore-control quota")
+            .1
+            .starts_with("nodes            :        5 ")
+    );
+    assert_ne!(run("xenstore-control quota set nonsense 5").0, 0);
+    let log = daemon.dir.path().join("elsewhere.log");
+    assert_eq!(
+        run(&format!("xenstore-control logfile {}", log.display())),
+        ok("OK\n")
+    );
+    assert_eq!(run("xenstore-control print hello"), ok("OK\n"));
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "xenstored: hello\n");
+    assert_ne!(run("xenstore-control logfile /not/there/at/all").0, 0);
+}

@@ -87,7 +87,7 @@ fn a_killed_daemon_is_started_again_and_a_stopped_one_is_not() -> Result<()> {
     let first = vm.run_ok("cat /run/oxen/fake.pid", SHORT)?;
     vm.run_ok(&format!("kill -9 {first}"), SHORT)?;
     let again = format!(
-        "n=50; until [ \"$(cat /run/oxen/fake.pid)\" != {first} ]; do n=$((n-1)); [ $n -gt 0 ] || exit 1; sleep 0.1; done"
+        "n=50; until new=$(cat /run/oxen/fake.pid) && [ \"$new\" != {first} ]; do n=$((n-1)); [ $n -gt 0 ] || exit 1; sleep 0.1; done"
     );
     vm.run_ok(&format!("sh -c '{again}'"), SHORT)?;
     let second = vm.run_ok("cat /run/oxen/fake.pid", SHORT)?;
@@ -99,5 +99,7 @@ fn a_killed_daemon_is_started_again_and_a_stopped_one_is_not() -> Result<()> {
         &format!("touch /run/oxen/fake.stop; kill -9 {second}; sleep 3; ! pidof sleep"),
         SHORT,
     )?;
+    // Its pid goes with it.
+    vm.run_ok("[ ! -e /run/oxen/fake.pid ]", SHORT)?;
     Ok(())
 }

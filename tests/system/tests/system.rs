@@ -21,4 +21,5 @@ mod log_dirty;
 mod nets;
 mod power;
 mod shadow;
+mod store;
 mod time;

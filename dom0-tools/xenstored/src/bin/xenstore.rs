@@ -1,4 +1,5 @@
-//! The store at the command line: `xenstore read PATH`, also under its old names (`xenstore-read`).
+//! The store at the command line: `xenstore read PATH`, also under the names of Xen's programs (`xenstore-read`),
+//! with their options.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -15,6 +16,9 @@ use xenstored::client::{Client, Perm, Perms, Store, StoreError};
 #[derive(Parser)]
 #[command(version)]
 struct Options {
+    /// By the socket, as always
+    #[arg(short = 's', global = true, hide = true)]
+    socket: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -29,6 +33,12 @@ enum Command {
         /// Permissions too
         #[arg(short)]
         perms: bool,
+        /// Values as they are, also what no terminal should get
+        #[arg(short = 'R')]
+        raw: bool,
+        /// Long lines too, as always
+        #[arg(short, hide = true)]
+        wide: bool,
         #[arg(default_value = "/")]
         path: String,
     },
@@ -37,6 +47,9 @@ enum Command {
         /// The path before each value
         #[arg(short)]
         paths: bool,
+        /// Values as they are, also what no terminal should get
+        #[arg(short = 'R')]
+        raw: bool,
         #[arg(required = true)]
         path: Vec<String>,
     },
@@ -56,6 +69,9 @@ enum Command {
     },
     /// Lists the names of children
     List {
+        /// Whole paths
+        #[arg(short)]
+        paths: bool,
         #[arg(default_value = "/")]
         path: String,
     },
@@ -75,6 +91,9 @@ enum Command {
         /// All below too
         #[arg(short)]
         recursive: bool,
+        /// All above too
+        #[arg(short)]
+        upto: bool,
         path: String,
         #[arg(required = true)]
         perm: Vec<Perm>,
@@ -121,24 +140,31 @@ fn arguments() -> Vec<OsString> {
 fn run(command: Command) -> anyhow::Result<bool> {
     let mut client = Client::connect().context("is xenstored running?")?;
     match command {
-        Command::Ls { flat, perms, path } => {
+        Command::Ls {
+            flat,
+            perms,
+            raw,
+            wide: _,
+            path,
+        } => {
             let mut out = Lister {
                 client: &mut client,
                 flat,
                 perms,
+                raw,
                 out: io::stdout().lock(),
             };
             out.node(&path, 0)?;
         }
-        Command::Read { paths, path } => {
+        Command::Read { paths, raw, path } => {
+            let mut out = io::stdout().lock();
             for path in path {
                 let value = client.read(&path).with_context(|| path.clone())?;
-                let label = if paths {
-                    format!("{path}: ")
-                } else {
-                    String::new()
-                };
-                println!("{label}{}", readable(&value));
+                if paths {
+                    write!(out, "{path}: ")?;
+                }
+                out.write_all(&shown(&value, raw))?;
+                writeln!(out)?;
             }
         }
         Command::Write { pairs } => {
@@ -161,22 +187,26 @@ fn run(command: Command) -> anyhow::Result<bool> {
                     .with_context(|| path.clone())?;
             }
         }
-        Command::List { path } => {
-            client
-                .directory(&path)
-                .with_context(|| path.clone())?
-                .iter()
-                .for_each(|name| println!("{name}"));
+        Command::List { paths, path } => {
+            for name in client.directory(&path).with_context(|| path.clone())? {
+                println!("{}", if paths { join(&path, &name) } else { name });
+            }
         }
         Command::Watch { n, timeout, path } => return watch(&mut client, n, timeout, &path),
         Command::Chmod {
             recursive,
+            upto,
             path,
             perm,
         } => {
             let perms = Perms::from_list(&perm)?;
             client
-                .transact(|t| chmod(t, &path, &perms, recursive))
+                .transact(|t| {
+                    if upto {
+                        chmod_above(t, &path, &perms)?;
+                    }
+                    chmod(t, &path, &perms, recursive)
+                })
                 .context(path)?;
         }
         Command::Exists { path } => {
@@ -222,6 +252,18 @@ fn chmod(store: &mut impl Store, path: &str, perms: &Perms, recursive: bool) -> 
     Ok(())
 }
 
+fn chmod_above(store: &mut impl Store, path: &str, perms: &Perms) -> Done {
+    let mut path = path;
+    while let Some((parent, _)) = path
+        .rsplit_once('/')
+        .filter(|(parent, _)| !parent.is_empty())
+    {
+        store.set_perms(parent, perms)?;
+        path = parent;
+    }
+    Ok(())
+}
+
 fn watch(
     client: &mut Client,
     n: Option<u64>,
@@ -248,6 +290,7 @@ struct Lister<'a, W> {
     client: &'a mut Client,
     flat: bool,
     perms: bool,
+    raw: bool,
     out: W,
 }
 
@@ -273,7 +316,9 @@ impl<W: Write> Lister<'_, W> {
             } else {
                 format!("{:depth$}{name}", "")
             };
-            write!(self.out, "{label} = \"{}\"", readable(&value))?;
+            write!(self.out, "{label} = \"")?;
+            self.out.write_all(&shown(&value, self.raw))?;
+            write!(self.out, "\"")?;
             if self.perms
                 && let Ok(perms) = self.client.get_perms(&path)
             {
@@ -289,6 +334,14 @@ impl<W: Write> Lister<'_, W> {
 
 fn join(path: &str, name: &str) -> String {
     format!("{}/{name}", path.trim_end_matches('/'))
+}
+
+fn shown(value: &[u8], raw: bool) -> Vec<u8> {
+    if raw {
+        value.to_vec()
+    } else {
+        readable(value).into_bytes()
+    }
 }
 
 /// Values may be binary, and may try to control the terminal.

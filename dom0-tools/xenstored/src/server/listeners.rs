@@ -68,6 +68,14 @@ impl Listeners {
 }
 
 #[cfg(test)]
+impl Listeners {
+    /// How many nodes are watched.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
