@@ -17,6 +17,8 @@ pub mod dev;
 mod dump;
 pub mod emul;
 pub mod fpu;
+#[cfg(test)]
+mod fuzz;
 mod gprs;
 pub mod hvmctx;
 mod pat;

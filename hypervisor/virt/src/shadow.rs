@@ -210,4 +210,4 @@ pub fn tables(paging: &Paging) -> (GuestTables, u16) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

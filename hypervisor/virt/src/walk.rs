@@ -404,4 +404,4 @@ fn translation(address: u64, shift: u32) -> Translation {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

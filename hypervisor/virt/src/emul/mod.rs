@@ -162,4 +162,6 @@ fn unknown(bytes: &fetch::Bytes) -> Outcome {
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod tests;

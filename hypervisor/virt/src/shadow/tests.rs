@@ -22,6 +22,7 @@ use super::*;
 use crate::x86::*;
 
 mod history;
+pub(crate) mod soak;
 
 use history::{History, MARKS};
 

@@ -20,7 +20,7 @@ impl Mem {
     }
 }
 
-mod model;
+pub(crate) mod model;
 
 const LIMITS: Limits = Limits {
     phys_bits: 40,

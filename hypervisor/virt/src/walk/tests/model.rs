@@ -4,6 +4,8 @@
 use super::*;
 use proptest::prelude::*;
 
+pub(crate) mod soak;
+
 /// What becomes of a read: the address, or the error code.
 type Outcome = Result<u64, u32>;
 
