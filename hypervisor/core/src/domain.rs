@@ -5,14 +5,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 
-use oxen_types::{DomainId, Errno, Gfn, Result, RwLock, VcpuId};
+use oxen_types::{DomainId, Errno, Gfn, PAGE_SIZE, Result, RwLock, VcpuId, masked};
 use spin::Mutex;
 
 use crate::evtchn::EventChannels;
 use crate::grant::GrantTable;
 use crate::machine::Machine;
 use crate::params::HvmParams;
-use crate::ports::{DomainArch, GuestMemory, PageRef};
+use crate::ports::{Claimant, DomainArch, GuestMemory, PageRef};
+use crate::room::{self, Account};
 use crate::vcpu::{Hold, Vcpu};
 
 /// Most vcpus that one domain can have.
@@ -32,6 +33,18 @@ pub struct DomainConfig {
     pub max_ports: u32,
     pub max_grant_frames: u32,
     pub max_maptrack_frames: u32,
+}
+
+/// Bytes of the hypervisor's heap that a domain's tables may take: what its limits on ports, grants and
+/// mappings come to.
+fn heap_quota(config: &DomainConfig) -> usize {
+    let (ports, vcpus) = (config.max_ports as usize, config.max_vcpus as usize);
+    let grants = config.max_grant_frames as usize;
+    let leaves = EventChannels::pages(ports, vcpus)
+        + GrantTable::pages(grants, config.max_maptrack_frames as usize);
+    // A directory for each 128 leaves; and of each table a root and a directory that is not full.
+    let pages = leaves + leaves / 128 + 16;
+    pages * PAGE_SIZE
 }
 
 /// How far a domain is on its way out.
@@ -65,6 +78,8 @@ pub struct Domain {
     pub handle: Mutex<[u8; 16]>,
     pub memory: Box<dyn GuestMemory>,
     pub arch: Box<dyn DomainArch>,
+    /// The hypervisor's memory that its tables take.
+    pub heap: Account,
     pub events: EventChannels,
     pub grants: GrantTable,
     pub params: Mutex<HvmParams>,
@@ -98,40 +113,54 @@ impl Domain {
         if config.max_vcpus == 0 || config.max_vcpus > MAX_VCPUS {
             return Err(Errno::Inval);
         }
-        let shared_info = machine.frames.alloc(id).ok_or(Errno::NoMem)?;
-        let domain = Arc::new(Self {
+        let frames = machine.frames;
+        let shared_info = frames.alloc(id).ok_or(Errno::NoMem)?;
+        let who = match config.privileged {
+            true => Claimant::Privileged,
+            false => Claimant::Guest,
+        };
+        let heap = Account::new(frames, who, heap_quota(&config));
+        let events = EventChannels::new(&heap, config.max_ports, config.max_vcpus)?;
+        let grants = GrantTable::new(
+            frames,
+            &heap,
             id,
-            machine,
-            handle: Mutex::new(config.handle),
-            memory,
-            arch,
-            events: EventChannels::new(config.max_ports),
-            grants: GrantTable::new(
-                machine.frames,
+            config.max_grant_frames,
+            config.max_maptrack_frames,
+        )?;
+        let vcpus = room::list(config.max_vcpus as usize)?;
+        let make = || {
+            Arc::new(Self {
                 id,
-                config.max_grant_frames,
-                config.max_maptrack_frames,
-            )?,
-            params: Mutex::new(HvmParams::default()),
-            life: Mutex::new(Life {
-                dying: Dying::Alive,
-                shutdown: None,
-                pauses: 1,
-                unanswered: 0,
-                started: false,
-            }),
-            shared_info,
-            shared_info_gfn: Mutex::new(None),
-            time_offset: AtomicI64::new(0),
-            memory_map: Mutex::new(Vec::new()),
-            suspend_port: Mutex::new(None),
-            debugging: AtomicBool::new(false),
-            callback_vector: AtomicU8::new(0),
-            watchdogs: Mutex::default(),
-            control: Mutex::new(crate::control::Kept::default()),
-            vcpus: RwLock::new(Vec::new()),
-            config,
-        });
+                machine,
+                handle: Mutex::new(config.handle),
+                memory,
+                arch,
+                heap,
+                events,
+                grants,
+                params: Mutex::new(HvmParams::default()),
+                life: Mutex::new(Life {
+                    dying: Dying::Alive,
+                    shutdown: None,
+                    pauses: 1,
+                    unanswered: 0,
+                    started: false,
+                }),
+                shared_info,
+                shared_info_gfn: Mutex::new(None),
+                time_offset: AtomicI64::new(0),
+                memory_map: Mutex::new(Vec::new()),
+                suspend_port: Mutex::new(None),
+                debugging: AtomicBool::new(false),
+                callback_vector: AtomicU8::new(0),
+                watchdogs: Mutex::default(),
+                control: Mutex::new(crate::control::Kept::default()),
+                vcpus: RwLock::new(vcpus),
+                config,
+            })
+        };
+        let domain = room::with_reserve(frames, make)?;
         domain.update_wall_clock();
         Ok(domain)
     }
@@ -151,9 +180,11 @@ impl Domain {
         let mut vcpus = self.vcpus.write();
         while (vcpus.len() as u32) < self.config.max_vcpus {
             let id = VcpuId(vcpus.len() as u32);
-            let vcpu = Vcpu::new(self, id, self.arch.new_vcpu(id)?)?;
+            let frames = self.machine.frames;
+            let arch = room::with_reserve(frames, || self.arch.new_vcpu(id))??;
+            let vcpu = Vcpu::new(self, id, arch)?;
             vcpu.hold(Hold::DomainPaused);
-            vcpus.push(vcpu);
+            room::push(&mut vcpus, vcpu)?;
         }
         Ok(())
     }
@@ -166,11 +197,17 @@ impl Domain {
     }
 
     pub fn vcpu(&self, id: u32) -> Option<Arc<Vcpu>> {
-        self.vcpus.read().get(id as usize).cloned()
+        let vcpus = self.vcpus.read();
+        let id = id as usize;
+        if id >= vcpus.len() {
+            return None;
+        }
+        vcpus.get(masked(id, vcpus.len())).cloned()
     }
 
-    pub fn vcpus(&self) -> Vec<Arc<Vcpu>> {
-        self.vcpus.read().clone()
+    /// Its vcpus in their order. No lock is held between two of them.
+    pub fn vcpus(&self) -> impl Iterator<Item = Arc<Vcpu>> + '_ {
+        (0..).map_while(|id| self.vcpu(id))
     }
 
     pub fn with_vcpus<R>(&self, visit: impl FnOnce(&[Arc<Vcpu>]) -> R) -> R {

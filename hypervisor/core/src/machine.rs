@@ -2,13 +2,13 @@
 //!
 //! The order of its locks, and of all others, is in docs/lock-order.md.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU16, Ordering};
 
 use oxen_types::{DomainId, Errno, Result, RwLock};
 
 use crate::domain::Domain;
+use crate::domains::Domains;
 use crate::evtchn;
 use crate::ports::{FrameSource, Platform};
 use crate::sched::Sched;
@@ -19,7 +19,7 @@ pub struct Machine {
     pub frames: &'static dyn FrameSource,
     pub sched: Sched,
     pub timers: Timers,
-    domains: RwLock<BTreeMap<DomainId, Arc<Domain>>>,
+    domains: RwLock<Domains>,
     next_id: AtomicU16,
 }
 
@@ -34,7 +34,7 @@ impl Machine {
             frames,
             sched: Sched::new(cpus),
             timers: Timers::new(cpus),
-            domains: RwLock::new(BTreeMap::new()),
+            domains: RwLock::new(Domains::new()),
             next_id: AtomicU16::new(1),
         }
     }
@@ -46,14 +46,12 @@ impl Machine {
     /// The domain of that number, unless it is gone. Dying domains are still found, and dead ones as long as
     /// others hold frames of them.
     pub fn domain(&self, id: DomainId) -> Option<Arc<Domain>> {
-        self.domains.read().get(&id).cloned()
+        self.domains.read().get(id).cloned()
     }
 
     /// The domain with the lowest number from `first` on.
     pub fn next_domain(&self, first: DomainId) -> Option<Arc<Domain>> {
-        let domains = self.domains.read();
-        let (_, domain) = domains.range(first..).next()?;
-        Some(domain.clone())
+        self.domains.read().next(first).cloned()
     }
 
     /// All domains in the order of their numbers. No lock is held between two of them.
@@ -67,7 +65,7 @@ impl Machine {
     }
 
     pub fn domain_count(&self) -> usize {
-        self.domains.read().len()
+        self.domains.read().count
     }
 
     pub fn dom0(&self) -> Option<Arc<Domain>> {
@@ -78,7 +76,7 @@ impl Machine {
     pub fn free_domain_id(&self, wish: Option<DomainId>) -> Result<DomainId> {
         let domains = self.domains.read();
         if let Some(id) = wish {
-            return if domains.contains_key(&id) {
+            return if domains.get(id).is_some() {
                 Err(Errno::Exist)
             } else {
                 Ok(id)
@@ -87,7 +85,7 @@ impl Machine {
         for _ in 0..DomainId::FIRST_RESERVED.0 {
             let id =
                 DomainId(self.next_id.fetch_add(1, Ordering::Relaxed) % DomainId::FIRST_RESERVED.0);
-            if id != DomainId::DOM0 && !domains.contains_key(&id) {
+            if id != DomainId::DOM0 && domains.get(id).is_none() {
                 return Ok(id);
             }
         }
@@ -95,23 +93,12 @@ impl Machine {
     }
 
     pub fn insert(&self, domain: Arc<Domain>) -> Result<()> {
-        let mut domains = self.domains.write();
-        if domains.contains_key(&domain.id) {
-            return Err(Errno::Exist);
-        }
-        domains.insert(domain.id, domain);
-        Ok(())
+        self.domains.write().insert(domain)
     }
 
     /// Takes a domain off the list. Another one of the same number stays.
     pub fn remove(&self, domain: &Domain) {
-        let mut domains = self.domains.write();
-        if domains
-            .get(&domain.id)
-            .is_some_and(|listed| core::ptr::eq(Arc::as_ptr(listed), domain))
-        {
-            domains.remove(&domain.id);
-        }
+        self.domains.write().remove(domain);
     }
 
     /// Takes domains off the list that are dead, and that nobody holds frames of any more.

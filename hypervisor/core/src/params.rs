@@ -2,7 +2,7 @@
 //! (xen/hvm/params.h).
 
 use guest_pv_abi as abi;
-use oxen_types::{Errno, Result};
+use oxen_types::{Errno, Result, masked};
 
 const COUNT: usize = 40;
 
@@ -15,13 +15,22 @@ impl Default for HvmParams {
     }
 }
 
+/// Is there such a parameter? Its place in the table.
+pub fn check(index: u32) -> Result<usize> {
+    let index = index as usize;
+    if index >= COUNT {
+        return Err(Errno::Inval);
+    }
+    Ok(masked(index, COUNT))
+}
+
 impl HvmParams {
     pub fn get(&self, index: u32) -> Result<u64> {
-        self.0.get(index as usize).copied().ok_or(Errno::Inval)
+        self.0.get(check(index)?).copied().ok_or(Errno::Inval)
     }
 
     pub fn set(&mut self, index: u32, value: u64) -> Result<()> {
-        *self.0.get_mut(index as usize).ok_or(Errno::Inval)? = value;
+        *self.0.get_mut(check(index)?).ok_or(Errno::Inval)? = value;
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 mod arch;
 mod frames;
 mod guest;
+pub mod heap;
 mod memory;
 mod platform;
 
@@ -75,7 +76,7 @@ impl World {
     /// Takes a domain down without a hypercall.
     pub fn destroy(&self, domain: &Arc<Domain>) {
         for _ in 0..10_000 {
-            if domain.destroy_step(16) {
+            if heap::in_core(|| domain.destroy_step(16)) {
                 return;
             }
         }

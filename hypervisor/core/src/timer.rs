@@ -5,6 +5,9 @@
 //!
 //! Lock order: a vcpu's `timers`, then one queue. Nothing is fired under either.
 
+mod queue;
+
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +17,7 @@ use spin::Mutex;
 
 use crate::machine::Machine;
 use crate::vcpu::Vcpu;
+use queue::{Node, Queue};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
@@ -50,36 +54,40 @@ pub struct Armed {
     pub cpu: CpuId,
 }
 
-struct Entry {
-    deadline: u64,
-    kind: TimerKind,
-    vcpu: Arc<Vcpu>,
+/// One timer of a vcpu. Its node is here or, while the timer is armed, in a queue: it moves with the lock
+/// on the vcpu's timers held.
+pub struct Timer {
+    id: u64,
+    armed: Option<Armed>,
+    node: Option<Box<Node>>,
 }
+
+/// The timers of one vcpu.
+pub type VcpuTimers = [Timer; TimerKind::COUNT];
 
 pub struct Timers {
-    queues: Vec<Queue>,
+    queues: Vec<CpuQueue>,
+    next_id: AtomicU64,
 }
 
-struct Queue {
-    /// Latest deadline first, so that the earliest pops off the end.
-    entries: Mutex<Vec<Entry>>,
+struct CpuQueue {
+    timers: Mutex<Queue>,
     /// The earliest deadline, `u64::MAX` for none: each entry to a guest asks for it.
     earliest: AtomicU64,
 }
 
-impl Queue {
+impl CpuQueue {
     const fn new() -> Self {
         Self {
-            entries: Mutex::new(Vec::new()),
+            timers: Mutex::new(Queue::new()),
             earliest: AtomicU64::new(u64::MAX),
         }
     }
 
-    /// Changes the entries.
-    fn change<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
-        let mut entries = self.entries.lock();
-        let done = change(&mut entries);
-        let earliest = entries.last().map_or(u64::MAX, |entry| entry.deadline);
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut timers = self.timers.lock();
+        let done = change(&mut timers);
+        let earliest = timers.first().map_or(u64::MAX, |node| node.key.0);
         self.earliest.store(earliest, Ordering::Release);
         done
     }
@@ -88,11 +96,24 @@ impl Queue {
 impl Timers {
     pub fn new(cpus: usize) -> Self {
         Self {
-            queues: (0..cpus.max(1)).map(|_| Queue::new()).collect(),
+            queues: (0..cpus.max(1)).map(|_| CpuQueue::new()).collect(),
+            next_id: AtomicU64::new(0),
         }
     }
 
-    fn queue(&self, cpu: CpuId) -> &Queue {
+    /// The timers of a new vcpu. Allocates: see [`crate::room::with_reserve`].
+    pub fn new_vcpu(&self) -> VcpuTimers {
+        TimerKind::ALL.map(|kind| {
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            Timer {
+                id,
+                armed: None,
+                node: Some(Box::new(Node::new(kind, id))),
+            }
+        })
+    }
+
+    fn queue(&self, cpu: CpuId) -> &CpuQueue {
         &self.queues[cpu.index() % self.queues.len()]
     }
 
@@ -100,47 +121,43 @@ impl Timers {
     /// caller's). True if it is that queue's earliest now: the caller sets the CPU's timer anew.
     pub fn arm(&self, vcpu: &Arc<Vcpu>, kind: TimerKind, deadline: u64, cpu: CpuId) -> bool {
         let mut timers = vcpu.timers.lock();
-        self.unqueue(vcpu, kind, timers[kind as usize].take());
-        timers[kind as usize] = Some(Armed { deadline, cpu });
-        self.queue(cpu).change(|queue| {
-            let at = queue.partition_point(|entry| entry.deadline > deadline);
-            queue.insert(
-                at,
-                Entry {
-                    deadline,
-                    kind,
-                    vcpu: vcpu.clone(),
-                },
-            );
-            at + 1 == queue.len()
+        let timer = &mut timers[kind as usize];
+        self.unqueue(timer);
+        let Some(mut node) = timer.node.take() else {
+            return false;
+        };
+        node.key.0 = deadline;
+        node.vcpu = Some(vcpu.clone());
+        timer.armed = Some(Armed { deadline, cpu });
+        let key = node.key;
+        self.queue(cpu).change(|timers| {
+            timers.insert(node);
+            timers.first().is_some_and(|first| first.key == key)
         })
     }
 
     pub fn cancel(&self, vcpu: &Vcpu, kind: TimerKind) {
-        let mut timers = vcpu.timers.lock();
-        self.unqueue(vcpu, kind, timers[kind as usize].take());
+        self.unqueue(&mut vcpu.timers.lock()[kind as usize]);
     }
 
     pub fn cancel_all(&self, vcpu: &Vcpu) {
-        let mut timers = vcpu.timers.lock();
-        for kind in TimerKind::ALL {
-            self.unqueue(vcpu, kind, timers[kind as usize].take());
-        }
+        vcpu.timers
+            .lock()
+            .iter_mut()
+            .for_each(|timer| self.unqueue(timer));
     }
 
-    fn unqueue(&self, vcpu: &Vcpu, kind: TimerKind, armed: Option<Armed>) {
-        let Some(armed) = armed else { return };
-        let is_it =
-            |entry: &Entry| entry.kind == kind && core::ptr::eq(Arc::as_ptr(&entry.vcpu), vcpu);
-        self.queue(armed.cpu).change(|queue| {
-            let start = queue.partition_point(|entry| entry.deadline > armed.deadline);
-            let found = queue[start..]
-                .iter()
-                .take_while(|e| e.deadline == armed.deadline)
-                .position(is_it);
-            // Dropped after the lock, though never the last reference: the caller has one.
-            found.map(|at| queue.remove(start + at))
-        });
+    /// Takes a timer out of the queue that it is in.
+    fn unqueue(&self, timer: &mut Timer) {
+        let Some(Armed { deadline, cpu }) = timer.armed.take() else {
+            return;
+        };
+        let queue = self.queue(cpu);
+        timer.node = queue.change(|timers| timers.remove((deadline, timer.id)));
+        if let Some(node) = &mut timer.node {
+            // Never the last reference: the caller has one.
+            node.vcpu = None;
+        }
     }
 
     /// The earliest deadline in a CPU's queue.
@@ -154,22 +171,23 @@ impl Timers {
     /// Takes one timer that is due at `now` out of a CPU's queue.
     pub fn pop_due(&self, cpu: CpuId, now: u64) -> Option<(Arc<Vcpu>, TimerKind)> {
         loop {
-            let due = |entry: &mut Entry| entry.deadline <= now;
-            let entry = self.queue(cpu).change(|queue| queue.pop_if(due))?;
-            let mut timers = entry.vcpu.timers.lock();
-            // Armed again or cancelled meanwhile: then this entry is stale.
-            let still = timers[entry.kind as usize];
-            if still
-                == Some(Armed {
-                    deadline: entry.deadline,
-                    cpu,
-                })
-            {
-                timers[entry.kind as usize] = None;
+            let (vcpu, kind, deadline) = self.due(cpu, now)?;
+            let mut timers = vcpu.timers.lock();
+            let timer = &mut timers[kind as usize];
+            // Armed again or cancelled meanwhile: then it is not there any more.
+            if timer.armed == Some(Armed { deadline, cpu }) {
+                self.unqueue(timer);
                 drop(timers);
-                return Some((entry.vcpu, entry.kind));
+                return Some((vcpu, kind));
             }
         }
+    }
+
+    /// The first timer of a CPU's queue, if it is due.
+    fn due(&self, cpu: CpuId, now: u64) -> Option<(Arc<Vcpu>, TimerKind, u64)> {
+        let timers = self.queue(cpu).timers.lock();
+        let node = timers.first().filter(|node| node.key.0 <= now)?;
+        Some((node.vcpu.clone()?, node.kind, node.key.0))
     }
 }
 

@@ -12,9 +12,10 @@ use crate::domain::Domain;
 use crate::hypercall::Progress;
 use crate::periodic::Periodic;
 use crate::ports::{PageRef, VcpuArch};
+use crate::room;
 use crate::runstate::Runstate;
 use crate::sched::{Look, UnitId};
-use crate::timer::{Armed, TimerKind};
+use crate::timer::VcpuTimers;
 
 /// Reasons for which a vcpu may not run. It is runnable when none holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +76,7 @@ pub struct Vcpu {
     pub progress: Mutex<Option<Progress>>,
     /// Vector to inject through the local APIC for event upcalls; 0 if none was set.
     pub upcall_vector: AtomicU8,
-    pub timers: Mutex<[Option<Armed>; TimerKind::COUNT]>,
+    pub timers: Mutex<VcpuTimers>,
     pub(crate) periodic: Mutex<Periodic>,
     /// See `startup`.
     pub(crate) initialised: AtomicBool,
@@ -93,25 +94,28 @@ impl Vcpu {
                 offset: id.index() * info::SIZE,
             });
         let now = domain.machine.now();
-        let vcpu = Arc::new(Self {
-            id,
-            domain: domain.clone(),
-            arch,
-            unit: Once::new(),
-            holds: AtomicU32::new(Hold::Down as u32),
-            loaded_on: AtomicU32::new(NO_CPU),
-            info: Mutex::new(info),
-            runstate: Mutex::new(Runstate::new(now)),
-            time: Mutex::new(TimePage::default()),
-            poll: Mutex::new(Poll::No),
-            progress: Mutex::new(None),
-            upcall_vector: AtomicU8::new(0),
-            timers: Mutex::new([const { None }; TimerKind::COUNT]),
-            periodic: Mutex::default(),
-            initialised: AtomicBool::new(false),
-            pauses: Mutex::new(0),
-        });
-        let unit = domain.machine.sched.add(vcpu.clone());
+        let make = || {
+            Arc::new(Self {
+                id,
+                domain: domain.clone(),
+                arch,
+                unit: Once::new(),
+                holds: AtomicU32::new(Hold::Down as u32),
+                loaded_on: AtomicU32::new(NO_CPU),
+                info: Mutex::new(info),
+                runstate: Mutex::new(Runstate::new(now)),
+                time: Mutex::new(TimePage::default()),
+                poll: Mutex::new(Poll::No),
+                progress: Mutex::new(None),
+                upcall_vector: AtomicU8::new(0),
+                timers: Mutex::new(domain.machine.timers.new_vcpu()),
+                periodic: Mutex::default(),
+                initialised: AtomicBool::new(false),
+                pauses: Mutex::new(0),
+            })
+        };
+        let vcpu = room::with_reserve(domain.machine.frames, make)?;
+        let unit = domain.machine.sched.add(vcpu.clone())?;
         vcpu.unit.call_once(|| unit);
         vcpu.update_time();
         Ok(vcpu)

@@ -3,18 +3,18 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_arch::time;
-use oxen_core::domain::{Domain, DomainConfig};
+use oxen_core::domain::{Domain, DomainConfig, MAX_VCPUS};
 use oxen_core::ports::{DomainArch, GuestMemory, MapKind, VcpuArch};
 use oxen_core::vcpu::Vcpu;
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::SpaceConfig;
 use oxen_mm::pt::{Ept, Format, Npt};
-use oxen_types::{DomainId, Errno, Maddr, Result, RwLock, VcpuId};
+use oxen_types::{DomainId, Errno, Maddr, PAGE_SIZE, Result, RwLock, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::policy::CpuidPolicy;
 use oxen_virt::policy::features::Leaf1Ecx;
@@ -60,7 +60,21 @@ fn pack(limits: Limits) -> u32 {
     limits.phys_bits << 1 | u32::from(limits.pages_1g)
 }
 
-/// Makes a domain with its memory and vcpus; it is not yet in the machine's list.
+// What is made with a domain by allocations that do not fail: `room::with_reserve` vouches for
+// objects of a page at most.
+const _: () = assert!(
+    size_of::<HvDomain>() <= PAGE_SIZE
+        && size_of::<HvVcpu>() <= PAGE_SIZE
+        && size_of::<Flush>() <= PAGE_SIZE
+        && size_of::<GuestSpace<Npt>>() <= PAGE_SIZE
+        && size_of::<GuestSpace<Ept>>() <= PAGE_SIZE
+        && size_of::<Domain>() <= PAGE_SIZE
+        && size_of::<Vcpu>() <= PAGE_SIZE
+        && size_of::<Once<Arc<LapicPosted>>>() * MAX_VCPUS as usize <= PAGE_SIZE
+);
+
+/// Makes a domain with its memory and vcpus; it is not yet in the machine's list. The caller has seen that
+/// there is room for its parts ([`oxen_core::room::with_reserve`]).
 pub fn create(
     id: DomainId,
     config: DomainConfig,
@@ -238,8 +252,8 @@ impl DomainArch for Handle {
         Ok(())
     }
 
-    fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32> {
-        crate::policy::get_cpuid(&self.0.cpuid.read(), into)
+    fn cpuid(&self, visit: &mut dyn FnMut(&CpuidLeaf) -> Result<()>) -> Result<()> {
+        crate::policy::each_leaf(&self.0.cpuid.read(), visit)
     }
 
     fn shadow_pool(&self) -> Option<u64> {
@@ -255,8 +269,8 @@ impl DomainArch for Handle {
         Ok(())
     }
 
-    fn msrs(&self, _into: &mut Vec<u8>) -> Result<u32> {
-        Ok(0)
+    fn msrs(&self, _visit: &mut dyn FnMut(&MsrEntry) -> Result<()>) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -1,7 +1,6 @@
 //! CPUID and MSR policies of the machine's domains.
 
-use alloc::vec::Vec;
-
+use guest_pv_abi::CpuidLeaf;
 use oxen_arch::cpu::msr::rdmsr_safe;
 use oxen_arch::time;
 use oxen_core::domain::DomainConfig;
@@ -99,13 +98,25 @@ pub fn set_cpuid(policy: &mut CpuidPolicy, leaves: &[u8]) -> Result<()> {
     Ok(())
 }
 
-pub fn get_cpuid(policy: &CpuidPolicy, into: &mut Vec<u8>) -> Result<u32> {
-    let mut count = 0;
+pub fn each_leaf(
+    policy: &CpuidPolicy,
+    visit: &mut dyn FnMut(&CpuidLeaf) -> Result<()>,
+) -> Result<()> {
     for (leaf, subleaf, regs) in policy.leaves() {
-        for word in [leaf, subleaf, regs.eax, regs.ebx, regs.ecx, regs.edx] {
-            into.extend_from_slice(&word.to_le_bytes());
-        }
-        count += 1;
+        let CpuidRegs {
+            eax: a,
+            ebx: b,
+            ecx: c,
+            edx: d,
+        } = regs;
+        visit(&CpuidLeaf {
+            leaf,
+            subleaf,
+            a,
+            b,
+            c,
+            d,
+        })?;
     }
-    Ok(count)
+    Ok(())
 }

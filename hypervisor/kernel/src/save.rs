@@ -1,8 +1,6 @@
 //! A vcpu's state as hvm save records (xen/arch-x86/hvm/save.h), and the start context of
 //! VCPUOP_initialise, for the toolstack and the guest.
 
-use alloc::vec::Vec;
-
 use oxen_arch::time;
 use oxen_types::{Errno, Result};
 use oxen_virt::hvmctx::{self, BadRecord};
@@ -24,21 +22,28 @@ const EFER_LMA: u64 = 1 << 10;
 const EFER_VALID: u64 = 1 | EFER_LME | EFER_LMA | 1 << 11;
 const CR4_PAE: u64 = 1 << 5;
 
-pub fn save(context: &mut Context, kind: u16, into: &mut Vec<u8>) -> Result<()> {
+pub fn save(
+    context: &mut Context,
+    kind: u16,
+    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let backend = &*context.backend;
     match kind {
-        CPU => into.extend_from_slice(bytemuck::bytes_of(&hvmctx::save_cpu(
-            backend,
-            time::rdtsc(),
-        ))),
-        MTRR => into.extend_from_slice(bytemuck::bytes_of(&hvmctx::save_mtrr(
-            backend,
-            &context.msrs.mtrr,
-        ))),
-        XSAVE => into.extend_from_slice(&hvmctx::save_xsave(backend).ok_or(Errno::NoEnt)?),
-        _ => return Err(Errno::NoEnt),
+        CPU => {
+            let record = hvmctx::save_cpu(backend, time::rdtsc());
+            write(bytemuck::bytes_of(&record))
+        }
+        MTRR => {
+            let record = hvmctx::save_mtrr(backend, &context.msrs.mtrr);
+            write(bytemuck::bytes_of(&record))
+        }
+        XSAVE => {
+            let (words, area) = hvmctx::save_xsave(backend).ok_or(Errno::NoEnt)?;
+            write(bytemuck::bytes_of(&words))?;
+            write(area)
+        }
+        _ => Err(Errno::NoEnt),
     }
-    Ok(())
 }
 
 pub fn load(hv: &HvVcpu, context: &mut Context, kind: u16, record: &[u8]) -> Result<()> {

@@ -4,7 +4,6 @@
 //! while the vcpu is paused, and never wait for the lock.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use oxen_arch::cpu::{apic_id_of, cpu_id};
 use oxen_arch::{apic, ipi, time, vectors};
@@ -142,8 +141,8 @@ impl VcpuArch for HvVcpu {
         !self.posted.is_empty()
     }
 
-    fn save(&self, kind: u16, into: &mut Vec<u8>) -> Result<()> {
-        crate::save::save(&mut *self.paused()?, kind, into)
+    fn save(&self, kind: u16, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        crate::save::save(&mut *self.paused()?, kind, write)
     }
 
     fn load(&self, kind: u16, record: &[u8]) -> Result<()> {

@@ -10,10 +10,12 @@ mod addr;
 mod cpu_mask;
 mod errno;
 mod ids;
+mod index;
 mod lock;
 
 pub use addr::{Gaddr, Gfn, Maddr, Mfn, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Vaddr};
 pub use cpu_mask::{CpuMask, MAX_CPUS};
 pub use errno::{Errno, Result};
 pub use ids::{CpuId, DomainId, GrantRef, Port, VcpuId};
+pub use index::masked;
 pub use lock::{ReadGuard, RwLock};

@@ -3,7 +3,6 @@
 //! A record is a toolstack's word. No value of it can harm the hypervisor: what the hardware
 //! refuses ends in `Exit::InvalidState`, and extended state is checked before XRSTOR sees it.
 
-use alloc::vec::Vec;
 use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
@@ -118,6 +117,10 @@ pub fn save_cpu(vcpu: &dyn VcpuBackend, host_tsc: u64) -> CpuRecord {
     r
 }
 
+/// The legacy area, and the header that follows it in the area of XSAVE.
+const FXSAVE_SIZE: usize = 512;
+const XSAVE_HEADER: usize = 64;
+
 /// The vcpu must not be loaded on a CPU. The record's TSC is used too: the guest's clock goes on from
 /// there, on all its vcpus.
 pub fn load_cpu(
@@ -131,18 +134,18 @@ pub fn load_cpu(
     vcpu.reset(true);
     if r.flags & FPU_INITIALISED != 0 {
         // With XSAVE a record of its own brings the rest, and replaces this.
-        let mut area = Vec::from(r.fpu);
-        if vcpu.fpu().layout().xcr0 != 0 {
-            area.resize(512 + 64, 0);
-            area[512] = 3;
+        let mut area = [0; FXSAVE_SIZE + XSAVE_HEADER];
+        for (to, from) in area.iter_mut().zip(r.fpu) {
+            *to = from;
         }
-        let both = if vcpu.fpu().layout().xcr0 != 0 {
-            3
+        let (len, both) = if vcpu.fpu().layout().xcr0 != 0 {
+            area[FXSAVE_SIZE] = 3;
+            (area.len(), 3)
         } else {
-            XCR0_X87
+            (FXSAVE_SIZE, XCR0_X87)
         };
         vcpu.fpu_mut()
-            .set_area(&area, both, both)
+            .set_area(&area[..len], both, both)
             .map_err(|_| BadRecord)?;
         vcpu.set(Reg::Xcr0, XCR0_X87);
     }
@@ -241,19 +244,15 @@ fn decode(info: u32, code: u32) -> Result<Option<Event>, BadRecord> {
 /// Words before the area of an XSAVE record: a mask that nobody reads, XCR0, all it ever was.
 const XSAVE_WORDS: usize = 3;
 
-/// `struct hvm_hw_cpu_xsave` with its whole area; `None` where there is no XSAVE.
-pub fn save_xsave(vcpu: &dyn VcpuBackend) -> Option<Vec<u8>> {
+/// `struct hvm_hw_cpu_xsave` with its whole area, in two parts; `None` where there is no XSAVE.
+pub fn save_xsave(vcpu: &dyn VcpuBackend) -> Option<([u64; XSAVE_WORDS], &[u8])> {
     let fpu = vcpu.fpu();
     let layout = fpu.layout();
     if layout.xcr0 == 0 {
         return None;
     }
-    let mut record = Vec::with_capacity(XSAVE_WORDS * 8 + layout.size);
-    for word in [layout.xcr0, fpu.xcr0(), fpu.accumulated()] {
-        record.extend_from_slice(&word.to_le_bytes());
-    }
-    record.extend_from_slice(fpu.area().get(..layout.size)?);
-    Some(record)
+    let words = [layout.xcr0, fpu.xcr0(), fpu.accumulated()];
+    Some((words, fpu.area().get(..layout.size)?))
 }
 
 /// `allowed` is what the domain's policy lets XCR0 be.

@@ -251,6 +251,11 @@ impl Platform {
 
     /// For a domain with controls of `new_domain`.
     pub fn new_vcpu(&self, domain: &Arc<DomainControls>) -> Result<BoxedVcpu, VirtError> {
+        // The caller vouches that there is room for objects of a page.
+        const {
+            assert!(size_of::<DomainControls>() <= PAGE_SIZE);
+            assert!(size_of::<SvmVcpu>() <= PAGE_SIZE && size_of::<VmxVcpu>() <= PAGE_SIZE);
+        }
         let (domain, to_maddr) = (domain.clone(), self.to_maddr);
         Ok(match self.hardware {
             Hardware::Svm(caps) => Box::new(SvmVcpu::new(self, caps, domain, to_maddr)?),

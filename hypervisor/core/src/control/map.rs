@@ -1,7 +1,5 @@
 //! Sets of CPUs (or nodes) in the caller's memory (xen/xen.h, `xenctl_bitmap`).
 
-use alloc::vec;
-
 use guest_pv_abi::BitmapHandle;
 use oxen_types::{CpuMask, Errno, MAX_CPUS, Result};
 
@@ -9,6 +7,8 @@ use crate::hypercall::Call;
 
 /// No caller's set is longer than this.
 const MOST_BITS: u32 = 1 << 16;
+/// The rest of a set that is longer than ours, in parts.
+const ZEROS: [u8; 256] = [0; 256];
 
 /// The members that can be CPUs of ours; those beyond are left out.
 pub fn read(call: &Call<'_>, from: &BitmapHandle) -> Result<CpuMask> {
@@ -29,10 +29,17 @@ pub fn write(call: &Call<'_>, to: &BitmapHandle, members: CpuMask) -> Result<()>
     if to.nr_bits > MOST_BITS {
         return Err(Errno::Inval);
     }
-    let mut bytes = vec![0; to.nr_bits.div_ceil(8) as usize];
+    let len = to.nr_bits.div_ceil(8) as usize;
     let words = members.and(CpuMask::below(to.nr_bits)).words();
-    for (byte, part) in bytes.iter_mut().zip(bytemuck::bytes_of(&words)) {
-        *byte = *part;
+    let members = bytemuck::bytes_of(&words);
+    let members = members.get(..len).unwrap_or(members);
+    call.write_bytes(to.bitmap, members)?;
+    let mut done = members.len();
+    while done < len {
+        let part = ZEROS.get(..len - done).unwrap_or(&ZEROS);
+        let at = to.bitmap.checked_add(done as u64).ok_or(Errno::Fault)?;
+        call.write_bytes(at, part)?;
+        done += part.len();
     }
-    call.write_bytes(to.bitmap, &bytes)
+    Ok(())
 }

@@ -31,8 +31,20 @@ pub struct Log {
 }
 
 /// A reader of the log: where it goes on, and how many written pages it has found.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct LogRead {
+    /// The frame of the grant table whose grants it looks at next; `None` when it has seen all.
+    pub grants: Option<u32>,
     pub at: u64,
     pub found: u64,
+}
+
+impl Default for LogRead {
+    fn default() -> Self {
+        Self {
+            grants: Some(0),
+            at: 0,
+            found: 0,
+        }
+    }
 }

@@ -4,15 +4,15 @@
 //! The guest takes events off a queue's head while we append at its tail; the LINKED bit of the
 //! tail's word decides who came first. Our own copy of each tail is a hint that the guest cannot touch.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use oxen_types::{Errno, PAGE_SIZE, Port, Result};
+use oxen_types::{Errno, PAGE_SIZE, Port, Result, masked};
 
 use super::LOWEST_PRIORITY;
-use super::ports::Entry;
+use super::ports::{Entry, Queue};
 use crate::ports::PageRef;
+use crate::room::{self, Account, Paged};
 
 pub(super) const LINK_BITS: u32 = 17;
 pub(super) const PORTS: u32 = 1 << LINK_BITS;
@@ -39,26 +39,60 @@ struct Control {
     tails: [u32; QUEUES],
 }
 
-#[derive(Default)]
 pub(super) struct Fifo {
+    /// Has room for all that there can be, which is a page.
     pages: Vec<PageRef>,
-    controls: BTreeMap<u32, Control>,
+    /// By vcpu.
+    controls: Paged<Option<Control>>,
 }
 
+pub(super) const CONTROLS_OF_LEAF: usize = Paged::<Option<Control>>::LEAF;
+const PAGES_SIZE: usize = MOST_PAGES * size_of::<PageRef>();
+const _: () = assert!(PAGES_SIZE <= PAGE_SIZE);
+
 impl Fifo {
-    pub fn add_control(&mut self, vcpu: u32, page: PageRef, offset: usize) -> Result<()> {
-        if self.controls.contains_key(&vcpu) {
+    pub fn new(account: &Account, vcpus: u32) -> Result<Self> {
+        account.charge(PAGES_SIZE)?;
+        let pages = room::list(MOST_PAGES).inspect_err(|_| account.refund(PAGES_SIZE))?;
+        Ok(Self {
+            pages,
+            controls: Paged::new(vcpus as usize),
+        })
+    }
+
+    /// Gives back all of its memory and the guest's pages.
+    pub fn clear(mut self, account: &Account) {
+        self.controls.clear(account);
+        account.refund(PAGES_SIZE);
+    }
+
+    pub fn add_control(
+        &mut self,
+        account: &Account,
+        vcpu: u32,
+        page: PageRef,
+        offset: usize,
+    ) -> Result<()> {
+        let at = vcpu as usize;
+        self.controls.ensure(at, account, || None)?;
+        let place = self.controls.get_mut(at).ok_or(Errno::NoEnt)?;
+        if place.is_some() {
             return Err(Errno::Inval);
         }
-        self.controls.insert(
-            vcpu,
-            Control {
-                page,
-                offset,
-                tails: [0; QUEUES],
-            },
-        );
+        *place = Some(Control {
+            page,
+            offset,
+            tails: [0; QUEUES],
+        });
         Ok(())
+    }
+
+    fn control(&self, vcpu: u32) -> Option<&Control> {
+        self.controls.get(vcpu as usize)?.as_ref()
+    }
+
+    fn control_mut(&mut self, vcpu: u32) -> Option<&mut Control> {
+        self.controls.get_mut(vcpu as usize)?.as_mut()
     }
 
     /// One page more of words; the ports that it holds.
@@ -67,18 +101,28 @@ impl Fifo {
             return Err(Errno::NoSpc);
         }
         let first = self.pages.len() as u32 * WORDS_PER_PAGE;
-        self.pages.push(page);
+        room::push(&mut self.pages, page)?;
         Ok(first..first + WORDS_PER_PAGE)
     }
 
+    fn page(&self, port: Port) -> Option<&PageRef> {
+        let index = (port.0 / WORDS_PER_PAGE) as usize;
+        if index >= self.pages.len() {
+            return None;
+        }
+        self.pages.get(masked(index, self.pages.len()))
+    }
+
     fn word(&self, port: Port) -> Option<&AtomicU32> {
-        let page = self.pages.get((port.0 / WORDS_PER_PAGE) as usize)?;
-        Some(page.word((port.0 % WORDS_PER_PAGE) as usize * 4))
+        Some(
+            self.page(port)?
+                .word((port.0 % WORDS_PER_PAGE) as usize * 4),
+        )
     }
 
     /// Changes a port's word, and notes that its page was written.
     fn update<R>(&self, port: Port, change: impl FnOnce(&AtomicU32) -> R) -> Option<R> {
-        let page = self.pages.get((port.0 / WORDS_PER_PAGE) as usize)?;
+        let page = self.page(port)?;
         Some(page.update((port.0 % WORDS_PER_PAGE) as usize * 4, change))
     }
 
@@ -109,26 +153,29 @@ impl Fifo {
             entry.pending = true;
             return false;
         };
-        if before & (MASKED | LINKED) != 0 || !self.controls.contains_key(&entry.vcpu) {
+        if before & (MASKED | LINKED) != 0 || self.control(entry.vcpu).is_none() {
             return false;
         }
         if set(LINKED).is_none_or(|before| before & LINKED != 0) {
             return false;
         }
         self.forget_tail(port, entry.queued);
-        entry.queued = Some((entry.vcpu, entry.priority));
-        self.append(port, entry.vcpu, entry.priority)
+        let queue = Queue {
+            vcpu: entry.vcpu as u16,
+            priority: entry.priority,
+        };
+        entry.queued = Some(queue);
+        self.append(port, queue)
     }
 
     /// It was the tail of its old queue and the guest has taken it off: that queue is empty.
-    fn forget_tail(&mut self, port: Port, queue: Option<(u32, u8)>) {
-        let Some((vcpu, priority)) = queue else {
+    fn forget_tail(&mut self, port: Port, queue: Option<Queue>) {
+        let Some(queue) = queue else {
             return;
         };
         let tail = self
-            .controls
-            .get_mut(&vcpu)
-            .and_then(|c| c.tails.get_mut(priority as usize));
+            .control_mut(queue.vcpu.into())
+            .and_then(|c| c.tails.get_mut(usize::from(queue.priority)));
         if let Some(tail) = tail
             && *tail == port.0
         {
@@ -136,14 +183,14 @@ impl Fifo {
         }
     }
 
-    fn append(&mut self, port: Port, vcpu: u32, priority: u8) -> bool {
+    fn append(&mut self, port: Port, Queue { vcpu, priority }: Queue) -> bool {
         let queue = usize::from(priority.min(LOWEST_PRIORITY));
-        let tail = self.controls.get(&vcpu).map_or(0, |c| c.tails[queue]);
+        let tail = self.control(vcpu.into()).map_or(0, |c| c.tails[queue]);
         let linked = tail != 0
             && self
                 .update(Port(tail), |word| set_link(word, port.0))
                 .is_some_and(|linked| linked);
-        let Some(control) = self.controls.get_mut(&vcpu) else {
+        let Some(control) = self.control_mut(vcpu.into()) else {
             return false;
         };
         control.tails[queue] = port.0;

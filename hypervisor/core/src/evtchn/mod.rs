@@ -9,8 +9,8 @@ mod fifo;
 mod ops;
 mod ports;
 mod two_level;
+mod virqs;
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,10 +18,12 @@ use oxen_types::{DomainId, Errno, Port, Result};
 use spin::{Mutex, MutexGuard};
 
 use crate::domain::Domain;
+use crate::room::Account;
 use crate::vcpu::Vcpu;
 
 pub use ops::call;
 use ports::{Binding, PortTable};
+use virqs::Virqs;
 
 /// How pending events are told to the guest.
 enum Delivery {
@@ -31,7 +33,7 @@ enum Delivery {
 
 pub(crate) struct Table {
     ports: PortTable,
-    virqs: BTreeMap<(u32, u32), Port>,
+    virqs: Virqs,
     delivery: Delivery,
     /// Teardown got this far.
     closed_below: u32,
@@ -43,34 +45,27 @@ pub struct EventChannels {
     polled: AtomicBool,
 }
 
-/// Virqs that each vcpu has its own of; the others belong to the domain and are bound on vcpu 0.
-fn is_per_vcpu(virq: u32) -> bool {
-    matches!(
-        virq,
-        guest_pv_abi::VIRQ_TIMER | guest_pv_abi::VIRQ_DEBUG | guest_pv_abi::VIRQ_XENOPROF
-    )
-}
-
-/// May only dom0 bind it?
-fn is_global(virq: u32) -> bool {
-    !is_per_vcpu(virq) && virq != guest_pv_abi::VIRQ_ARGO
-}
-
-const VIRQS: u32 = 24;
 const LOWEST_PRIORITY: u8 = 15;
 const DEFAULT_PRIORITY: u8 = 7;
 
 impl EventChannels {
-    pub fn new(max_ports: u32) -> Self {
-        Self {
+    /// Pages that the tables take at most for ports up to `max_port`: ports, FIFO's pages and control
+    /// blocks, virqs.
+    pub fn pages(max_port: usize, vcpus: usize) -> usize {
+        PortTable::leaves(max_port) + 1 + vcpus.div_ceil(fifo::CONTROLS_OF_LEAF) + 1
+    }
+
+    /// For a domain of so many vcpus, whose ports go up to `max_port`.
+    pub fn new(account: &Account, max_port: u32, vcpus: u32) -> Result<Self> {
+        Ok(Self {
             table: Mutex::new(Table {
-                ports: PortTable::new(max_ports),
-                virqs: BTreeMap::new(),
+                ports: PortTable::new(max_port),
+                virqs: Virqs::new(account, vcpus)?,
                 delivery: Delivery::TwoLevel,
                 closed_below: 0,
             }),
             polled: AtomicBool::new(false),
-        }
+        })
     }
 
     pub fn is_valid(&self, port: Port) -> bool {
@@ -110,12 +105,21 @@ impl EventChannels {
         if stop < end {
             return false;
         }
-        table.delivery = Delivery::TwoLevel;
+        table.end_fifo(&domain.heap);
+        table.ports.clear(&domain.heap);
+        table.virqs.clear(&domain.heap);
         true
     }
 }
 
 impl Table {
+    /// Back to the 2-level ABI.
+    fn end_fifo(&mut self, account: &Account) {
+        if let Delivery::Fifo(fifo) = core::mem::replace(&mut self.delivery, Delivery::TwoLevel) {
+            fifo.clear(account);
+        }
+    }
+
     fn is_pending(&self, domain: &Domain, port: Port) -> bool {
         match &self.delivery {
             Delivery::TwoLevel => two_level::is_pending(domain, port),
@@ -200,7 +204,7 @@ pub fn send(domain: &Arc<Domain>, port: Port) -> Result<()> {
 /// Raises a virq at a vcpu, if the guest has bound it.
 pub fn raise_virq(domain: &Domain, vcpu: u32, virq: u32) {
     let table = domain.events.table.lock();
-    if let Some(&port) = table.virqs.get(&(vcpu, virq)) {
+    if let Some(port) = table.virqs.get(vcpu, virq) {
         signal(domain, table, port);
     }
 }
@@ -212,7 +216,8 @@ pub fn alloc_unbound(domain: &Domain, remote: DomainId) -> Result<Port> {
         return Err(Errno::Inval);
     }
     let limit = domain_port_limit(&table);
-    table.ports.alloc(limit, Binding::Unbound { remote }, 0)
+    let binding = Binding::Unbound { remote };
+    table.ports.alloc(&domain.heap, limit, binding, 0)
 }
 
 fn domain_port_limit(table: &Table) -> u32 {
@@ -269,10 +274,7 @@ fn free(domain: &Domain, table: &mut Table, port: Port) {
     if let Ok(entry) = table.ports.get(port)
         && let Binding::Virq(virq) = entry.binding
     {
-        let vcpu = entry.vcpu;
-        table
-            .virqs
-            .remove(&(if is_per_vcpu(virq) { vcpu } else { 0 }, virq));
+        table.virqs.unbind(entry.vcpu, virq);
     }
     table.clear_pending(domain, port);
     table.ports.free(port);

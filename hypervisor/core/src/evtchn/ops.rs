@@ -7,9 +7,8 @@ use oxen_types::{DomainId, Errno, Gfn, PAGE_SIZE, Port, Result};
 
 use super::fifo::{self, Fifo};
 use super::ports::Binding;
-use super::{
-    Delivery, EventChannels, LOWEST_PRIORITY, VIRQS, domain_port_limit, is_global, is_per_vcpu,
-};
+use super::virqs::is_per_vcpu;
+use super::{Delivery, EventChannels, LOWEST_PRIORITY, domain_port_limit};
 use super::{alloc_unbound, close, send, signal, two_level, with_both};
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle, Long};
@@ -58,7 +57,8 @@ pub fn call(call: &mut Call<'_>) -> Answer {
             domain.vcpu(ask.vcpu).ok_or(Errno::NoEnt)?;
             let mut table = domain.events.table.lock();
             let limit = domain_port_limit(&table);
-            let port = table.ports.alloc(limit, Binding::Ipi, ask.vcpu)?.0;
+            let heap = &domain.heap;
+            let port = table.ports.alloc(heap, limit, Binding::Ipi, ask.vcpu)?.0;
             drop(table);
             call.write(at, &abi::EvtchnBindIpi { port, ..ask })?;
         }
@@ -151,7 +151,7 @@ pub(super) fn bind_interdomain(
             domain: remote.clone(),
             port: remote_port,
         };
-        let port = table.ports.alloc(limit, ours, 0)?;
+        let port = table.ports.alloc(&domain.heap, limit, ours, 0)?;
         let theirs = Binding::Interdomain {
             domain: domain.clone(),
             port,
@@ -167,21 +167,14 @@ pub(super) fn bind_interdomain(
     Ok(port)
 }
 
+/// Any domain may bind any virq. Those of the machine as a whole are raised at dom0 alone.
 fn bind_virq(domain: &Domain, virq: u32, vcpu: u32) -> Result<Port> {
-    if virq >= VIRQS || (!is_per_vcpu(virq) && vcpu != 0) {
-        return Err(Errno::Inval);
-    }
-    if is_global(virq) && !domain.config.privileged {
-        return Err(Errno::Perm);
-    }
-    domain.vcpu(vcpu).ok_or(Errno::NoEnt)?;
     let mut table = domain.events.table.lock();
-    if table.virqs.contains_key(&(vcpu, virq)) {
-        return Err(Errno::Exist);
-    }
+    table.virqs.check(vcpu, virq)?;
     let limit = domain_port_limit(&table);
-    let port = table.ports.alloc(limit, Binding::Virq(virq), vcpu)?;
-    table.virqs.insert((vcpu, virq), port);
+    let binding = Binding::Virq(virq);
+    let port = table.ports.alloc(&domain.heap, limit, binding, vcpu)?;
+    table.virqs.bind(vcpu, virq, port);
     Ok(port)
 }
 
@@ -249,7 +242,7 @@ fn reset(call: &Call<'_>, domain: &Arc<Domain>) -> Answer {
     if stop < end {
         return Err(call.go_on(Long::EventReset, name, [stop, 0]));
     }
-    domain.events.table.lock().delivery = Delivery::TwoLevel;
+    domain.events.table.lock().end_fifo(&domain.heap);
     Ok(0)
 }
 
@@ -262,16 +255,22 @@ fn init_control(domain: &Domain, ask: &abi::EvtchnInitControl) -> Result<()> {
     }
     let page = domain.memory.page(Gfn::new(ask.control_gfn), true)?;
     let mut table = domain.events.table.lock();
-    if matches!(table.delivery, Delivery::TwoLevel) {
-        for (port, entry) in table.ports.iter_mut() {
+    if let Delivery::Fifo(fifo) = &mut table.delivery {
+        return fifo.add_control(&domain.heap, ask.vcpu, page, offset);
+    }
+    let mut fifo = Fifo::new(&domain.heap, domain.config.max_vcpus)?;
+    if let Err(errno) = fifo.add_control(&domain.heap, ask.vcpu, page, offset) {
+        fifo.clear(&domain.heap);
+        return Err(errno);
+    }
+    // The 2-level ABI has no more ports than one step may look at.
+    for port in (1..table.ports.end()).map(Port) {
+        if let Ok(entry) = table.ports.get_mut(port) {
             entry.pending = two_level::is_pending(domain, port);
         }
-        table.delivery = Delivery::Fifo(Fifo::default());
     }
-    match &mut table.delivery {
-        Delivery::Fifo(fifo) => fifo.add_control(ask.vcpu, page, offset),
-        Delivery::TwoLevel => Err(Errno::NoSys),
-    }
+    table.delivery = Delivery::Fifo(fifo);
+    Ok(())
 }
 
 fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
@@ -296,9 +295,8 @@ fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
 /// For dumps: one line about each port in use.
 impl EventChannels {
     pub fn dump(&self, domain: &Domain, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
-        let mut table = self.table.lock();
-        let ports: alloc::vec::Vec<Port> = table.ports.iter_mut().map(|(port, _)| port).collect();
-        for port in ports {
+        let table = self.table.lock();
+        for port in (1..table.ports.end()).map(Port) {
             let (pending, masked) = (
                 table.is_pending(domain, port),
                 table.is_masked(domain, port),

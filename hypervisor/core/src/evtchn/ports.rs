@@ -1,12 +1,15 @@
 //! The port table: which ports exist and what each is bound to.
+//!
+//! Entries stand in leaves of a page. A leaf in which nothing is free is marked as full, so that the
+//! lowest free port is found without a look at all of them: see [`PortTable::lowest_free`].
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use oxen_types::{DomainId, Errno, Port, Result};
 
-use super::DEFAULT_PRIORITY;
+use super::{DEFAULT_PRIORITY, fifo};
 use crate::domain::Domain;
+use crate::room::{Account, Paged};
 
 #[derive(Clone)]
 pub(super) enum Binding {
@@ -17,6 +20,13 @@ pub(super) enum Binding {
     Ipi,
 }
 
+/// A FIFO queue of a vcpu.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Queue {
+    pub vcpu: u16,
+    pub priority: u8,
+}
+
 pub(super) struct Entry {
     pub binding: Binding,
     /// The vcpu that hears it.
@@ -24,8 +34,8 @@ pub(super) struct Entry {
     pub priority: u8,
     /// FIFO: pending before there was a word for it.
     pub pending: bool,
-    /// FIFO: the queue (vcpu, priority) in which it was last linked.
-    pub queued: Option<(u32, u8)>,
+    /// FIFO: the queue in which it was last linked.
+    pub queued: Option<Queue>,
 }
 
 impl Entry {
@@ -38,25 +48,42 @@ impl Entry {
             queued: None,
         }
     }
+
+    fn is_free(&self) -> bool {
+        matches!(self.binding, Binding::Free)
+    }
 }
 
+const LEAF: u32 = Paged::<Entry>::LEAF as u32;
+const _: () = assert!(LEAF == 128);
+/// Words of a bit for each leaf.
+const WORDS: usize = (fifo::PORTS / LEAF / 64) as usize;
+
 pub(super) struct PortTable {
-    entries: Vec<Entry>,
-    /// No port below it is free.
-    free_from: u32,
-    /// Highest port number that the domain may use (`max_evtchn_port`).
-    max_port: u32,
+    entries: Paged<Entry>,
+    /// Leaves of which no entry is free, a bit each. A leaf that is full is marked when that is noticed.
+    full: [u64; WORDS],
+    /// One more than the highest port that was ever in use.
+    end: u32,
     used: usize,
 }
 
 impl PortTable {
+    /// `max_port`: the highest port number that the domain may use (`max_evtchn_port`).
     pub fn new(max_port: u32) -> Self {
+        let len = max_port.saturating_add(1).min(fifo::PORTS);
         Self {
-            entries: Vec::new(),
-            free_from: 1,
-            max_port,
+            entries: Paged::new(len as usize),
+            full: [0; WORDS],
+            end: 0,
             used: 0,
         }
+    }
+
+    /// Leaves of a table for ports up to `max_port`.
+    pub fn leaves(max_port: usize) -> usize {
+        let len = max_port.saturating_add(1).min(fifo::PORTS as usize);
+        len.div_ceil(LEAF as usize)
     }
 
     pub fn used(&self) -> usize {
@@ -65,30 +92,21 @@ impl PortTable {
 
     /// One more than the highest port that was ever in use.
     pub fn end(&self) -> u32 {
-        self.entries.len() as u32
+        self.end
     }
 
     pub fn get(&self, port: Port) -> Result<&Entry> {
         self.entries
             .get(port.index())
-            .filter(|e| !matches!(e.binding, Binding::Free))
+            .filter(|e| !e.is_free())
             .ok_or(Errno::Inval)
     }
 
     pub fn get_mut(&mut self, port: Port) -> Result<&mut Entry> {
         self.entries
             .get_mut(port.index())
-            .filter(|e| !matches!(e.binding, Binding::Free))
+            .filter(|e| !e.is_free())
             .ok_or(Errno::Inval)
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Port, &mut Entry)> {
-        let used = |(_, e): &(usize, &mut Entry)| !matches!(e.binding, Binding::Free);
-        self.entries
-            .iter_mut()
-            .enumerate()
-            .filter(used)
-            .map(|(i, e)| (Port(i as u32), e))
     }
 
     /// Does `port` lead to `peer`'s `peer_port`?
@@ -97,45 +115,74 @@ impl PortTable {
             Ok(Binding::Interdomain { domain, port }) if Arc::ptr_eq(domain, peer) && *port == peer_port)
     }
 
-    /// Takes the lowest free port. -ENOSPC if there is none below both limits.
-    pub fn alloc(&mut self, abi_limit: u32, binding: Binding, vcpu: u32) -> Result<Port> {
-        let end = abi_limit.min(self.max_port.saturating_add(1));
-        while self.entries.is_empty() {
-            // Port 0 is never used.
-            self.entries.push(Entry::new(Binding::Free, 0));
-        }
-        let start = (self.free_from as usize).min(self.entries.len());
-        let found = self.entries[start..]
-            .iter()
-            .position(|e| matches!(e.binding, Binding::Free));
-        let port = found.map_or(self.entries.len(), |i| start + i) as u32;
-        if port >= end {
-            return Err(Errno::NoSpc);
-        }
-        let entry = Entry::new(binding, vcpu);
-        match self.entries.get_mut(port as usize) {
-            Some(slot) => {
-                *slot = Entry {
-                    queued: slot.queued,
-                    ..entry
-                }
-            }
-            None => self.entries.push(entry),
-        }
-        self.free_from = port + 1;
+    /// Takes the lowest free port. -ENOSPC if there is none below both limits, -ENOMEM without memory.
+    pub fn alloc(
+        &mut self,
+        account: &Account,
+        abi_limit: u32,
+        binding: Binding,
+        vcpu: u32,
+    ) -> Result<Port> {
+        let limit = abi_limit.min(self.entries.capacity() as u32);
+        let port = self.lowest_free(limit).ok_or(Errno::NoSpc)?;
+        let at = port.index();
+        self.entries
+            .ensure(at, account, || Entry::new(Binding::Free, 0))?;
+        let slot = self.entries.get_mut(at).ok_or(Errno::NoSpc)?;
+        *slot = Entry {
+            queued: slot.queued,
+            ..Entry::new(binding, vcpu)
+        };
+        self.end = self.end.max(port.0 + 1);
         self.used += 1;
-        Ok(Port(port))
+        Ok(port)
+    }
+
+    /// Looks at 16 words and at most two leaves that are there: only the leaf from which a port was
+    /// taken last may be full without a mark, as all that are below the one in use were found full.
+    fn lowest_free(&mut self, limit: u32) -> Option<Port> {
+        loop {
+            let word = self.full.iter().position(|word| *word != u64::MAX)?;
+            let bits = self.full.get_mut(word)?;
+            let bit = bits.trailing_ones();
+            let leaf = word as u32 * 64 + bit;
+            // Port 0 is never used.
+            let first = (leaf * LEAF).max(1);
+            let entries = self.entries.leaf(leaf as usize);
+            let skipped = (first % LEAF) as usize;
+            let free = entries.iter().skip(skipped).position(Entry::is_free);
+            let port = match free {
+                _ if entries.is_empty() => first,
+                Some(at) => first + at as u32,
+                None => {
+                    *bits |= 1 << bit;
+                    continue;
+                }
+            };
+            return (port < limit).then_some(Port(port));
+        }
     }
 
     pub fn free(&mut self, port: Port) {
-        if let Some(entry) = self.entries.get_mut(port.index()) {
+        if let Some(entry) = self.entries.get_mut(port.index())
+            && !entry.is_free()
+        {
             // Where it is linked outlives its use: the guest may not have taken it off the queue yet.
             *entry = Entry {
                 queued: entry.queued,
                 ..Entry::new(Binding::Free, 0)
             };
-            self.free_from = self.free_from.min(port.0.max(1));
+            let leaf = port.0 / LEAF;
+            if let Some(word) = self.full.get_mut((leaf / 64) as usize) {
+                *word &= !(1 << (leaf % 64));
+            }
             self.used = self.used.saturating_sub(1);
         }
+    }
+
+    /// Gives the memory back. No port is in use any more.
+    pub fn clear(&mut self, account: &Account) {
+        self.entries.clear(account);
+        (self.full, self.end) = ([0; WORDS], 0);
     }
 }

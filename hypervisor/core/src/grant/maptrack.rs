@@ -1,32 +1,57 @@
 //! The mapper's side: a handle for each mapping it holds.
 
-use alloc::vec::Vec;
-
 use oxen_types::{Gfn, Mfn};
 
 use super::{Granted, Pin, Status};
-use crate::ports::{MapKind, Mapped};
+use crate::ports::{FrameSource, MapKind, Mapped, PageRef};
+use crate::room::{Account, Paged};
 
 /// Handles per maptrack frame, as in Xen.
-const PER_FRAME: u32 = 128;
+const PER_FRAME: usize = 128;
+
+/// No frame of a guest's has this number.
+const NOWHERE: Gfn = Gfn::new(u64::MAX);
 
 /// One mapping of another domain's grant.
 pub(super) struct Map {
-    pub pin: Pin,
-    pub gfn: Gfn,
+    pin: Pin,
+    /// Where it stands in the mapper's space, which holds the reference; or `NOWHERE`: a device's map
+    /// alone was asked for, and the reference is this mapping's own.
+    gfn: Gfn,
     pub mfn: Mfn,
 }
 
 impl Map {
-    pub fn mapped(&self) -> Mapped {
+    /// The page stands at `gfn`.
+    pub fn at(pin: Pin, gfn: Gfn, mfn: Mfn) -> Self {
+        Self { pin, gfn, mfn }
+    }
+
+    /// The page is held, and stands nowhere.
+    pub fn held(pin: Pin, page: PageRef) -> Self {
+        Self::at(pin, NOWHERE, page.into_mfn())
+    }
+
+    /// What stands in the mapper's space of it.
+    pub fn mapped(&self) -> Option<Mapped> {
         let kind = MapKind::Grant {
             writable: self.pin.writable,
         };
-        Mapped {
-            gfn: self.gfn,
-            mfn: self.mfn,
-            kind,
+        let (gfn, mfn) = (self.gfn, self.mfn);
+        (gfn != NOWHERE).then_some(Mapped { gfn, mfn, kind })
+    }
+
+    /// Does an unmap that names this place mean it? One that stands nowhere is named by address 0.
+    pub fn is_named_by(&self, gfn: Gfn) -> bool {
+        self.gfn == gfn || (self.gfn == NOWHERE && gfn == Gfn::new(0))
+    }
+
+    /// It is in nobody's space any more: the granter hears of it.
+    pub fn end(self, frames: &'static dyn FrameSource) {
+        if self.gfn == NOWHERE {
+            drop(PageRef::adopt(frames, self.mfn));
         }
+        self.pin.release();
     }
 }
 
@@ -35,19 +60,23 @@ enum Slot {
     Taken(Option<Map>),
 }
 
+// As many handles as Xen has in a frame fit into a page here.
+const _: () = assert!(Paged::<Slot>::LEAF == PER_FRAME);
+
 pub(super) struct Maptrack {
-    slots: Vec<Slot>,
+    slots: Paged<Slot>,
+    /// Slots that were ever used; teardown counts them down.
+    end: u32,
     free: Option<u32>,
-    most: u32,
     used: usize,
 }
 
 impl Maptrack {
     pub fn new(max_frames: u32) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Paged::new((max_frames as usize).saturating_mul(PER_FRAME)),
+            end: 0,
             free: None,
-            most: max_frames.saturating_mul(PER_FRAME),
             used: 0,
         }
     }
@@ -57,21 +86,18 @@ impl Maptrack {
     }
 
     /// A handle for a mapping that is being made.
-    pub fn reserve(&mut self) -> Granted<u32> {
-        let handle = match self.free {
-            Some(handle) => {
-                if let Some(Slot::Free { next }) = self.slots.get(handle as usize) {
-                    self.free = *next;
-                }
-                self.slots[handle as usize] = Slot::Taken(None);
-                handle
-            }
-            None if (self.slots.len() as u32) < self.most => {
-                self.slots.push(Slot::Taken(None));
-                self.slots.len() as u32 - 1
-            }
-            None => return Err(Status::NoDeviceSpace),
-        };
+    pub fn reserve(&mut self, account: &Account) -> Granted<u32> {
+        let handle = self.free.unwrap_or(self.end);
+        let at = handle as usize;
+        let no_room = Status::NoSpace;
+        let none = || Slot::Free { next: None };
+        self.slots.ensure(at, account, none).map_err(|_| no_room)?;
+        let slot = self.slots.get_mut(at).ok_or(no_room)?;
+        if let Slot::Free { next } = slot {
+            self.free = *next;
+        }
+        *slot = Slot::Taken(None);
+        self.end = self.end.max(handle + 1);
         self.used += 1;
         Ok(handle)
     }
@@ -103,17 +129,25 @@ impl Maptrack {
         Ok(map)
     }
 
-    pub fn take_any(&mut self) -> Option<Map> {
-        while let Some(last) = self.slots.pop() {
-            // Free handles go with their slots: the list of them is not used any more.
-            if let Slot::Taken(map) = last {
-                self.used -= 1;
-                if let Some(map) = map {
-                    return Some(map);
-                }
-            }
-        }
+    /// Ends with the slots: the mapping in the last of them, if one is there. `Err` when none is left,
+    /// and the memory has been given back.
+    pub fn take_last(&mut self, account: &Account) -> Result<Option<Map>, ()> {
+        let Some(last) = self.end.checked_sub(1) else {
+            (self.free, self.used) = (None, 0);
+            self.slots.clear(account);
+            return Err(());
+        };
+        self.end = last;
+        // Free handles go with their slots: the list of them is not used any more.
         self.free = None;
-        None
+        let slot = self.slots.get_mut(last as usize);
+        let taken = slot.map(|slot| core::mem::replace(slot, Slot::Free { next: None }));
+        match taken {
+            Some(Slot::Taken(map)) => {
+                self.used -= 1;
+                Ok(map)
+            }
+            _ => Ok(None),
+        }
     }
 }

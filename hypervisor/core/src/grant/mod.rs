@@ -10,13 +10,13 @@ mod ops;
 mod table;
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use oxen_types::{DomainId, Errno, Gfn, GrantRef, Result};
 use spin::Mutex;
 
 use crate::domain::Domain;
-use crate::ports::{FrameSource, MapKind, Mapped, PageRef};
+use crate::ports::{FrameSource, MapKind, PageRef};
+use crate::room::Account;
 
 use maptrack::Maptrack;
 pub use ops::call;
@@ -31,11 +31,13 @@ pub enum Status {
     BadRef = -3,
     BadHandle = -4,
     BadVirtAddr = -5,
-    NoDeviceSpace = -7,
     PermissionDenied = -8,
     BadPage = -9,
     BadCopyArg = -10,
     TooBig = -11,
+    /// The entry is in use: the guest may try again.
+    Again = -12,
+    NoSpace = -13,
 }
 
 pub type Granted<T> = Result<T, Status>;
@@ -60,11 +62,12 @@ pub(crate) struct Pin {
 impl GrantTable {
     pub fn new(
         frames: &'static dyn FrameSource,
+        account: &Account,
         owner: DomainId,
         max_frames: u32,
         max_maptrack_frames: u32,
     ) -> Result<Self> {
-        let table = Table::new(frames, owner, max_frames)?;
+        let table = Table::new(frames, account, owner, max_frames)?;
         Ok(Self {
             owner,
             inner: Mutex::new(Inner {
@@ -72,6 +75,11 @@ impl GrantTable {
                 maps: Maptrack::new(max_maptrack_frames),
             }),
         })
+    }
+
+    /// Pages of the heap that a table of so many frames takes, with so many frames of mappings.
+    pub fn pages(max_frames: usize, max_maptrack_frames: usize) -> usize {
+        Table::pages(max_frames) + max_maptrack_frames
     }
 
     /// Frames that the table has, and may have.
@@ -90,7 +98,7 @@ impl GrantTable {
         if domain.is_dying() {
             return Err(Errno::Inval);
         }
-        self.inner.lock().table.frame(index)
+        self.inner.lock().table.frame(&domain.heap, index)
     }
 
     /// Shows one frame of the table to its owner at `gfn`.
@@ -98,7 +106,7 @@ impl GrantTable {
         let page = self.frame(domain, index)?;
         let mfn = page.mfn();
         domain.memory.map(gfn, page, MapKind::Xen)?;
-        let old = self.inner.lock().table.place(index).replace(gfn);
+        let old = self.inner.lock().table.set_place(index, gfn);
         if let Some(old) = old.filter(|old| *old != gfn) {
             // The guest may have put something else there meanwhile: then there is nothing to take away.
             let _ = domain.memory.unmap(old, mfn, MapKind::Xen);
@@ -136,28 +144,38 @@ impl GrantTable {
         }
     }
 
-    /// Marks the frames that others may write just now as written.
-    pub fn mark_writable(&self, domain: &Domain) {
-        let gfns: Vec<Gfn> = self.inner.lock().table.writable_frames().collect();
-        for gfn in gfns {
+    /// Marks the pages that others may write just now, by grants of one frame of the table, as written.
+    /// False if the table has no frame of that number.
+    pub fn mark_writable(&self, domain: &Domain, frame: u32) -> bool {
+        let inner = self.inner.lock();
+        let Some(pages) = inner.table.writable_pages(frame) else {
+            return false;
+        };
+        for gfn in pages {
             // The guest may have given the page away since.
             if let Ok(page) = domain.memory.page(gfn, true) {
                 page.mark_written();
             }
         }
+        true
     }
 
-    /// Gives back every mapping, `budget` at a time, and then the table. True when done.
+    /// Gives back every mapping, `budget` handles at a time, and then the table. True when done.
     pub fn teardown(&self, domain: &Arc<Domain>, budget: usize) -> bool {
         for _ in 0..budget {
-            let Some(map) = self.inner.lock().maps.take_any() else {
-                self.inner.lock().table.clear();
+            let taken = self.inner.lock().maps.take_last(&domain.heap);
+            let Ok(map) = taken else {
+                self.inner.lock().table.clear(&domain.heap);
                 return true;
             };
-            // The domain's own p2m goes as a whole right after this; a failure here means it is gone.
-            let Mapped { gfn, mfn, kind } = map.mapped();
-            let _ = domain.memory.unmap(gfn, mfn, kind);
-            map.pin.release();
+            if let Some(map) = map {
+                if let Some(mapped) = map.mapped() {
+                    // The domain's own p2m goes as a whole right after this; a failure here means
+                    // that it is gone.
+                    let _ = domain.memory.unmap(mapped.gfn, mapped.mfn, mapped.kind);
+                }
+                map.end(domain.machine.frames);
+            }
         }
         false
     }

@@ -4,13 +4,13 @@ use alloc::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 use guest_pv_abi as abi;
-use oxen_types::{DomainId, Errno, Gaddr, GrantRef};
+use oxen_types::{DomainId, Errno, Gaddr, Gfn, GrantRef};
 
 use super::maptrack::Map;
-use super::{GrantTable, Granted, Status, copy};
+use super::{GrantTable, Granted, Pin, Status, copy};
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle, Stop, Work};
-use crate::ports::MapKind;
+use crate::ports::{MapKind, PageRef};
 
 /// Operations that are copied from and to the caller together, and whose unmapping is flushed together.
 const CHUNK: usize = 16;
@@ -127,25 +127,18 @@ where
 fn map(call: &Call<'_>, op: &abi::GnttabMapGrantRef) -> Granted<(u32, u64)> {
     let domain = call.domain();
     // Mappings by page-table entry are for PV guests.
-    if op.flags & abi::GNTMAP_HOST_MAP == 0 || op.flags & abi::GNTMAP_CONTAINS_PTE != 0 {
+    if op.flags & abi::GNTMAP_CONTAINS_PTE != 0 {
         return Err(Status::GeneralError);
     }
-    let gfn = Gaddr::new(op.host_addr).frame();
+    if op.flags & (abi::GNTMAP_HOST_MAP | abi::GNTMAP_DEVICE_MAP) == 0 {
+        return Err(Status::BadRef);
+    }
+    let to = (op.flags & abi::GNTMAP_HOST_MAP != 0).then(|| Gaddr::new(op.host_addr).frame());
     let granter = granter(call, op.dom)?;
     let writable = op.flags & abi::GNTMAP_READONLY == 0;
-    let handle = domain.grants.inner.lock().maps.reserve()?;
-    let mapped = GrantTable::pin(&granter, GrantRef(op.grant_ref), domain.id, writable).and_then(
-        |(pin, page)| {
-            let mfn = page.mfn();
-            match domain.memory.map(gfn, page, MapKind::Grant { writable }) {
-                Ok(()) => Ok(Map { pin, gfn, mfn }),
-                Err(_) => {
-                    pin.release();
-                    Err(Status::GeneralError)
-                }
-            }
-        },
-    );
+    let handle = domain.grants.inner.lock().maps.reserve(&domain.heap)?;
+    let mapped = GrantTable::pin(&granter, GrantRef(op.grant_ref), domain.id, writable)
+        .and_then(|(pin, page)| place(domain, pin, page, to));
     let mut inner = domain.grants.inner.lock();
     match mapped {
         Ok(map) => {
@@ -156,6 +149,21 @@ fn map(call: &Call<'_>, op: &abi::GnttabMapGrantRef) -> Granted<(u32, u64)> {
         Err(status) => {
             inner.maps.release(handle);
             Err(status)
+        }
+    }
+}
+
+/// Puts a granted page where the mapper wants it; without a place the page is held for it alone.
+fn place(domain: &Domain, pin: Pin, page: PageRef, to: Option<Gfn>) -> Granted<Map> {
+    let Some(gfn) = to else {
+        return Ok(Map::held(pin, page));
+    };
+    let (mfn, writable) = (page.mfn(), pin.writable);
+    match domain.memory.map(gfn, page, MapKind::Grant { writable }) {
+        Ok(()) => Ok(Map::at(pin, gfn, mfn)),
+        Err(_) => {
+            pin.release();
+            Err(Status::GeneralError)
         }
     }
 }
@@ -174,23 +182,25 @@ fn unmap(call: &Call<'_>, ops: &mut [abi::GnttabUnmapGrantRef]) {
     let mut inner = domain.grants.inner.lock();
     for (op, place) in ops.iter_mut().zip(&mut taken) {
         let gfn = Gaddr::new(op.host_addr).frame();
-        match inner.maps.take(op.handle, |map| map.gfn == gfn) {
+        match inner.maps.take(op.handle, |map| map.is_named_by(gfn)) {
             Ok(map) => (op.status, *place) = (0, Some(map)),
             Err(status) => op.status = status as i16,
         }
     }
     drop(inner);
     call.spend(Work::Flush, 1);
-    let mut list = taken.iter().flatten().map(Map::mapped);
-    let mut asked = ops.iter_mut().filter(|op| op.status == 0);
+    let mut list = taken.iter().flatten().filter_map(Map::mapped);
+    let asked = ops.iter_mut().zip(&taken);
+    let is_mapped = |map: &Option<Map>| map.as_ref().is_some_and(|map| map.mapped().is_some());
+    let mut asked = asked.filter(|(_, map)| is_mapped(map));
     domain.memory.unmap_all(&mut list, &mut |done| {
         // It may have been replaced at its gfn; the reference went with it then.
-        if let (Some(op), Err(_)) = (asked.next(), done) {
+        if let (Some((op, _)), Err(_)) = (asked.next(), done) {
             op.status = Status::GeneralError as i16;
         }
     });
     for map in taken.into_iter().flatten() {
-        map.pin.release();
+        map.end(domain.machine.frames);
     }
 }
 
@@ -207,7 +217,7 @@ fn setup_table(call: &mut Call<'_>) -> Answer {
             let list: Handle<u64> = Handle::new(op.frame_list);
             for index in 0..u64::from(op.nr_frames) {
                 let _made = domain.grants.frame(&domain, index)?;
-                let gfn = *domain.grants.inner.lock().table.place(index);
+                let gfn = domain.grants.inner.lock().table.place(index);
                 call.write(list.nth(index)?, &gfn.map_or(u64::MAX, |gfn| gfn.raw()))?;
             }
             0

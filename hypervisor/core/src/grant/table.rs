@@ -7,6 +7,7 @@ use oxen_types::{DomainId, Errno, Gfn, GrantRef, PAGE_SIZE, Result};
 
 use super::{Granted, Status};
 use crate::ports::{FrameSource, PageRef};
+use crate::room::{self, Account, Paged};
 
 /// `struct grant_entry_v1`: flags and domid in one word, the frame in the next.
 const ENTRY_SIZE: usize = 8;
@@ -27,81 +28,128 @@ struct Pins {
     writers: u32,
 }
 
+/// Bytes of the pins of one frame.
+const PINS_SIZE: usize = ENTRIES as usize * size_of::<Pins>();
+const _: () = assert!(PINS_SIZE <= PAGE_SIZE);
+
+/// One frame of the table, and what is known of its entries.
+struct Frame {
+    page: PageRef,
+    /// Where it stands in the owner's space.
+    place: Option<Gfn>,
+    pins: Vec<Pins>,
+    /// Entries that others may write through.
+    written: u32,
+}
+
+impl Frame {
+    fn words(&self, grant: GrantRef) -> (&'static AtomicU32, &'static AtomicU32) {
+        let offset = (grant.0 % ENTRIES) as usize * ENTRY_SIZE;
+        (self.page.word(offset), self.page.word(offset + 4))
+    }
+
+    fn pins(&mut self, grant: GrantRef) -> Option<&mut Pins> {
+        self.pins.get_mut((grant.0 % ENTRIES) as usize)
+    }
+}
+
 pub(super) struct Table {
     source: &'static dyn FrameSource,
     owner: DomainId,
-    frames: Vec<PageRef>,
-    /// Where each frame stands in the owner's space.
-    places: Vec<Option<Gfn>>,
-    pins: Vec<Pins>,
+    frames: Paged<Option<Frame>>,
+    count: u32,
     max_frames: u32,
-    none: Option<Gfn>,
+    pinned: usize,
 }
 
 impl Table {
-    pub fn new(source: &'static dyn FrameSource, owner: DomainId, max_frames: u32) -> Result<Self> {
-        let (frames, places, pins) = (Vec::new(), Vec::new(), Vec::new());
+    pub fn new(
+        source: &'static dyn FrameSource,
+        account: &Account,
+        owner: DomainId,
+        max_frames: u32,
+    ) -> Result<Self> {
         let mut table = Self {
             source,
             owner,
-            frames,
-            places,
-            pins,
+            frames: Paged::new(max_frames as usize),
+            count: 0,
             max_frames,
-            none: None,
+            pinned: 0,
         };
         if max_frames > 0 {
-            table.frame(0)?;
+            table.frame(account, 0)?;
         }
         Ok(table)
     }
 
-    pub fn size(&self) -> (u32, u32) {
-        (self.frames.len() as u32, self.max_frames)
+    /// Pages of the heap that a table of so many frames takes: their pins, and what is known of each.
+    pub fn pages(max_frames: usize) -> usize {
+        max_frames + max_frames.div_ceil(Paged::<Option<Frame>>::LEAF)
     }
 
+    pub fn size(&self) -> (u32, u32) {
+        (self.count, self.max_frames)
+    }
+
+    /// Entries in use by others.
     pub fn pinned(&self) -> usize {
-        self.pins.iter().filter(|pins| pins.all > 0).count()
+        self.pinned
     }
 
     /// The frame, made with all before it if need be.
-    pub fn frame(&mut self, index: u64) -> Result<PageRef> {
+    pub fn frame(&mut self, account: &Account, index: u64) -> Result<PageRef> {
         if index >= u64::from(self.max_frames) {
             return Err(Errno::Inval);
         }
-        let index = index as usize;
-        while self.frames.len() <= index {
-            self.frames
-                .push(self.source.alloc(self.owner).ok_or(Errno::NoMem)?);
-            self.places.push(None);
-            self.pins
-                .resize(self.frames.len() * ENTRIES as usize, Pins::default());
+        while u64::from(self.count) <= index {
+            self.add_frame(account)?;
         }
-        self.frames[index].try_clone().ok_or(Errno::NoMem)
+        let frame = self.frames.get(index as usize).and_then(Option::as_ref);
+        frame.and_then(|f| f.page.try_clone()).ok_or(Errno::NoMem)
     }
 
-    pub fn place(&mut self, index: u64) -> &mut Option<Gfn> {
-        let place = usize::try_from(index)
-            .ok()
-            .and_then(|index| self.places.get_mut(index));
-        place.unwrap_or(&mut self.none)
+    fn add_frame(&mut self, account: &Account) -> Result<()> {
+        let at = self.count as usize;
+        self.frames.ensure(at, account, || None)?;
+        let place = self.frames.get_mut(at).ok_or(Errno::NoMem)?;
+        account.charge(PINS_SIZE)?;
+        let pins = room::filled(ENTRIES as usize, Pins::default);
+        let made = pins.and_then(|pins| {
+            let page = self.source.alloc(self.owner).ok_or(Errno::NoMem)?;
+            Ok(Frame {
+                page,
+                place: None,
+                pins,
+                written: 0,
+            })
+        });
+        *place = Some(made.inspect_err(|_| account.refund(PINS_SIZE))?);
+        self.count += 1;
+        Ok(())
     }
 
-    fn page(&self, grant: GrantRef) -> Granted<&PageRef> {
-        self.frames
-            .get((grant.0 / ENTRIES) as usize)
-            .ok_or(Status::BadRef)
+    /// Where a frame stands in the owner's space.
+    pub fn place(&self, index: u64) -> Option<Gfn> {
+        let index = usize::try_from(index).ok()?;
+        self.frames.get(index)?.as_ref()?.place
     }
 
-    fn words(&self, grant: GrantRef) -> Granted<(&'static AtomicU32, &'static AtomicU32)> {
-        let page = self.page(grant)?;
-        let offset = (grant.0 % ENTRIES) as usize * ENTRY_SIZE;
-        Ok((page.word(offset), page.word(offset + 4)))
+    /// It stands at `gfn` from now on; where it stood before.
+    pub fn set_place(&mut self, index: u64, gfn: Gfn) -> Option<Gfn> {
+        let index = usize::try_from(index).ok()?;
+        self.frames.get_mut(index)?.as_mut()?.place.replace(gfn)
+    }
+
+    fn frame_of(&mut self, grant: GrantRef) -> Granted<&mut Frame> {
+        let frame = self.frames.get_mut((grant.0 / ENTRIES) as usize);
+        frame.and_then(Option::as_mut).ok_or(Status::BadRef)
     }
 
     /// Marks an entry as in use; the frame that it grants.
     pub fn pin(&mut self, grant: GrantRef, user: DomainId, writable: bool) -> Granted<Gfn> {
-        let (head, frame) = self.words(grant)?;
+        let table_frame = self.frame_of(grant)?;
+        let (head, frame) = table_frame.words(grant);
         let in_use = if writable { READING | WRITING } else { READING };
         for _ in 0..TRIES {
             let old = head.load(Ordering::SeqCst);
@@ -117,13 +165,14 @@ impl Table {
             {
                 continue;
             }
-            self.page(grant)?.mark_written();
-            let pins = self.pins.get_mut(grant.index()).ok_or(Status::BadRef)?;
-            let Some(all) = pins.all.checked_add(1) else {
-                return Err(Status::NoDeviceSpace);
-            };
+            table_frame.page.mark_written();
+            let pins = table_frame.pins(grant).ok_or(Status::BadRef)?;
+            let all = pins.all.checked_add(1).ok_or(Status::NoSpace)?;
             pins.all = all;
             pins.writers += u32::from(writable);
+            let (first, first_writer) = (all == 1, writable && pins.writers == 1);
+            table_frame.written += u32::from(first_writer);
+            self.pinned += usize::from(first);
             return Ok(Gfn::new(frame.load(Ordering::SeqCst).into()));
         }
         Err(Status::GeneralError)
@@ -131,11 +180,20 @@ impl Table {
 
     /// One use less; the guest may take the grant back when the last is gone.
     pub fn unpin(&mut self, grant: GrantRef, writable: bool) {
-        let Some(pins) = self.pins.get_mut(grant.index()) else {
+        // A table that was torn down has forgotten its pins.
+        let Ok(frame) = self.frame_of(grant) else {
             return;
         };
+        let Some(pins) = frame.pins(grant) else {
+            return;
+        };
+        let before = *pins;
         pins.all = pins.all.saturating_sub(1);
         pins.writers = pins.writers.saturating_sub(u32::from(writable));
+        let (last, last_writer) = (
+            before.all > 0 && pins.all == 0,
+            before.writers > 0 && pins.writers == 0,
+        );
         let mut unused = 0;
         if pins.writers == 0 {
             unused |= WRITING;
@@ -143,43 +201,49 @@ impl Table {
         if pins.all == 0 {
             unused |= READING;
         }
-        if let (Ok((head, _)), Ok(page)) = (self.words(grant), self.page(grant)) {
-            head.fetch_and(!unused, Ordering::SeqCst);
-            page.mark_written();
-        }
+        frame.written -= u32::from(last_writer);
+        let (head, _) = frame.words(grant);
+        head.fetch_and(!unused, Ordering::SeqCst);
+        frame.page.mark_written();
+        self.pinned -= usize::from(last);
     }
 
-    /// The frames that others may write just now.
-    pub fn writable_frames(&self) -> impl Iterator<Item = Gfn> + '_ {
-        let used = (0..).zip(&self.pins).filter(|(_, pins)| pins.writers > 0);
-        used.filter_map(|(grant, _)| {
-            let (_, frame) = self.words(GrantRef(grant)).ok()?;
-            Some(Gfn::new(frame.load(Ordering::SeqCst).into()))
-        })
+    /// The pages of one of the table's frames that others may write just now. `None` past the last frame.
+    pub fn writable_pages(&self, index: u32) -> Option<impl Iterator<Item = Gfn> + '_> {
+        let frame = self.frames.get(index as usize)?.as_ref()?;
+        let pins: &[Pins] = if frame.written > 0 { &frame.pins } else { &[] };
+        let used = (0..).zip(pins).filter(|(_, pins)| pins.writers > 0);
+        Some(used.map(|(entry, _)| {
+            let (_, word) = frame.words(GrantRef(entry));
+            Gfn::new(word.load(Ordering::SeqCst).into())
+        }))
     }
 
     /// Exchanges two entries that nobody uses.
     pub fn swap(&mut self, a: GrantRef, b: GrantRef) -> Granted<()> {
-        let ((head_a, frame_a), (head_b, frame_b)) = (self.words(a)?, self.words(b)?);
-        if [a, b]
-            .iter()
-            .any(|grant| self.pins.get(grant.index()).is_none_or(|pins| pins.all > 0))
-        {
-            return Err(Status::GeneralError);
+        let (first, second) = (self.frame_of(a)?.words(a), self.frame_of(b)?.words(b));
+        for grant in [a, b] {
+            let pins = self.frame_of(grant)?.pins(grant);
+            if pins.is_none_or(|pins| pins.all > 0) {
+                return Err(Status::Again);
+            }
         }
-        let head = head_a.swap(head_b.load(Ordering::SeqCst), Ordering::SeqCst);
-        let frame = frame_a.swap(frame_b.load(Ordering::SeqCst), Ordering::SeqCst);
-        head_b.store(head, Ordering::SeqCst);
-        frame_b.store(frame, Ordering::SeqCst);
-        self.page(a)?.mark_written();
-        self.page(b)?.mark_written();
+        let head = first
+            .0
+            .swap(second.0.load(Ordering::SeqCst), Ordering::SeqCst);
+        let frame = first
+            .1
+            .swap(second.1.load(Ordering::SeqCst), Ordering::SeqCst);
+        second.0.store(head, Ordering::SeqCst);
+        second.1.store(frame, Ordering::SeqCst);
+        self.frame_of(a)?.page.mark_written();
+        self.frame_of(b)?.page.mark_written();
         Ok(())
     }
 
-    pub fn clear(&mut self) {
-        self.frames.clear();
-        self.places.clear();
-        self.pins = Vec::new();
-        self.max_frames = 0;
+    pub fn clear(&mut self, account: &Account) {
+        self.frames.clear(account);
+        account.refund(self.count as usize * PINS_SIZE);
+        (self.count, self.max_frames, self.pinned) = (0, 0, 0);
     }
 }

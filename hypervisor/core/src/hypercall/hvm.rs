@@ -40,7 +40,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         }
         abi::HVMOP_FLUSH_TLBS => {
             if call.args[1] != 0 {
-                return Err(Errno::NoSys.into());
+                return Err(Errno::Inval.into());
             }
             call.domain().memory.flush();
             Ok(0)
@@ -51,6 +51,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
 
 fn set_param(call: &mut Call<'_>) -> Answer {
     let ask: abi::HvmParam = call.read(call.handle(1))?;
+    params::check(ask.index)?;
     let domain = call.target(ask.domid)?;
     if !call.is_privileged() && !params::guest_may_write(ask.index) {
         return Err(Errno::Perm.into());
@@ -67,6 +68,7 @@ fn set_param(call: &mut Call<'_>) -> Answer {
 fn get_param(call: &mut Call<'_>) -> Answer {
     let at: Handle<abi::HvmParam> = call.handle(1);
     let ask = call.read(at)?;
+    params::check(ask.index)?;
     let domain = call.target(ask.domid)?;
     if !call.is_privileged() && !params::guest_may_read(ask.index) {
         return Err(Errno::Perm.into());

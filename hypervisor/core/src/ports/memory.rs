@@ -39,6 +39,16 @@ pub trait FrameSource: Send + Sync {
     /// Has a domain's RAM, or what was made for it, come to nothing since the last call?
     fn take_emptied(&self) -> bool;
     fn stats(&self) -> MemoryStats;
+    /// Is there more free memory than what is kept back for others than `who`?
+    fn has_room(&self, who: Claimant) -> bool;
+}
+
+/// On whose behalf the hypervisor's own memory is taken. Each leaves some for those after it: the
+/// privileged, and what must not fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claimant {
+    Guest,
+    Privileged,
 }
 
 /// The machine's memory in frames (for sysctl physinfo and leak checks).

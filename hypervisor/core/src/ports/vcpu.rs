@@ -1,9 +1,9 @@
 //! The processor side of domains and vcpus: what the crate virt keeps for each.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::any::Any;
 
+use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_types::{CpuId, Result, VcpuId};
 
 /// Start-up messages that wait in a vcpu's local APIC. INIT comes before SIPI.
@@ -33,8 +33,9 @@ pub trait VcpuArch: Send + Sync {
     fn tsc_offset(&self) -> u64;
     /// Does an interrupt wait that would end a HLT? (For wake-up races: checked after blocking.)
     fn has_deliverable_event(&self) -> bool;
-    /// *Paused.* The hvm save records of this vcpu of one kind, appended to `into` (public/arch-x86/hvm/save.h).
-    fn save(&self, kind: u16, into: &mut Vec<u8>) -> Result<()>;
+    /// *Paused.* The hvm save record of this vcpu of one kind (public/arch-x86/hvm/save.h), in parts that
+    /// `write` takes. -ENOENT if it has none.
+    fn save(&self, kind: u16, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
     /// *Paused.* Loads one hvm save record.
     fn load(&self, kind: u16, record: &[u8]) -> Result<()>;
     /// *Paused.* The state of VCPUOP_initialise, a `struct vcpu_hvm_context` as bytes.
@@ -46,12 +47,13 @@ pub trait DomainArch: Send + Sync {
     /// As [`VcpuArch::as_any`].
     fn as_any(&self) -> &dyn Any;
     fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>>;
-    /// Sets or reads the CPUID and MSR policy (public/arch-x86/xen.h: `xen_cpuid_leaf_t` and
-    /// `xen_msr_entry_t` arrays, as bytes).
+    /// Sets the CPUID and MSR policy (public/arch-x86/xen.h: `xen_cpuid_leaf_t` and `xen_msr_entry_t`
+    /// arrays, as bytes).
     fn set_cpuid(&self, leaves: &[u8]) -> Result<()>;
-    fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32>;
     fn set_msrs(&self, entries: &[u8]) -> Result<()>;
-    fn msrs(&self, into: &mut Vec<u8>) -> Result<u32>;
+    /// Shows the policy, an entry at a time.
+    fn cpuid(&self, visit: &mut dyn FnMut(&CpuidLeaf) -> Result<()>) -> Result<()>;
+    fn msrs(&self, visit: &mut dyn FnMut(&MsrEntry) -> Result<()>) -> Result<()>;
     /// Bytes that shadows of its page tables may take, if its vcpus run on such.
     fn shadow_pool(&self) -> Option<u64> {
         None

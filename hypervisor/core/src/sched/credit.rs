@@ -6,9 +6,10 @@
 
 use alloc::vec::Vec;
 
-use oxen_types::{CpuId, CpuMask};
+use oxen_types::{CpuId, CpuMask, Errno, Result};
 
 use super::{Affinity, Decision, Look, Scheduler, Share, UnitId};
+use crate::room::{self, Account, Paged};
 
 /// XEN_SCHEDULER_CREDIT2: toolstacks show it by that name.
 const ABI_ID: u32 = 6;
@@ -29,6 +30,8 @@ const PREEMPT_MARGIN: i64 = 500_000;
 const DEFAULT_WEIGHT: i64 = 256;
 /// A cap is kept over this period.
 const CAP_PERIOD: u64 = 100_000_000;
+/// Units that there can be.
+const MOST_UNITS: usize = 1 << 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
@@ -57,7 +60,8 @@ struct Unit<T> {
 }
 
 pub struct Credit<T> {
-    units: Vec<Option<Unit<T>>>,
+    units: Paged<Option<Unit<T>>>,
+    count: usize,
     /// Runnable and not running, in no order: few are, at any moment.
     queue: Vec<usize>,
     cpus: Vec<Option<usize>>,
@@ -115,7 +119,8 @@ impl<T: Clone> Unit<T> {
 impl<T: Clone> Credit<T> {
     pub fn new(cpus: usize) -> Self {
         Self {
-            units: Vec::new(),
+            units: Paged::new(MOST_UNITS),
+            count: 0,
             queue: Vec::new(),
             cpus: (0..cpus.max(1)).map(|_| None).collect(),
             told: CpuMask::EMPTY,
@@ -257,7 +262,7 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
         ABI_ID
     }
 
-    fn add(&mut self, payload: T, share: Share) -> UnitId {
+    fn add(&mut self, payload: T, share: Share) -> Result<UnitId> {
         let unit = Unit {
             payload,
             share,
@@ -271,13 +276,14 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             period: 0,
             used: 0,
         };
-        let free = self.units.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.units.len());
-        match self.units.get_mut(index) {
-            Some(slot) => *slot = Some(unit),
-            None => self.units.push(Some(unit)),
-        }
-        UnitId(index)
+        // Each unit may be queued.
+        room::reserve(&mut self.queue, self.count + 1)?;
+        let free = self.units.iter().find(|(_, place)| place.is_none());
+        let index = free.map_or(self.count, |(index, _)| index);
+        self.units.ensure(index, &Account::machine(), || None)?;
+        *self.units.get_mut(index).ok_or(Errno::NoMem)? = Some(unit);
+        self.count += 1;
+        Ok(UnitId(index))
     }
 
     fn remove(&mut self, unit: UnitId) {
@@ -287,8 +293,10 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
                 *running = None;
             }
         }
-        if let Some(slot) = self.units.get_mut(unit.0) {
-            *slot = None;
+        if let Some(slot) = self.units.get_mut(unit.0)
+            && slot.take().is_some()
+        {
+            self.count -= 1;
         }
     }
 
@@ -450,7 +458,7 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
     }
 
     fn dump(&self, out: &mut dyn core::fmt::Write) {
-        for (index, unit) in self.units.iter().enumerate() {
+        for (index, unit) in self.units.iter() {
             if let Some(unit) = unit
                 && unit.place != Place::Asleep
             {

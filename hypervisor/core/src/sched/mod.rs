@@ -8,7 +8,7 @@ mod credit;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use oxen_types::{CpuId, CpuMask};
+use oxen_types::{CpuId, CpuMask, Result};
 use spin::Mutex;
 
 use crate::vcpu::Vcpu;
@@ -75,7 +75,8 @@ pub trait Scheduler<T: Clone>: Send {
     fn name(&self) -> &'static str;
     /// XEN_SCHEDULER_* of the public headers.
     fn abi_id(&self) -> u32;
-    fn add(&mut self, payload: T, share: Share) -> UnitId;
+    /// -ENOMEM if there is no memory for one more.
+    fn add(&mut self, payload: T, share: Share) -> Result<UnitId>;
     fn remove(&mut self, unit: UnitId);
     /// What runs is not interrupted for something that wakes before it has run so long, in ns.
     fn rate_limit(&self) -> u64;
@@ -109,7 +110,7 @@ impl Sched {
         }
     }
 
-    pub fn add(&self, vcpu: Arc<Vcpu>) -> UnitId {
+    pub fn add(&self, vcpu: Arc<Vcpu>) -> Result<UnitId> {
         self.policy.lock().add(vcpu, Share::default())
     }
 

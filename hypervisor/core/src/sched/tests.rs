@@ -12,7 +12,7 @@ const CPU: CpuId = CpuId(0);
 /// A world in which nothing but one guest's vcpus is runnable.
 fn alone(vcpus: u32) -> (World, Guest, Guest) {
     let (world, dom0) = World::new();
-    dom0.domain.vcpus().iter().for_each(|v| v.hold(Hold::Down));
+    dom0.domain.vcpus().for_each(|v| v.hold(Hold::Down));
     let guest = world.guest(1, vcpus);
     (world, dom0, guest)
 }

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::vec::Vec;
 
+use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_types::{Errno, Result, VcpuId};
 
+use super::heap;
 use crate::ports::{DomainArch, PostedStart, VcpuArch};
 
 /// Records that a vcpu has, and their sizes: CPU, LAPIC registers, MTRR.
@@ -35,7 +37,7 @@ impl FakeVcpu {
 
     /// The vectors posted since the last call.
     pub fn take_vectors(&self) -> Vec<u8> {
-        core::mem::take(&mut *self.vectors.lock().expect("vectors"))
+        core::mem::take(&mut *heap::lock(&self.vectors))
     }
 }
 
@@ -45,7 +47,7 @@ impl VcpuArch for FakeVcpu {
     }
 
     fn post_vector(&self, vector: u8) {
-        self.vectors.lock().expect("vectors").push(vector);
+        heap::lock(&self.vectors).push(vector);
     }
 
     fn post_nmi(&self) {
@@ -64,14 +66,15 @@ impl VcpuArch for FakeVcpu {
         self.deliverable.load(Ordering::SeqCst)
     }
 
-    fn save(&self, kind: u16, into: &mut Vec<u8>) -> Result<()> {
-        let records = self.records.lock().expect("records");
-        into.extend_from_slice(records.get(&kind).ok_or(Errno::NoEnt)?);
-        Ok(())
+    fn save(&self, kind: u16, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let records = heap::lock(&self.records);
+        let record = records.get(&kind).ok_or(Errno::NoEnt)?.clone();
+        drop(records);
+        write(&record)
     }
 
     fn load(&self, kind: u16, record: &[u8]) -> Result<()> {
-        let mut records = self.records.lock().expect("records");
+        let mut records = heap::lock(&self.records);
         let old = records.get_mut(&kind).ok_or(Errno::NoEnt)?;
         if old.len() != record.len() {
             return Err(Errno::NoData);
@@ -118,6 +121,7 @@ impl DomainArch for FakeDomain {
         if self.fails_from.is_some_and(|first| id.0 >= first) {
             return Err(Errno::NoMem);
         }
+        let _quiet = heap::quiet();
         Ok(Box::new(FakeVcpu::new()))
     }
 
@@ -125,21 +129,25 @@ impl DomainArch for FakeDomain {
         if leaves.starts_with(&[0xff; 4]) {
             return Err(Errno::Inval);
         }
-        *self.leaves.lock().expect("leaves") = leaves.to_vec();
+        *heap::lock(&self.leaves) = leaves.to_vec();
         Ok(())
     }
 
-    fn cpuid(&self, into: &mut Vec<u8>) -> Result<u32> {
-        let leaves = self.leaves.lock().expect("leaves");
-        into.extend_from_slice(&leaves);
-        Ok(leaves.len() as u32 / 24)
+    fn cpuid(&self, visit: &mut dyn FnMut(&CpuidLeaf) -> Result<()>) -> Result<()> {
+        let leaves = heap::lock(&self.leaves).clone();
+        let mut rest = leaves.as_slice();
+        while let Some((leaf, tail)) = guest_pv_abi::take_first::<CpuidLeaf>(rest) {
+            visit(&leaf)?;
+            rest = tail;
+        }
+        Ok(())
     }
 
     fn set_msrs(&self, _: &[u8]) -> Result<()> {
         Ok(())
     }
 
-    fn msrs(&self, _: &mut Vec<u8>) -> Result<u32> {
-        Ok(0)
+    fn msrs(&self, _: &mut dyn FnMut(&MsrEntry) -> Result<()>) -> Result<()> {
+        Ok(())
     }
 }

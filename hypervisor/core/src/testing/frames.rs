@@ -7,7 +7,8 @@ use std::vec::Vec;
 
 use oxen_types::{DomainId, Mfn, PAGE_SIZE};
 
-use crate::ports::{FrameSource, MemoryStats, PageRef, PageWords};
+use super::heap::{self, Locked};
+use crate::ports::{Claimant, FrameSource, MemoryStats, PageRef, PageWords};
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -19,6 +20,8 @@ struct Slot {
 
 pub struct FakeFrames {
     slots: Mutex<Vec<Slot>>,
+    /// Memory is so short that guests get none of the hypervisor's own.
+    pub tight: AtomicBool,
     flushes: AtomicU32,
     /// Some frame has become free.
     emptied: AtomicBool,
@@ -34,14 +37,14 @@ impl FakeFrames {
         };
         Self {
             slots: Mutex::new(std::vec![free; count]),
+            tight: AtomicBool::new(false),
             flushes: AtomicU32::new(0),
             emptied: AtomicBool::new(false),
         }
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
-        // A test that failed elsewhere is told there.
-        self.slots.lock().unwrap_or_else(|e| e.into_inner())
+    fn slots(&self) -> Locked<'_, Vec<Slot>> {
+        heap::lock(&self.slots)
     }
 
     /// How often guests' translations were flushed.
@@ -145,6 +148,7 @@ impl FrameSource for FakeFrames {
     fn copy(&self, dst: Mfn, dst_offset: usize, src: Mfn, src_offset: usize, len: usize) {
         let room = |offset: usize| PAGE_SIZE.saturating_sub(offset);
         let len = len.min(room(dst_offset)).min(room(src_offset));
+        let _quiet = heap::quiet();
         let mut bytes = std::vec![0; len];
         self.read(src, src_offset, &mut bytes);
         self.write(dst, dst_offset, &bytes);
@@ -160,6 +164,10 @@ impl FrameSource for FakeFrames {
 
     fn take_emptied(&self) -> bool {
         self.emptied.swap(false, Ordering::SeqCst)
+    }
+
+    fn has_room(&self, who: Claimant) -> bool {
+        who == Claimant::Privileged || !self.tight.load(Ordering::Relaxed)
     }
 
     fn stats(&self) -> MemoryStats {

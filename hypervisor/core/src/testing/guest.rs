@@ -55,10 +55,7 @@ impl Guest {
         for gfn in 0..RAM {
             domain.memory.populate(Gfn::new(gfn), 0).expect("RAM");
         }
-        domain
-            .vcpus()
-            .iter()
-            .for_each(|vcpu| vcpu.release(Hold::Down));
+        domain.vcpus().for_each(|vcpu| vcpu.release(Hold::Down));
         domain.unpause().expect("its first start");
         Self { domain }
     }

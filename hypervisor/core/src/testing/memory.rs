@@ -1,11 +1,12 @@
 //! A guest-physical space as a map from gfn to frame.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
 
 use super::FakeFrames;
+use super::heap::{self, Locked};
 use crate::ports::{
     FLUSHED_TOGETHER, FrameSource, GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Tell,
 };
@@ -51,8 +52,8 @@ impl FakeMemory {
         }
     }
 
-    fn space(&self) -> MutexGuard<'_, Space> {
-        self.space.lock().unwrap_or_else(|e| e.into_inner())
+    fn space(&self) -> Locked<'_, Space> {
+        heap::lock(&self.space)
     }
 
     fn drop_entry(&self, space: &mut Space, entry: P2mEntry) {

@@ -7,9 +7,9 @@ use std::vec::Vec;
 
 use oxen_types::{CpuId, DomainId, Result};
 
-use super::FakeFrames;
 use super::arch::FakeDomain;
 use super::memory::FakeMemory;
+use super::{FakeFrames, heap};
 use crate::domain::{Domain, DomainConfig};
 use crate::machine::Machine;
 use crate::ports::{Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction};
@@ -86,17 +86,17 @@ impl Clock for FakePlatform {
     }
 
     fn wall_clock_base(&self) -> (u64, u32) {
-        *self.wall.lock().expect("wall clock")
+        *heap::lock(&self.wall)
     }
 
     fn set_wall_clock_base(&self, seconds: u64, nanoseconds: u32) {
-        *self.wall.lock().expect("wall clock") = (seconds, nanoseconds);
+        *heap::lock(&self.wall) = (seconds, nanoseconds);
     }
 }
 
 impl Console for FakePlatform {
     fn write(&self, bytes: &[u8]) {
-        self.output.lock().expect("output").extend_from_slice(bytes);
+        heap::lock(&self.output).extend_from_slice(bytes);
     }
 
     fn read(&self, _: &mut [u8]) -> usize {
@@ -104,7 +104,7 @@ impl Console for FakePlatform {
     }
 
     fn read_log(&self, index: Option<u32>, into: &mut [u8]) -> (usize, u32) {
-        let log = self.log.lock().expect("log");
+        let log = heap::lock(&self.log);
         let at = (index.unwrap_or(0) as usize).min(log.len());
         let count = into.len().min(log.len() - at);
         into[..count].copy_from_slice(&log[at..at + count]);
@@ -112,11 +112,11 @@ impl Console for FakePlatform {
     }
 
     fn clear_log(&self) {
-        self.log.lock().expect("log").clear();
+        heap::lock(&self.log).clear();
     }
 
     fn debug_key(&self, key: u8) {
-        self.keys.lock().expect("keys").push(key);
+        heap::lock(&self.keys).push(key);
     }
 }
 
@@ -138,7 +138,7 @@ impl Platform for FakePlatform {
     }
 
     fn kick(&self, cpu: CpuId) {
-        self.kicked.lock().expect("kicks").push(cpu);
+        heap::lock(&self.kicked).push(cpu);
     }
 
     fn reschedule(&self) {
@@ -146,11 +146,11 @@ impl Platform for FakePlatform {
     }
 
     fn reschedule_on(&self, cpu: CpuId) {
-        self.rescheduled.lock().expect("list").push(cpu);
+        heap::lock(&self.rescheduled).push(cpu);
     }
 
     fn reschedule_at(&self, cpu: CpuId, at: u64) {
-        self.rescheduled_at.lock().expect("list").push((cpu, at));
+        heap::lock(&self.rescheduled_at).push((cpu, at));
     }
 
     fn deadline_changed(&self) {}
@@ -175,8 +175,10 @@ impl Platform for FakePlatform {
         max_frames: u64,
     ) -> Result<Arc<Domain>> {
         let machine = self.machine.get().expect("a machine");
+        let quiet = heap::quiet();
         let memory = Box::new(FakeMemory::new(self.frames, id, max_frames));
-        let arch = Box::new(FakeDomain::new(*self.fails_from.lock().expect("plan")));
+        let arch = Box::new(FakeDomain::new(*heap::lock(&self.fails_from)));
+        drop(quiet);
         let domain = Domain::new(machine, id, config, memory, arch)?;
         domain.create_vcpus()?;
         Ok(domain)
@@ -187,7 +189,7 @@ impl Platform for FakePlatform {
     }
 
     fn power(&self, action: PowerAction) {
-        *self.power.lock().expect("power") = Some(action);
+        *heap::lock(&self.power) = Some(action);
     }
 
     fn guest_address_bits(&self) -> u8 {

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::{FrameSource, MemoryStats, PageRef, PageWords};
+use oxen_core::ports::{Claimant, FrameSource, MemoryStats, PageRef, PageWords};
 use oxen_types::{DomainId, Mfn};
 
 use super::FrameTable;
@@ -146,5 +146,14 @@ impl FrameSource for FrameTable {
 
     fn stats(&self) -> MemoryStats {
         self.read_stats()
+    }
+
+    fn has_room(&self, who: Claimant) -> bool {
+        // What guests' configurations ask for leaves all of the reserve.
+        let left = match who {
+            Claimant::Guest => self.promised() + self.reserve / 2,
+            Claimant::Privileged => self.reserve / 4,
+        };
+        self.free_frames() > left
     }
 }

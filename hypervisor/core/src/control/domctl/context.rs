@@ -4,7 +4,6 @@
 //! it. Its framing is checked as a whole before any record of it is loaded.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
@@ -12,7 +11,8 @@ use oxen_types::Errno;
 
 use super::life::while_paused;
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call};
+use crate::hypercall::{Answer, Call, Handle};
+use crate::room;
 use crate::vcpu::Hold;
 
 /// Kinds of records that a vcpu may have, in Xen's order.
@@ -29,20 +29,18 @@ const KINDS: [u16; 8] = [
 
 /// 128 vcpus with all records and large extended states take less.
 const MOST_BYTES: usize = 4 << 20;
+/// All extended state that a processor has is less.
+const MOST_RECORD: usize = 16 << 10;
 /// A record that one getcontext_partial asks for.
 const NO_CHANGESET: u64 = u64::MAX;
 
 pub fn get(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -> Answer {
     let mut ask: abi::DomctlHvmContext = op.u.view();
-    let records = while_paused(call, domain, |_| collect(domain))?;
-    let size = u32::try_from(records.len()).map_err(|_| Errno::TooBig)?;
-    if ask.buffer != 0 {
-        if ask.size < size {
-            return Err(Errno::NoSpc.into());
-        }
-        call.write_bytes(ask.buffer, &records)?;
-    }
-    ask.size = size;
+    ask.size = while_paused(call, domain, |call| {
+        let mut list = Writer::new(call, ask.buffer, ask.size.into());
+        collect(domain, &mut list)?;
+        u32::try_from(list.done).map_err(|_| Errno::TooBig)
+    })?;
     op.u.store(&ask);
     Ok(0)
 }
@@ -55,20 +53,72 @@ pub fn get_one(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) 
         return Err(Errno::Inval.into());
     }
     let vcpu = domain.vcpu(ask.instance).ok_or(Errno::NoEnt)?;
-    let record = while_paused(call, domain, |_| {
-        let mut record = Vec::new();
-        vcpu.arch.save(kind, &mut record).map(|()| record)
+    ask.bufsz = while_paused(call, domain, |call| {
+        let mut record = Writer::new(call, ask.buffer, ask.bufsz);
+        vcpu.arch.save(kind, &mut |part| record.put(part))?;
+        Ok(record.done)
     })?;
-    let size = record.len() as u64;
-    if ask.buffer != 0 {
-        if ask.bufsz < size {
-            return Err(Errno::NoSpc.into());
-        }
-        call.write_bytes(ask.buffer, &record)?;
-    }
-    ask.bufsz = size;
     op.u.store(&ask);
     Ok(0)
+}
+
+/// The caller's buffer, filled as the records come. Without one, their bytes are only counted.
+struct Writer<'a, 'b> {
+    call: &'a Call<'b>,
+    to: u64,
+    room: u64,
+    done: u64,
+}
+
+impl<'a, 'b> Writer<'a, 'b> {
+    fn new(call: &'a Call<'b>, to: u64, room: u64) -> Self {
+        Self {
+            call,
+            to,
+            room,
+            done: 0,
+        }
+    }
+
+    fn put(&mut self, part: &[u8]) -> Result<(), Errno> {
+        let end = self.done.saturating_add(part.len() as u64);
+        if self.to != 0 {
+            if end > self.room {
+                return Err(Errno::NoSpc);
+            }
+            let to = self.to.checked_add(self.done).ok_or(Errno::Fault)?;
+            self.call.write_bytes(to, part)?;
+        }
+        self.done = end;
+        Ok(())
+    }
+
+    /// A descriptor, and the record that `save` gives; each time the same, as the domain stands still.
+    fn record(
+        &mut self,
+        kind: u16,
+        instance: u32,
+        save: impl Fn(&mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut len = 0usize;
+        save(&mut |part| {
+            len = len.saturating_add(part.len());
+            Ok(())
+        })?;
+        let descriptor = abi::HvmSaveDescriptor {
+            typecode: kind,
+            instance: u16::try_from(instance).map_err(|_| Errno::Inval)?,
+            length: u32::try_from(len).map_err(|_| Errno::Inval)?,
+        };
+        self.put(bytemuck::bytes_of(&descriptor))?;
+        let end = self.done.saturating_add(len as u64);
+        save(&mut |part| self.put(part))?;
+        if self.done == end {
+            Ok(())
+        } else {
+            Err(Errno::Io)
+        }
+    }
 }
 
 /// Takes all vcpus down; those that get a CPU record are up after it, with that state.
@@ -79,17 +129,18 @@ pub fn set(call: &mut Call<'_>, domain: &Arc<Domain>, op: &abi::Domctl) -> Answe
         return Err(Errno::TooBig.into());
     }
     while_paused(call, domain, |call| {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|_| Errno::NoMem)?;
-        bytes.resize(size, 0);
-        call.read_bytes(ask.buffer, &mut bytes)?;
-        load(domain, &bytes)
+        let list = Reader {
+            call,
+            from: ask.buffer,
+            end: size as u64,
+        };
+        let longest = check(&list)?;
+        load(domain, &list, longest)
     })?;
     Ok(0)
 }
 
-fn collect(domain: &Domain) -> Result<Vec<u8>, Errno> {
-    let mut list = Vec::new();
+fn collect(domain: &Domain, list: &mut Writer<'_, '_>) -> Result<(), Errno> {
     let header = abi::HvmSaveHeader {
         magic: abi::HVM_FILE_MAGIC,
         version: abi::HVM_FILE_VERSION,
@@ -97,99 +148,118 @@ fn collect(domain: &Domain) -> Result<Vec<u8>, Errno> {
         cpuid: super::leaf(domain, 1).map_or(0, |leaf| leaf.a),
         gtsc_khz: domain.machine.platform.clock().tsc_khz(),
     };
-    append(
-        &mut list,
-        abi::HVM_SAVE_CODE_HEADER,
-        0,
-        bytemuck::bytes_of(&header),
-    )?;
+    let header = bytemuck::bytes_of(&header);
+    list.record(abi::HVM_SAVE_CODE_HEADER, 0, |write| write(header))?;
     for kind in KINDS {
         for vcpu in domain.vcpus() {
             // One that is down stays down where the list is loaded: it has no CPU record.
             if kind == abi::HVM_SAVE_CODE_CPU && vcpu.is_held(Hold::Down) {
                 continue;
             }
-            let mut record = Vec::new();
-            match vcpu.arch.save(kind, &mut record) {
-                Ok(()) => append(&mut list, kind, vcpu.id.0, &record)?,
+            match list.record(kind, vcpu.id.0, |write| vcpu.arch.save(kind, write)) {
                 // It has no record of that kind.
-                Err(Errno::NoEnt) => {}
+                Ok(()) | Err(Errno::NoEnt) => {}
                 Err(errno) => return Err(errno),
             }
         }
     }
-    append(&mut list, abi::HVM_SAVE_CODE_END, 0, &[])?;
-    Ok(list)
+    list.record(abi::HVM_SAVE_CODE_END, 0, |_| Ok(()))
 }
 
-fn append(list: &mut Vec<u8>, kind: u16, instance: u32, record: &[u8]) -> Result<(), Errno> {
-    let descriptor = abi::HvmSaveDescriptor {
-        typecode: kind,
-        instance: u16::try_from(instance).map_err(|_| Errno::Inval)?,
-        length: u32::try_from(record.len()).map_err(|_| Errno::Inval)?,
-    };
-    list.extend_from_slice(bytemuck::bytes_of(&descriptor));
-    list.extend_from_slice(record);
-    Ok(())
+/// A list in the caller's memory. Each part is read when it is looked at: what changes in between is
+/// the caller's own loss.
+struct Reader<'a, 'b> {
+    call: &'a Call<'b>,
+    from: u64,
+    end: u64,
 }
 
-/// The record at the start of `list`, and what follows it.
-fn split(list: &[u8]) -> Result<(abi::HvmSaveDescriptor, &[u8], &[u8]), Errno> {
-    let (descriptor, rest) =
-        abi::take_first::<abi::HvmSaveDescriptor>(list).ok_or(Errno::NoData)?;
-    let (record, rest) = rest
-        .split_at_checked(descriptor.length as usize)
-        .ok_or(Errno::NoData)?;
-    Ok((descriptor, record, rest))
+impl Reader<'_, '_> {
+    /// The descriptor of the record at an offset; where the record begins, and where the next does.
+    fn descriptor(&self, at: u64) -> Result<(abi::HvmSaveDescriptor, u64, u64), Errno> {
+        let begin = at
+            .checked_add(size_of::<abi::HvmSaveDescriptor>() as u64)
+            .filter(|begin| *begin <= self.end)
+            .ok_or(Errno::NoData)?;
+        let descriptor: abi::HvmSaveDescriptor = self.call.read(Handle::new(self.address(at)?))?;
+        let next = begin
+            .checked_add(descriptor.length.into())
+            .filter(|next| *next <= self.end)
+            .ok_or(Errno::NoData)?;
+        Ok((descriptor, begin, next))
+    }
+
+    fn address(&self, at: u64) -> Result<u64, Errno> {
+        self.from.checked_add(at).ok_or(Errno::Fault)
+    }
 }
 
-fn check(list: &[u8]) -> Result<(), Errno> {
-    let (first, header, mut rest) = split(list)?;
-    let header: abi::HvmSaveHeader =
-        bytemuck::try_pod_read_unaligned(header).map_err(|_| Errno::Inval)?;
+/// Checks the framing of a list; the length of its longest record.
+fn check(list: &Reader<'_, '_>) -> Result<usize, Errno> {
+    let (first, begin, mut at) = list.descriptor(0)?;
+    if first.length as usize != size_of::<abi::HvmSaveHeader>() {
+        return Err(Errno::Inval);
+    }
+    let header: abi::HvmSaveHeader = list.call.read(Handle::new(list.address(begin)?))?;
     if first.typecode != abi::HVM_SAVE_CODE_HEADER
         || header.magic != abi::HVM_FILE_MAGIC
         || header.version != abi::HVM_FILE_VERSION
     {
         return Err(Errno::Inval);
     }
+    let mut longest = 0;
     loop {
-        let (descriptor, _, tail) = split(rest)?;
+        let (descriptor, _, next) = list.descriptor(at)?;
         if descriptor.typecode == abi::HVM_SAVE_CODE_END {
-            return Ok(());
+            return Ok(longest);
         }
-        if !KINDS.contains(&descriptor.typecode) {
+        let len = descriptor.length as usize;
+        if !KINDS.contains(&descriptor.typecode) || len > MOST_RECORD {
             return Err(Errno::Inval);
         }
-        rest = tail;
+        longest = longest.max(len);
+        at = next;
     }
 }
 
-fn load(domain: &Domain, list: &[u8]) -> Result<(), Errno> {
-    check(list)?;
+fn load(domain: &Domain, list: &Reader<'_, '_>, longest: usize) -> Result<(), Errno> {
+    // Longer than a page only where the processor's extended state is.
+    let mut buffer = room::filled(longest, || 0)?;
     for vcpu in domain.vcpus() {
         vcpu.hold(Hold::Down);
         vcpu.set_initialised(false);
     }
-    let (_, _, mut rest) = split(list)?;
+    let (_, _, mut at) = list.descriptor(0)?;
     loop {
-        let (descriptor, record, tail) = split(rest)?;
+        let (descriptor, begin, next) = list.descriptor(at)?;
         if descriptor.typecode == abi::HVM_SAVE_CODE_END {
             return Ok(());
         }
-        let vcpu = domain
-            .vcpu(descriptor.instance.into())
-            .ok_or(Errno::Inval)?;
-        let loaded = vcpu.arch.load(descriptor.typecode, record);
-        loaded.map_err(|errno| match errno {
-            Errno::NoEnt => Errno::Inval,
-            errno => errno,
-        })?;
-        if descriptor.typecode == abi::HVM_SAVE_CODE_CPU {
-            vcpu.set_initialised(true);
-            vcpu.update_time();
-            vcpu.release(Hold::Down);
-        }
-        rest = tail;
+        let record = buffer.get_mut(..descriptor.length as usize);
+        let record = record.ok_or(Errno::Inval)?;
+        list.call.read_bytes(list.address(begin)?, record)?;
+        load_one(domain, descriptor, record)?;
+        at = next;
     }
+}
+
+fn load_one(
+    domain: &Domain,
+    descriptor: abi::HvmSaveDescriptor,
+    record: &[u8],
+) -> Result<(), Errno> {
+    let vcpu = domain
+        .vcpu(descriptor.instance.into())
+        .ok_or(Errno::Inval)?;
+    let loaded = vcpu.arch.load(descriptor.typecode, record);
+    loaded.map_err(|errno| match errno {
+        Errno::NoEnt => Errno::Inval,
+        errno => errno,
+    })?;
+    if descriptor.typecode == abi::HVM_SAVE_CODE_CPU {
+        vcpu.set_initialised(true);
+        vcpu.update_time();
+        vcpu.release(Hold::Down);
+    }
+    Ok(())
 }

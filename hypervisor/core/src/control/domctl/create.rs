@@ -9,6 +9,7 @@ use oxen_types::{DomainId, Errno};
 
 use crate::domain::{DomainConfig, MAX_VCPUS};
 use crate::hypercall::{Answer, Call};
+use crate::ports::Claimant;
 
 /// What Xen gives when the toolstack does not say.
 const DEFAULT_GRANT_FRAMES: u32 = 64;
@@ -31,6 +32,9 @@ pub fn create(call: &mut Call<'_>, op: &mut abi::Domctl) -> Answer {
     let config = check(&ask)?;
     let wish = DomainId(op.domain);
     let wish = (wish != DomainId::DOM0 && wish.is_ordinary()).then_some(wish);
+    if !machine.frames.has_room(Claimant::Privileged) {
+        return Err(Errno::NoMem.into());
+    }
     let id = machine.free_domain_id(wish)?;
     let domain = machine.platform.create_domain(id, config, 0)?;
     if let Err(errno) = machine.insert(domain.clone()) {

@@ -6,7 +6,6 @@ use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{Errno, Gfn, PAGE_SIZE};
 
-use crate::control::LogRead;
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle, Stop};
 use crate::ports::MapKind;
@@ -118,32 +117,38 @@ fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> 
     let bitmap = ask.dirty_bitmap;
     let pages = if bitmap == 0 && !clean { 0 } else { ask.pages };
     let before = domain.control.lock().log.reads[usize::from(clean)].take();
-    let LogRead { mut at, mut found } = before.unwrap_or_else(|| {
-        // What others may write without our knowing has to be sent each time.
-        domain.grants.mark_writable(domain);
-        LogRead::default()
-    });
+    let mut read = before.unwrap_or_default();
+    // What others may write without our knowing has to be sent each time.
+    for _ in 0..PARTS {
+        let Some(frame) = read.grants else { break };
+        let more = domain.grants.mark_writable(domain, frame);
+        read.grants = more.then_some(frame + 1);
+    }
+    if read.grants.is_some() {
+        domain.control.lock().log.reads[usize::from(clean)] = Some(read);
+        return Err(Stop::Again);
+    }
     for _ in 0..PARTS {
         let mut bits = [0; PART_PAGES as usize / 8];
-        let count = pages.saturating_sub(at).min(PART_PAGES);
+        let (at, count) = (read.at, pages.saturating_sub(read.at).min(PART_PAGES));
         if count == 0 {
             break;
         }
-        found += domain.memory.written(Gfn::new(at), count, &mut bits, clean);
+        read.found += domain.memory.written(Gfn::new(at), count, &mut bits, clean);
         if bitmap != 0 {
             let to = bitmap.checked_add(at / 8).ok_or(Errno::Fault)?;
             let part = bits.get(..count.div_ceil(8) as usize).unwrap_or(&bits);
             call.write_bytes(to, part)?;
         }
-        at += count;
+        read.at += count;
     }
-    if at < pages {
-        domain.control.lock().log.reads[usize::from(clean)] = Some(LogRead { at, found });
+    if read.at < pages {
+        domain.control.lock().log.reads[usize::from(clean)] = Some(read);
         return Err(Stop::Again);
     }
     ask.stats = abi::DomctlShadowOpStats {
         fault_count: domain.memory.log_faults(clean),
-        dirty_count: u32::try_from(found).unwrap_or(u32::MAX),
+        dirty_count: u32::try_from(read.found).unwrap_or(u32::MAX),
     };
     Ok(())
 }

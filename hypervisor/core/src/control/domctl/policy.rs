@@ -1,14 +1,15 @@
 //! What a domain sees of the CPU: CPUID leaves and MSRs.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
+use bytemuck::Pod;
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::Errno;
 
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call};
+use crate::hypercall::{Answer, Call, Handle};
+use crate::room;
 
 /// No policy has more entries.
 const MOST: u32 = 1024;
@@ -16,24 +17,42 @@ const NONE: u32 = u32::MAX;
 
 pub fn get(call: &Call<'_>, domain: &Domain, op: &mut abi::Domctl) -> Answer {
     let mut ask: abi::DomctlCpuPolicy = op.u.view();
-    let (mut leaves, mut msrs) = (Vec::new(), Vec::new());
-    let nr_leaves = domain.arch.cpuid(&mut leaves)?;
-    let nr_msrs = domain.arch.msrs(&mut msrs)?;
-    for (at, room, count, bytes) in [
-        (ask.leaves, ask.nr_leaves, nr_leaves, &leaves),
-        (ask.msrs, ask.nr_msrs, nr_msrs, &msrs),
-    ] {
-        // Without a list, only the number is asked for.
-        if at != 0 {
-            if room < count {
-                return Err(Errno::NoBufs.into());
-            }
-            call.write_bytes(at, bytes)?;
-        }
-    }
-    (ask.nr_leaves, ask.nr_msrs) = (nr_leaves, nr_msrs);
+    let arch = &domain.arch;
+    ask.nr_leaves = list(call, ask.leaves, ask.nr_leaves, |visit| arch.cpuid(visit))?;
+    ask.nr_msrs = list(call, ask.msrs, ask.nr_msrs, |visit| arch.msrs(visit))?;
     op.u.store(&ask);
     Ok(0)
+}
+
+/// Writes a list of the caller's, if it has one with enough room; how long it is.
+fn list<T: Pod>(
+    call: &Call<'_>,
+    at: u64,
+    room: u32,
+    each: impl Fn(&mut dyn FnMut(&T) -> Result<(), Errno>) -> Result<(), Errno>,
+) -> Result<u32, Errno> {
+    let mut count = 0u32;
+    each(&mut |_| {
+        count = count.saturating_add(1);
+        Ok(())
+    })?;
+    // Without a list, only the number is asked for.
+    if at == 0 {
+        return Ok(count);
+    }
+    if room < count {
+        return Err(Errno::NoBufs);
+    }
+    let (to, mut done) = (Handle::<T>::new(at), 0u32);
+    each(&mut |entry| {
+        // The policy of a guest that has not started may have become longer.
+        if done < room {
+            call.write(to.nth(done.into())?, entry)?;
+            done += 1;
+        }
+        Ok(())
+    })?;
+    Ok(done)
 }
 
 /// Sets what is named and leaves the rest. A guest that has run keeps what it has seen.
@@ -50,29 +69,29 @@ pub fn set(call: &Call<'_>, domain: &Domain, op: &mut abi::Domctl) -> Answer {
     }
     (ask.err_leaf, ask.err_subleaf, ask.err_msr) = (NONE, NONE, NONE);
     op.u.store(&ask);
-    let leaves = list::<abi::CpuidLeaf>(call, ask.leaves, ask.nr_leaves)?;
-    let msrs = list::<abi::MsrEntry>(call, ask.msrs, ask.nr_msrs)?;
-    domain.arch.set_cpuid(&leaves)?;
+    let leaves = copied::<abi::CpuidLeaf>(call, ask.leaves, ask.nr_leaves)?;
+    let msrs = copied::<abi::MsrEntry>(call, ask.msrs, ask.nr_msrs)?;
+    room::with_reserve(call.machine().frames, || domain.arch.set_cpuid(&leaves))??;
     domain.arch.set_msrs(&msrs)?;
     Ok(0)
 }
 
-fn list<T>(call: &Call<'_>, at: u64, count: u32) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; count as usize * size_of::<T>()];
+/// More than a page of it, of a toolstack that names more leaves than there are, may be refused with
+/// -ENOMEM.
+fn copied<T>(call: &Call<'_>, at: u64, count: u32) -> Result<Vec<u8>, Errno> {
+    let mut bytes = room::filled(count as usize * size_of::<T>(), || 0)?;
     call.read_bytes(at, &mut bytes)?;
     Ok(bytes)
 }
 
 /// One CPUID leaf as a domain sees it.
 pub fn leaf(domain: &Domain, number: u32) -> Option<abi::CpuidLeaf> {
-    let mut leaves = Vec::new();
-    domain.arch.cpuid(&mut leaves).ok()?;
-    let mut rest = leaves.as_slice();
-    while let Some((leaf, tail)) = abi::take_first::<abi::CpuidLeaf>(rest) {
-        if leaf.leaf == number {
-            return Some(leaf);
+    let mut found = None;
+    let looked = domain.arch.cpuid(&mut |leaf| {
+        if leaf.leaf == number && found.is_none() {
+            found = Some(*leaf);
         }
-        rest = tail;
-    }
-    None
+        Ok(())
+    });
+    looked.ok().and(found)
 }

@@ -1,7 +1,5 @@
 //! The hypervisor's log and debug keys.
 
-use alloc::vec;
-
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::Errno;
@@ -9,9 +7,9 @@ use oxen_types::Errno;
 use crate::hypercall::{Answer, Call};
 
 /// Bytes of the log that are copied at a time.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 512;
 /// Nobody types more at once.
-const MOST_KEYS: u32 = 128;
+const MOST_KEYS: usize = 128;
 
 /// Copies the log from an index on, or all that was not cleared; tells the bytes copied and the
 /// index that follows them.
@@ -20,7 +18,7 @@ pub fn read(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
     let console = call.machine().platform.console();
     let mut next = (ask.incremental != 0).then_some(ask.index);
     let mut done = 0u32;
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = [0; CHUNK];
     while done < ask.count {
         let room = CHUNK.min((ask.count - done) as usize);
         let room = chunk.get_mut(..room).ok_or(Errno::Inval)?;
@@ -43,12 +41,10 @@ pub fn read(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
 
 pub fn keys(call: &Call<'_>, op: &abi::Sysctl) -> Answer {
     let ask: abi::SysctlDebugKeys = op.u.view();
-    if ask.nr_keys > MOST_KEYS {
-        return Err(Errno::TooBig.into());
-    }
-    let mut keys = vec![0; ask.nr_keys as usize];
-    call.read_bytes(ask.keys, &mut keys)?;
+    let mut keys = [0; MOST_KEYS];
+    let keys = keys.get_mut(..ask.nr_keys as usize).ok_or(Errno::TooBig)?;
+    call.read_bytes(ask.keys, keys)?;
     let console = call.machine().platform.console();
-    keys.into_iter().for_each(|key| console.debug_key(key));
+    keys.iter().for_each(|key| console.debug_key(*key));
     Ok(0)
 }

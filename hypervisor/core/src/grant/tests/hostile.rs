@@ -74,10 +74,7 @@ fn handles_are_limited_and_used_again() {
     for i in 0..512 {
         handles.push(b.map(1, 9, HOLE + i, 0).expect("mapped"));
     }
-    assert_eq!(
-        b.map(1, 9, HOLE + 512, 0),
-        Err(Status::NoDeviceSpace as i16)
-    );
+    assert_eq!(b.map(1, 9, HOLE + 512, 0), Err(Status::NoSpace as i16));
     assert_eq!(b.unmap(handles[100], HOLE + 100), 0);
     assert_eq!(b.map(1, 9, HOLE + 100, 0), Ok(handles[100]));
 }

@@ -1,12 +1,11 @@
 //! The memory map that a guest sees (E820 entries).
 
-use alloc::vec::Vec;
-
 use guest_pv_abi as abi;
 use oxen_types::Errno;
 
 use super::{Answer, Call};
 use crate::hypercall::Handle;
+use crate::room;
 
 /// Entries that a toolstack may set for a guest.
 const MOST_ENTRIES: u32 = 128;
@@ -14,28 +13,32 @@ const MOST_ENTRIES: u32 = 128;
 pub fn get(call: &Call<'_>) -> Answer {
     let at: Handle<abi::MemoryMap> = call.handle(1);
     let ask = call.read(at)?;
-    let entries = if call.is_privileged() {
-        let mut entries = Vec::new();
-        call.machine()
-            .platform
-            .dom0_memory_map(&mut |addr, size, kind| {
-                entries.push(abi::E820Entry { addr, size, kind });
-            });
-        entries
-    } else {
-        call.domain().memory_map.lock().clone()
+    let list: Handle<abi::E820Entry> = Handle::new(ask.buffer);
+    let room = if list.is_null() { 0 } else { ask.nr_entries };
+    let (mut count, mut written) = (0u32, Ok(()));
+    let mut tell = |entry: abi::E820Entry| {
+        if count < room && written.is_ok() {
+            let to = list.nth(count.into());
+            written = to.and_then(|to| call.write(to, &entry));
+        }
+        count = count.saturating_add(1);
     };
-    if entries.is_empty() {
+    if call.is_privileged() {
+        let platform = call.machine().platform;
+        platform.dom0_memory_map(&mut |addr, size, kind| tell(abi::E820Entry { addr, size, kind }));
+    } else {
+        let map = call.domain().memory_map.lock();
+        map.iter().for_each(|entry| tell(*entry));
+    }
+    written?;
+    if count == 0 {
         return Err(Errno::NoSys.into());
     }
-    let count = entries.len().min(ask.nr_entries as usize);
-    let list: Handle<abi::E820Entry> = Handle::new(ask.buffer);
-    if !list.is_null() {
-        for (i, entry) in entries.iter().take(count).enumerate() {
-            call.write(list.nth(i as u64)?, entry)?;
-        }
-    }
-    let nr_entries = if list.is_null() { entries.len() } else { count } as u32;
+    let nr_entries = if list.is_null() {
+        count
+    } else {
+        count.min(room)
+    };
     call.write(at, &abi::MemoryMap { nr_entries, ..ask })?;
     Ok(0)
 }
@@ -48,9 +51,9 @@ pub fn set(call: &Call<'_>) -> Answer {
         return Err(Errno::Inval.into());
     }
     let list: Handle<abi::E820Entry> = Handle::new(ask.buffer);
-    let mut entries = Vec::with_capacity(ask.nr_entries as usize);
+    let mut entries = room::list(ask.nr_entries as usize)?;
     for i in 0..ask.nr_entries {
-        entries.push(call.read(list.nth(i.into())?)?);
+        room::push(&mut entries, call.read(list.nth(i.into())?)?)?;
     }
     *domain.memory_map.lock() = entries;
     Ok(0)

@@ -5,6 +5,7 @@ mod fuzz;
 mod memory;
 mod multicall;
 mod progress;
+mod shortage;
 mod soak;
 mod storm;
 mod vcpus;

@@ -6,7 +6,7 @@ use guest_pv_abi as abi;
 use oxen_types::{CpuId, DomainId, Gfn};
 use proptest::prelude::*;
 
-use crate::testing::{Guest, PAGE, USABLE, World, pvh};
+use crate::testing::{Guest, PAGE, USABLE, World, heap, pvh};
 
 const EVENTS: u32 = abi::HYPERVISOR_EVENT_CHANNEL_OP;
 const MEMORY: u32 = abi::HYPERVISOR_MEMORY_OP;
@@ -363,6 +363,7 @@ proptest! {
 
 /// Makes the calls, destroys all domains, and looks whether everything came back.
 pub(super) fn all_frames_come_back_after(steps: std::vec::Vec<Step>) {
+    heap::fail_sometimes(steps.len() as u64);
     let (world, dom0) = World::new();
     let guests = [dom0, world.guest(1, 2), world.guest(2, 1)];
     for step in steps {
@@ -397,6 +398,7 @@ pub(super) fn all_frames_come_back_after(steps: std::vec::Vec<Step>) {
         assert_eq!(domain.grants.usage(), (0, 0));
         assert_eq!(domain.events.usage().0, 0);
         assert!(domain.memory.lookup(Gfn::new(0)).is_none());
+        assert_eq!(domain.heap.used(), 0);
     }
     drop(all);
     assert_eq!(world.free_frames(), USABLE);

@@ -17,7 +17,7 @@ fn simulate_late(
     let ids: Vec<UnitId> = shares
         .iter()
         .enumerate()
-        .map(|(i, &share)| credit.add(i, share))
+        .map(|(i, &share)| credit.add(i, share).expect("memory"))
         .collect();
     for &id in &ids {
         credit.wake(id, 0);
@@ -94,7 +94,9 @@ fn time_follows_weight_when_timers_are_late() {
 #[test]
 fn a_debt_has_an_end() {
     let mut credit = Credit::new(2);
-    let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
+    let units: Vec<UnitId> = (0..3)
+        .map(|i| credit.add(i, Share::default()).expect("memory"))
+        .collect();
     credit.set_affinity(units[0], hard(&[0]), 0);
     for unit in [1, 2] {
         credit.set_affinity(units[unit], hard(&[1]), 0);
@@ -137,7 +139,9 @@ fn a_cap_holds_on_an_idle_machine() {
 #[test]
 fn waking_prefers_an_idle_cpu_then_the_one_that_burned_most() {
     let mut credit = Credit::new(2);
-    let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
+    let units: Vec<UnitId> = (0..3)
+        .map(|i| credit.add(i, Share::default()).expect("memory"))
+        .collect();
     assert_eq!(credit.wake(units[0], 0), look(0, 0));
     assert_eq!(credit.pick(CpuId(0), 0).next, Some(0));
     assert_eq!(credit.wake(units[1], 1_000_000), look(1, 1_000_000));
@@ -149,7 +153,7 @@ fn waking_prefers_an_idle_cpu_then_the_one_that_burned_most() {
 #[test]
 fn what_sleeps_is_not_picked_and_never_runs_twice() {
     let mut credit = Credit::new(2);
-    let unit = credit.add((), Share::default());
+    let unit = credit.add((), Share::default()).expect("memory");
     credit.wake(unit, 0);
     assert!(credit.pick(CpuId(0), 0).next.is_some());
     credit.wake(unit, 10);
@@ -176,7 +180,7 @@ fn hard(cpus: &[u32]) -> Affinity {
 #[test]
 fn a_unit_that_must_move_finds_an_idle_cpu_beyond_the_64th() {
     let mut credit = Credit::new(100);
-    let unit = credit.add((), Share::default());
+    let unit = credit.add((), Share::default()).expect("memory");
     assert_eq!(credit.wake(unit, 0), look(0, 0));
     assert!(credit.pick(CpuId(0), 0).next.is_some());
     assert_eq!(
@@ -201,8 +205,8 @@ fn a_unit_that_must_move_finds_an_idle_cpu_beyond_the_64th() {
 fn what_is_pushed_off_its_cpu_goes_to_an_idle_one() {
     let mut credit = Credit::new(2);
     let (free, pinned) = (
-        credit.add(0, Share::default()),
-        credit.add(1, Share::default()),
+        credit.add(0, Share::default()).expect("memory"),
+        credit.add(1, Share::default()).expect("memory"),
     );
     credit.wake(free, 0);
     assert_eq!(credit.pick(CpuId(0), 0).next, Some(0));
@@ -220,7 +224,9 @@ fn a_soft_affinity_is_a_wish() {
         soft: only(&[2]),
         ..Affinity::ANY
     };
-    let units: Vec<UnitId> = (0..2).map(|i| credit.add(i, Share::default())).collect();
+    let units: Vec<UnitId> = (0..2)
+        .map(|i| credit.add(i, Share::default()).expect("memory"))
+        .collect();
     for unit in &units {
         credit.set_affinity(*unit, soft, 0);
     }
@@ -240,8 +246,8 @@ fn a_soft_affinity_is_a_wish() {
 #[test]
 fn who_sleeps_and_wakes_all_the_time_interrupts_no_oftener_than_the_rate_limit() {
     let mut credit = Credit::new(1);
-    let victim = credit.add('v', Share::default());
-    let waker = credit.add('w', Share::default());
+    let victim = credit.add('v', Share::default()).expect("memory");
+    let waker = credit.add('w', Share::default()).expect("memory");
     let cpu = CpuId(0);
     credit.wake(victim, 0);
     assert_eq!(credit.pick(cpu, 0).next, Some('v'));
@@ -276,8 +282,8 @@ fn who_sleeps_and_wakes_all_the_time_interrupts_no_oftener_than_the_rate_limit()
 #[test]
 fn a_unit_that_has_just_begun_is_interrupted_when_the_limit_is_over() {
     let mut credit = Credit::new(1);
-    let victim = credit.add('v', Share::default());
-    let other = credit.add('o', Share::default());
+    let victim = credit.add('v', Share::default()).expect("memory");
+    let other = credit.add('o', Share::default()).expect("memory");
     let cpu = CpuId(0);
     credit.wake(victim, 0);
     assert_eq!(credit.pick(cpu, 0).next, Some('v'));
@@ -305,13 +311,15 @@ fn a_unit_that_has_just_begun_is_interrupted_when_the_limit_is_over() {
 #[test]
 fn a_cap_ends_a_run_within_the_rate_limit() {
     let mut credit = Credit::new(1);
-    let capped = credit.add(
-        'c',
-        Share {
-            weight: 256,
-            cap: 1,
-        },
-    );
+    let capped = credit
+        .add(
+            'c',
+            Share {
+                weight: 256,
+                cap: 1,
+            },
+        )
+        .expect("memory");
     let cpu = CpuId(0);
     credit.wake(capped, 0);
     let decision = credit.pick(cpu, 0);
@@ -327,7 +335,9 @@ fn a_cap_ends_a_run_within_the_rate_limit() {
 #[test]
 fn who_wakes_takes_the_cpu_that_can_be_interrupted_first() {
     let mut credit = Credit::new(2);
-    let units: Vec<UnitId> = (0..3).map(|i| credit.add(i, Share::default())).collect();
+    let units: Vec<UnitId> = (0..3)
+        .map(|i| credit.add(i, Share::default()).expect("memory"))
+        .collect();
     for cpu in [0, 1] {
         credit.wake(units[cpu], 0);
         assert_eq!(credit.pick(CpuId(cpu as u32), 0).next, Some(cpu));
