@@ -7,7 +7,8 @@
 //!
 //! Two reserves keep the hypervisor going when guests have taken all other memory. Both are touched
 //! only after the frame allocator has refused:
-//! - single pages, refilled by every page that is freed and, a page at a time, while memory is free;
+//! - single pages, refilled by every page that is freed and, a page at a time, while memory is free. A few
+//!   more are kept at hand, so that the count of free frames does not follow each small allocation;
 //! - one contiguous range ([`contiguous`]), for the few objects of more than a page. Nothing else is
 //!   ever allocated there, so no guest can fragment it.
 //!
@@ -31,6 +32,9 @@ const CLASSES: usize = 8;
 /// What is larger than half a page gets pages of its own.
 const LARGEST_SMALL: usize = 1 << (SMALLEST_SHIFT as usize + CLASSES - 1);
 
+/// 256 KiB.
+const AT_HAND: u64 = 64;
+
 pub struct Heap {
     frames: Once<&'static FrameTable>,
     lists: Mutex<Lists>,
@@ -42,6 +46,8 @@ struct Lists {
     reserve: FrameList,
     reserved: u64,
     reserve_goal: u64,
+    /// Pages of the list that are beyond the reserve: taken before the frame allocator is asked.
+    at_hand: u64,
     contiguous: Contiguous,
 }
 
@@ -100,6 +106,7 @@ impl Heap {
             reserve: FrameList::new(),
             reserved: 0,
             reserve_goal: 0,
+            at_hand: 0,
             contiguous: Contiguous::new(),
         };
         Self {
@@ -112,7 +119,8 @@ impl Heap {
         let mut lists = self.lists.lock();
         lists.contiguous.init(frames);
         lists.reserve_goal = frames.reserve();
-        while lists.refill(frames) {}
+        lists.at_hand = frames.reserve().min(AT_HAND);
+        while lists.reserved < lists.most() && lists.fetch(frames) {}
         drop(lists);
         self.frames.call_once(|| frames);
     }
@@ -223,12 +231,16 @@ impl Lists {
     }
 
     fn new_slab(&mut self, frames: &FrameTable, class: usize) -> Option<Mfn> {
-        let page = match frames.alloc_own(0, DomainId::XEN, AllocOptions::default()) {
-            Some(page) => {
-                self.refill(frames);
-                page
-            }
-            None => self.take_reserve(frames)?,
+        let at_hand = self.reserved > self.reserve_goal;
+        let page = match at_hand.then(|| self.take_reserve(frames)).flatten() {
+            Some(page) => page,
+            None => match frames.alloc_own(0, DomainId::XEN, AllocOptions::default()) {
+                Some(page) => {
+                    self.refill(frames);
+                    page
+                }
+                None => self.take_reserve(frames)?,
+            },
         };
         frames.entry(page).set_note(Slab::EMPTY.pack());
         self.partial[class].push(frames, page);
@@ -241,11 +253,21 @@ impl Lists {
         Some(page)
     }
 
-    /// Takes one page into the reserve. False if it is full, or if no memory is free.
-    fn refill(&mut self, frames: &FrameTable) -> bool {
-        let page = (self.reserved < self.reserve_goal)
-            .then(|| frames.alloc_own(0, DomainId::XEN, AllocOptions::default()))
-            .flatten();
+    /// Pages that the list may have.
+    fn most(&self) -> u64 {
+        self.reserve_goal + self.at_hand
+    }
+
+    /// Brings the reserve nearer to what it should be.
+    fn refill(&mut self, frames: &FrameTable) {
+        if self.reserved < self.reserve_goal {
+            self.fetch(frames);
+        }
+    }
+
+    /// Takes one page into the list. False if no memory is free.
+    fn fetch(&mut self, frames: &FrameTable) -> bool {
+        let page = frames.alloc_own(0, DomainId::XEN, AllocOptions::default());
         if let Some(page) = page {
             self.reserve.push(frames, page);
             self.reserved += 1;
@@ -257,7 +279,7 @@ impl Lists {
         if self.contiguous.give(at, count) {
             return;
         }
-        let kept = count.min(self.reserve_goal - self.reserved);
+        let kept = count.min(self.most() - self.reserved);
         for page in at.raw()..at.raw() + kept {
             self.reserve.push(frames, Mfn::new(page));
         }
