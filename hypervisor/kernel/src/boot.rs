@@ -29,6 +29,7 @@ const OPTIONS: &[&str] = &[
     "sched",
     "spec-ctrl",
     "apicv",
+    "ept",
 ];
 
 const STACK_PAGES: u64 = 8;
@@ -100,6 +101,7 @@ fn start(info: &'static BootInfo) -> ! {
         virt,
         space: memory.space,
         is_amd,
+        large_exec: large_exec(virt, options),
         phys_bits,
     });
 
@@ -220,6 +222,31 @@ fn limit_apic(virt: &mut Platform, options: CommandLine<'_>) {
             "without posted interrupts"
         }
     );
+}
+
+/// `ept=[no-]exec-sp`, as Xen's: may guests execute from large pages? By default where that is safe.
+fn large_exec(virt: &Platform, options: CommandLine<'_>) -> bool {
+    let mut allowed = !virt.page_size_is_fatal;
+    for word in options.get("ept").unwrap_or("").split(',') {
+        match word {
+            "exec-sp" | "exec-sp=1" | "exec-sp=yes" | "exec-sp=on" | "exec-sp=true" => {
+                allowed = true
+            }
+            "no-exec-sp" | "exec-sp=0" | "exec-sp=no" | "exec-sp=off" | "exec-sp=false" => {
+                allowed = false
+            }
+            "" => {}
+            _ => log::warn!("ept={word} is not understood"),
+        }
+    }
+    if virt.page_size_is_fatal {
+        let how = match allowed {
+            true => "OPEN: guests may stop it (ept=exec-sp)",
+            false => "guests' large pages are split when they are executed from",
+        };
+        log::info!("a change of a page's size can stop this CPU (XSA-304): {how}");
+    }
+    allowed
 }
 
 fn speculation(options: CommandLine<'_>) -> spec::Options {

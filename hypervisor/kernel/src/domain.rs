@@ -12,7 +12,7 @@ use oxen_core::domain::{Domain, DomainConfig, MAX_VCPUS};
 use oxen_core::ports::{DomainArch, GuestMemory, MapKind, VcpuArch};
 use oxen_core::vcpu::Vcpu;
 use oxen_mm::GuestSpace;
-use oxen_mm::p2m::SpaceConfig;
+use oxen_mm::p2m::{Rules, SpaceConfig};
 use oxen_mm::pt::{Ept, Format, Npt};
 use oxen_types::{DomainId, Errno, Maddr, PAGE_SIZE, Result, RwLock, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
@@ -95,6 +95,11 @@ pub fn create(
         address_bits: globals.phys_bits,
         max_frames,
         pool_pages: pool.tables,
+        rules: Rules {
+            // dom0 could stop the machine anyway.
+            large_exec: globals.large_exec || hardware.is_some(),
+            guest_pat: hardware.is_some(),
+        },
     };
     let flusher = Box::new(FlushHandle(flush.clone()));
     let (memory, root) = match globals.virt.nested_format() {

@@ -11,6 +11,8 @@ pub struct Globals {
     pub virt: &'static Platform,
     pub space: &'static HostSpace,
     pub is_amd: bool,
+    /// Guests may execute from large pages.
+    pub large_exec: bool,
     /// Bits of a physical address, ours and guests'.
     pub phys_bits: u32,
 }

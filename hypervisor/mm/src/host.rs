@@ -19,24 +19,28 @@ const DATA: Attrs = Attrs {
     write: true,
     exec: false,
     cached: true,
+    fixed: false,
     tag: 0,
 };
 const CODE: Attrs = Attrs {
     write: false,
     exec: true,
     cached: true,
+    fixed: false,
     tag: 0,
 };
 const CONSTANT: Attrs = Attrs {
     write: false,
     exec: false,
     cached: true,
+    fixed: false,
     tag: 0,
 };
 const DEVICE: Attrs = Attrs {
     write: true,
     exec: false,
     cached: false,
+    fixed: false,
     tag: 0,
 };
 

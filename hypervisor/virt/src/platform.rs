@@ -136,12 +136,14 @@ pub struct Platform {
     pub fpu: FpuLayout,
     pub quirks: Quirks,
     pub spec: Controls,
+    /// A guest can stop the machine by changing the size of a page that it executes from.
+    pub page_size_is_fatal: bool,
     to_maddr: ToMaddr,
 }
 
 impl Platform {
     /// Once, when the heap works.
-    pub fn detect(to_maddr: ToMaddr, spec: &spec::Options) -> Result<Self, VirtError> {
+    pub fn detect(to_maddr: ToMaddr, options: &spec::Options) -> Result<Self, VirtError> {
         crate::emul::build_tables();
         let cpuid = HostCpuid;
         let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
@@ -152,11 +154,13 @@ impl Platform {
             fpu.xsaves = caps.match_xsaves(fpu.xsaves);
             caps.match_keys(fpu.xcr0 & fpu::XCR0_PKRU != 0);
         }
+        let (report, leaf1) = (Report::read(&cpuid, &mut rdmsr), cpuid.cpuid(1, 0));
         Ok(Self {
             hardware,
             fpu,
             quirks: Quirks::detect(&cpuid),
-            spec: Controls::decide(&Report::read(&cpuid, &mut rdmsr), spec),
+            spec: Controls::decide(&report, options),
+            page_size_is_fatal: spec::page_size_is_fatal(&report, leaf1.eax, leaf1.ecx),
             to_maddr,
         })
     }
@@ -174,6 +178,7 @@ impl Platform {
             fpu: FpuLayout::none(),
             quirks: Quirks::default(),
             spec: Controls::default(),
+            page_size_is_fatal: false,
             to_maddr,
         }
     }

@@ -316,6 +316,9 @@ pub trait GuestMemory: Send + Sync {
     /// The guest may not write the page just now. True if log-dirty mode alone was the reason: the page
     /// counts as written, and may be written.
     fn log_write(&self, gfn: Gfn) -> bool;
+    /// The guest may not execute the page just now. True if it could not be for the size of its mapping alone: it
+    /// may be now.
+    fn allow_exec(&self, gfn: Gfn) -> bool;
     /// Faults that log-dirty mode took since the counter was last taken to 0.
     fn log_faults(&self, reset: bool) -> u32;
 

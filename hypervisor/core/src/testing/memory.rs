@@ -359,6 +359,10 @@ impl GuestMemory for FakeMemory {
         }
     }
 
+    fn allow_exec(&self, _: Gfn) -> bool {
+        false
+    }
+
     fn log_faults(&self, reset: bool) -> u32 {
         let mut space = self.space();
         let faults = space.faults;

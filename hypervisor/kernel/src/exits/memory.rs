@@ -25,6 +25,7 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
             MapKind::Ram | MapKind::Xen | MapKind::Foreign | MapKind::Mmio if !fault.fetch => {
                 return spurious(cx, fault);
             }
+            MapKind::Ram if domain.memory.allow_exec(fault.gpa.frame()) => return,
             MapKind::Ram => return spurious(cx, fault),
             MapKind::Grant { writable } if writable || !fault.write => return spurious(cx, fault),
             _ => {

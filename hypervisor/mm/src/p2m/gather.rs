@@ -5,12 +5,12 @@ use arrayvec::ArrayVec;
 use oxen_core::ports::{FLUSHED_TOGETHER, FrameSource, MapKind};
 use oxen_types::{Gfn, Mfn};
 
-use super::kind::kind_of;
+use super::kind::{Rules, kind_of};
 use super::{Cause, FlushGuest};
 use crate::frames::{FrameList, FrameTable};
 use crate::phys::Table;
 use crate::pool::PagingPool;
-use crate::pt::{Leaf, TableAccess, TablePool, pages_at};
+use crate::pt::{Attrs, Leaf, TableAccess, TablePool, pages_at};
 
 /// Leaves per batch.
 pub(super) const BATCH: usize = FLUSHED_TOGETHER;
@@ -94,6 +94,7 @@ impl<'a> Gather<'a> {
 /// Where the tables of one domain's p2m come from and go to.
 pub(super) struct DomainPool<'a, 'p> {
     pub(super) frames: &'static FrameTable,
+    pub(super) rules: Rules,
     pub(super) dead: &'a mut Gather<'p>,
 }
 
@@ -122,6 +123,14 @@ impl TablePool for DomainPool<'_, '_> {
 
     fn alloc_for_split(&mut self) -> Option<Mfn> {
         self.dead.pool.take_owed()
+    }
+
+    /// What the large page might not be executed for its size, its parts may.
+    fn part(&self, whole: Attrs) -> Attrs {
+        Attrs {
+            exec: self.rules.attrs(kind_of(whole), 1).exec,
+            ..whole
+        }
     }
 
     fn free(&mut self, table: Mfn) {

@@ -5,7 +5,7 @@ use oxen_types::{Errno, Gfn, Result};
 
 use super::GuestSpace;
 use super::gather::Gather;
-use super::kind::{attrs_of, kind_of};
+use super::kind::kind_of;
 use crate::pt::{Format, Walk};
 
 /// May a page be put in the place of what is there?
@@ -51,7 +51,7 @@ impl<F: Format> GuestSpace<F> {
         }
         self.change(gather, |tables, pool| {
             check_replaceable(tables.walk(pool, gfn.raw()))?;
-            let old = tables.replace(pool, gfn.raw(), mfn, attrs_of(kind));
+            let old = tables.replace(pool, gfn.raw(), mfn, self.rules.attrs(kind, 1));
             if let Some(old) = old.map_err(|_| Errno::NoMem)? {
                 pool.dead.leaf(gfn.raw(), old);
             }

@@ -4,7 +4,7 @@ use oxen_core::ports::MapKind;
 use oxen_types::{Errno, Gfn, Mfn, Result};
 
 use super::GuestSpace;
-use super::kind::{attrs_of, kind_of};
+use super::kind::kind_of;
 use crate::pt::{Format, Walk, pages_at};
 
 /// Entries changed while the lock is held once.
@@ -46,7 +46,7 @@ impl<F: Format> GuestSpace<F> {
                     if level > 1 && !pool.owe() {
                         return Err(Errno::NoMem);
                     }
-                    let attrs = attrs_of(MapKind::Mmio);
+                    let attrs = self.rules.attrs(MapKind::Mmio, level);
                     let mapped = tables.map(pool, page, Mfn::new(frame), level, attrs);
                     if mapped.is_err() && level > 1 {
                         pool.owe_less();

@@ -29,6 +29,7 @@ use crate::frames::FrameTable;
 use crate::pool::PagingPool;
 use crate::pt::{Format, Leaf, PageTable, Walk};
 use gather::{DomainPool, Gather};
+pub use kind::Rules;
 use kind::kind_of;
 
 /// Makes a guest's cached translations go away.
@@ -60,6 +61,7 @@ pub struct SpaceConfig {
     pub max_frames: u64,
     /// Pages of the paging pool to begin with.
     pub pool_pages: u64,
+    pub rules: Rules,
 }
 
 pub struct GuestSpace<F: Format> {
@@ -75,6 +77,7 @@ pub struct GuestSpace<F: Format> {
     logging: AtomicBool,
     log_faults: AtomicU32,
     pool: PagingPool,
+    rules: Rules,
     /// `None` only while it is dropped.
     tables: RwLock<Option<PageTable<F>>>,
 }
@@ -110,6 +113,7 @@ impl<F: Format> GuestSpace<F> {
         let mut dead = Gather::new(frames, &paging);
         let mut pool = DomainPool {
             frames,
+            rules: config.rules,
             dead: &mut dead,
         };
         let tables = PageTable::new(&mut pool)?;
@@ -125,6 +129,7 @@ impl<F: Format> GuestSpace<F> {
             logging: AtomicBool::new(false),
             log_faults: AtomicU32::new(0),
             pool: paging,
+            rules: config.rules,
             tables: RwLock::new(Some(tables)),
         })
     }
@@ -209,6 +214,7 @@ impl<F: Format> GuestSpace<F> {
         };
         let mut pool = DomainPool {
             frames: self.frames,
+            rules: self.rules,
             dead: gather,
         };
         step(tables, &mut pool)
@@ -249,6 +255,7 @@ impl<F: Format> Drop for GuestSpace<F> {
         if let Some(tables) = self.tables.get_mut().take() {
             let mut pool = DomainPool {
                 frames: self.frames,
+                rules: self.rules,
                 dead: &mut gather,
             };
             tables.free_root(&mut pool);

@@ -150,6 +150,10 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         self.allow_write(gfn)
     }
 
+    fn allow_exec(&self, gfn: Gfn) -> bool {
+        GuestSpace::allow_exec(self, gfn)
+    }
+
     fn log_faults(&self, reset: bool) -> u32 {
         match reset {
             true => self.log_faults.swap(0, Ordering::Relaxed),

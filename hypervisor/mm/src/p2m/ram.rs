@@ -7,9 +7,9 @@ use oxen_types::{Errno, Gfn, Mfn, Result};
 
 use super::GuestSpace;
 use super::gather::{BATCH, Gather};
-use super::kind::{attrs_of, kind_of};
+use super::kind::kind_of;
 use crate::frames::MAX_ORDER;
-use crate::pt::{Format, Leaf, MapError, Walk, pages_at};
+use crate::pt::{Attrs, Format, Leaf, MapError, Walk, pages_at};
 
 /// The largest block that is zeroed and mapped in one go: 2 MiB, one leaf.
 const LARGE_ORDER: u32 = 9;
@@ -88,7 +88,13 @@ impl<F: Format> GuestSpace<F> {
             // All pages lie in one table, so that only the first can lack memory.
             for n in (0..1 << order).step_by(pages_at(level) as usize) {
                 let (page, frame) = (gfn.raw() + n, Mfn::new(mfn.raw() + n));
-                let mapped = tables.map(pool, page, frame, level, attrs_of(MapKind::Ram));
+                let mapped = tables.map(
+                    pool,
+                    page,
+                    frame,
+                    level,
+                    self.rules.attrs(MapKind::Ram, level),
+                );
                 if mapped.is_err() && owes {
                     pool.owe_less();
                 }
@@ -195,7 +201,12 @@ impl<F: Format> GuestSpace<F> {
                 .protect(pool, from.raw(), 1, source.attrs)
                 .map_err(no_memory)?;
             let old = tables
-                .replace(pool, to.raw(), source.mfn, attrs_of(MapKind::Ram))
+                .replace(
+                    pool,
+                    to.raw(),
+                    source.mfn,
+                    self.rules.attrs(MapKind::Ram, 1),
+                )
                 .map_err(no_memory)?;
             if let Some(old) = old {
                 pool.dead.leaf(to.raw(), old);
@@ -207,6 +218,31 @@ impl<F: Format> GuestSpace<F> {
         })?;
         self.note_top(to.raw());
         Ok(())
+    }
+
+    /// An instruction was fetched from a page that may not be executed. True if that was for its size alone: its
+    /// large page is split, and may be executed now. Rights are only added, so nothing has to be flushed: a
+    /// translation that faulted is dropped by the CPU (SDM vol. 3, 29.4.3.1).
+    pub(super) fn allow_exec(&self, gfn: Gfn) -> bool {
+        if gfn.raw() >= self.gfn_end {
+            return false;
+        }
+        let mut gather = self.gather();
+        let allowed = self.change(&mut gather, |tables, pool| {
+            let Walk::Leaf(leaf) = tables.walk(pool, gfn.raw()) else {
+                return false;
+            };
+            if kind_of(leaf.attrs) != MapKind::Ram || leaf.attrs.exec {
+                return false;
+            }
+            let attrs = Attrs {
+                exec: true,
+                ..leaf.attrs
+            };
+            tables.protect(pool, gfn.raw(), 1, attrs).is_ok()
+        });
+        self.finish(gather);
+        allowed
     }
 
     /// Takes away up to `budget` entries. True when none is left.

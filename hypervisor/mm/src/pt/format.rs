@@ -13,6 +13,9 @@ pub struct Attrs {
     pub exec: bool,
     /// Write-back; if not, uncached (a nested mapping lets the guest choose write-combining).
     pub cached: bool,
+    /// Of a cached page: that the guest's PAT has no say in it. EPT alone can do that, and alone keeps it. On AMD's
+    /// CPUs accesses that the guest made uncached look into the caches (APM vol. 2, 15.25.8).
+    pub fixed: bool,
     /// Software's own value, 0 to 15.
     pub tag: u8,
 }
@@ -105,6 +108,7 @@ fn long_decode(entry: u64, level: u32) -> Decoded {
         write: entry & long::WRITE != 0,
         exec: entry & long::NX == 0,
         cached: entry & long::PCD == 0,
+        fixed: false,
         tag: tag_of(entry),
     };
     Decoded::Leaf(frame_of(entry, level), attrs)
@@ -199,6 +203,8 @@ impl Ept {
     const TYPE_SHIFT: u32 = 3;
     const WRITE_BACK: u64 = 6 << Self::TYPE_SHIFT;
     const TYPE_MASK: u64 = 7 << Self::TYPE_SHIFT;
+    /// The guest's PAT is ignored.
+    const IGNORE_PAT: u64 = 1 << 6;
     const ACCESSED_DIRTY: u64 = 3 << 8;
 }
 
@@ -212,6 +218,7 @@ impl Format for Ept {
             | if attrs.write { Self::WRITE } else { 0 }
             | if attrs.exec { Self::EXEC } else { 0 }
             | if attrs.cached { Self::WRITE_BACK } else { 0 }
+            | if attrs.fixed { Self::IGNORE_PAT } else { 0 }
     }
     fn table(mfn: Mfn) -> u64 {
         (mfn.base().raw() & ADDRESS) | Self::READ | Self::WRITE | Self::EXEC
@@ -228,6 +235,7 @@ impl Format for Ept {
             write: entry & Self::WRITE != 0,
             exec: entry & Self::EXEC != 0,
             cached: entry & Self::TYPE_MASK == Self::WRITE_BACK,
+            fixed: entry & Self::IGNORE_PAT != 0,
             tag: tag_of(entry),
         };
         Decoded::Leaf(frame_of(entry, level), attrs)
@@ -246,12 +254,14 @@ mod tests {
         write: true,
         exec: true,
         cached: true,
+        fixed: false,
         tag: 0,
     };
     const DEVICE: Attrs = Attrs {
         write: true,
         exec: false,
         cached: false,
+        fixed: false,
         tag: 9,
     };
 
@@ -282,10 +292,13 @@ mod tests {
         assert_eq!(Ept::leaf(m, 1, RAM), 0x1234_5337);
         assert_eq!(Ept::leaf(m, 1, DEVICE), 0x0090_0000_1234_5303);
         assert_eq!(Ept::leaf(Mfn::new(0x200), 2, RAM), 0x20_03b7);
+        let fixed = Attrs { fixed: true, ..RAM };
+        assert_eq!(Ept::leaf(m, 1, fixed), 0x1234_5377);
+        assert_eq!(Npt::leaf(m, 1, fixed), Npt::leaf(m, 1, RAM));
         assert_eq!(Ept::table(m), 0x1234_5007);
     }
 
-    fn round_trip<F: Format>() {
+    fn round_trip<F: Format>(fixed: bool) {
         assert_eq!(F::decode(0, 1), Decoded::Absent);
         for level in 2..=4 {
             let table = F::table(Mfn::new(0xf_ffff_ffff));
@@ -301,6 +314,7 @@ mod tests {
                 write: bits & 1 != 0,
                 exec: bits & 2 != 0,
                 cached: bits & 4 != 0,
+                fixed,
                 tag: bits >> 3,
             };
             for level in 1..=3 {
@@ -316,8 +330,9 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        round_trip::<Host>();
-        round_trip::<Npt>();
-        round_trip::<Ept>();
+        round_trip::<Host>(false);
+        round_trip::<Npt>(false);
+        round_trip::<Ept>(false);
+        round_trip::<Ept>(true);
     }
 }

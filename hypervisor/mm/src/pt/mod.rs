@@ -41,6 +41,10 @@ pub trait TablePool: TableAccess {
     fn alloc_for_split(&mut self) -> Option<Mfn> {
         self.alloc()
     }
+    /// What the parts of a large page are, when it is split.
+    fn part(&self, whole: Attrs) -> Attrs {
+        whole
+    }
     /// Takes back an unlinked page, which the hardware may still read until the next flush.
     fn free(&mut self, table: Mfn);
 }
@@ -255,10 +259,10 @@ impl<F: Format> PageTable<F> {
                 }
                 Decoded::Leaf(first, attrs) => {
                     let new = pool.alloc_for_split().ok_or(NoMemory)?;
-                    let step = pages_at(at - 1);
+                    let (step, part) = (pages_at(at - 1), pool.part(attrs));
                     for (n, entry) in (0u64..).zip(pool.table(new)) {
                         let mfn = Mfn::new(first.raw() + n * step);
-                        entry.store(F::leaf(mfn, at - 1, attrs), Ordering::Relaxed);
+                        entry.store(F::leaf(mfn, at - 1, part), Ordering::Relaxed);
                     }
                     slot.store(F::table(new), Ordering::Release);
                     new

@@ -54,6 +54,7 @@ fn attrs(bits: u8) -> Attrs {
         write: bits & 1 != 0,
         exec: bits & 2 != 0,
         cached: bits & 4 != 0,
+        fixed: false,
         tag: bits >> 3 & 15,
     }
 }

@@ -162,5 +162,6 @@ const NOTHING: Attrs = Attrs {
     write: false,
     exec: false,
     cached: true,
+    fixed: false,
     tag: 0,
 };

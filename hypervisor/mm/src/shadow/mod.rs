@@ -444,6 +444,7 @@ impl Cache {
             write: may_write,
             exec: page.exec,
             cached: page.cached,
+            fixed: false,
             tag: flag(page.user, Fmt::USER) | flag(page.global, Fmt::GLOBAL),
         };
         let first = page.mfn.raw() & !(pages_at(level.into()) - 1);

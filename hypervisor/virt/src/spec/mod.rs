@@ -8,6 +8,7 @@
 
 mod cpu;
 mod decide;
+mod multihit;
 mod options;
 mod report;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub use cpu::{SpecCpu, SpecVcpu, command, serialise_lfence};
 pub use decide::{Controls, Offer};
+pub(crate) use multihit::is_affected as page_size_is_fatal;
 pub use options::Options;
 pub use report::Report;
 

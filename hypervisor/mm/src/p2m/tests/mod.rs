@@ -1,6 +1,7 @@
 //! The p2m's operations, one by one; against a model in [`model`]; log-dirty mode in [`log`];
 //! lists in [`together`]; the paging pool in [`pool`].
 
+mod exec;
 mod log;
 mod model;
 mod pool;
@@ -45,6 +46,10 @@ fn config(owner: DomainId) -> SpaceConfig {
         address_bits: 40,
         max_frames: 1 << 20,
         pool_pages: POOL,
+        rules: Rules {
+            large_exec: true,
+            guest_pat: true,
+        },
     }
 }
 
