@@ -14,6 +14,9 @@ struct Counts {
     shadow_steps: u64,
 }
 
+/// Loads of roots by a guest that crowds the cache.
+const LOADS: u64 = 4000;
+
 /// Says from where a failure can be repeated.
 struct Seed(u64);
 
@@ -32,11 +35,16 @@ fn round(seed: u64, scale: u64) -> Counts {
     let (walks, shadow_steps) = (2000 * scale, 500 * scale);
     walk::tests::model::soak::run(seed, walks);
     shadow::tests::soak::run(seed, shadow_steps);
+    // Each takes the memory of a machine, and gives none back.
+    let loads = if seed % 8 == 1 { LOADS } else { 0 };
+    if loads > 0 {
+        shadow::tests::crowd::run(seed, loads);
+    }
     Counts {
         instructions: emulated.instructions,
         judged: emulated.judged,
         walks,
-        shadow_steps,
+        shadow_steps: shadow_steps + loads,
     }
 }
 

@@ -21,6 +21,7 @@ use core::sync::atomic::Ordering;
 use super::*;
 use crate::x86::*;
 
+pub(crate) mod crowd;
 mod history;
 pub(crate) mod soak;
 
