@@ -89,6 +89,8 @@ pub struct Domain {
     pub shared_info_gfn: Mutex<Option<Gfn>>,
     /// Seconds that this domain's wall clock is ahead of the machine's.
     pub time_offset: AtomicI64,
+    /// Held by whoever writes the wall clock into shared_info.
+    pub(crate) wall_clock: Mutex<()>,
     /// What XENMEM_memory_map tells an unprivileged guest: its toolstack set it.
     pub memory_map: Mutex<Vec<guest_pv_abi::E820Entry>>,
     pub suspend_port: Mutex<Option<oxen_types::Port>>,
@@ -150,6 +152,7 @@ impl Domain {
                 shared_info,
                 shared_info_gfn: Mutex::new(None),
                 time_offset: AtomicI64::new(0),
+                wall_clock: Mutex::new(()),
                 memory_map: Mutex::new(Vec::new()),
                 suspend_port: Mutex::new(None),
                 debugging: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 
 mod budget;
 mod fuzz;
+mod locks;
 mod memory;
 mod multicall;
 mod progress;
