@@ -273,7 +273,7 @@ fn init_control(domain: &Domain, ask: &abi::EvtchnInitControl) -> Result<()> {
     Ok(())
 }
 
-fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
+pub(super) fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
     let page = domain.memory.page(gfn, true)?;
     let mut table = domain.events.table.lock();
     let Delivery::Fifo(fifo) = &mut table.delivery else {

@@ -59,6 +59,17 @@ const _: () = assert!(LEAF == 128);
 /// Words of a bit for each leaf.
 const WORDS: usize = (fifo::PORTS / LEAF / 64) as usize;
 
+#[cfg(test)]
+std::thread_local! {
+    /// Leaves that were searched for a free entry.
+    static LOOKED_AT: core::cell::Cell<u32> = const { core::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+pub(super) fn take_looked_at() -> u32 {
+    LOOKED_AT.take()
+}
+
 pub(super) struct PortTable {
     entries: Paged<Entry>,
     /// Leaves of which no entry is free, a bit each. A leaf that is full is marked when that is noticed.
@@ -149,6 +160,8 @@ impl PortTable {
             // Port 0 is never used.
             let first = (leaf * LEAF).max(1);
             let entries = self.entries.leaf(leaf as usize);
+            #[cfg(test)]
+            LOOKED_AT.set(LOOKED_AT.get() + 1);
             let skipped = (first % LEAF) as usize;
             let free = entries.iter().skip(skipped).position(Entry::is_free);
             let port = match free {

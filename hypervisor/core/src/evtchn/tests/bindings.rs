@@ -168,3 +168,27 @@ fn a_reset_closes_all_in_parts() {
     assert_eq!(a.call_on(0, super::NUMBER, &args), (0, 3));
     assert_eq!(a.domain.events.usage().0, 0);
 }
+
+/// With a full table, and with one port free at either end, an attempt looks at a few leaves only.
+#[test]
+fn a_full_table_is_not_searched() {
+    let (world, _dom0) = World::new();
+    let a = world.guest(1, 1);
+    let mut control = abi::EvtchnInitControl {
+        control_gfn: 5,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    let number = super::NUMBER;
+    assert_eq!(a.op(number, abi::EVTCHNOP_INIT_CONTROL, &mut control), 0);
+    let alloc = || crate::evtchn::alloc_unbound(&a.domain, DomainId(0));
+    while alloc().is_ok() {}
+    for port in [1, 131_071, 70_000, 1] {
+        assert_eq!(a.close(port), 0);
+        crate::evtchn::ports::take_looked_at();
+        assert_eq!(alloc(), Ok(Port(port)));
+        assert_eq!(alloc(), Err(Errno::NoSpc));
+        assert_eq!(alloc(), Err(Errno::NoSpc));
+        let looked_at = crate::evtchn::ports::take_looked_at();
+        assert!(looked_at <= 6, "{looked_at} leaves of 1024");
+    }
+}

@@ -290,6 +290,44 @@ fn reset_goes_back_to_two_levels() {
     assert_eq!(expand(&guest, PAGE), errno(Errno::Inval), "no such page");
 }
 
+/// A guest's vcpus switch the FIFO ABI on, grow its array and reset it at the same time (XSA-505): each
+/// call finds one ABI or the other, and all pages and memory come back.
+#[test]
+fn an_array_that_grows_while_it_is_reset() {
+    let (world, _dom0) = World::new();
+    let free = world.free_frames();
+    let guest = world.guest(1, 1);
+    let domain = guest.domain.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3000 {
+                let grown = crate::evtchn::ops::expand_array(&domain, Gfn::new(ARRAY));
+                assert!(matches!(grown, Ok(()) | Err(Errno::NoSys | Errno::NoSpc)));
+            }
+        });
+        scope.spawn(|| {
+            for _ in 0..3000 {
+                if let Ok(port) = crate::evtchn::alloc_unbound(&domain, domain.id) {
+                    let _ = crate::evtchn::send(&domain, port);
+                    assert_eq!(crate::evtchn::close(&domain, port), Ok(()));
+                }
+            }
+        });
+        for _ in 0..1000 {
+            let done = init(&guest, 0, CONTROL, 0);
+            assert!(done == 0 || done == errno(Errno::Inval));
+            let dom = oxen_types::DomainId::SELF.0;
+            let mut ask = abi::EvtchnReset { dom };
+            guest.op(NUMBER, abi::EVTCHNOP_RESET, &mut ask);
+        }
+    });
+    assert_eq!(expand(&guest, ARRAY), errno(Errno::NoSys), "reset last");
+    world.destroy(&guest.domain);
+    assert_eq!(guest.domain.heap.used(), 0);
+    drop((guest, domain));
+    assert_eq!(world.free_frames(), free);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -1,5 +1,6 @@
 //! Grants between two guests: mapped, copied, taken back, and abused.
 
+mod copy;
 mod hostile;
 
 use core::sync::atomic::Ordering;
