@@ -7,6 +7,7 @@
 
 use oxen_sys::SharedMemory;
 
+use crate::notices::Notice;
 use crate::perms::DomId;
 use crate::ring::{self, Fault, Message};
 use crate::server::{ConnId, Indices, Platform, Server};
@@ -163,15 +164,15 @@ impl Session {
         Ok(sent)
     }
 
-    /// Gives the ring up.
-    pub fn fail(&mut self, page: Result<&SharedMemory, Fault>, fault: Fault) {
-        eprintln!(
-            "xenstored: domain {} is not served any more: {fault}",
-            self.domain
-        );
+    /// Gives the ring up. What is to be said of that.
+    pub fn fail(&mut self, page: Result<&SharedMemory, Fault>, fault: Fault) -> Notice {
         self.broken = true;
         // If the page cannot be written, there is nobody to tell.
         let _ = page.and_then(|page| ring::fail(page, fault));
+        Notice {
+            domain: self.domain,
+            text: format!("is not served any more: {fault}"),
+        }
     }
 }
 

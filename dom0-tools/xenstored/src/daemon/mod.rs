@@ -115,7 +115,7 @@ impl Daemon {
         self.write_down();
         let more = self.sockets.send(&mut self.server);
         if let Machine::Xen(xen) = &mut self.machine {
-            xen.send(&mut self.server);
+            self.told.notices(&xen.send(&mut self.server));
         }
         self.told.notices(&self.server.take_notices());
         more

@@ -7,6 +7,7 @@ use oxen_sys::gntdev::GrantMapping;
 use oxen_sys::hypercall::DomainInfo;
 use oxen_sys::{Errno, EventChannels, Gntdev, Privcmd, SharedMemory, xenbus};
 use xenstored::error::StoreError;
+use xenstored::notices::Notice;
 use xenstored::perms::DomId;
 use xenstored::ring::Fault;
 use xenstored::server::{Indices, Platform, Server};
@@ -57,6 +58,8 @@ struct OpenRing {
     /// Our end of its event channel.
     port: u32,
     session: Session,
+    /// That it is at fault, if it was not told yet.
+    fault: Option<Notice>,
 }
 
 enum Page {
@@ -83,7 +86,7 @@ impl OpenRing {
         match page.and_then(|page| step(&mut self.session, page)) {
             Ok(answer) => answer,
             Err(fault) => {
-                self.session.fail(page, fault);
+                self.fault = Some(self.session.fail(page, fault));
                 T::default()
             }
         }
@@ -220,8 +223,10 @@ impl Xen {
         more
     }
 
-    /// Lets the answers go; what finds no room goes when the guest has made some and says so.
-    pub(crate) fn send(&mut self, server: &mut Server) {
+    /// Lets the answers go; what finds no room goes when the guest has made some and says so. Notices of guests
+    /// at fault.
+    pub(crate) fn send(&mut self, server: &mut Server) -> Vec<Notice> {
+        let mut notices = Vec::new();
         let mut looked_at = core::mem::take(&mut self.served);
         looked_at.append(&mut server.take_told());
         for domain in looked_at {
@@ -239,7 +244,9 @@ impl Xen {
                 // A notification that fails has nobody to hear it: the domain is on its way out.
                 let _ = self.events.notify(open.port);
             }
+            notices.extend(open.fault.take());
         }
+        notices
     }
 
     fn map(&self, domain: DomId, gfn: u64) -> Result<Page, Errno> {
@@ -297,6 +304,7 @@ impl Platform for Xen {
                 page,
                 port,
                 session,
+                fault: None,
             },
         );
         // It may have asked already.
