@@ -1,4 +1,5 @@
-//! The scripts that keep daemons and their logs, run by the host's shell in a directory that stands for dom0.
+//! The scripts that keep daemons and their logs, run by the host's shell in a directory that stands
+//! for dom0.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

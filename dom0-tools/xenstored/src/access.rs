@@ -113,7 +113,8 @@ pub struct Done {
 /// A node of the store that is another now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// It is there, with its present content. Missing parents came with it, with the same permissions.
+    /// It is there, with its present content. Missing parents came with it, with the same
+    /// permissions.
     Put(Path),
     /// It was there, and is gone with all below it.
     Gone(Path),
@@ -212,7 +213,8 @@ fn found<'a>(
         Right::Write => who.may_write(perms),
         Right::Own => who.owns(perms),
     };
-    // A node that exists but is forbidden: the nearest readable one above cannot turn that into more.
+    // A node that exists but is forbidden: the nearest readable one above cannot turn that into
+    // more.
     match (allowed, nearest.known == path.as_str().len()) {
         (true, true) => Ok(nearest.node),
         (true, false) => Err(StoreError::NoEnt),

@@ -199,8 +199,8 @@ pub struct Client {
 /// An answer, or the store's refusal.
 pub type Answer = core::result::Result<Vec<u8>, StoreError>;
 
-/// How many requests are sent before the first answer is waited for. The daemon queues more answers than these
-/// have, so it never waits for us while we wait for it.
+/// How many requests are sent before the first answer is waited for. The daemon queues more answers
+/// than these have, so it never waits for us while we wait for it.
 const TOGETHER: usize = 64;
 
 impl Client {
@@ -458,7 +458,8 @@ impl Client {
         }
     }
 
-    /// Queues what was read beyond the answer, so that who waits for the connection to be readable misses nothing.
+    /// Queues what was read beyond the answer, so that who waits for the connection to be readable
+    /// misses nothing.
     fn settle(&mut self) -> Result<()> {
         while let Some((header, payload)) = self.link.arrived()? {
             match Kind::from_number(header.kind) {

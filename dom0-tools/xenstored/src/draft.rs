@@ -2,7 +2,8 @@
 //!
 //! It holds the net effect, not the history: a node that was made and removed again leaves nothing
 //! here, and one that was written twice is here once. So its size is bounded by the nodes that are
-//! different, a commit says each of them once, and nothing of the store is kept from changing meanwhile.
+//! different, a commit says each of them once, and nothing of the store is kept from changing
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -152,8 +153,8 @@ impl Edit {
         self.list_changes
     }
 
-    /// The content that is seen where this lies over `store`, if it is not the store's own, and what of
-    /// the store is seen through it. None if there is no node.
+    /// The content that is seen where this lies over `store`, if it is not the store's own, and
+    /// what of the store is seen through it. None if there is no node.
     pub(crate) fn over<'a>(
         &'a self,
         store: Option<&'a Node>,
@@ -235,8 +236,8 @@ impl Draft {
         self.sums.set(edit, state, turn);
     }
 
-    /// Makes the nodes of a path that are not seen: those behind its first `known` bytes. Parents get the
-    /// same permissions and no value.
+    /// Makes the nodes of a path that are not seen: those behind its first `known` bytes. Parents
+    /// get the same permissions and no value.
     pub fn make(&mut self, path: &Path, known: usize, content: &Content) {
         let turn = self.next_turn();
         let mut edit = self.sums.find(&mut self.root, path.upto(known).steps());
@@ -406,8 +407,8 @@ impl Commit<'_> {
         self.counts.node(name, value, perms, 1);
         let node = Node::new(Arc::clone(value), Arc::clone(perms), self.stamp);
         parent.put_child(Arc::clone(name), node, self.stamp);
-        // The record of a child makes its parents too, as they are if they are like it. It must be the
-        // first that follows.
+        // The record of a child makes its parents too, as they are if they are like it. It must be
+        // the first that follows.
         let like_this = |edit: &Edit| edit.content().is_some_and(|child| child.perms == *perms);
         let first = below.values().next();
         let said_by_child = value.is_empty() && first.is_some_and(|edit| like_this(edit));

@@ -88,7 +88,8 @@ struct Pause {
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, and gives the records of the daemon that ran before in this boot.
+    /// Opens the journal in `dir`, and gives the records of the daemon that ran before in this
+    /// boot.
     pub fn open(dir: &Path) -> io::Result<(Self, Found)> {
         fs::create_dir_all(dir)?;
         let lock = OpenOptions::new()
@@ -133,8 +134,8 @@ impl Journal {
         Ok((journal, found))
     }
 
-    /// Writes down `records`, which say what changed since the last call. `all` gives the records that
-    /// say all there is to say, for when the file is to be written anew.
+    /// Writes down `records`, which say what changed since the last call. `all` gives the records
+    /// that say all there is to say, for when the file is to be written anew.
     pub fn save(
         &mut self,
         records: &[Record],

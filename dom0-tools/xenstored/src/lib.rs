@@ -1,5 +1,5 @@
-//! The store that domains and tools share (docs/misc/xenstore.txt of Xen 4.17): its wire protocol, a
-//! client, and the server's core.
+//! The store that domains and tools share (docs/misc/xenstore.txt of Xen 4.17): its wire protocol,
+//! a client, and the server's core.
 //!
 //! The core knows no hardware and does no input or output, so all of its rules are tested on the
 //! host. The daemon (`main.rs`) brings it messages and persists what it changes.

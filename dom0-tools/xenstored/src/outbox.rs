@@ -36,7 +36,8 @@ impl Outbox {
         });
     }
 
-    /// Queues an event, unless the queue is longer than `limit` or holds the same (and it may be merged).
+    /// Queues an event, unless the queue is longer than `limit` or holds the same (and it may be
+    /// merged).
     pub fn push_event(&mut self, bytes: Vec<u8>, merge: bool, limit: usize) -> bool {
         if self.bytes >= limit || (merge && !self.events.insert(bytes.clone())) {
             return false;

@@ -7,8 +7,8 @@ use crate::error::StoreError;
 use crate::perms::DomId;
 use crate::wire::{ABS_PATH_MAX, REL_PATH_MAX};
 
-/// A valid absolute path: it starts with a slash, ends with none (but the root's), has none doubled.
-/// A change is noted in many places by its path, so a clone is cheap.
+/// A valid absolute path: it starts with a slash, ends with none (but the root's), has none
+/// doubled. A change is noted in many places by its path, so a clone is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(Arc<str>);
 
@@ -201,7 +201,8 @@ impl PathBuf {
         Self("/".to_owned())
     }
 
-    /// Goes to a child, whose name must be a valid step. The length to come back to by [`Self::pop`].
+    /// Goes to a child, whose name must be a valid step. The length to come back to by
+    /// [`Self::pop`].
     pub fn push(&mut self, name: &str) -> usize {
         let len = self.0.len();
         if len > 1 {
@@ -226,7 +227,8 @@ impl fmt::Display for Path {
     }
 }
 
-/// The part of a path below some domain's home: the limit for guests' paths does not count the home.
+/// The part of a path below some domain's home: the limit for guests' paths does not count the
+/// home.
 fn without_home(text: &str) -> &str {
     let below = || {
         let (domain, rest) = text.strip_prefix("/local/domain/")?.split_once('/')?;

@@ -1,8 +1,9 @@
 //! What one guest may use of the store; dom0 is not limited.
 //!
-//! Two kinds of limits, each for one domain. A hard one is a refusal. A soft one is a line in the log with
-//! the domain's number, so that somebody may look before it comes to that. All can be changed at run
-//! time (`xenstore control quota`); what is above a new limit already may stay, but not grow.
+//! Two kinds of limits, each for one domain. A hard one is a refusal. A soft one is a line in the
+//! log with the domain's number, so that somebody may look before it comes to that. All can be
+//! changed at run time (`xenstore control quota`); what is above a new limit already may stay, but
+//! not grow.
 
 macro_rules! quotas {
     ($($(#[$doc:meta])* $field:ident, $name:literal, $default:expr, $means:literal;)*) => {

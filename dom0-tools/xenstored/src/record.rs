@@ -9,8 +9,8 @@ use crate::perms::{Access, DomId, Perm, Perms};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// A node is there, with this content. Parents that are missing are made, with the same permissions
-    /// and without a value.
+    /// A node is there, with this content. Parents that are missing are made, with the same
+    /// permissions and without a value.
     Put {
         path: String,
         value: Vec<u8>,
@@ -85,7 +85,8 @@ pub enum Record {
         value: u32,
     },
     // New kinds come last: a record's kind is its number in the journal.
-    /// What was taken out of the ring: up to this index, these bytes more of a request that is not yet whole.
+    /// What was taken out of the ring: up to this index, these bytes more of a request that is not
+    /// yet whole.
     MoreInput {
         domain: DomId,
         consumed: u32,

@@ -4,8 +4,8 @@
 //! indices are kept outside and only ever written to the page; the guest's two are read once
 //! each time, and when they make no sense the ring is at fault ([`Fault`]).
 //!
-//! A guest tells us of a request only if it found the ring empty, and of room for answers only if it
-//! found the ring full. So who moves an index must look at the other one afterwards, with a
+//! A guest tells us of a request only if it found the ring empty, and of room for answers only if
+//! it found the ring full. So who moves an index must look at the other one afterwards, with a
 //! barrier between: else both sides may believe that the other one has seen what it has not.
 
 use core::fmt;
@@ -124,8 +124,8 @@ pub fn has_requests(page: &SharedMemory, consumed: u32) -> Result<bool, Fault> {
     Ok(page.load(REQ_PROD)? != consumed)
 }
 
-/// Puts as much of `bytes` in as there is room for after `produced`; says how much. Only after a zero
-/// will the guest tell of room.
+/// Puts as much of `bytes` in as there is room for after `produced`; says how much. Only after a
+/// zero will the guest tell of room.
 pub fn put(page: &SharedMemory, produced: u32, bytes: &[u8]) -> Result<u32, Fault> {
     let used = produced.wrapping_sub(page.load(RSP_CONS)?);
     let room = SIZE.checked_sub(used).ok_or(Fault::Index)?;

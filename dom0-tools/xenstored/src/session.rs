@@ -1,9 +1,9 @@
 //! One ring being served: requests from its page to the server, answers back.
 //!
-//! The order of steps is what makes the daemon's death harmless. [`Session::serve`] lets requests be
-//! handled and takes nothing out of the page. Then the records are written. Only then does
-//! [`Session::send`] take the requests out and put answers in. Whatever step is the last, the
-//! page and the records together say how to go on.
+//! The order of steps is what makes the daemon's death harmless. [`Session::serve`] lets requests
+//! be handled and takes nothing out of the page. Then the records are written. Only then does
+//! [`Session::send`] take the requests out and put answers in. Whatever step is the last, the page
+//! and the records together say how to go on.
 
 use oxen_sys::SharedMemory;
 
@@ -71,9 +71,9 @@ impl Session {
             return Ok(false);
         }
         let handled = self.handle(&bytes, server, platform, slice);
-        // Whole requests that must wait stay in the page. Of one that is not whole the start is taken, for
-        // two reasons: it may be larger than the page's ring, and a guest tells of more only where it finds
-        // the ring empty.
+        // Whole requests that must wait stay in the page. Of one that is not whole the start is
+        // taken, for two reasons: it may be larger than the page's ring, and a guest tells of more
+        // only where it finds the ring empty.
         let taken = match handled.stop {
             Stop::NotWhole => bytes.len(),
             Stop::Later | Stop::Fault(_) => handled.bytes,

@@ -1,10 +1,12 @@
 //! What of the store a transaction's outcomes depended on.
 //!
-//! Each look at a node of the store notes the node's stamp. A transaction whose noted stamps are the
-//! same at its end would see and do the same again at that instant, so it may commit. Where two
-//! looks of one transaction differ, it is broken at once: the store may be as it was by the time of the commit.
+//! Each look at a node of the store notes the node's stamp. A transaction whose noted stamps are
+//! the same at its end would see and do the same again at that instant, so it may commit. Where two
+//! looks of one transaction differ, it is broken at once: the store may be as it was by the time of
+//! the commit.
 //!
-//! A tree like the store's own, so that a path's names are here once, and all are compared in one walk.
+//! A tree like the store's own, so that a path's names are here once, and all are compared in one
+//! walk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

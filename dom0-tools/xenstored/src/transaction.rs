@@ -1,9 +1,10 @@
 //! Transactions: a draft of changes, and what of the store it depended on.
 //!
-//! A transaction reads the store as it is, under its own changes, and keeps nothing of it but stamps. It
-//! commits if all nodes that its outcomes depended on are still as they were when it looked. So a
-//! committed transaction has seen and done exactly what it would have at the instant of its
-//! commit: they are serializable. One that was disturbed may see parts of two states; it cannot commit.
+//! A transaction reads the store as it is, under its own changes, and keeps nothing of it but
+//! stamps. It commits if all nodes that its outcomes depended on are still as they were when it
+//! looked. So a committed transaction has seen and done exactly what it would have at the instant
+//! of its commit: they are serializable. One that was disturbed may see parts of two states; it
+//! cannot commit.
 
 use crate::access::{Caller, Done, Limits};
 use crate::draft::{Draft, EDIT_BYTES};

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::path::Path;
 use crate::perms::{DomId, Perms};
 
-/// What a node takes beside its name, value and permissions, in bytes: its place in the tree, rounded up.
+/// What a node takes beside its name, value and permissions, in bytes: its place in the tree,
+/// rounded up.
 pub const NODE_BYTES: usize = 384;
 
 /// One node.
@@ -206,7 +207,8 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// A root that is dom0's alone, as in Xen's store: what inherits from it tells other domains nothing.
+    /// A root that is dom0's alone, as in Xen's store: what inherits from it tells other domains
+    /// nothing.
     pub fn new() -> Self {
         let perms = Arc::new(Perms::private(0));
         let mut counts = Counts::default();
@@ -290,8 +292,8 @@ impl Tree {
         true
     }
 
-    /// Makes a node, and its parents where they are missing: with the same permissions, without a value.
-    /// False if it is there.
+    /// Makes a node, and its parents where they are missing: with the same permissions, without a
+    /// value. False if it is there.
     pub fn make(&mut self, path: &Path, perms: &Arc<Perms>, value: Arc<[u8]>) -> bool {
         let stamp = self.next_stamp();
         let (mut node, mut made) = (&mut self.root, false);

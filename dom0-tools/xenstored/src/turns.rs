@@ -1,10 +1,11 @@
 //! Whose requests are handled next, among guests, and for how long before others are looked at.
 //!
-//! What counts is work ([`Server::work`]), not requests: one request may be a thousand times another.
-//! Of those who ask, the one that has used least goes next. All guests together get [`TURN`] steps before
-//! dom0 is looked at again, however many they are. A request is not interrupted; so when one took more than the turn
-//! had left, guests rest for [`REST`] times as long as that lasted, and dom0 gets that time if it wants it: whatever
-//! guests ask, most of the time belongs to dom0.
+//! What counts is work ([`Server::work`]), not requests: one request may be a thousand times
+//! another. Of those who ask, the one that has used least goes next. All guests together get
+//! [`TURN`] steps before dom0 is looked at again, however many they are. A request is not
+//! interrupted; so when one took more than the turn had left, guests rest for [`REST`] times as
+//! long as that lasted, and dom0 gets that time if it wants it: whatever guests ask, most of the
+//! time belongs to dom0.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,13 +25,15 @@ pub const REST: u32 = 3;
 #[derive(Debug, Default)]
 pub struct Turns {
     used: BTreeMap<DomId, u64>,
-    /// What the guest that went last had used. Who asks for nothing saves nothing up: it begins here.
+    /// What the guest that went last had used. Who asks for nothing saves nothing up: it begins
+    /// here.
     floor: u64,
 }
 
 impl Turns {
-    /// Lets guests that ask be served until the turn's steps are used up. `serve` handles requests of one of
-    /// them, for about [`SLICE`] steps, and says whether there are more. The steps that were used.
+    /// Lets guests that ask be served until the turn's steps are used up. `serve` handles requests
+    /// of one of them, for about [`SLICE`] steps, and says whether there are more. The steps that
+    /// were used.
     pub fn serve(
         &mut self,
         asking: &BTreeSet<DomId>,
@@ -91,8 +94,8 @@ mod tests {
         domains.into_iter().collect()
     }
 
-    /// Guests that use so many steps each time they go, for so many turns. What each got, and the longest
-    /// turn.
+    /// Guests that use so many steps each time they go, for so many turns. What each got, and the
+    /// longest turn.
     fn run(costs: &BTreeMap<DomId, usize>, turns: usize) -> (BTreeMap<DomId, u64>, u64) {
         let (mut all, mut server) = (Turns::default(), Server::new());
         let (mut got, mut longest) = (BTreeMap::new(), 0);

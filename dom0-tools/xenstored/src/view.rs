@@ -32,7 +32,8 @@ pub struct Nearest<'a> {
     pub notes: Notes,
 }
 
-/// What of the store's own nodes a look depended on; the stamps of nodes that are not there are None.
+/// What of the store's own nodes a look depended on; the stamps of nodes that are not there are
+/// None.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Notes {
     /// The nearest node, by the length of its path.

@@ -265,7 +265,8 @@ proptest! {
         prop_assert_eq!(guest.got.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 
-    /// Whatever a guest writes into its page, the daemon stays whole, and nothing of dom0's changes.
+    /// Whatever a guest writes into its page, the daemon stays whole, and nothing of dom0's
+    /// changes.
     #[test]
     fn a_hostile_page_harms_only_itself(
         writes in prop::collection::vec((0usize..2076, any::<u32>(), 0usize..4), 1..200),

@@ -1,5 +1,5 @@
-//! What dom0's requests take beside hostile guests, counted in steps of work: the daemon's loop, without its
-//! system calls, on rings whose guests ask as fast as they can.
+//! What dom0's requests take beside hostile guests, counted in steps of work: the daemon's loop,
+//! without its system calls, on rings whose guests ask as fast as they can.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -18,8 +18,8 @@ const REQ_PROD: usize = 2052;
 const RSP_CONS: usize = 2056;
 const RSP_PROD: usize = 2060;
 
-/// Steps that the system calls of a turn of the loop take at least: to look what arrived, to take it in, to write
-/// the journal, to let an answer go.
+/// Steps that the system calls of a turn of the loop take at least: to look what arrived, to take
+/// it in, to write the journal, to let an answer go.
 const LOOP: u64 = 32;
 /// Requests of dom0 that are measured.
 const REQUESTS: u64 = 400;

@@ -1,5 +1,6 @@
-//! Guests that try to make the store large or slow. What they may cost is counted in the memory that they
-//! are charged for, in the memory of this process, in bytes of the journal, and in steps of work.
+//! Guests that try to make the store large or slow. What they may cost is counted in the memory
+//! that they are charged for, in the memory of this process, in bytes of the journal, and in steps
+//! of work.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

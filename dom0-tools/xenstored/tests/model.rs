@@ -1,4 +1,5 @@
-//! The store against a simple model of it, and its transactions against doing them one after another.
+//! The store against a simple model of it, and its transactions against doing them one after
+//! another.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,8 @@ impl Platform for NoRings {
     fn disconnect(&mut self, _: u16) {}
 }
 
-/// A server with dom0 on a socket, and two guests that own their homes; and what a daemon has written down.
+/// A server with dom0 on a socket, and two guests that own their homes; and what a daemon has
+/// written down.
 struct Store {
     server: Server,
     who: [ConnId; 3],
@@ -67,7 +69,8 @@ impl Store {
         }
     }
 
-    /// The daemon dies and is started again, once from what it wrote at each change, once from a whole.
+    /// The daemon dies and is started again, once from what it wrote at each change, once from a
+    /// whole.
     fn restart(&mut self, compact: bool) {
         self.written.extend(self.server.take_records());
         let whole = restored(self.server.snapshot());
@@ -196,8 +199,8 @@ proptest! {
         store.restart(false);
     }
 
-    /// What committed has seen and done the same as if all had been done at the instant of the commit; and
-    /// at any moment the records say all there is.
+    /// What committed has seen and done the same as if all had been done at the instant of the
+    /// commit; and at any moment the records say all there is.
     #[test]
     fn transactions_are_serializable(steps in prop::collection::vec((0usize..3, step()), 1..120)) {
         let mut store = Store::new();
@@ -230,7 +233,8 @@ proptest! {
                 },
                 Step::Restart(compact) => {
                     store.restart(compact);
-                    // dom0's connection is another one now. The guests' transactions are open, and lost.
+                    // dom0's connection is another one now. The guests' transactions are open, and
+                    // lost.
                     open.remove(&0);
                 }
             }

@@ -1,5 +1,5 @@
-//! A journal that the daemon of before wrote (format 1, as of 929ed23) is read, with the record in it that
-//! used to end every start.
+//! A journal that the daemon of before wrote (format 1, as of 929ed23) is read, with the record in
+//! it that used to end every start.
 
 use std::fs;
 use std::path::Path as FilePath;

@@ -1,11 +1,11 @@
-//! The store as one guest fills it: refused at its quota, named in the log, unnoticed by its neighbour; and the
-//! programs under the names that scripts know.
+//! The store as one guest fills it: refused at its quota, named in the log, unnoticed by its
+//! neighbour; and the programs under the names that scripts know.
 
 use anyhow::{Result, ensure};
 use system_tests::{Guest, LINUX_READY, Lab, plain};
 
-/// Writes 1,100 nodes by the kernel's own way to the store, and counts the refusals. They are in the answers: who
-/// does not read those sees none. XS_WRITE is 11, the payload has 15 bytes.
+/// Writes 1,100 nodes by the kernel's own way to the store, and counts the refusals. They are in
+/// the answers: who does not read those sees none. XS_WRITE is 11, the payload has 15 bytes.
 const FILL: &str = concat!(
     "exec 3<>/dev/xen/xenbus; n=0; no=0; while [ $n -lt 1100 ]; do ",
     r"printf '\\013\\000\\000\\000\\001\\000\\000\\000\\000\\000\\000\\000\\017\\000\\000\\000",

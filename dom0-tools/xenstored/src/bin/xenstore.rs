@@ -1,5 +1,5 @@
-//! The store at the command line: `xenstore read PATH`, also under the names of Xen's programs (`xenstore-read`),
-//! with their options.
+//! The store at the command line: `xenstore read PATH`, also under the names of Xen's programs
+//! (`xenstore-read`), with their options.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;

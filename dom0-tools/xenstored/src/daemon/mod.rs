@@ -110,7 +110,8 @@ impl Daemon {
         }
     }
 
-    /// Writes down what was done, and lets the answers go. True if processes of dom0 have asked for more.
+    /// Writes down what was done, and lets the answers go. True if processes of dom0 have asked for
+    /// more.
     fn finish(&mut self) -> bool {
         self.write_down();
         let more = self.sockets.send(&mut self.server);
@@ -121,7 +122,8 @@ impl Daemon {
         more
     }
 
-    /// Waits until something arrives, or only looks when there is more to do. The sockets that are to be read.
+    /// Waits until something arrives, or only looks when there is more to do. The sockets that are
+    /// to be read.
     fn wait(&self, busy: bool) -> anyhow::Result<Vec<ConnId>> {
         let mut fds = self.sockets.poll_fds(&self.server);
         if let Machine::Xen(xen) = &self.machine {

@@ -25,7 +25,8 @@ pub(crate) struct Sockets {
 struct Socket {
     stream: UnixStream,
     input: Vec<u8>,
-    /// Bytes of it that were handed out as requests. They go together, not each by moving all that follows.
+    /// Bytes of it that were handed out as requests. They go together, not each by moving all that
+    /// follows.
     used: usize,
     /// It ended or broke: what it asked is still answered, as far as it hears it.
     ended: bool,

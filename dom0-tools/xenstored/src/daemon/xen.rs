@@ -115,8 +115,8 @@ impl Xen {
         self.events.as_fd()
     }
 
-    /// Opens dom0's own ring if it is not open since before a restart. The event tells dom0's kernel
-    /// that the store is there.
+    /// Opens dom0's own ring if it is not open since before a restart. The event tells dom0's
+    /// kernel that the store is there.
     pub(crate) fn connect_dom0(&mut self, server: &mut Server) -> Result<(), StoreError> {
         if server.ring(0).is_none() {
             server.connect(0, 0, 0, self)?;
@@ -140,7 +140,8 @@ impl Xen {
         self.awake.extend(self.rings.keys());
     }
 
-    /// Whose rings are to be looked at. A guest sends an event when it has put requests in or taken answers out.
+    /// Whose rings are to be looked at. A guest sends an event when it has put requests in or taken
+    /// answers out.
     pub(crate) fn take_events(&mut self, server: &mut Server) {
         let (ports, lost) = match self.events.read() {
             Ok(ports) => (ports, false),
@@ -223,8 +224,8 @@ impl Xen {
         more
     }
 
-    /// Lets the answers go; what finds no room goes when the guest has made some and says so. Notices of guests
-    /// at fault.
+    /// Lets the answers go; what finds no room goes when the guest has made some and says so.
+    /// Notices of guests at fault.
     pub(crate) fn send(&mut self, server: &mut Server) -> Vec<Notice> {
         let mut notices = Vec::new();
         let mut looked_at = core::mem::take(&mut self.served);

@@ -63,7 +63,8 @@ impl Connection {
         }
     }
 
-    /// The memory that it takes: watches, transactions, what waits to be taken by the other side, and half a request.
+    /// The memory that it takes: watches, transactions, what waits to be taken by the other side,
+    /// and half a request.
     pub(super) fn held(&self) -> usize {
         let transactions = self.transactions.values().map(Transaction::bytes);
         let partial = self.ring.as_ref().map_or(0, |ring| ring.partial.len());
@@ -90,9 +91,9 @@ impl Connection {
 
     /// After a restart: where the ring's page says that the daemon before had come to.
     ///
-    /// As a rule the records are ahead of the page, because they are written first. They are behind it if they could
-    /// not be written: what they do not tell of was done and answered all the same. A guest that wrote our
-    /// indices gets what it made of them.
+    /// As a rule the records are ahead of the page, because they are written first. They are behind
+    /// it if they could not be written: what they do not tell of was done and answered all the
+    /// same. A guest that wrote our indices gets what it made of them.
     pub(super) fn catch_up(&mut self, page: Indices) {
         let Some(ring) = self.ring.as_mut() else {
             return;
@@ -182,8 +183,8 @@ impl Server {
         }
     }
 
-    /// The daemon took more of a request out of a ring, up to `consumed`, of which the rest is still to come.
-    /// Only what is new is recorded: a guest may feed a request byte by byte.
+    /// The daemon took more of a request out of a ring, up to `consumed`, of which the rest is
+    /// still to come. Only what is new is recorded: a guest may feed a request byte by byte.
     pub fn took_more(&mut self, domain: DomId, consumed: u32, more: Vec<u8>) {
         let connection = self.connections.get_mut(&ConnId::Domain(domain));
         if let Some(ring) = connection.and_then(|c| c.ring.as_mut()) {

@@ -1,4 +1,5 @@
-//! Commands to the daemon itself, as Xen's `xenstore-control` sends them (docs/misc/xenstore.txt there).
+//! Commands to the daemon itself, as Xen's `xenstore-control` sends them (docs/misc/xenstore.txt
+//! there).
 
 use super::requests::decimal;
 use super::{ConnId, Platform, Server};

@@ -22,7 +22,8 @@ impl Server {
         }
     }
 
-    /// Queues a watch's event. What is too long to be told, or too much for who does not listen, is lost.
+    /// Queues a watch's event. What is too long to be told, or too much for who does not listen, is
+    /// lost.
     pub(super) fn tell(&mut self, id: ConnId, path: &str, token: &[u8]) {
         let payload = [path.as_bytes(), b"\0", token, b"\0"].concat();
         if payload.len() > PAYLOAD_MAX {

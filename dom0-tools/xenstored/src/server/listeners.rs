@@ -1,5 +1,5 @@
-//! Who watches where, by path: a change is told to few of all who are connected, and looking at the watches of
-//! everyone would make each change as long as there are guests.
+//! Who watches where, by path: a change is told to few of all who are connected, and looking at the
+//! watches of everyone would make each change as long as there are guests.
 
 use std::collections::{BTreeMap, BTreeSet};
 

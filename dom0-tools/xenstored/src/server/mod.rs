@@ -2,8 +2,8 @@
 //!
 //! It does no input or output itself: messages come by [`Server::receive`], answers and events wait
 //! in each connection's [`Outbox`], rings are opened by a [`Platform`], and everything that must
-//! outlive the process is in the records which [`Server::take_records`] gives. The daemon writes those
-//! down before it lets any answer go.
+//! outlive the process is in the records which [`Server::take_records`] gives. The daemon writes
+//! those down before it lets any answer go.
 
 mod connection;
 mod control;
@@ -122,8 +122,8 @@ impl Server {
         core::mem::take(&mut self.told)
     }
 
-    /// What was done so far, counted in small steps that take about as long as each other: a level of a path,
-    /// a node, a watch that is asked, some bytes that are copied.
+    /// What was done so far, counted in small steps that take about as long as each other: a level
+    /// of a path, a node, a watch that is asked, some bytes that are copied.
     pub const fn work(&self) -> u64 {
         self.work
     }

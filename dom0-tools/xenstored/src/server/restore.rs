@@ -16,8 +16,8 @@ use crate::watch::{Special, Watch};
 #[derive(Debug)]
 pub struct Restored {
     pub server: Server,
-    /// Records that fit nothing before them. They were left out: the rest is worth more than the certainty
-    /// that nothing is missing.
+    /// Records that fit nothing before them. They were left out: the rest is worth more than the
+    /// certainty that nothing is missing.
     pub aside: Vec<Record>,
 }
 
@@ -60,8 +60,8 @@ impl Server {
         }
     }
 
-    /// Takes from all domains what the first format's root gave them: whatever dom0 had not given permissions of
-    /// its own was readable by everyone.
+    /// Takes from all domains what the first format's root gave them: whatever dom0 had not given
+    /// permissions of its own was readable by everyone.
     pub fn hide_what_everyone_could_read(&mut self) {
         let everyone = Perms::readable(0);
         let readable = |perms: &Perms| *perms == everyone;
@@ -178,8 +178,9 @@ impl Server {
         Some(())
     }
 
-    /// Opens the rings again that were open, after [`Server::restore`]. What had gone out before the
-    /// daemon died is taken off the queues; a ring that cannot be opened is dropped as its domain's death.
+    /// Opens the rings again that were open, after [`Server::restore`]. What had gone out before
+    /// the daemon died is taken off the queues; a ring that cannot be opened is dropped as its
+    /// domain's death.
     pub fn reconnect(&mut self, platform: &mut dyn Platform) {
         for domain in self.domains() {
             let Some(&Ring { gfn, port, .. }) = self.ring(domain) else {

@@ -1,5 +1,5 @@
-//! Random requests of dom0 and of several guests by their rings, well-formed and not, with the daemon dying at
-//! random points, against the model. Everything follows from the seed.
+//! Random requests of dom0 and of several guests by their rings, well-formed and not, with the
+//! daemon dying at random points, against the model. Everything follows from the seed.
 //!
 //! The fixed part runs by default. `soak_fuzz` goes on for OXEN_FUZZ_SECONDS, from OXEN_SEED on.
 

@@ -86,13 +86,7 @@ pub struct Rings {
 }
 
 impl Platform for Rings {
-    fn connect(
-        &mut self,
-        domain: u16,
-        _: u64,
-        _: u32,
-        fresh: bool,
-    ) -> Result<Indices, StoreError> {
+    fn connect(&mut self, domain: u16, _: u64, _: u32, fresh: bool) -> Result<Indices, StoreError> {
         let page = self.pages.get(&domain).ok_or(StoreError::Inval)?;
         let opened = Session::open(page, domain, fresh);
         let (session, indices, _) = opened.map_err(|_| StoreError::Io)?;

@@ -1,4 +1,5 @@
-//! Faults that Xen's stores had, by the number of their advisory: what each would need, and that it does nothing here.
+//! Faults that Xen's stores had, by the number of their advisory: what each would need, and that it
+//! does nothing here.
 
 use super::*;
 

@@ -293,7 +293,8 @@ fn transactions_conflict_only_where_they_touch() {
     test.send(test.dom0, Kind::Write, a, b"/t/a\0").0.unwrap();
     test.send(other, Kind::Write, b, b"/t/b\0").0.unwrap();
     assert!(commit(&mut test, dom0, a).is_ok() && commit(&mut test, other, b).is_ok());
-    // A node that was read changed; one that was missing came; a list grew; a parent's rights changed.
+    // A node that was read changed; one that was missing came; a list grew; a parent's rights
+    // changed.
     let cases: [(Kind, &[u8], Kind, &[u8]); 5] = [
         (Kind::Read, b"/t/x\0", Kind::Write, b"/t/x\0new"),
         (Kind::Read, b"/t/new/deep/er\0", Kind::Mkdir, b"/t/new\0"),
