@@ -201,7 +201,7 @@ fn mend_header(disk: &mut [u8]) {
     }
 }
 
-const TOKENS: [&str; 44] = [
+const TOKENS: [&str; 46] = [
     "set ",
     "default=",
     "0",
@@ -246,6 +246,8 @@ const TOKENS: [&str; 44] = [
     "done\n",
     "-f ",
     "(hd0,gpt7)",
+    "! ",
+    "-o ",
 ];
 
 /// Overwrites some of a menu in a disk, which keeps its length.

@@ -5,11 +5,14 @@ use super::menu::{self, Body, Item, Kind};
 use super::parser::{Block, Command, parse};
 use super::test_command;
 use crate::{Error, Result};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Commands that one configuration may run.
 const STEPS: u32 = 50_000;
+/// Files that it may look for: each look reads directories, which a guest makes as large as it likes.
+const LOOKS: u32 = 1000;
 /// Calls of functions and sourced files in each other.
 const DEEPEST: u32 = 16;
 /// Entries and submenus of a menu, all together.
@@ -45,6 +48,46 @@ pub struct Place {
     pub path: String,
 }
 
+/// Files that are looked for a limited number of times; then none is there any more.
+struct Counted<'a> {
+    files: &'a dyn Files,
+    left: Cell<u32>,
+}
+
+impl Counted<'_> {
+    fn look(&self) -> bool {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.unwrap_or_default());
+        left.is_some()
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.left.get() == 0
+    }
+}
+
+impl Files for Counted<'_> {
+    fn has(&self, root: &str, path: &str, filled: bool) -> bool {
+        self.look() && self.files.has(root, path, filled)
+    }
+
+    fn text(&self, root: &str, path: &str) -> Result<String> {
+        if self.look() {
+            self.files.text(root, path)
+        } else {
+            Err(Error::new("it looks for too many files"))
+        }
+    }
+
+    fn search(&self, what: Search<'_>) -> Option<String> {
+        if self.look() {
+            self.files.search(what)
+        } else {
+            None
+        }
+    }
+}
+
 /// What an entry would boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Boot {
@@ -57,7 +100,7 @@ pub struct Boot {
 
 /// A configuration that runs.
 pub struct Machine<'a> {
-    files: &'a dyn Files,
+    files: Counted<'a>,
     variables: BTreeMap<String, String>,
     functions: BTreeMap<String, Block>,
     menu: Vec<Item>,
@@ -87,7 +130,10 @@ impl<'a> Machine<'a> {
         ];
         let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
-            files,
+            files: Counted {
+                files,
+                left: Cell::new(LOOKS),
+            },
             variables: BTreeMap::from(owned),
             functions: BTreeMap::new(),
             menu: Vec::new(),
@@ -132,6 +178,9 @@ impl<'a> Machine<'a> {
             self.steps += 1;
             if self.steps > STEPS {
                 return Err(Error::new("it runs too many commands"));
+            }
+            if self.files.is_used_up() {
+                return Err(Error::new("it looks for too many files"));
             }
             succeeded = match command {
                 Command::Simple(words) => self.simple(words)?,
@@ -248,13 +297,13 @@ impl<'a> Machine<'a> {
                 let root = self.value("root");
                 Ok(test_command::holds(
                     inside.unwrap_or_default(),
-                    self.files,
+                    &self.files,
                     root,
                 ))
             }
             "test" => Ok(test_command::holds(
                 arguments,
-                self.files,
+                &self.files,
                 self.value("root"),
             )),
             "false" | "keystatus" => Ok(false),

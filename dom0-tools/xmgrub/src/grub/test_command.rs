@@ -15,14 +15,17 @@ pub(super) fn holds(words: &[String], files: &dyn Files, root: &str) -> bool {
     any
 }
 
+/// One part, with any number of `!` in front.
 fn single(words: &[String], files: &dyn Files, root: &str) -> bool {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let denied = words.iter().take_while(|word| *word == "!").count();
+    let words = words.get(denied..).unwrap_or_default();
+    !words.is_empty() && plain(words, files, root) != (denied % 2 == 1)
+}
+
+fn plain(words: &[String], files: &dyn Files, root: &str) -> bool {
+    // The longest has three words.
+    let words: Vec<&str> = words.iter().take(4).map(String::as_str).collect();
     match words.as_slice() {
-        [] => false,
-        ["!", rest @ ..] => {
-            let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
-            !single(&rest, files, root)
-        }
         ["-n", text] => !text.is_empty(),
         ["-z", text] => text.is_empty(),
         ["-e" | "-f", path] => files.has(root, path, false),

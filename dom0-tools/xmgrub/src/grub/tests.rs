@@ -244,6 +244,26 @@ fn what_is_broken_is_named_with_its_line() {
     }
 }
 
+/// One command may hold a mebibyte of words.
+#[test]
+fn a_test_of_many_words_ends() {
+    let ends = |text: &str| choose(text, &Fake::default(), None).map(drop);
+    let denied = format!(
+        "if [ {} x ]; then\nmenuentry a {{ linux /k }}\nfi\n",
+        "! ".repeat(200_000)
+    );
+    assert_eq!(ends(&denied), Ok(()));
+    let looks = |count: usize| {
+        format!(
+            "[ -f /x {}]\nmenuentry a {{ linux /k }}\n",
+            "-o -f /x ".repeat(count)
+        )
+    };
+    assert_eq!(ends(&looks(900)), Ok(()));
+    let error = ends(&looks(100_000)).expect_err("too many").to_string();
+    assert!(error.contains("looks for too many files"), "{error}");
+}
+
 #[test]
 fn hostile_menus_end() {
     let deep = "if true; then ".repeat(100_000);
