@@ -5,9 +5,9 @@
 //! Pairs are used in the order of their numbers; to forget all is to start again with the first. The frame of a
 //! shadow bears the number of its pair in the frame table.
 
-use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 
+use oxen_core::room::{Account, Paged};
 use oxen_types::{DomainId, Errno, Mfn, Result};
 
 use super::index::Links;
@@ -21,6 +21,8 @@ pub(super) type Pair = u32;
 pub(super) const NONE: Pair = Pair::MAX;
 /// Pages of a pair.
 const PAIR: usize = 2;
+/// Pairs that a pool can have: 256 MiB. More is of no use.
+const MOST_PAIRS: usize = 1 << 15;
 
 /// What is known of the shadow in a pair.
 #[derive(Clone, Copy)]
@@ -65,17 +67,44 @@ struct Slot {
     /// The second page of the pair.
     origin: Mfn,
     info: Option<Info>,
+    /// The next in the list of free pairs, or of those in limbo.
+    next: Pair,
+}
+
+impl Slot {
+    const EMPTY: Self = Self {
+        mfn: Mfn::new(0),
+        origin: Mfn::new(0),
+        info: None,
+        next: NONE,
+    };
+}
+
+/// A list of pairs, through their slots.
+#[derive(Clone, Copy)]
+struct List {
+    first: Pair,
+    last: Pair,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        first: NONE,
+        last: NONE,
+    };
 }
 
 pub(super) struct Pool {
     frames: &'static FrameTable,
     owner: DomainId,
-    slots: Vec<Slot>,
+    slots: Paged<Slot>,
+    /// Slots that have pages.
+    pairs: usize,
     /// Pairs from here on are not in use, whatever their slots say.
     next: usize,
-    free: Vec<Pair>,
+    free: List,
     /// Free once the TLBs are flushed.
-    limbo: Vec<Pair>,
+    limbo: List,
     /// Shadows without a link, oldest first.
     first: Pair,
     last: Pair,
@@ -87,10 +116,11 @@ impl Pool {
         Self {
             frames,
             owner,
-            slots: Vec::new(),
+            slots: Paged::new(MOST_PAIRS),
+            pairs: 0,
             next: 0,
-            free: Vec::new(),
-            limbo: Vec::new(),
+            free: List::EMPTY,
+            limbo: List::EMPTY,
             first: NONE,
             last: NONE,
         }
@@ -98,50 +128,57 @@ impl Pool {
 
     /// Pages that it has.
     pub(super) fn pages(&self) -> usize {
-        self.slots.len() * PAIR
+        self.pairs * PAIR
     }
 
     /// Takes pages from the machine, up to `budget` pairs. True if it has `pages` then.
     pub(super) fn grow(&mut self, pages: usize, budget: usize) -> Result<bool> {
+        let most = (pages / PAIR).min(MOST_PAIRS);
         for _ in 0..budget {
-            if self.slots.len() >= pages / PAIR {
-                return Ok(true);
+            if self.pairs >= most {
+                break;
             }
             self.add_pair()?;
         }
-        Ok(self.slots.len() >= pages / PAIR)
+        Ok(self.pairs >= most)
     }
 
     fn add_pair(&mut self) -> Result<()> {
-        // So that nothing can fail later.
-        let pairs = self.slots.len() + 1;
-        for list in [&mut self.free, &mut self.limbo] {
-            let more = pairs.saturating_sub(list.len());
-            list.try_reserve(more).map_err(|_| Errno::NoMem)?;
-        }
-        self.slots.try_reserve(1).map_err(|_| Errno::NoMem)?;
+        let account = &Account::machine();
+        self.slots.ensure(self.pairs, account, || Slot::EMPTY)?;
+        let slot = self.slots.get_mut(self.pairs).ok_or(Errno::NoMem)?;
         let page = || self.frames.alloc_prepaid(self.owner).ok_or(Errno::NoMem);
         let mfn = page()?;
         let origin = page().inspect_err(|_| self.frames.free_own(mfn, 1))?;
-        self.frames.entry(mfn).set_note((pairs - 1) as u32);
-        let info = None;
-        self.slots.push(Slot { mfn, origin, info });
+        self.frames.entry(mfn).set_note(self.pairs as u32);
+        *slot = Slot {
+            mfn,
+            origin,
+            ..Slot::EMPTY
+        };
+        self.pairs += 1;
         Ok(())
     }
 
     /// A zeroed pair that no TLB knows.
     pub(super) fn take(&mut self) -> core::result::Result<Pair, NoMemory> {
-        let pair = match self.free.pop() {
-            Some(pair) => pair,
-            None => self.unused()?,
+        let pair = match self.free.first {
+            NONE => self.unused()?,
+            pair => pair,
         };
         let slot = self.slots.get(pair as usize).ok_or(NoMemory)?;
+        if self.free.first == pair {
+            self.free.first = slot.next;
+        }
         self.frames.phys().zero(slot.mfn, 1);
         self.frames.phys().zero(slot.origin, 1);
         Ok(pair)
     }
 
     fn unused(&mut self) -> core::result::Result<Pair, NoMemory> {
+        if self.next >= self.pairs {
+            return Err(NoMemory);
+        }
         let slot = self.slots.get_mut(self.next).ok_or(NoMemory)?;
         slot.info = None;
         self.next += 1;
@@ -150,25 +187,32 @@ impl Pool {
 
     /// Free for new use after [`Pool::flushed`].
     pub(super) fn give(&mut self, pair: Pair) {
+        let first = self.limbo.first;
         if let Some(slot) = self.slots.get_mut(pair as usize) {
-            slot.info = None;
+            (slot.info, slot.next) = (None, first);
+            self.limbo.first = pair;
+            if first == NONE {
+                self.limbo.last = pair;
+            }
         }
-        self.limbo.push(pair);
     }
 
     pub(super) fn has_limbo(&self) -> bool {
-        !self.limbo.is_empty()
+        self.limbo.first != NONE
     }
 
     pub(super) fn flushed(&mut self) {
-        self.free.append(&mut self.limbo);
+        let limbo = core::mem::replace(&mut self.limbo, List::EMPTY);
+        if let Some(last) = self.slots.get_mut(limbo.last as usize) {
+            last.next = self.free.first;
+            self.free.first = limbo.first;
+        }
     }
 
     /// All are free, no TLB knows them.
     pub(super) fn clear(&mut self) {
         (self.first, self.last) = (NONE, NONE);
-        self.limbo.clear();
-        self.free.clear();
+        (self.limbo, self.free) = (List::EMPTY, List::EMPTY);
         self.next = 0;
     }
 
@@ -176,16 +220,28 @@ impl Pool {
     /// left of it.
     pub(super) fn shrink(&mut self, pages: usize, budget: usize) -> bool {
         let most = (pages / PAIR).max(self.next);
-        let keep = most.max(self.slots.len().saturating_sub(budget));
-        for slot in self.slots.drain(keep.min(self.slots.len())..) {
+        let keep = most.max(self.pairs.saturating_sub(budget));
+        while self.pairs > keep {
+            self.pairs -= 1;
+            self.free_pair(self.pairs);
+        }
+        self.pairs <= most
+    }
+
+    fn free_pair(&self, pair: usize) {
+        if let Some(slot) = self.slots.get(pair) {
             self.frames.free_own(slot.mfn, 1);
             self.frames.free_own(slot.origin, 1);
         }
-        self.slots.len() <= most
     }
 
     pub(super) fn mfn(&self, pair: Pair) -> Option<Mfn> {
-        self.slots.get(pair as usize).map(|slot| slot.mfn)
+        self.slot(pair).map(|slot| slot.mfn)
+    }
+
+    fn slot(&self, pair: Pair) -> Option<&Slot> {
+        let pair = pair as usize;
+        (pair < self.pairs).then(|| self.slots.get(pair)).flatten()
     }
 
     pub(super) fn table(&self, pair: Pair) -> Option<&'static Table> {
@@ -194,8 +250,7 @@ impl Pool {
 
     /// The second page of the pair.
     pub(super) fn origin(&self, pair: Pair) -> Option<&'static Table> {
-        let slot = self.slots.get(pair as usize)?;
-        Some(self.frames.phys().table(slot.origin))
+        Some(self.frames.phys().table(self.slot(pair)?.origin))
     }
 
     /// An entry of a shadow.
@@ -219,13 +274,15 @@ impl Pool {
     }
 
     pub(super) fn info(&self, pair: Pair) -> Option<&Info> {
-        let used = self.slots.get(..self.next)?;
-        used.get(pair as usize)?.info.as_ref()
+        let pair = pair as usize;
+        let slot = (pair < self.next).then(|| self.slots.get(pair));
+        slot.flatten()?.info.as_ref()
     }
 
     pub(super) fn info_mut(&mut self, pair: Pair) -> Option<&mut Info> {
-        let used = self.slots.get_mut(..self.next)?;
-        used.get_mut(pair as usize)?.info.as_mut()
+        let pair = pair as usize;
+        let slot = (pair < self.next).then(|| self.slots.get_mut(pair));
+        slot.flatten()?.info.as_mut()
     }
 
     pub(super) fn describe(&mut self, pair: Pair, info: Info) {
@@ -284,9 +341,6 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for slot in self.slots.drain(..) {
-            self.frames.free_own(slot.mfn, 1);
-            self.frames.free_own(slot.origin, 1);
-        }
+        (0..self.pairs).for_each(|pair| self.free_pair(pair));
     }
 }

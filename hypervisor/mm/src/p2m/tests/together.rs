@@ -85,3 +85,47 @@ fn the_highest_gfn_is_of_whatever_kind() {
     space.map(g(0x4567), page, MapKind::Xen).unwrap();
     assert_eq!(space.max_gfn(), g(0x4567));
 }
+
+/// Writes into a frame at the flush: as a CPU does that still has the translation, until it is flushed.
+struct StaleWrite(&'static FrameTable, Arc<AtomicU64>);
+
+impl FlushGuest for StaleWrite {
+    fn flush(&self, _: Cause<'_>) {
+        let mfn = Mfn::new(self.1.swap(0, Ordering::Relaxed));
+        if mfn.raw() == 0 {
+            return;
+        }
+        assert_ne!(
+            self.0.use_of(mfn),
+            crate::FrameUse::Free,
+            "given away before its flush"
+        );
+        self.0.phys().write(mfn, 0, b"stale");
+    }
+}
+
+/// Memory is cleared when it is given out, which is after the flush; not when it is taken away (XSA-511).
+#[test]
+fn what_a_stale_translation_writes_nobody_reads() {
+    let frames = test_table(0x2000);
+    let target = Arc::new(AtomicU64::new(0));
+    let flush = Box::new(StaleWrite(frames, target.clone()));
+    let space = GuestSpace::<Npt>::new(frames, config(DOM), flush).unwrap();
+    space.populate(g(0x200), 9).unwrap();
+    for page in 0..64 {
+        let gfn = g(0x200 + page);
+        let mfn = space.lookup(gfn).unwrap().mfn;
+        target.store(mfn.raw(), Ordering::Relaxed);
+        space.release(gfn).unwrap();
+        assert_eq!(target.load(Ordering::Relaxed), 0, "flushed");
+    }
+    let (other, _) = space_of::<Npt>(frames, config(OTHER));
+    for page in 0..0x1000 {
+        if other.populate(g(page), 0).is_err() {
+            break;
+        }
+        let mut bytes = [1; 5];
+        other.read(g(page).base(), &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 5], "page {page}");
+    }
+}
