@@ -17,16 +17,31 @@ pub fn limit_kib(mib: u32) -> u64 {
     u64::from(mib) * 1024 + EXTRA_KIB
 }
 
-/// Asks a domain to get along with `mib`, or to take up to so much; it can have no more from then on.
+/// What a stock kernel gets along with that was started with so much: itself and its first programs, and
+/// what it set up for all the memory that it saw. With less it ends processes, and then itself.
+#[must_use]
+pub fn least_mib(started_mib: u64) -> u64 {
+    started_mib.min(64 + started_mib / 32)
+}
+
+/// Whether a domain has what it is meant to have, as far as a balloon driver keeps to it.
+#[must_use]
+pub fn is_reached(info: &DomainInfo, mib: u32) -> bool {
+    (info.tot_pages / (MIB / PAGE)).abs_diff(mib.into()) <= 1
+}
+
+/// Asks a domain to get along with `mib`, or to take up to so much; it can have no more from then on. Less
+/// than [`least_mib`] has to be meant.
 ///
 /// # Errors
-/// It cannot have so much, or it has ended. Nothing has changed then.
+/// It cannot have so much, it would not survive, or it has ended. Nothing has changed then.
 pub fn set_memory(
     hypervisor: &dyn Hypervisor,
     store: &mut dyn Store,
     domain: DomId,
     mib: u32,
     max_mib: u32,
+    meant: bool,
 ) -> Result<()> {
     let what = format!("cannot set the memory of domain {domain} to {mib} MiB");
     let info = living(hypervisor, domain, &what, DOM0_MEMORY)?;
@@ -34,7 +49,15 @@ pub fn set_memory(
         let cause = format!("its maxmem is {max_mib} MiB");
         return Err(Error::new(what, cause).remedy("raise that first with xm mem-max"));
     }
-    target(store, domain, &what)?;
+    let now = target(store, domain, &what)?;
+    let started = started(store, domain)?.unwrap_or(now) / 1024;
+    let least = least_mib(started);
+    if !meant && u64::from(mib) < least && u64::from(mib) * 1024 < now {
+        let cause = format!(
+            "a guest that was started with {started} MiB needs about {least} MiB to stay alive"
+        );
+        return Err(Error::new(what, cause).remedy("--force if you know that it needs less"));
+    }
     check_free(hypervisor, &info, mib, &what)?;
     let set = hypervisor.set_max_mem(domain, limit_kib(mib));
     set.map_err(|errno| explain(&what, errno))?;
@@ -149,6 +172,15 @@ fn target(store: &mut dyn Store, domain: DomId, what: &str) -> Result<u64> {
         .ok_or_else(|| Error::new(what, "the store has no memory/target for it"))
 }
 
+/// What the domain was started with, in KiB.
+///
+/// # Errors
+/// The store cannot be asked.
+pub fn started(store: &mut dyn Store, domain: DomId) -> Result<Option<u64>> {
+    let text = store.read(&format!("{}/memory/static-max", nodes::home(domain)))?;
+    Ok(text.and_then(|text| text.trim().parse().ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +210,8 @@ mod tests {
     }
 
     fn memory(fake: &Fake, domain: DomId, mib: u32) -> core::result::Result<(), String> {
-        set_memory(fake, &mut fake.clone(), domain, mib, 96).map_err(|error| error.to_string())
+        set_memory(fake, &mut fake.clone(), domain, mib, 96, true)
+            .map_err(|error| error.to_string())
     }
 
     fn found(fake: &Fake, domain: DomId) -> (u64, String) {
@@ -202,6 +235,37 @@ mod tests {
         assert!(error.contains("maxmem is 96 MiB"), "{error}");
         assert_eq!(found(&fake, domain), (65 * 1024, (64 * 1024).to_string()));
         assert!(memory(&fake, 0, 64).expect_err("dom0").contains("dom0_mem"));
+    }
+
+    #[test]
+    fn less_than_keeps_a_guest_alive_has_to_be_meant() {
+        assert_eq!(
+            [16, 64, 65, 256, 1024, 65536].map(least_mib),
+            [16, 64, 65, 72, 96, 2112]
+        );
+        let (fake, domain) = one();
+        let mut store = fake.clone();
+        let mut set = |mib, meant| set_memory(&fake, &mut store, domain, mib, 96, meant);
+        let error = set(31, false).expect_err("too little").to_string();
+        assert!(
+            error.contains("started with 32 MiB needs about 32 MiB"),
+            "{error}"
+        );
+        assert!(error.contains("--force"), "{error}");
+        set(31, true).expect("it is meant");
+        // What is more than it has now is no danger.
+        set(32, false).expect("more");
+        assert_eq!(found(&fake, domain).1, (32 * 1024).to_string());
+    }
+
+    #[test]
+    fn a_target_is_reached_when_the_domain_has_it() {
+        let (fake, domain) = one();
+        let reached = |mib| is_reached(&fake.info(domain).expect("it"), mib);
+        assert_eq!(
+            [30, 31, 32, 33, 34].map(reached),
+            [false, true, true, true, false]
+        );
     }
 
     #[test]

@@ -120,12 +120,7 @@ pub(crate) enum Command {
     /// List guests' disks
     BlockList(DeviceList),
     /// Give a running guest more or less memory
-    MemSet {
-        /// Name or number
-        domain: String,
-        /// In MiB, or with a unit, as 512m or 1g
-        memory: Mib,
-    },
+    MemSet(MemSet),
     /// Limit the memory that a running guest can be given
     MemMax {
         /// Name or number
@@ -246,6 +241,27 @@ pub(crate) struct Create {
     /// Print errors only
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+The guest's balloon driver follows in its own time, and may not reach the target at all. What is beyond the \
+memory that it was started with is used once its kernel has put it online: by itself with \
+memhp_default_state=online on the kernel's command line.")]
+pub(crate) struct MemSet {
+    /// Name or number
+    pub(crate) domain: String,
+    /// In MiB, or with a unit, as 512m or 1g
+    pub(crate) memory: Mib,
+    /// Wait until the guest has so much
+    #[arg(short, long)]
+    pub(crate) wait: bool,
+    /// How many seconds to wait; 0 for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) timeout: u64,
+    /// Take memory from it even if it may not survive
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args)]

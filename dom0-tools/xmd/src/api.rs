@@ -31,7 +31,8 @@
 //! | `trigger` | `domain`, `trigger` (number of `XEN_DOMCTL_SENDTRIGGER_*`), `vcpu` | `{"domain", "name", "uuid"}` |
 //! | `attach` | `domain`, `device`: `{"vbd": ...}` as in the configuration's `disks` | `{"domain", "name", "uuid"}` |
 //! | `detach` | `domain`, `kind`: `vbd`, `device`: its name or number, `force` | `{"domain", "name", "uuid"}` |
-//! | `set-memory` `set-max-memory` | `domain`, `mib` | the same |
+//! | `set-memory` | `domain`, `mib`, `force` (even if the guest may not survive) | the same; the guest follows later |
+//! | `set-max-memory` | `domain`, `mib` | the same |
 //! | `set-vcpus` | `domain`, `count` | the same |
 //! | `pin` | `domain`, `vcpu` (none for all), `hard`, `soft` (CPUs; none for no change) | the same |
 //! | `media` | `domain`, `device`: a CD drive, `target`: an image, or null to empty it | `{"domain", "name", "uuid"}` |
@@ -118,6 +119,9 @@ pub enum Op {
     SetMemory {
         domain: String,
         mib: u32,
+        /// Even if the guest may not survive with so little.
+        #[serde(default)]
+        force: bool,
     },
     SetMaxMemory {
         domain: String,

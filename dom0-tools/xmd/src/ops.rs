@@ -105,7 +105,7 @@ impl Context<'_> {
                 device,
                 force,
             } => json(self.detach(&domain, kind, &device, force)?),
-            Op::SetMemory { domain, mib } => self.set_memory(&domain, mib)?,
+            Op::SetMemory { domain, mib, force } => self.set_memory(&domain, mib, force)?,
             Op::SetMaxMemory { domain, mib } => self.set_max_memory(&domain, mib)?,
             Op::SetVcpus { domain, count } => self.set_vcpus(&domain, count)?,
             Op::Pin {

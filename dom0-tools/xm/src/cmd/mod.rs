@@ -47,13 +47,7 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
         Command::BlockAttach(args) => block::attach(&args, out)?,
         Command::BlockDetach(args) => devices::detach(Kind::Vbd, &args, out)?,
         Command::BlockList(args) => block::list(&args, out)?,
-        Command::MemSet { domain, memory } => control::one(
-            Op::SetMemory {
-                domain,
-                mib: memory.0,
-            },
-            out,
-        )?,
+        Command::MemSet(args) => resize::set_memory(&args, out)?,
         Command::MemMax { domain, memory } => control::one(
             Op::SetMaxMemory {
                 domain,

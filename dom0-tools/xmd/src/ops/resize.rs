@@ -7,14 +7,20 @@ use oxen_domain::lifecycle::Listed;
 use oxen_domain::{Error, Result, affinity, resize};
 
 impl Context<'_> {
-    pub(super) fn set_memory(&mut self, wanted: &str, mib: u32) -> Result<serde_json::Value> {
+    pub(super) fn set_memory(
+        &mut self,
+        wanted: &str,
+        mib: u32,
+        force: bool,
+    ) -> Result<serde_json::Value> {
         let found = self.find(wanted)?;
         let most = self
             .manager()
             .by_domain(found.info.domain)
             .map_or(u32::MAX, |entry| entry.config.maxmem_mib);
         let world = &mut self.world;
-        resize::set_memory(world.hypervisor, world.store, found.info.domain, mib, most)?;
+        let domain = found.info.domain;
+        resize::set_memory(world.hypervisor, world.store, domain, mib, most, force)?;
         self.keep(&found, &format!("memory={mib}"), |config| {
             config.memory_mib = mib;
         })
