@@ -33,7 +33,8 @@ struct Alone<T: Args> {
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> (ArgMatches, Cli) {
     let words: Vec<OsString> = words.collect();
     quick(&words).unwrap_or_else(|| {
-        let matches = Cli::command().get_matches_from(words);
+        let matches = Cli::command().try_get_matches_from(words);
+        let matches = matches.unwrap_or_else(|error| super::xl::exit(&error));
         let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         (matches, cli)
     })
@@ -225,10 +226,14 @@ pub(crate) enum Trigger {
 #[derive(Args)]
 pub(crate) struct Create {
     /// The configuration file, in the syntax of xl.cfg(5)
-    pub(crate) file: PathBuf,
+    #[arg(required_unless_present = "defconfig")]
+    pub(crate) file: Option<PathBuf>,
     /// Settings that win over the file's, as memory=256
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
+    /// The configuration file, as xl takes it too
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) defconfig: Option<PathBuf>,
     /// Connect to the console once it runs
     #[arg(short = 'c', long)]
     pub(crate) console: bool,
@@ -236,11 +241,53 @@ pub(crate) struct Create {
     #[arg(short = 'p', long)]
     pub(crate) paused: bool,
     /// Check the file and print what would be created
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, alias = "dryrun")]
     pub(crate) dry_run: bool,
     /// Print errors only
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) of_xl: OfXl,
+}
+
+/// Options of xl create that have no effect here, so that scripts need not be changed.
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "options")]
+pub(crate) struct OfXl {
+    /// Taken, as by xl: it is xmd that watches over the guest
+    #[arg(short = 'F', hide_short_help = true)]
+    pub(crate) foreground: bool,
+    /// Taken with a warning: at its end xmd does what on_* say in any case
+    #[arg(short = 'e', hide_short_help = true)]
+    pub(crate) no_watch: bool,
+    /// Taken, as by xl: see xm log
+    #[arg(short = 'd', hide_short_help = true)]
+    pub(crate) debug: bool,
+    /// Taken with a warning: guests of type pvh have no VNC
+    #[arg(short = 'V', long = "vncviewer", hide_short_help = true)]
+    pub(crate) vncviewer: bool,
+    /// The same
+    #[arg(short = 'A', long = "vncviewer-autopass", hide_short_help = true)]
+    pub(crate) autopass: bool,
+    /// Taken: there are no such masks
+    #[arg(long, hide_short_help = true)]
+    pub(crate) ignore_global_affinity_masks: bool,
+}
+
+impl Create {
+    /// The file, and the settings behind it: after -f the first word is one of these already.
+    pub(crate) fn file_and_settings(&self) -> (PathBuf, Vec<String>) {
+        let mut settings = self.settings.clone();
+        let file = self.file.clone();
+        match (&self.defconfig, file) {
+            (Some(named), Some(word)) => {
+                settings.insert(0, word.to_string_lossy().into_owned());
+                (named.clone(), settings)
+            }
+            (Some(named), None) => (named.clone(), settings),
+            (None, file) => (file.unwrap_or_default(), settings),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -417,8 +464,9 @@ mod tests {
             panic!("a right line");
         };
         assert_eq!((create.quiet, create.paused), (true, false));
-        assert_eq!(create.file, PathBuf::from("a.cfg"));
-        assert_eq!(create.settings, ["memory=9"]);
+        let (file, settings) = create.file_and_settings();
+        assert_eq!(file, PathBuf::from("a.cfg"));
+        assert_eq!(settings, ["memory=9"]);
         for line in [
             "xm",
             "xm --json list",
@@ -431,5 +479,32 @@ mod tests {
         ] {
             assert!(quickly(line).is_none(), "{line}");
         }
+    }
+    #[test]
+    fn create_takes_what_scripts_for_xl_say() {
+        let file = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            let cli = Cli::try_parse_from(words).expect(line);
+            let Command::Create(create) = cli.command else {
+                panic!("{line}");
+            };
+            create.file_and_settings()
+        };
+        for line in [
+            "xm create -F a.cfg memory=9",
+            "xm create -e -d a.cfg memory=9",
+            "xm create -f a.cfg memory=9",
+            "xm create --defconfig=a.cfg memory=9",
+            "xm create memory=9 --defconfig a.cfg -n",
+            "xm create -V --dryrun a.cfg memory=9",
+            "xm create --ignore-global-affinity-masks -A a.cfg memory=9",
+        ] {
+            assert_eq!(
+                file(line),
+                ("a.cfg".into(), vec!["memory=9".to_owned()]),
+                "{line}"
+            );
+        }
+        assert_eq!(file("xm create -f a.cfg"), ("a.cfg".into(), Vec::new()));
     }
 }

@@ -10,6 +10,7 @@ mod cmd;
 mod machine;
 mod output;
 mod terminal;
+mod xl;
 
 use std::process::ExitCode;
 

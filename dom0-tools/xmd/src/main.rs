@@ -12,7 +12,6 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use xmd::journal::Journal;
@@ -83,8 +82,8 @@ fn run(args: &Args) -> Result<Never> {
         devices: Mutex::new(()),
         log,
         cache: oxen_domain::image::Cache::default(),
-        listeners: Mutex::new(Vec::new()),
-        clients: AtomicUsize::new(0),
+        listeners: server::Listeners::default(),
+        places: server::Places::default(),
         idle: Mutex::default(),
     });
     for uuid in restart {

@@ -1,25 +1,34 @@
 //! The socket: a thread a connection (kept for another one afterwards), a line a request.
 
+mod listeners;
+mod places;
+
 use crate::api::{Body, Event, MAX_LINE, Op, Reply, Request};
 use crate::log::Log;
 use crate::manager::{Manager, Work};
 use crate::ops::Context;
+use core::time::Duration;
 use oxen_devices::Spec;
 use oxen_domain::build::World;
 use oxen_domain::live::{Xen, XenStore};
 use oxen_domain::ports::WallClock;
 use oxen_domain::{Error, Result};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// More clients than these at once are turned away.
-const MAX_CLIENTS: usize = 64;
+pub use listeners::Listeners;
+pub use places::Places;
+
+/// How often somebody who waits for events is looked after: it may have left.
+const LOOK: Duration = Duration::from_secs(1);
+/// A client that does not read what it is sent is given up after this.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// Threads that are kept for the next client, each with its connection to the store.
 const MAX_IDLE: usize = 4;
@@ -31,10 +40,10 @@ pub struct Daemon {
     pub devices: Mutex<()>,
     pub log: Log,
     pub cache: oxen_domain::image::Cache,
-    pub listeners: Mutex<Vec<Sender<Event>>>,
-    pub clients: AtomicUsize,
+    pub listeners: Listeners,
+    pub places: Places,
     /// Threads that wait for a client.
-    pub idle: Mutex<Vec<Sender<UnixStream>>>,
+    pub idle: Mutex<Vec<Sender<(u64, UnixStream)>>>,
 }
 
 impl Daemon {
@@ -44,7 +53,7 @@ impl Daemon {
         store: &mut XenStore,
         work: impl FnOnce(&mut Context<'_>) -> T,
     ) -> T {
-        let announce = |event: Event| self.announce(&event);
+        let announce = |event: Event| self.listeners.announce(&event);
         let mut context = Context {
             world: World {
                 hypervisor: &self.xen,
@@ -63,16 +72,8 @@ impl Daemon {
         work(&mut context)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Sender<UnixStream>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Sender<(u64, UnixStream)>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn announce(&self, event: &Event) {
-        let mut listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|listener| listener.send(event.clone()).is_ok());
     }
 }
 
@@ -119,35 +120,34 @@ pub fn serve(daemon: &Arc<Daemon>, listener: &UnixListener) -> ! {
             std::thread::sleep(core::time::Duration::from_millis(100));
             continue;
         };
-        if daemon.clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
+        let Some(place) = daemon.places.enter(&stream) else {
             let error =
                 Error::new("xmd is busy", "too many clients").remedy("try again in a moment");
             let _ = send(&stream, 0, Body::Error(error));
-            daemon.clients.fetch_sub(1, Ordering::Relaxed);
             continue;
-        }
+        };
         let idle = daemon.idle().pop();
         // One that ended meanwhile gives the client back.
         let refused = match idle {
-            Some(thread) => thread.send(stream).err().map(|error| error.0),
-            None => Some(stream),
+            Some(thread) => thread.send((place, stream)).err().map(|error| error.0),
+            None => Some((place, stream)),
         };
-        if let Some(stream) = refused {
+        if let Some((place, stream)) = refused {
             let daemon = Arc::clone(daemon);
-            std::thread::spawn(move || work(&daemon, stream));
+            std::thread::spawn(move || work(&daemon, place, stream));
         }
     }
 }
 
 /// One client after the other: a thread and a connection to the store are not made anew for each.
-fn work(daemon: &Daemon, mut stream: UnixStream) {
+fn work(daemon: &Daemon, mut place: u64, mut stream: UnixStream) {
     let mut store = XenStore::lazy();
     let (me, next) = channel();
     loop {
         // A client that goes away has its answer already, or does not want it.
-        let _ = converse(daemon, &stream, &mut store);
+        let _ = converse(daemon, place, &stream, &mut store);
         drop(stream);
-        daemon.clients.fetch_sub(1, Ordering::Relaxed);
+        daemon.places.leave(place);
         {
             let mut idle = daemon.idle();
             if idle.len() >= MAX_IDLE {
@@ -156,13 +156,19 @@ fn work(daemon: &Daemon, mut stream: UnixStream) {
             idle.push(me.clone());
         }
         match next.recv() {
-            Ok(client) => stream = client,
+            Ok(client) => (place, stream) = client,
             Err(_) => return,
         }
     }
 }
 
-fn converse(daemon: &Daemon, stream: &UnixStream, store: &mut XenStore) -> std::io::Result<()> {
+fn converse(
+    daemon: &Daemon,
+    place: u64,
+    stream: &UnixStream,
+    store: &mut XenStore,
+) -> std::io::Result<()> {
+    stream.set_write_timeout(Some(STUCK))?;
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -190,26 +196,36 @@ fn converse(daemon: &Daemon, stream: &UnixStream, store: &mut XenStore) -> std::
             }
         };
         let id = request.id;
+        daemon.places.set_busy(place, true);
         if request.op == Op::Events {
             return events(daemon, stream, id);
         }
         let mut tell = |event| drop(send(stream, id, Body::Event(event)));
         let result = daemon.with_context(store, |context| context.perform(request.op, &mut tell));
         send(stream, id, result.map_or_else(Body::Error, Body::Ok))?;
+        daemon.places.set_busy(place, false);
     }
 }
 
+/// Sends events until the client leaves.
 fn events(daemon: &Daemon, stream: &UnixStream, id: u64) -> std::io::Result<()> {
-    let (sender, receiver) = channel();
-    daemon
-        .listeners
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(sender);
-    for event in receiver {
-        send(stream, id, Body::Event(event))?;
+    let listening = daemon.listeners.listen();
+    loop {
+        match listening.events.recv_timeout(LOOK) {
+            Ok(event) => send(stream, id, Body::Event(event))?,
+            Err(RecvTimeoutError::Timeout) if has_left(stream) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
     }
-    Ok(())
+}
+
+/// Whether the client has closed the connection. One that will only send nothing more has not.
+fn has_left(stream: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    let looked = poll(&mut fds, Some(&rustix::event::Timespec::default()));
+    let gone = PollFlags::HUP | PollFlags::ERR;
+    looked.is_ok() && fds.iter().any(|fd| fd.revents().intersects(gone))
 }
 
 fn send(mut stream: &UnixStream, id: u64, body: Body) -> std::io::Result<()> {
@@ -229,4 +245,22 @@ fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Shutdown;
+
+    #[test]
+    fn who_has_left_is_noticed_without_an_event() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        assert!(!has_left(&ours));
+        theirs
+            .shutdown(Shutdown::Write)
+            .expect("it sends nothing more");
+        assert!(!has_left(&ours));
+        drop(theirs);
+        assert!(has_left(&ours));
+    }
 }

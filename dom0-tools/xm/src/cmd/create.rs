@@ -100,12 +100,19 @@ fn clear() {
 
 /// The configuration; None if it has errors, which are printed.
 fn read(args: &Create, out: &Output) -> Result<Option<DomainConfig>> {
-    let source = args.file.display().to_string();
-    let bytes = std::fs::read(&args.file).map_err(|error| {
+    let (file, settings) = args.file_and_settings();
+    if args.of_xl.no_watch {
+        out.warn("-e has no effect: at the guest's end xmd does what on_poweroff and the like say");
+    }
+    if args.of_xl.vncviewer || args.of_xl.autopass {
+        out.warn("a guest of type pvh has no VNC to view; -c connects to its console");
+    }
+    let source = file.display().to_string();
+    let bytes = std::fs::read(&file).map_err(|error| {
         Error::new(format!("cannot read {source}"), error)
             .remedy("give the path of a guest's configuration file")
     })?;
-    match oxen_config::parse(&source, &bytes, &args.settings) {
+    match oxen_config::parse(&source, &bytes, &settings) {
         Ok(Parsed {
             mut config,
             warnings,
