@@ -86,6 +86,52 @@ pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) 
     })
 }
 
+/// Whether a guest has let go of a disk that it still owns: its driver was unbound, and its back end waits
+/// for a front end that begins anew; or has begun to ([`offer_again`]) after it was in use.
+#[must_use]
+pub fn is_let_go(held: &Held) -> bool {
+    let was_used = !held.node("sectors").is_empty();
+    held.kind == Kind::Vbd
+        && held.node("online") == "1"
+        && match (held.back_state, held.front_state) {
+            (State::Closed, State::Closed) => true,
+            (State::Closed | State::InitWait, State::Initialising) => was_used,
+            _ => false,
+        }
+}
+
+/// Makes a disk that its guest has let go of usable again, for when it binds its driver once more. Linux'
+/// netfront begins anew by itself. Its blkfront does not: it begins only when the back end's state is
+/// `Connected`. So the front end's state is put back for it, blkback makes ready, and then the back end's node
+/// says what blkfront waits for; blkback itself writes the same there when they have connected.
+///
+/// # Errors
+/// The store refused.
+pub fn offer_again(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<bool> {
+    let Some(held) = held::find(store, domain, kind, id)?.filter(is_let_go) else {
+        return Ok(false);
+    };
+    let (front, back) = (
+        nodes::front(domain, kind, id),
+        nodes::back(domain, kind, id),
+    );
+    let mut changes = Vec::new();
+    let state = |state: State| [("state", state.number().to_string())];
+    nodes::write_all(&mut changes, &front, &state(State::Initialising));
+    store.apply(&changes)?;
+    let ready = store.wait(&[back.clone()], DRIVER, &mut |store| {
+        let value = store.read(&format!("{back}/state"))?;
+        Ok(State::parse(value.as_deref()) != State::Closed)
+    })?;
+    let now = held::find(store, domain, held.kind, id)?;
+    if !ready || now.is_none_or(|held| held.back_state != State::InitWait) {
+        return Ok(false);
+    }
+    let mut changes = Vec::new();
+    nodes::write_all(&mut changes, &back, &state(State::Connected));
+    store.apply(&changes).map(|()| true)
+}
+
 /// Detaches a device. Without `force` it is refused if the guest uses it, as far as can be known, and
 /// the guest must let go.
 ///
@@ -101,7 +147,12 @@ pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool
         let remedy = "unmount it in the guest, or take it away in spite of that with --force";
         return Err(Error::new(what, reason).remedy(remedy));
     }
-    if held.back_state == State::Connected {
+    // A front end that was let go of answers nobody.
+    let used = !matches!(
+        held.front_state,
+        State::Initialising | State::Closed | State::Unknown
+    );
+    if held.back_state == State::Connected && used {
         let limit = if force { FORCED } else { GUEST };
         let closed = close(store, guest, held, &what, limit);
         if !force {

@@ -177,3 +177,71 @@ fn other_devices_of_the_guest_stay() {
     assert_eq!(held::of_domain(&mut store, 7).expect("the store").len(), 1);
     assert!(fake.domains().expect("the hypervisor").is_empty());
 }
+
+/// blkback and blkfront around an unbinding: the back end begins anew when the front end does.
+fn unbound(world: &mut World) {
+    if (state(world, BACK), state(world, FRONT)) == (State::Closed, State::Initialising) {
+        set(world, &format!("{BACK}/state"), "2");
+    }
+}
+
+#[test]
+fn a_disk_that_was_let_go_of_can_be_bound_again_or_taken_away() {
+    let fake = with_drivers(false);
+    let held = attached(&fake);
+    assert!(!is_let_go(&held));
+    let mut store = fake.clone();
+    let again = |store: &mut Fake| offer_again(store, 7, Kind::Vbd, 51712);
+    assert_eq!(again(&mut store), Ok(false), "it is in use");
+    for side in [FRONT, BACK] {
+        set(&mut fake.state.borrow_mut(), &format!("{side}/state"), "6");
+    }
+    set(
+        &mut fake.state.borrow_mut(),
+        &format!("{BACK}/sectors"),
+        "8",
+    );
+    *fake.drivers.borrow_mut() = Some(Box::new(unbound));
+    for call in 0.. {
+        fake.fail_at(call);
+        let done = again(&mut store);
+        if !fake.fail_no_more() {
+            assert_eq!(done, Ok(true));
+            break;
+        }
+        assert!(done.is_err(), "call {call}");
+        if again(&mut store) == Ok(true) {
+            // What was half done is finished; from the beginning once more.
+            for side in [FRONT, BACK] {
+                set(&mut fake.state.borrow_mut(), &format!("{side}/state"), "6");
+            }
+        }
+    }
+    let held = held::find(&mut store, 7, Kind::Vbd, 51712);
+    let held = held.expect("the store").expect("the disk");
+    assert_eq!(
+        (held.back_state, held.front_state),
+        (State::Connected, State::Initialising)
+    );
+    assert_eq!(again(&mut store), Ok(false), "once");
+    // Nobody is there who would have to let go.
+    detach(&mut store, &guest(), &held, false).expect("it goes");
+    assert!(fake.state.borrow().nodes.is_empty());
+}
+
+#[test]
+fn a_disk_that_ends_is_not_offered_again() {
+    let fake = with_drivers(false);
+    attached(&fake);
+    let mut store = fake.clone();
+    set(&mut fake.state.borrow_mut(), &format!("{FRONT}/state"), "6");
+    for (online, back) in [("0", "6"), ("1", "5"), ("1", "2")] {
+        set(
+            &mut fake.state.borrow_mut(),
+            &format!("{BACK}/online"),
+            online,
+        );
+        set(&mut fake.state.borrow_mut(), &format!("{BACK}/state"), back);
+        assert_eq!(offer_again(&mut store, 7, Kind::Vbd, 51712), Ok(false));
+    }
+}

@@ -4,8 +4,9 @@
 //! next daemon finds the device whole and keeps it, or takes away what there is of it ([`recover`]).
 
 use crate::api::{Event, Subject};
-use crate::journal::{Entry, Pending};
+use crate::journal::{self, Entry, Pending};
 use crate::ops::{Context, subject};
+use crate::watcher::Disk;
 use oxen_config::{DomainConfig, Uuid};
 use oxen_devices::{Device, Guest, Kind, Spec, State, bus, held};
 use oxen_domain::ports::DomId;
@@ -222,6 +223,36 @@ impl Context<'_> {
             self.attach(wanted, &Spec::Vbd(drive), tell)?;
         }
         done
+    }
+
+    /// Whether a guest of ours has let go of a disk that it still owns.
+    ///
+    /// # Errors
+    /// The store refused.
+    pub fn is_let_go(&mut self, (domain, id): Disk) -> Result<bool> {
+        let found = held::find(self.world.store, domain, Kind::Vbd, id)?;
+        Ok(found.as_ref().is_some_and(bus::is_let_go) && self.is_running(domain))
+    }
+
+    fn is_running(&self, domain: DomId) -> bool {
+        let manager = self.manager();
+        let entry = manager.by_domain(domain);
+        entry.is_some_and(|entry| entry.state == journal::State::Running)
+    }
+
+    /// Makes a disk that a guest has let go of usable again.
+    pub(crate) fn offer_again(&mut self, (domain, id): Disk) -> Result<()> {
+        // No domain is taken down meanwhile.
+        let devices = self.devices;
+        let _alone = devices.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_running(domain) || !bus::offer_again(self.world.store, domain, Kind::Vbd, id)? {
+            return Ok(());
+        }
+        let title = Kind::Vbd.title(id);
+        self.log.line(&format!(
+            "domain {domain} has let go of disk {title}: it can have it again"
+        ));
+        Ok(())
     }
 
     /// Settles what was being done to the devices of a domain that runs when it failed, or when the last

@@ -97,7 +97,7 @@ fn run(args: &Args) -> Result<Never> {
     let watcher = Arc::clone(&daemon);
     std::thread::spawn(move || {
         let mut store = XenStore::lazy();
-        xmd::watcher::watch(|| server::look(&watcher, &mut store))
+        xmd::watcher::watch(|disks| server::look(&watcher, &mut store, disks))
     });
     server::serve(&daemon, &listener)
 }

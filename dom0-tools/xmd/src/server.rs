@@ -7,6 +7,7 @@ use crate::api::{Body, Event, MAX_LINE, Op, Reply, Request};
 use crate::log::Log;
 use crate::manager::{Manager, Work};
 use crate::ops::Context;
+use crate::watcher::Disk;
 use core::time::Duration;
 use oxen_devices::Spec;
 use oxen_domain::build::World;
@@ -15,6 +16,7 @@ use oxen_domain::ports::WallClock;
 use oxen_domain::{Error, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -78,8 +80,14 @@ impl Daemon {
 }
 
 /// Looks for what is to be done, and does each piece in a thread of its own: a restart takes a while.
-pub fn look(daemon: &Arc<Daemon>, store: &mut XenStore) {
+pub fn look(daemon: &Arc<Daemon>, store: &mut XenStore, disks: &BTreeSet<Disk>) {
     daemon.cache.drop_unused();
+    for disk in disks {
+        let let_go = daemon.with_context(store, |context| context.is_let_go(*disk));
+        if let_go.unwrap_or_default() {
+            attend(daemon, Work::Offer(*disk));
+        }
+    }
     match daemon.with_context(store, |context| context.look()) {
         Ok(work) => work.into_iter().for_each(|work| attend(daemon, work)),
         Err(error) => daemon.log.line(&error.to_string()),

@@ -39,6 +39,11 @@ fn mistakes() -> Vec<(&'static str, Guest, &'static str)> {
         ("syntax", good().set("vcpus", "= ="), "bad.cfg:"),
         ("unknown key", good().set("memroy", "64"), "memroy"),
         ("wrong type", good().set("memory", "\"much\""), "memory"),
+        (
+            "a command line that the kernel would cut off",
+            good().set("cmdline", &format!("\"{}\"", "x".repeat(2100))),
+            "its kernel takes 2047",
+        ),
         ("not pvh", good().set("type", "\"floppy\""), "type"),
     ]
 }
@@ -77,6 +82,14 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() -> Result<()> {
         ("xm destroy 0", "0"),
         ("xm frobnicate", "frobnicate"),
         ("xm create", "FILE"),
+        (
+            "xm sched-credit -d neighbour",
+            "xl's sched-credit is not there yet",
+        ),
+        (
+            "xm network-detach neighbour 00:16:3e:01:02:03",
+            "of that address",
+        ),
     ] {
         let outcome = lab.outcome(command, 30)?;
         if outcome.status == 0 || !outcome.output.contains(word) {

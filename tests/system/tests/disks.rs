@@ -176,6 +176,7 @@ fn disks_come_and_go_while_the_guest_runs() -> Result<()> {
     let text = lab.sh("mount -t ext4 -o loop,ro /d/sda/b.img /mnt && cat /mnt/f; umount /mnt")?;
     ensure!(text.contains("hello"), "dom0 finds {text:?} in the image");
     forced(&mut lab)?;
+    unbound(&mut lab)?;
     media(&mut lab)?;
     killed(&mut lab)?;
     many(&mut lab)?;
@@ -296,6 +297,34 @@ fn taken_away(lab: &mut Lab, round: u32) -> Result<()> {
         60,
     )?;
     Ok(())
+}
+
+/// A guest whose driver lets go of a disk and takes it again has it back, as it was.
+fn unbound(lab: &mut Lab) -> Result<()> {
+    lab.sh_in("xm block-attach g file:/d/sda/b.img xvdb w", 60)?;
+    for pause in ["0", "6"] {
+        in_guest(
+            lab,
+            "g",
+            &format!(
+                "dd if=/dev/urandom of=/tmp/u bs=64k count=4 && dd if=/tmp/u of=/dev/xvdb bs=64k conv=fsync && \
+                 cd /sys/bus/xen/drivers/vbd && echo vbd-51728 > unbind && [ ! -e /sys/block/xvdb ] && sleep {pause} && \
+                 echo vbd-51728 > bind; cd /; until [ -b /dev/xvdb ] && dd if=/dev/xvdb of=/tmp/v bs=64k count=4; do sleep 0.2; done; \
+                 cmp /tmp/u /tmp/v"
+            ),
+            60,
+        )?;
+    }
+    lab.sh_in("xm block-detach g xvdb", 60)?;
+    // One that stays unbound can be taken away at once.
+    lab.sh_in("xm block-attach g file:/d/sda/b.img xvdb w", 60)?;
+    in_guest(
+        lab,
+        "g",
+        "echo vbd-51728 > /sys/bus/xen/drivers/vbd/unbind; sleep 6",
+        60,
+    )?;
+    lab.sh_in("xm block-detach g xvdb", 20).map(drop)
 }
 
 fn media(lab: &mut Lab) -> Result<()> {

@@ -90,8 +90,9 @@ fn places(lab: &mut Lab) -> Result<()> {
 
 fn memory(lab: &mut Lab) -> Result<()> {
     let free = lab.totals()?.free_frames;
-    lab.sh(&format!("xm mem-set {GUEST} 192"))?;
+    lab.sh_in(&format!("xm mem-set -w --timeout 60 {GUEST} 192"), 90)?;
     held(lab, 192)?;
+    follows_late(lab)?;
     inside(lab, "grep MemTotal /proc/meminfo", ": +1[0-9]{5} kB", 30)?;
     let now = lab.totals()?.free_frames;
     ensure!(
@@ -112,6 +113,29 @@ fn memory(lab: &mut Lab) -> Result<()> {
     )?;
     lab.sh(&format!("xm mem-max {GUEST} 512 && xm mem-set {GUEST} 256"))?;
     held(lab, 256)
+}
+
+/// A guest that has not followed yet is said to be late; too little for it has to be meant.
+fn follows_late(lab: &mut Lab) -> Result<()> {
+    let few = lab.outcome(&format!("xm mem-set {GUEST} 60"), 30)?;
+    ensure!(
+        few.status == 1 && few.output.contains("--force"),
+        "too little: {few:?}"
+    );
+    lab.sh(&format!("xm pause {GUEST}"))?;
+    let said = lab.sh(&format!("xm mem-set {GUEST} 200"))?;
+    ensure!(
+        said.contains("has 192 MiB, and its target is 200"),
+        "{said}"
+    );
+    let late = lab.outcome(&format!("xm mem-set -w --timeout 1 {GUEST} 200"), 30)?;
+    ensure!(
+        late.status == 1 && late.output.contains("does not follow in time"),
+        "{late:?}"
+    );
+    lab.sh(&format!("xm unpause {GUEST}"))?;
+    lab.sh_in(&format!("xm mem-set -w --timeout 60 {GUEST} 200"), 90)
+        .map(drop)
 }
 
 /// Waits until the guest has as much as it is meant to have, by the hypervisor's count.

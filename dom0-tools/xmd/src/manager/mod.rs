@@ -8,6 +8,7 @@
 mod hands;
 
 use crate::journal::{Entry, Journal, Pending, State};
+use crate::watcher::Disk;
 use oxen_config::{DomainConfig, Uuid};
 use oxen_domain::end::{Verdict, verdict};
 use oxen_domain::ports::DomId;
@@ -38,6 +39,8 @@ pub enum Work {
     Again(Uuid),
     /// Remains of domains that are no more.
     Sweep,
+    /// A disk that its guest has let go of, and may want again.
+    Offer(Disk),
 }
 
 /// Something to do about a domain that has ended.

@@ -137,6 +137,7 @@ impl Context<'_> {
             Work::End(end) => end.entry.uuid,
             Work::Again(uuid) => *uuid,
             Work::Sweep => return self.sweep_now(),
+            Work::Offer(disk) => return self.offer_again(*disk),
         };
         let _hold = Hold::of(self.manager, uuid);
         if let Work::End(end) = work {
