@@ -79,17 +79,15 @@ impl Context<'_> {
         let (kind, id) = (device.kind(), device.id());
         let guest = guest_of(&found);
         let empty = spec.is_empty_drive();
-        let taken = self.has_empty_drive(found.domain, kind, id)
-            || empty && held::find(self.world.store, found.domain, kind, id)?.is_some();
-        if taken {
-            let what = format!("cannot attach {kind} {} to {}", kind.title(id), found.name);
-            return Err(Error::new(what, "the guest has one of that name already")
-                .remedy("xm cd-insert puts a disc into a drive"));
-        }
         let pending = Pending::Attach(Box::new(spec));
         self.manager().begin(found.uuid, pending.clone())?;
+        // From here on nobody else attaches one of that name.
+        if let Err(error) = self.check_free(&found, kind, id) {
+            self.settle_noted(found.uuid, &pending, false)?;
+            return Err(error);
+        }
         if empty {
-            self.manager().settle(found.uuid, &pending, true)?;
+            self.settle_noted(found.uuid, &pending, true)?;
             return Ok(found);
         }
         let attached = self.offer(&guest, device.as_mut(), tell);
@@ -118,6 +116,20 @@ impl Context<'_> {
             tell(Event::Warning { text });
         }
         Ok(found)
+    }
+
+    /// The guest has no such device yet: one that it has must not be taken for what an attach left.
+    fn check_free(&mut self, found: &Subject, kind: Kind, id: u32) -> Result<()> {
+        let there = held::find(self.world.store, found.domain, kind, id)?;
+        if there.is_none() && !self.has_empty_drive(found.domain, kind, id) {
+            return Ok(());
+        }
+        let what = format!("cannot attach {kind} {} to {}", kind.title(id), found.name);
+        let remedy = match self.has_empty_drive(found.domain, kind, id) {
+            true => "xm cd-insert puts a disc into a drive",
+            false => "choose another name, or detach that one",
+        };
+        Err(Error::new(what, "the guest has one of that name already").remedy(remedy))
     }
 
     /// What could not be attached leaves nothing. What cannot be removed now is later.
@@ -163,7 +175,7 @@ impl Context<'_> {
         let pending = Pending::Detach { kind, id };
         if self.has_empty_drive(found.domain, kind, id) {
             self.manager().begin(found.uuid, pending.clone())?;
-            self.manager().settle(found.uuid, &pending, true)?;
+            self.settle_noted(found.uuid, &pending, true)?;
             return Ok(found);
         }
         let Some(held) = held::find(self.world.store, found.domain, kind, id)? else {
@@ -178,12 +190,39 @@ impl Context<'_> {
         };
         self.manager().begin(found.uuid, pending.clone())?;
         let detached = bus::detach(self.world.store, &guest_of(&found), &held, force);
-        self.manager()
-            .settle(found.uuid, &pending, detached.is_ok())?;
-        detached?;
+        if let Err(error) = detached {
+            self.not_detached(&found, &pending, &error);
+            return Err(error);
+        }
+        self.settle_noted(found.uuid, &pending, true)?;
         let title = format!("{kind} {}", held.name);
         self.log.line(&format!("{}: {title} detached", found.name));
         Ok(found)
+    }
+
+    /// A detach that failed may have gone so far that the device is no more.
+    fn not_detached(&mut self, found: &Subject, pending: &Pending, error: &Error) {
+        let Some((kind, id)) = pending.place() else {
+            return;
+        };
+        let there = held::find(self.world.store, found.domain, kind, id);
+        let settled = there.and_then(|there| {
+            let gone = there.is_none();
+            self.manager().settle(found.uuid, pending, gone)
+        });
+        if settled.is_err() {
+            self.manager().leave(found.uuid, pending);
+            self.note_broken(found.uuid, error);
+        }
+    }
+
+    /// Notes what was done. Where the journal cannot be written it is noted later.
+    fn settle_noted(&self, uuid: Uuid, pending: &Pending, done: bool) -> Result<()> {
+        let settled = self.manager().settle(uuid, pending, done);
+        if let Err(error) = &settled {
+            self.note_broken(uuid, error);
+        }
+        settled
     }
 
     fn has_empty_drive(&mut self, domain: DomId, kind: Kind, id: u32) -> bool {

@@ -157,9 +157,21 @@ fn a_disk_that_the_guest_takes_is_its_own_from_then_on() {
     assert_eq!(told, [warning]);
     let entry = entry(&rig);
     assert_eq!((entry.config.disks.len(), entry.pending.len()), (1, 0));
+    // Another one of that name is refused, and takes nothing away with it; whatever fails just then.
+    let there = nodes(&fake);
+    for call in 0..30 {
+        fake.fail_at(call);
+        let (again, _) = attach(&rig);
+        again.expect_err("taken");
+        fake.fail_no_more();
+        for _ in 0..3 {
+            rig.reap();
+        }
+        assert_eq!(nodes(&fake), there, "call {call}");
+        assert_eq!(self::entry(&rig), entry, "call {call}");
+    }
     let (again, _) = attach(&rig);
     assert!(again.expect_err("taken").to_string().contains("already"));
-    assert_eq!(self::entry(&rig), entry);
 }
 
 #[test]
