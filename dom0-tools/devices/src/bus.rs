@@ -119,7 +119,7 @@ pub fn offer_again(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) ->
     let state = |state: State| [("state", state.number().to_string())];
     nodes::write_all(&mut changes, &front, &state(State::Initialising));
     store.apply(&changes)?;
-    let ready = store.wait(&[back.clone()], DRIVER, &mut |store| {
+    let ready = store.wait(core::slice::from_ref(&back), DRIVER, &mut |store| {
         let value = store.read(&format!("{back}/state"))?;
         Ok(State::parse(value.as_deref()) != State::Closed)
     })?;

@@ -6,7 +6,7 @@ use crate::journal::Entry;
 use oxen_config::Uuid;
 use oxen_devices::{bus, held};
 use oxen_domain::end::{self, Erased};
-use oxen_domain::ports::DomId;
+use oxen_domain::ports::{Change, DomId};
 use oxen_domain::{Error, Result, nodes};
 use oxen_sys::hypercall::DomainInfo;
 use std::sync::PoisonError;
@@ -63,20 +63,18 @@ impl Context<'_> {
         Ok(Some(text))
     }
 
-    /// Removes the nodes of a domain that is gone, as long as its number is nobody else's.
+    /// Removes the nodes of a domain that is gone: those of its number as long as that is nobody else's,
+    /// and those of its UUID.
     fn erase_nodes(&mut self, entry: &Entry, alive: &[DomainInfo]) -> Result<()> {
+        let vm = nodes::vm(entry.uuid);
         let is_free = |domain: &DomId| alive.iter().all(|info| info.domain != *domain);
-        let Some(domain) = entry.domain.filter(is_free) else {
-            return Ok(());
-        };
-        let vm = self
-            .world
-            .store
-            .read(&format!("{}/vm", nodes::home(domain)))?;
-        if vm != Some(nodes::vm(entry.uuid)) {
-            return Ok(());
+        if let Some(domain) = entry.domain.filter(is_free) {
+            let path = format!("{}/vm", nodes::home(domain));
+            if self.world.store.read(&path)?.as_ref() == Some(&vm) {
+                return self.remove_nodes(domain, Some(entry.uuid));
+            }
         }
-        self.remove_nodes(domain, Some(entry.uuid))
+        self.world.store.apply(&[Change::Remove { path: vm }])
     }
 
     fn remove_nodes(&mut self, domain: DomId, uuid: Option<Uuid>) -> Result<()> {
@@ -93,6 +91,11 @@ impl Context<'_> {
     /// Removes what is left of domains that are no more and of devices that never came to be.
     pub(crate) fn sweep(&mut self) -> Result<()> {
         for (domain, uuid) in end::orphans(self.world.hypervisor, self.world.store)? {
+            let entry = uuid.and_then(|uuid| self.manager().entry(uuid).cloned());
+            if entry.is_some_and(|entry| entry.domain == Some(domain)) {
+                // Its end is not finished yet, and removes them.
+                continue;
+            }
             self.log.line(&format!(
                 "domain {domain} is gone and its nodes are not: they are removed"
             ));
