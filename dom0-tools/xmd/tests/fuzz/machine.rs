@@ -350,8 +350,9 @@ impl Machine {
             let Some(ours) = ours else {
                 let manager = self.manager.lock().expect("no panic");
                 let cause = manager.broken(*uuid).cloned().unwrap_or_default();
-                // It waits until others leave it room.
-                if *state == State::Restarting && cause.contains("MiB are free") {
+                // It waits until others leave it room, or it was made too small on purpose.
+                let small = cause.contains("MiB are free") || cause.contains("is too little");
+                if *state == State::Restarting && small {
                     continue;
                 }
                 panic!("{place}: {name} is {state:?}, its domain {domain:?} not there: {cause}");
