@@ -186,6 +186,10 @@ impl Outputs {
     fn check_room(&self, bytes: u64) -> Result<()> {
         let stat = rustix::fs::fstatvfs(&self.kernel)
             .map_err(|error| Error::new(format!("the room for copies: {error}")))?;
+        // A ramfs, as the root of an initramfs may be, knows no size.
+        if stat.f_blocks == 0 {
+            return Ok(());
+        }
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let spared = SPARED.min(stat.f_blocks.saturating_mul(stat.f_frsize) / 8);
         if free.saturating_sub(spared) < bytes {
