@@ -215,7 +215,7 @@ fn deliver(context: &mut Context, vcpu: &Vcpu) {
     } else if lent {
         Next::Nothing
     } else {
-        context.lapic().next()
+        context.lapic().due()
     };
     let Next::Take(vector) = next else {
         return context.backend.request_interrupt_window(next.window());
@@ -229,7 +229,7 @@ fn deliver(context: &mut Context, vcpu: &Vcpu) {
     context.backend.inject(Event::Interrupt(vector));
     let more = match lent {
         true => Next::Nothing,
-        false => context.lapic().next(),
+        false => context.lapic().due(),
     };
     context.backend.request_interrupt_window(more.window());
 }

@@ -196,7 +196,7 @@ impl Lapic {
     }
 
     /// What is due to the guest. Merges what was posted.
-    pub fn next(&mut self) -> Next {
+    pub fn due(&mut self) -> Next {
         let Some(vector) = self.highest_requested() else {
             return Next::Nothing;
         };
@@ -213,7 +213,7 @@ impl Lapic {
     /// The vector to inject now: the highest pending one, if its class is above the processor's
     /// priority. Merges what was posted.
     pub fn highest_pending(&mut self) -> Option<u8> {
-        match self.next() {
+        match self.due() {
             Next::Take(vector) => Some(vector),
             Next::HeldByPriority(_) | Next::Nothing => None,
         }

@@ -151,18 +151,18 @@ fn priorities_nest() {
     assert_eq!(lapic.highest_pending(), Some(0x41));
     lapic.set_cr8(4);
     assert_eq!(lapic.highest_pending(), None);
-    assert_eq!(lapic.next(), Next::HeldByPriority(4));
-    assert_eq!(lapic.next().window(), Window::Priority(4));
+    assert_eq!(lapic.due(), Next::HeldByPriority(4));
+    assert_eq!(lapic.due().window(), Window::Priority(4));
     lapic.set_cr8(3);
     assert_eq!(lapic.highest_pending(), Some(0x41));
-    assert_eq!(lapic.next(), Next::Take(0x41));
+    assert_eq!(lapic.due(), Next::Take(0x41));
     assert!(lapic.accept(0x41));
-    assert_eq!(lapic.next(), Next::Nothing, "EOI is seen");
+    assert_eq!(lapic.due(), Next::Nothing, "EOI is seen");
     lapic.raise(0x43);
     lapic.set_cr8(9);
-    assert_eq!(lapic.next(), Next::Nothing, "CR8 alone would not let it in");
+    assert_eq!(lapic.due(), Next::Nothing, "CR8 alone would not let it in");
     lapic.raise(0x85);
-    assert_eq!(lapic.next(), Next::HeldByPriority(8));
+    assert_eq!(lapic.due(), Next::HeldByPriority(8));
     assert!(!lapic.accept(0x99));
 }
 
