@@ -56,6 +56,9 @@ pub struct SvmVcpu {
     nmi_blocked: bool,
     /// The IRET that will end the blocking, once it has run.
     nmi_iret_at: Option<u64>,
+    /// This CPU has shown that it takes a virtual interrupt whose priority equals V_TPR, as QEMU's
+    /// emulation does: see `note_priority`.
+    takes_equal_priority: bool,
     /// The guest's CR4, if it runs with nested paging: the CPU's has MCE on.
     cr4: u64,
     /// The guest's control registers, if it runs without nested paging.
@@ -114,6 +117,7 @@ impl SvmVcpu {
             loaded: false,
             nmi_blocked: false,
             nmi_iret_at: None,
+            takes_equal_priority: false,
             cr4: 0,
             shadowed: None,
             domain,
@@ -200,6 +204,7 @@ impl SvmVcpu {
                 Exit::Settled
             }
             exit::VINTR => {
+                self.note_priority();
                 self.request_interrupt_window(Window::Unwanted);
                 Exit::InterruptWindow
             }
@@ -221,6 +226,17 @@ impl SvmVcpu {
     fn run_once(&mut self, mut enter: impl FnMut(&mut Self)) -> Exit {
         enter(self);
         self.after_exit()
+    }
+
+    /// At the exit of a virtual interrupt: was it taken although V_TPR is not below its priority? Then the
+    /// next one would be, too, at once and for ever, so it gets a priority that is one less. (APM 15.21.4
+    /// has "above"; QEMU 7.2 compares by "not below".)
+    fn note_priority(&mut self) {
+        let int_ctl = self.vmcb.control.int_ctl;
+        let priority = (int_ctl & int_ctl::PRIO_MAX) >> int_ctl::PRIO_SHIFT;
+        self.takes_equal_priority |= int_ctl & int_ctl::IGNORE_TPR == 0
+            && int_ctl & int_ctl::PRIO_MAX != 0
+            && priority == int_ctl & int_ctl::TPR_MASK;
     }
 
     /// An event whose delivery the exit interrupted is delivered again at the next entry. Software
@@ -511,7 +527,9 @@ impl VcpuBackend for SvmVcpu {
             Window::Unwanted => 0,
             Window::Interrupts => FIELDS,
             Window::Priority(class) => {
-                int_ctl::V_IRQ | u64::from(class & 0xf) << int_ctl::PRIO_SHIFT
+                let class = u64::from(class & 0xf);
+                let equal = u64::from(self.takes_equal_priority);
+                int_ctl::V_IRQ | class.saturating_sub(equal) << int_ctl::PRIO_SHIFT
             }
         };
         let c = &mut self.vmcb.control;

@@ -195,3 +195,27 @@ fn what_cr8_holds_back_exits_when_cr8_falls() {
     assert_eq!(exit(&mut v, 0x64), Exit::InterruptWindow);
     assert_eq!(fields(&v), (false, false, 0));
 }
+
+/// QEMU takes a virtual interrupt whose priority is V_TPR's: the guest would leave at each entry, and never get
+/// anywhere. One such exit is enough.
+#[test]
+fn a_cpu_that_takes_an_equal_priority_is_asked_for_one_less() {
+    let mut v = vcpu();
+    v.set(Reg::Cr8, 8);
+    let priority = |v: &SvmVcpu| v.vmcb.control.int_ctl >> 16 & 0xf;
+    // An exit for another reason shows nothing.
+    v.request_interrupt_window(Window::Interrupts);
+    assert_eq!(exit(&mut v, 0x64), Exit::InterruptWindow);
+    v.request_interrupt_window(Window::Priority(8));
+    assert_eq!(priority(&v), 8);
+    v.vmcb.control.int_ctl = v.vmcb.control.int_ctl & !0xf | 7; // The guest lowered CR8.
+    assert_eq!(exit(&mut v, 0x64), Exit::InterruptWindow);
+    v.request_interrupt_window(Window::Priority(8));
+    assert_eq!(priority(&v), 8);
+    v.set(Reg::Cr8, 8);
+    assert_eq!(exit(&mut v, 0x64), Exit::InterruptWindow);
+    for (class, asked) in [(8, 7), (1, 0), (15, 14)] {
+        v.request_interrupt_window(Window::Priority(class));
+        assert_eq!(priority(&v), asked);
+    }
+}
