@@ -14,7 +14,9 @@
 mod paged;
 
 use alloc::collections::TryReserveError;
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use oxen_types::{Errno, PAGE_SIZE, Result};
@@ -87,6 +89,24 @@ fn cost(bytes: usize) -> usize {
         0 => 0,
         1..=2048 => bytes.next_power_of_two().max(16),
         _ => bytes.next_multiple_of(PAGE_SIZE),
+    }
+}
+
+/// Text that grows as far as the heap has room: what does not fit is an error of the formatter's.
+#[derive(Default)]
+pub struct Text(String);
+
+impl Text {
+    pub fn lines(&self) -> core::str::Lines<'_> {
+        self.0.lines()
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        attempt(|| self.0.try_reserve(part.len())).map_err(|_| fmt::Error)?;
+        self.0.push_str(part);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use core::fmt::Write;
 
 use oxen_core::domain::Domain;
 use oxen_core::ports::FrameSource;
+use oxen_core::room::Text;
 use oxen_types::CpuId;
 
 use crate::domain::hv_domain;
@@ -96,12 +97,14 @@ fn help() {
 }
 
 /// Formats one domain after the other, so that no lock is held while lines go out.
-fn each_domain(show: impl Fn(&Domain, &mut alloc::string::String) -> core::fmt::Result) {
+fn each_domain(show: impl Fn(&Domain, &mut Text) -> core::fmt::Result) {
     for domain in globals::get().machine.all_domains() {
-        let mut text = alloc::string::String::new();
-        // Formatting into a string does not fail.
-        let _ = show(&domain, &mut text);
+        let mut text = Text::default();
+        let shown = show(&domain, &mut text);
         text.lines().for_each(|line| log::info!("{line}"));
+        if shown.is_err() {
+            log::info!("  (no memory for the rest)");
+        }
     }
 }
 
@@ -161,7 +164,7 @@ fn grants() {
 }
 
 fn scheduler() {
-    let mut text = alloc::string::String::new();
+    let mut text = Text::default();
     globals::get()
         .machine
         .sched

@@ -292,18 +292,20 @@ pub(super) fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
     Ok(())
 }
 
-/// For dumps: one line about each port in use.
+/// Ports that a dump shows: it is made under the lock.
+const MOST_SHOWN: usize = 512;
+
+/// For dumps: one line about each port in use, up to a bound.
 impl EventChannels {
     pub fn dump(&self, domain: &Domain, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         let table = self.table.lock();
-        for port in (1..table.ports.end()).map(Port) {
+        let all = (1..table.ports.end()).map(Port);
+        let used = all.filter_map(|port| Some((port, table.ports.get(port).ok()?)));
+        for (port, entry) in used.take(MOST_SHOWN) {
             let (pending, masked) = (
                 table.is_pending(domain, port),
                 table.is_masked(domain, port),
             );
-            let Ok(entry) = table.ports.get(port) else {
-                continue;
-            };
             write!(
                 out,
                 "  port {port} vcpu {} prio {} ",
@@ -325,6 +327,9 @@ impl EventChannels {
                 Binding::Ipi => writeln!(out, "ipi")?,
             }
         }
-        Ok(())
+        match table.ports.used().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => writeln!(out, "  and {more} more"),
+        }
     }
 }

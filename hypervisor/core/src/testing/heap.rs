@@ -19,6 +19,7 @@ struct State {
     quiet: u32,
     may_fail: u32,
     granted: u32,
+    large: bool,
     /// Of 256 attempts, how many fail; and what decides.
     chance: u8,
     random: u64,
@@ -37,6 +38,7 @@ std::thread_local! {
             quiet: 0,
             may_fail: 0,
             granted: 0,
+            large: false,
             chance: 0,
             random: 0,
             refused: 0,
@@ -130,6 +132,14 @@ pub fn take_refused() -> u64 {
     change(|state| core::mem::take(&mut state.refused))
 }
 
+/// What runs here may ask for more than a page in one piece: it can do without.
+pub fn large<R>(run: impl FnOnce() -> R) -> R {
+    change(|state| state.large = true);
+    let result = run();
+    change(|state| state.large = false);
+    result
+}
+
 /// Runs code of core, which has to ask for all of its memory.
 pub fn in_core<R>(run: impl FnOnce() -> R) -> R {
     let outer = change(|state| core::mem::replace(&mut state.in_core, true));
@@ -170,7 +180,7 @@ impl State {
             return false;
         }
         let asked = self.may_fail > 0 || self.granted > 0;
-        if !asked || size > PAGE_SIZE {
+        if !asked || (size > PAGE_SIZE && !self.large) {
             self.unchecked += 1;
             self.size = size;
         }

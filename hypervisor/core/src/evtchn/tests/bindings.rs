@@ -200,3 +200,23 @@ fn a_full_table_is_not_searched() {
         assert!(looked_at <= 6, "{looked_at} leaves of 47");
     }
 }
+
+#[test]
+fn a_dump_is_bounded_and_asks_for_its_memory() {
+    let (world, _dom0) = World::new();
+    let a = world.guest(1, 1);
+    for _ in 0..600 {
+        a.ipi(0).expect("ipi");
+    }
+    let dump = |text: &mut crate::room::Text| {
+        crate::testing::heap::in_core(|| a.domain.events.dump(&a.domain, text))
+    };
+    let mut text = crate::room::Text::default();
+    crate::testing::heap::fail_after(3);
+    assert!(dump(&mut text).is_err(), "no memory for the rest");
+    crate::testing::heap::fail(0, 0);
+    let mut text = crate::room::Text::default();
+    assert!(crate::testing::heap::large(|| dump(&mut text)).is_ok());
+    assert_eq!(text.lines().count(), 513);
+    assert_eq!(text.lines().last(), Some("  and 88 more"));
+}
