@@ -108,6 +108,7 @@ impl FlushGuest for StaleWrite {
 #[test]
 fn what_a_stale_translation_writes_nobody_reads() {
     let frames = test_table(0x2000);
+    let (other, _) = space_of::<Npt>(frames, config(OTHER));
     let target = Arc::new(AtomicU64::new(0));
     let flush = Box::new(StaleWrite(frames, target.clone()));
     let space = GuestSpace::<Npt>::new(frames, config(DOM), flush).unwrap();
@@ -119,7 +120,6 @@ fn what_a_stale_translation_writes_nobody_reads() {
         space.release(gfn).unwrap();
         assert_eq!(target.load(Ordering::Relaxed), 0, "flushed");
     }
-    let (other, _) = space_of::<Npt>(frames, config(OTHER));
     for page in 0..0x1000 {
         if other.populate(g(page), 0).is_err() {
             break;
