@@ -246,30 +246,32 @@ impl Paging {
             && (level.shift != 30 || self.limits.pages_1g)
     }
 
-    /// The bits that must be zero in a present entry (SDM volume 3, 4.3 to 4.5; APM volume 2, 5.3).
-    fn reserved(&self, level: &Level, format: Format, leaf: bool) -> u64 {
+    /// The bits that must be zero in each present entry that has rights, of whatever level.
+    fn reserved_everywhere(&self, format: Format) -> u64 {
         const ADDRESS: u64 = bits(12, 51);
         let beyond = ADDRESS & !self.frames();
         let no_execute = if self.efer & EFER_NX == 0 { NX } else { 0 };
-        // A large page's address has zeros below its size, but for the bit that became PAT.
-        let below = |shift| {
-            if leaf && shift > 12 {
-                bits(13, shift - 1)
-            } else {
-                0
-            }
-        };
-        match (format, level.shift) {
+        match format {
+            Format::Legacy => 0,
+            Format::Pae => beyond | no_execute | bits(52, 62),
+            Format::Long => beyond | no_execute,
+        }
+    }
+
+    /// The bits that must be zero in a present entry of this level (SDM volume 3, 4.3 to 4.5; APM volume 2, 5.3).
+    #[inline(never)]
+    fn reserved(&self, everywhere: u64, level: &Level, format: Format, leaf: bool) -> u64 {
+        match (level.shift, format) {
+            (12, _) => everywhere,
             // PSE-36: bits 13 to 20 are address bits 32 to 39, as far as the CPU has those.
-            (Format::Legacy, 22) if leaf => bits(13, 21) & !((self.frames() >> 32 & 0xff) << 13),
-            (Format::Legacy, _) => 0,
+            (22, _) if leaf => bits(13, 21) & !((self.frames() >> 32 & 0xff) << 13),
+            (22, _) => 0,
             // A top entry of PAE has no rights.
-            (Format::Pae, 30) => beyond | bits(52, 63) | bits(5, 8) | bits(1, 2),
-            (Format::Pae, shift) => beyond | bits(52, 62) | no_execute | below(shift),
-            (Format::Long, shift) => {
-                let large = if leaf || shift == 21 { 0 } else { LARGE };
-                beyond | no_execute | below(shift) | large
-            }
+            (30, Format::Pae) => everywhere | NX | bits(5, 8) | bits(1, 2),
+            // A large page's address has zeros below its size, but for the bit that became PAT.
+            (shift, _) if leaf => everywhere | bits(13, shift - 1),
+            (21, _) => everywhere,
+            _ => everywhere | LARGE,
         }
     }
 }
@@ -288,6 +290,7 @@ fn descend(
     format: Format,
 ) -> Result<Found, WalkError> {
     let frame_mask = paging.frames();
+    let everywhere = paging.reserved_everywhere(format);
     let nx = paging.efer & EFER_NX != 0;
     let code = fault_code(paging, access, nx);
     let mut table = match format {
@@ -314,8 +317,11 @@ fn descend(
             rights &= entry;
             no_execute |= nx && entry & NX != 0;
         }
-        let leaf = level.shift == 12 || (entry & LARGE != 0 && paging.has_large(level, format));
-        if entry & paging.reserved(level, format, leaf) != 0 {
+        // Nearly all entries of nearly all guests, told at once.
+        let plain = entry & (everywhere | LARGE) == 0 && format == Format::Long;
+        let leaf =
+            level.shift == 12 || (!plain && entry & LARGE != 0 && paging.has_large(level, format));
+        if !plain && entry & paging.reserved(everywhere, level, format, leaf) != 0 {
             return Err(WalkError::Fault {
                 code: code | CODE_PRESENT | CODE_RESERVED,
             });
