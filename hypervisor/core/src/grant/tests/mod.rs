@@ -291,3 +291,33 @@ fn the_table_grows_to_its_limit() {
     let entry = word.word((600 - 512) * 8).load(Ordering::SeqCst);
     assert_eq!(entry, 2 << 16 | u32::from(PERMIT));
 }
+
+#[test]
+fn a_device_map_alone_holds_the_page_without_a_place() {
+    let (world, a, b) = pair();
+    a.set_entry(9, PERMIT, 2, 3);
+    let mfn = a.domain.memory.lookup(Gfn::new(3)).expect("RAM").mfn;
+    let mut op = abi::GnttabMapGrantRef {
+        flags: abi::GNTMAP_DEVICE_MAP,
+        grant_ref: 9,
+        dom: 1,
+        ..Zeroable::zeroed()
+    };
+    assert_eq!(b.grant_op(abi::GNTTABOP_MAP_GRANT_REF, &mut op), 0);
+    assert_eq!((op.status, op.dev_bus_addr), (0, mfn.base().raw()));
+    assert_eq!(
+        (world.frames.refs(mfn), a.flags(9)),
+        (2, PERMIT | READING | WRITING)
+    );
+    assert_eq!(b.unmap(op.handle, HOLE), Status::BadHandle as i16);
+    assert_eq!(b.unmap(op.handle, 0), 0);
+    assert_eq!((world.frames.refs(mfn), a.flags(9)), (1, PERMIT));
+    // Neither kind of map; and one that its holder's end gives back.
+    let mut none = abi::GnttabMapGrantRef { flags: 0, ..op };
+    assert_eq!(b.grant_op(abi::GNTTABOP_MAP_GRANT_REF, &mut none), 0);
+    assert_eq!(none.status, Status::BadRef as i16);
+    assert_eq!(b.grant_op(abi::GNTTABOP_MAP_GRANT_REF, &mut op), 0);
+    assert_eq!(op.status, 0);
+    world.destroy(&b.domain);
+    assert_eq!((world.frames.refs(mfn), a.flags(9)), (1, PERMIT));
+}

@@ -279,3 +279,28 @@ fn the_ports_of_a_poll_are_copied_once() {
     assert_eq!(poll(8), (failed, false, Poll::No), "nothing has changed");
     assert_eq!(poll(12), (Outcome::Done(0), true, Poll::Any));
 }
+
+#[test]
+fn hvm_ops_that_name_what_there_is_not_are_invalid() {
+    let (world, dom0) = World::new();
+    let guest = world.guest(1, 1);
+    let number = abi::HYPERVISOR_HVM_OP;
+    let inval = errno(Errno::Inval);
+    for who in [&guest, &dom0] {
+        let mut ask = abi::HvmParam {
+            domid: oxen_types::DomainId::SELF.0,
+            index: 40,
+            ..Zeroable::zeroed()
+        };
+        for index in [40, 4096, u32::MAX] {
+            ask.index = index;
+            assert_eq!(who.op(number, abi::HVMOP_SET_PARAM, &mut ask), inval);
+            assert_eq!(who.op(number, abi::HVMOP_GET_PARAM, &mut ask), inval);
+        }
+        assert_eq!(
+            who.call(number, &[abi::HVMOP_FLUSH_TLBS.into(), PAGE]),
+            inval
+        );
+        assert_eq!(who.call(number, &[abi::HVMOP_FLUSH_TLBS.into(), 0]), 0);
+    }
+}
