@@ -4,8 +4,9 @@
 //! them keep others waiting, with interrupts off. `spin::Mutex` is a ticket lock here (its feature
 //! `use_ticket_mutex`); this is its counterpart for readers and writers.
 //!
-//! Whoever comes passes a gate, which is a ticket lock; a writer holds it while the readers before it
-//! finish. So readers do not overtake a writer that waits, nor writers a reader.
+//! A writer holds a gate, which is a ticket lock, while the readers before it finish. Who finds the gate held
+//! queues for it. So readers do not overtake a writer that waits, nor writers a reader. A reader that finds the gate
+//! free does not take it: read locks are on every exit's way, and nobody waits then.
 //!
 //! From that follows a rule: nobody takes a read lock again that he holds, nor waits with a read lock for
 //! somebody who may want the same. With a writer between the two, both would wait for ever. Tests on the
@@ -30,10 +31,21 @@ impl<T> RwLock<T> {
     #[inline]
     pub fn read(&self) -> ReadGuard<'_, T> {
         let held = held::Held::new((&raw const *self).addr());
-        let gate = self.gate.lock();
-        let guard = self.inner.read();
-        drop(gate);
+        let guard = match self.inner.try_read() {
+            // A writer that comes now waits for this reader.
+            Some(guard) if !self.gate.is_locked() => guard,
+            overtaking => {
+                drop(overtaking);
+                self.read_in_turn()
+            }
+        };
         ReadGuard { guard, _held: held }
+    }
+
+    #[cold]
+    fn read_in_turn(&self) -> spin::RwLockReadGuard<'_, T> {
+        let _gate = self.gate.lock();
+        self.inner.read()
     }
 
     #[inline]
