@@ -144,6 +144,7 @@ impl Phys {
     }
 
     /// The aligned 64-bit word that holds a byte of a frame.
+    #[inline(always)]
     pub(crate) fn word(self, mfn: Mfn, offset: usize) -> u64 {
         self.table(mfn)[offset / 8 % 512].load(Ordering::Relaxed)
     }

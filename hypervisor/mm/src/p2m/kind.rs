@@ -53,6 +53,7 @@ impl Rules {
     }
 }
 
+#[inline(always)]
 pub(super) fn kind_of(attrs: Attrs) -> MapKind {
     match attrs.tag {
         RAM => MapKind::Ram,
@@ -61,7 +62,7 @@ pub(super) fn kind_of(attrs: Attrs) -> MapKind {
         GRANT_RW => MapKind::Grant { writable: true },
         GRANT_RO => MapKind::Grant { writable: false },
         MMIO => MapKind::Mmio,
-        tag => unreachable!("p2m entry with tag {tag}"),
+        _ => unreachable!("an entry of a p2m without a kind"),
     }
 }
 
