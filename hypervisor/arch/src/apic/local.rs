@@ -3,6 +3,7 @@
 //! Intel SDM 3, chapter 11; AMD APM 2, chapter 16.
 #![allow(unsafe_code)] // MMIO and MSRs of the APIC
 
+use super::setup::{self, ERROR_STATUS, LVT_MASKED, LVT_TIMER};
 use crate::cpu::{self, Features, features, msr};
 use crate::{acpi, layout, time, vectors};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -14,25 +15,15 @@ const BASE_ENABLE: u64 = 1 << 11;
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
 
 const ID: u32 = 0x20;
-const TPR: u32 = 0x80;
 const EOI: u32 = 0xb0;
-const SPURIOUS: u32 = 0xf0;
 const ISR: u32 = 0x100;
-const ERROR_STATUS: u32 = 0x280;
 const ICR_LOW: u32 = 0x300;
 const ICR_HIGH: u32 = 0x310;
-const LVT_TIMER: u32 = 0x320;
-const LVT_THERMAL: u32 = 0x330;
-const LVT_PERF: u32 = 0x340;
-const LVT_LINT0: u32 = 0x350;
-const LVT_LINT1: u32 = 0x360;
-const LVT_ERROR: u32 = 0x370;
 const TIMER_INITIAL: u32 = 0x380;
 const TIMER_CURRENT: u32 = 0x390;
 const TIMER_DIVIDE: u32 = 0x3e0;
 const VERSION: u32 = 0x30;
 
-const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
 const LVT_TIMER_DEADLINE: u32 = 2 << 17;
 const ICR_PENDING: u32 = 1 << 12;
@@ -113,21 +104,10 @@ pub fn init_this_cpu() {
         read(ID) >> 24
     };
     cpu::set_apic_id(cpu::cpu_id(), id);
-    write(TPR, 0);
-    write(LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER));
-    let [lint0, lint1] = nmi_inputs(id);
-    write(LVT_LINT0, lint0);
-    write(LVT_LINT1, lint1);
     let last_lvt = read(VERSION) >> 16 & 0xff;
-    if last_lvt >= 4 {
-        write(LVT_PERF, LVT_MASKED);
+    for (register, value) in setup::sequence(nmi_inputs(id), last_lvt) {
+        write(register, value);
     }
-    if last_lvt >= 5 {
-        write(LVT_THERMAL, LVT_MASKED);
-    }
-    write(SPURIOUS, 1 << 8 | u32::from(vectors::SPURIOUS));
-    write(ERROR_STATUS, 0);
-    write(LVT_ERROR, u32::from(vectors::APIC_ERROR));
     // What the firmware left in service would block everything below it.
     for _ in 0..256 {
         if (0..8).all(|word| read(ISR + word * 0x10) == 0) {

@@ -8,6 +8,8 @@ mod local;
 mod pic;
 #[cfg(any(test, target_os = "none"))]
 mod route;
+#[cfg(any(test, target_os = "none"))]
+mod setup;
 
 #[cfg(target_os = "none")]
 pub use local::{

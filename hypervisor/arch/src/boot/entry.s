@@ -97,8 +97,8 @@ oxen_start32:
     or eax, 3
     mov [edi + 261 * 8], eax
 
-    mov eax, cr4
-    or eax, 0x20                        # PAE
+    # PAE alone: what the firmware had set is not kept. With LA57 the CPU would walk five levels.
+    mov eax, 0x20
     mov cr4, eax
     mov cr3, edi
     mov ecx, 0xc0000080

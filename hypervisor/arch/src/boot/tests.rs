@@ -186,3 +186,26 @@ fn multiboot1_with_wild_pointers() {
         assert!(parse(MAGIC_MB1, BASE as u32, reader(&memory), &mut info).is_err());
     }
 }
+
+/// BOOT-1: GRUB clears CR4.PAE only, so firmware in 5-level mode leaves LA57 on, and the entry code's tables have four
+/// levels. Entry and start-up code load CR4 with PAE alone, before they switch paging on.
+#[test]
+fn nothing_of_the_loaders_cr4_is_kept() {
+    for code in [include_str!("entry.s"), include_str!("../smp/trampoline.s")] {
+        let lines: Vec<_> = code
+            .lines()
+            .map(|line| line.split('#').next().unwrap_or("").trim().replace('%', ""))
+            .filter(|line| !line.is_empty())
+            .collect();
+        let writes = |line: &&String| matches!(line.as_str(), "mov cr4, eax" | "movl eax, cr4");
+        let at = lines.iter().position(|line| writes(&line)).unwrap();
+        assert_eq!(lines.iter().filter(writes).count(), 1);
+        let value = lines[at - 1].replace('$', "");
+        assert!(
+            value == "mov eax, 0x20" || value == "movl 0x20, eax",
+            "CR4 is loaded after {value:?}"
+        );
+        let paging = lines.iter().position(|line| line.contains("0x80010011"));
+        assert!(paging.is_some_and(|paging| paging > at));
+    }
+}

@@ -74,7 +74,41 @@ pub fn physical_bits() -> u8 {
 
 /// Reads CPUID. Again after a microcode change, if we ever do that.
 pub fn detect() {
+    #[cfg(target_os = "none")]
+    allow_nx();
     DETECTED.call_once(read);
+}
+
+#[cfg(any(test, target_os = "none"))]
+const IA32_MISC_ENABLE: u32 = 0x1a0;
+#[cfg(any(test, target_os = "none"))]
+const XD_DISABLED: u64 = 1 << 34;
+
+/// What IA32_MISC_ENABLE is to hold, if firmware has switched NX off: our page tables have the bit, which would be a
+/// reserved one then. CPUID shows it only afterwards (Intel SDM 4, table 2-2).
+#[cfg(any(test, target_os = "none"))]
+pub(crate) fn with_nx(misc_enable: u64) -> Option<u64> {
+    (misc_enable & XD_DISABLED != 0).then_some(misc_enable & !XD_DISABLED)
+}
+
+/// On the boot CPU; the others do it in their start-up code, before they load EFER.
+#[cfg(target_os = "none")]
+fn allow_nx() {
+    if misc_enable_hides_nx()
+        && let Some(value) = msr::rdmsr_safe(IA32_MISC_ENABLE).and_then(with_nx)
+    {
+        // SAFETY: takes a restriction away that our tables do not expect.
+        let _ = unsafe { msr::wrmsr_safe(IA32_MISC_ENABLE, value) };
+    }
+}
+
+/// Intel's CPUs with long mode have the register, with this meaning.
+#[cfg(target_os = "none")]
+pub(crate) fn misc_enable_hides_nx() -> bool {
+    let cpuid = CpuId::new();
+    cpuid
+        .get_vendor_info()
+        .is_some_and(|vendor| vendor.as_str() == "GenuineIntel")
 }
 
 fn read() -> Detected {
@@ -195,5 +229,29 @@ pub fn enable_on_this_cpu() {
             regs::xsetbv(0, 3);
         }
         regs::set_dr7(0x400);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// NX-1
+    #[test]
+    fn nx_that_firmware_switched_off_is_switched_on() {
+        assert_eq!(with_nx(0x4_0085_0089), Some(0x85_0089));
+        assert_eq!(with_nx(0x85_0089), None);
+        assert_eq!(with_nx(u64::MAX), Some(!XD_DISABLED));
+    }
+
+    /// NX-1: the start-up code of the other CPUs clears the same bit of the same register before it loads EFER.
+    #[test]
+    fn starting_cpus_switch_nx_on_before_efer() {
+        let code = include_str!("../smp/trampoline.s");
+        let at = |text: &str| code.find(text).unwrap_or(usize::MAX);
+        let register = format!("${IA32_MISC_ENABLE:#x}, %ecx");
+        let bit = format!("btrl ${}, %edx", XD_DISABLED.trailing_zeros() - 32);
+        assert!(at(&register) < at(&bit) && at(&bit) < at("$0xc0000080"));
+        assert_ne!(at("$0xc0000080"), usize::MAX);
     }
 }

@@ -1,8 +1,9 @@
 //! The start-up page: the code of trampoline.s with its addresses filled in.
 #![allow(unsafe_code)] // writes physical memory below 1 MiB
 
+use crate::cpu::Features;
+use crate::cpu::features::{self, features};
 use crate::cpu::regs::bits;
-use crate::cpu::{Features, features};
 use crate::{boot, layout};
 use core::ptr;
 use oxen_types::{Maddr, PAGE_SIZE, Vaddr};
@@ -20,6 +21,7 @@ unsafe extern "C" {
     static oxen_tramp_far: u8;
     static oxen_tramp_64: u8;
     static oxen_tramp_boot_cr3: u8;
+    static oxen_tramp_misc_enable: u8;
     static oxen_tramp_efer: u8;
     static oxen_tramp_cr3: u8;
     static oxen_tramp_stack: u8;
@@ -67,6 +69,10 @@ impl Page {
         } else {
             0
         };
+        page.put(
+            &raw const oxen_tramp_misc_enable,
+            u32::from(features::misc_enable_hides_nx()),
+        );
         page.put(&raw const oxen_tramp_efer, (bits::EFER_LME | nx) as u32);
         page
     }

@@ -16,7 +16,14 @@ oxen_tramp_start:
     movl %eax, %cr4
     movl oxen_tramp_boot_cr3 - oxen_tramp_start, %eax
     movl %eax, %cr3
-    movl $0xc0000080, %ecx              # EFER
+    testl $1, oxen_tramp_misc_enable - oxen_tramp_start
+    jz 2f
+    movl $0x1a0, %ecx                   # IA32_MISC_ENABLE: NX, if firmware switched it off
+    rdmsr
+    btrl $2, %edx
+    jnc 2f
+    wrmsr
+2:  movl $0xc0000080, %ecx              # EFER
     rdmsr
     orl oxen_tramp_efer - oxen_tramp_start, %eax
     wrmsr
@@ -60,6 +67,8 @@ oxen_tramp_far:
 .balign 4
 .global oxen_tramp_boot_cr3
 oxen_tramp_boot_cr3: .long 0
+.global oxen_tramp_misc_enable
+oxen_tramp_misc_enable: .long 0
 .global oxen_tramp_efer
 oxen_tramp_efer: .long 0
 .balign 8
