@@ -82,6 +82,10 @@ fn start(info: &'static BootInfo) -> ! {
     };
     log::info!("{virt:?}");
     log::info!("speculation: {}", virt.spec);
+    log::info!("CPU errata mended: {}", virt.spec.errata);
+    for (name, text) in virt.spec.open.iter() {
+        log::warn!("OPEN: {name}: {text}");
+    }
     let machine = platform::Machine {
         command_line: info.cmdline.as_str(),
     };

@@ -106,7 +106,10 @@ pub fn create(
         NestedFormat::Npt => new_space::<Npt>(space_config, flusher)?,
         NestedFormat::Ept => new_space::<Ept>(space_config, flusher)?,
     };
-    let controls = globals.virt.new_domain().map_err(|_| Errno::NoMem)?;
+    let controls = globals
+        .virt
+        .new_domain(hardware.is_some())
+        .map_err(|_| Errno::NoMem)?;
     let shadows = if shadow {
         Some(DomainShadow::new(globals.frames, id, pool.shadows).ok_or(Errno::NoMem)?)
     } else {

@@ -41,6 +41,12 @@ impl Memory {
 
 /// See `oxen_mm::start` for the order.
 pub fn init(info: &BootInfo) -> Memory {
+    // The tables have the bit, which is a reserved one on a CPU without it.
+    if !features().contains(Features::NX) {
+        panic!(
+            "this CPU has no NX, or the firmware switched it off: enable execute disable in its setup"
+        );
+    }
     let map = memory_map(info);
     let end = map.end().raw();
     // SAFETY: the bootstrap tables map the first 4 GiB there; the tables built next map all RAM there.
@@ -56,7 +62,16 @@ pub fn init(info: &BootInfo) -> Memory {
     let gib_pages = features().contains(Features::PAGE_1G);
     // SAFETY: they map all that the bootstrap tables do and we use: image, stack in it, RAM.
     let install = |root| unsafe { cpu::regs::set_page_table_root(root) };
-    let started = Start::new((early, phys), map, &sections(), &given, gib_pages, install);
+    let reserved = bad_memory();
+    let started = Start::new(
+        (early, phys),
+        map,
+        &sections(),
+        reserved.as_slice(),
+        &given,
+        gib_pages,
+        install,
+    );
     let mut start = match started {
         Ok(start) => start,
         Err(error) => panic!("the machine's memory: {error:?}"),
@@ -75,6 +90,16 @@ pub fn init(info: &BootInfo) -> Memory {
         modules,
         low,
     }
+}
+
+/// RAM that an erratum of the processor's makes unusable.
+fn bad_memory() -> Option<Span> {
+    let (at, len) = oxen_virt::spec::unusable_memory()?;
+    log::warn!(
+        "the {} KiB at {at:?} stay unused: an erratum of this CPU",
+        len >> 10
+    );
+    Some(Span { at, len })
 }
 
 /// dom0's kernel and initramfs, and the room that the kernel is unpacked to.
@@ -122,7 +147,7 @@ fn span(module: &BootModule) -> Span {
 }
 
 fn memory_map(info: &BootInfo) -> MemoryMap {
-    let mut map = MemoryMap::new(info.memory.iter().map(|range| FirmwareRange {
+    MemoryMap::new(info.memory.iter().map(|range| FirmwareRange {
         start: range.start.raw(),
         len: range.end.raw() - range.start.raw(),
         kind: if range.kind == MemoryKind::Ram {
@@ -130,10 +155,7 @@ fn memory_map(info: &BootInfo) -> MemoryMap {
         } else {
             FirmwareKind::Other
         },
-    }));
-    let (start, end) = layout::image().machine_range();
-    map.reserve(start.raw(), end.raw() - start.raw());
-    map
+    }))
 }
 
 /// The image as the linker laid it out.

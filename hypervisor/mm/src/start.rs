@@ -1,7 +1,7 @@
 //! From the firmware's memory map to frames: the order in which a machine's memory starts, all of it on the boot CPU.
 //!
-//! 1. [`MemoryMap::new`] from the firmware's map, with the image reserved.
-//! 2. [`Start::new`]: the loader's modules are kept, [`LOW_FRAMES`] carved below 4 GiB, and the final page tables
+//! 1. [`MemoryMap::new`] from the firmware's map.
+//! 2. [`Start::new`]: the image and the loader's modules are kept, [`LOW_FRAMES`] carved below 4 GiB, and the final page tables
 //!    built through the bootstrap tables, which reach 4 GiB ([`crate::layout::BOOT_MAPPED`]). They alone, and the
 //!    image, must lie there. The caller installs them (EFER.NXE on): from here on there is no identity mapping.
 //! 3. The modules move to the top of all memory, out of the way of dom0's kernel, which wants low addresses.
@@ -57,12 +57,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// Steps 2 and 3. `map` has the image reserved; `early` is reached through the bootstrap tables, `phys` once
+    /// Steps 2 and 3. `reserved` is memory besides the image that nobody may have; `early` is reached through the bootstrap tables, `phys` once
     /// `install` has put the root of the new tables into CR3.
     pub fn new(
         (early, phys): (Phys, Phys),
         mut map: MemoryMap,
         image: &[Section],
+        reserved: &[Span],
         modules: &[Span],
         gib_pages: bool,
         install: impl FnOnce(Maddr),
@@ -71,6 +72,7 @@ impl Start {
         for module in modules {
             map.reserve(module.at.raw(), module.len);
         }
+        keep(&mut map, image, reserved);
         let low = map.carve(LOW_FRAMES, 1, FOUR_GIB);
         let builder =
             HostBuilder::new(early, &mut map, image, gib_pages).map_err(StartError::Tables)?;
@@ -91,9 +93,7 @@ impl Start {
         for module in modules {
             start.map.give_back(module.at.raw(), module.len);
         }
-        for section in image {
-            start.map.reserve(section.maddr.raw(), section.len);
-        }
+        keep(&mut start.map, image, reserved);
         Ok(start)
     }
 
@@ -111,6 +111,15 @@ impl Start {
     /// Step 5.
     pub fn frames(&mut self, phys: Phys) -> Result<FrameTable, TooSmall> {
         FrameTable::new(phys, &mut self.map, &[])
+    }
+}
+
+fn keep(map: &mut MemoryMap, image: &[Section], reserved: &[Span]) {
+    for section in image {
+        map.reserve(section.maddr.raw(), section.len);
+    }
+    for span in reserved {
+        map.reserve(span.at.raw(), span.len);
     }
 }
 

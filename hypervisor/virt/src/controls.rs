@@ -4,7 +4,7 @@
 
 use alloc::boxed::Box;
 use core::ops::RangeInclusive;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use bytemuck::Zeroable;
 use oxen_types::{Maddr, PAGE_SIZE};
@@ -63,13 +63,12 @@ pub struct DomainControls {
     maps: Box<Maps>,
     msr_bits: MsrBits,
     to_maddr: ToMaddr,
-    /// Tells domains apart: no other ever had it, and it is not 0.
-    pub(crate) id: u64,
+    /// dom0, which has the machine's devices: the hypervisor does not guard its branches from it.
+    pub(crate) trusted: bool,
 }
 
 impl DomainControls {
     pub(crate) fn new(msr_bits: MsrBits, to_maddr: ToMaddr) -> Result<Self, VirtError> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let maps = zeroed_box::<Maps>()?;
         for byte in maps.io.iter().chain(&maps.msr) {
             byte.store(0xff, Ordering::Relaxed);
@@ -78,7 +77,7 @@ impl DomainControls {
             maps,
             msr_bits,
             to_maddr,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            trusted: false,
         };
         for msr in SWITCHED {
             controls.set_msr_direct(msr, true, true);

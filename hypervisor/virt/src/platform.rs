@@ -154,7 +154,8 @@ impl Platform {
             fpu.xsaves = caps.match_xsaves(fpu.xsaves);
             caps.match_keys(fpu.xcr0 & fpu::XCR0_PKRU != 0);
         }
-        let (report, leaf1) = (Report::read(&cpuid, &mut rdmsr), cpuid.cpuid(1, 0));
+        let (mut report, leaf1) = (Report::read(&cpuid, &mut rdmsr), cpuid.cpuid(1, 0));
+        report.probe(&mut spec::takes);
         Ok(Self {
             hardware,
             fpu,
@@ -246,12 +247,15 @@ impl Platform {
         })
     }
 
-    pub fn new_domain(&self) -> Result<Arc<DomainControls>, VirtError> {
+    /// `trusted`: dom0.
+    pub fn new_domain(&self, trusted: bool) -> Result<Arc<DomainControls>, VirtError> {
         let controls = match self.hardware {
             Hardware::Svm(_) => DomainControls::new(svm::maps::msr_bits, self.to_maddr),
             Hardware::Vmx(_) => DomainControls::for_vmx(self.to_maddr),
         };
-        Ok(Arc::new(controls?))
+        let mut controls = controls?;
+        controls.trusted = trusted;
+        Ok(Arc::new(controls))
     }
 
     /// For a domain with controls of `new_domain`.

@@ -17,7 +17,7 @@ const TABLES: u64 = 0x8000;
 /// In flat 32-bit protected mode without paging, RIP at `CODE`.
 pub(crate) fn vcpu() -> BoxedVcpu {
     let platform = Platform::for_tests(|virt| Maddr::new(virt as u64));
-    let domain = platform.new_domain().unwrap();
+    let domain = platform.new_domain(false).unwrap();
     let mut vcpu = platform.new_vcpu(&domain).unwrap();
     start::pvh(&mut *vcpu, CODE as u32, 0);
     vcpu

@@ -1,14 +1,16 @@
 //! The decisions carried out on one physical CPU.
 #![allow(unsafe_code, reason = "writes registers that control speculation")]
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use oxen_arch::cpu::msr::{rdmsr, rdmsr_safe, wrmsr, wrmsr_safe};
 
+use super::errata::Fix;
+use super::switch::{Switch, entry, exit};
 use super::{Controls, IBRS, MSR_FLUSH_CMD, MSR_PRED_CMD, MSR_SPEC_CTRL, MSR_VIRT_SPEC_CTRL, SSBD};
 use crate::x86::MSR_EFER;
 
 const EFER_AIBRSE: u64 = 1 << 21;
-const MSR_DE_CFG: u32 = 0xc001_1029;
-const DE_CFG_LFENCE_SERIALISE: u64 = 1 << 1;
 
 /// A vcpu's own values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,19 +18,29 @@ pub struct SpecVcpu {
     pub spec_ctrl: u64,
     /// VIRT_SPEC_CTRL: SSBD or nothing.
     pub virt_spec_ctrl: u64,
+    /// Its last stay on a CPU; no other has the number.
+    pub(super) stay: u64,
 }
 
 /// What one physical CPU keeps of it.
 #[derive(Debug)]
 pub struct SpecCpu {
-    pub(crate) controls: Controls,
-    /// Whose branches the predictors may know: the number of a domain's controls.
-    pub(super) last_domain: u64,
+    pub(super) controls: Controls,
+    /// The stay whose branches the predictors may know.
+    pub(super) last_stay: u64,
 }
 
 impl SpecCpu {
     /// On the CPU that runs this: the hypervisor's own values from now on.
     pub fn enable(controls: &Controls) -> Self {
+        for fix in controls.errata.fixes() {
+            if !apply(&fix) && !controls.errata.may_fail {
+                log::error!(
+                    "OPEN: register {:#x} does not take the bits that mend this CPU",
+                    fix.msr
+                );
+            }
+        }
         // SAFETY: `decide` set what the CPU reports to have; none of it takes a right away.
         unsafe {
             if let Some(host) = controls.host {
@@ -38,25 +50,30 @@ impl SpecCpu {
                 wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_AIBRSE);
             }
         }
-        if controls.lfence {
-            serialise_lfence();
-        }
         Self {
             controls: *controls,
-            last_domain: 0,
+            last_stay: 0,
         }
     }
 
-    /// A vcpu of this domain is about to run here.
-    pub(crate) fn switch_to(&mut self, domain: u64) {
-        if self.forgets_for(domain) {
+    /// A vcpu is about to run here.
+    pub(crate) fn switch_to(&mut self, vcpu: &mut SpecVcpu) {
+        if self.forgets_for(vcpu) {
             command(MSR_PRED_CMD);
         }
     }
 
-    /// Are predictions to be forgotten before it? Those of its own are its own business.
-    pub(super) fn forgets_for(&mut self, domain: u64) -> bool {
-        self.controls.ibpb && core::mem::replace(&mut self.last_domain, domain) != domain
+    /// Are predictions to be forgotten before it? Not if it ran here last and nowhere since. A guest's other vcpus
+    /// count as others, and so does its own earlier stay: its kernel may hold two tasks apart by an IBPB of its own,
+    /// which reached the CPU where it ran then (XSA-479).
+    pub(super) fn forgets_for(&mut self, vcpu: &mut SpecVcpu) -> bool {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        if vcpu.stay != 0 && self.last_stay == vcpu.stay {
+            return false;
+        }
+        vcpu.stay = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.last_stay = vcpu.stay;
+        self.controls.ibpb
     }
 
     /// What SPEC_CTRL must be written with at the entry and at the exit.
@@ -78,40 +95,64 @@ impl SpecCpu {
         )
     }
 
-    /// The last thing before an entry.
-    pub(crate) fn enter(&self, vcpu: &SpecVcpu) {
+    /// What the world switch does for this vcpu; `trusted` is one of dom0's.
+    pub(crate) fn switch(&self, vcpu: &SpecVcpu, trusted: bool) -> Switch {
         let c = &self.controls;
-        if c.l1d_flush {
-            command(MSR_FLUSH_CMD);
-        }
-        let ssbd = vcpu.virt_spec_ctrl & SSBD;
-        // SAFETY: the register exists, and the guest's bits were checked when it wrote them.
-        unsafe {
-            if let Some(guest) = self.spec_ctrl_writes(vcpu).0 {
-                wrmsr(MSR_SPEC_CTRL, guest);
-            }
-            if c.virt_ssbd && ssbd != 0 {
-                wrmsr(MSR_VIRT_SPEC_CTRL, ssbd);
-            }
+        let (guest, host) = self.spec_ctrl_writes(vcpu);
+        let bits =
+            |list: &[(bool, u32)]| list.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum();
+        Switch {
+            entry: bits(&[
+                (guest.is_some(), entry::SPEC_CTRL),
+                (c.l1d_flush, entry::L1D_FLUSH),
+                (c.div, entry::DIV),
+                (c.verw, entry::VERW),
+            ]),
+            exit: bits(&[
+                (
+                    c.ibpb_on_exit && (c.ibpb_on_exit_of_dom0 || !trusted),
+                    exit::IBPB,
+                ),
+                (host.is_some(), exit::SPEC_CTRL),
+                (c.rsb, exit::RSB),
+            ]),
+            guest: guest.unwrap_or(0),
+            host: host.unwrap_or(0),
         }
     }
 
-    /// The first thing after an exit.
+    /// Before an entry: what is no matter of order.
+    pub(crate) fn enter(&self, vcpu: &SpecVcpu) {
+        self.write_virt(vcpu, SSBD);
+    }
+
+    /// After an exit.
     pub(crate) fn leave(&self, vcpu: &SpecVcpu) {
-        let c = &self.controls;
-        // SAFETY: the hypervisor's own values again.
-        unsafe {
-            if let Some(host) = self.spec_ctrl_writes(vcpu).1 {
-                wrmsr(MSR_SPEC_CTRL, host);
-            }
-            if c.virt_ssbd && vcpu.virt_spec_ctrl & SSBD != 0 {
-                wrmsr(MSR_VIRT_SPEC_CTRL, 0);
-            }
-        }
-        if c.ibpb_on_exit {
-            command(MSR_PRED_CMD);
+        self.write_virt(vcpu, 0);
+    }
+
+    fn write_virt(&self, vcpu: &SpecVcpu, value: u64) {
+        if self.controls.virt_ssbd && vcpu.virt_spec_ctrl & SSBD != 0 {
+            // SAFETY: the register exists, and holds one bit.
+            unsafe { wrmsr(MSR_VIRT_SPEC_CTRL, value) };
         }
     }
+}
+
+/// On the CPU that runs this. False if it refuses.
+fn apply(fix: &Fix) -> bool {
+    let holds = || rdmsr_safe(fix.msr).is_some_and(|now| fix.applied(now).is_none());
+    match rdmsr_safe(fix.msr).and_then(|value| fix.applied(value)) {
+        // SAFETY: the bits that the vendor names for this CPU; none changes what instructions do.
+        Some(new) => unsafe { wrmsr_safe(fix.msr, new) && holds() },
+        None => holds(),
+    }
+}
+
+/// Does PRED_CMD take a value?
+pub(crate) fn takes(msr: u32, value: u64) -> bool {
+    // SAFETY: forgets predictions: no effect on values.
+    msr == MSR_PRED_CMD && unsafe { wrmsr_safe(msr, value) }
 }
 
 /// PRED_CMD or FLUSH_CMD, where the CPU has it: also for a guest that asks.
@@ -119,14 +160,5 @@ pub fn command(msr: u32) {
     if matches!(msr, MSR_PRED_CMD | MSR_FLUSH_CMD) {
         // SAFETY: forgets predictions, or writes the first-level cache back: no effect on values.
         let _ = unsafe { wrmsr_safe(msr, 1) };
-    }
-}
-
-/// On AMD's CPUs LFENCE waits for all before it only if this bit is set.
-pub fn serialise_lfence() {
-    if let Some(value) = rdmsr_safe(MSR_DE_CFG).filter(|value| value & DE_CFG_LFENCE_SERIALISE == 0)
-    {
-        // SAFETY: the meaning of one instruction, made stricter. An emulator may refuse.
-        let _ = unsafe { wrmsr_safe(MSR_DE_CFG, value | DE_CFG_LFENCE_SERIALISE) };
     }
 }

@@ -2,9 +2,10 @@
 
 use core::fmt;
 
+use super::errata::Errata;
 use super::report::{ArchCaps, Vendor};
-use super::{IBRS, Options, PSFD, Report, SSBD, STIBP};
-use crate::policy::features::{Ext8Ebx, Ext21Eax, Leaf7Edx};
+use super::{BHI_DIS_S, IBRS, Options, PSFD, Report, SSBD, STIBP};
+use crate::policy::features::{Ext8Ebx, Leaf7Edx};
 
 /// The features of speculation that guests are told of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,6 +43,70 @@ impl Offer {
         .bits();
 }
 
+/// What a CPU needs and does not get, each by the name that its vendor or finder gave it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Open {
+    pub(super) bti: bool,
+    pub(super) btc: bool,
+    pub(super) srso: bool,
+    pub(super) bhi: bool,
+    pub(super) its: bool,
+    pub(super) l1tf: bool,
+    pub(super) mds: bool,
+    pub(super) tsa: bool,
+    pub(super) gds: bool,
+    pub(super) div: bool,
+}
+
+impl Open {
+    /// Name, cause and remedy of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        const MICROCODE: &str = "microcode without a remedy, or switched off by spec-ctrl=";
+        [
+            (
+                self.bti,
+                "BTI",
+                "Spectre v2 without IBRS or IBPB at exit: load newer microcode",
+            ),
+            (
+                self.btc,
+                "BTC",
+                "branch type confusion without IBPB at exit: load newer microcode",
+            ),
+            (
+                self.srso,
+                "SRSO",
+                "return stack overflow without IBPB at exit: load newer microcode",
+            ),
+            (
+                self.bhi,
+                "BHI",
+                "branch history injection, and the CPU has no BHI_DIS_S",
+            ),
+            (
+                self.its,
+                "ITS",
+                "indirect target selection: no return thunks in this build",
+            ),
+            (self.l1tf, "L1TF", MICROCODE),
+            (self.mds, "MDS", MICROCODE),
+            (self.tsa, "TSA", MICROCODE),
+            (
+                self.gds,
+                "GDS",
+                "gather data sampling: load newer microcode",
+            ),
+            (
+                self.div,
+                "DIV",
+                "the divider leaks between threads of a core: switch SMT off",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(open, name, text)| open.then_some((name, text)))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Controls {
     /// SPEC_CTRL while the hypervisor runs, if the register exists.
@@ -52,17 +117,18 @@ pub struct Controls {
     pub(super) virt_ssbd: bool,
     /// EFER.AIBRSE.
     pub(super) automatic_ibrs: bool,
+    /// Between vcpus.
     pub(super) ibpb: bool,
     pub(super) ibpb_on_exit: bool,
-    pub(crate) rsb: bool,
-    pub(crate) verw: bool,
+    pub(super) ibpb_on_exit_of_dom0: bool,
+    pub(super) rsb: bool,
+    pub(super) verw: bool,
     pub(super) l1d_flush: bool,
-    /// LFENCE is to be made serialising.
-    pub(super) lfence: bool,
+    /// What the divider holds is overwritten at entry (XSA-439).
+    pub(super) div: bool,
+    pub errata: Errata,
     pub offer: Offer,
-    /// Vulnerable, and the microcode has no remedy (or it was switched off): named in the log.
-    pub(super) l1tf_open: bool,
-    pub(super) buffers_open: bool,
+    pub open: Open,
 }
 
 impl Controls {
@@ -82,38 +148,63 @@ impl Controls {
         if wish.psfd == Some(true) && report.has_psfd() {
             host |= PSFD;
         }
+        let bhi_dis_s = wish.bhi_dis_s.unwrap_or(report.bhi()) && report.has_bhi_control();
+        if bhi_dis_s {
+            host |= BHI_DIS_S;
+        }
         let l1d_flush = match wish.l1d_flush {
             Some(wished) => wished,
             None => report.l1tf(),
         } && report.has_7(Leaf7Edx::L1D_FLUSH);
-        let clears = report.has_7(Leaf7Edx::MD_CLEAR)
-            || report
-                .arch
-                .intersects(ArchCaps::FB_CLEAR | ArchCaps::RFDS_CLEAR);
         let verw = match wish.md_clear {
             Some(wished) => wished,
-            None => report.buffers(),
-        } && clears;
+            None => report.buffers() || report.tsa(),
+        } && report.verw_clears();
+        let ibpb_on_exit =
+            wish.ibpb_entry.unwrap_or(needs_ibpb_on_exit(report)) && report.has_ibpb();
         let automatic_is_enough = report.has_automatic_ibrs() || report.vendor == Vendor::Other;
+        let div = wish.div_scrub.unwrap_or(report.zen1());
+        let types_kept = !(ibpb_on_exit && report.ibpb_forgets_types());
         Self {
             host: report.has_spec_ctrl().then_some(host),
             rewrite: host & IBRS != 0 && !report.has_lasting_ibrs(),
             virt_ssbd: !report.has_ssbd() && report.has_ext8(Ext8Ebx::VIRT_SSBD),
             automatic_ibrs: automatic,
             ibpb: wish.ibpb.unwrap_or(true) && report.has_ibpb(),
-            ibpb_on_exit: wish.ibpb_entry == Some(true) && report.has_ibpb(),
-            rsb: wish.rsb.unwrap_or(!automatic_is_enough),
+            ibpb_on_exit,
+            ibpb_on_exit_of_dom0: wish.ibpb_entry == Some(true),
+            rsb: wish
+                .rsb
+                .unwrap_or(!automatic_is_enough || report.ibpb_keeps_returns()),
             verw,
             l1d_flush,
-            lfence: report.vendor == Vendor::Amd
-                && report.family >= 0x10
-                && report.family != 0x11
-                && !report.has_ext21(Ext21Eax::LFENCE_DISPATCH),
+            div,
+            errata: Errata::decide(report),
             offer: offer(report, wish),
-            l1tf_open: report.l1tf() && !l1d_flush,
-            buffers_open: report.buffers() && !verw,
+            open: match report.emulated {
+                true => Open::default(),
+                false => Open {
+                    bti: report.vendor != Vendor::Other && !ibrs && !ibpb_on_exit,
+                    btc: report.btc() && types_kept,
+                    srso: report.srso() && types_kept && !report.has_spec_reduce(),
+                    bhi: report.bhi() && !bhi_dis_s,
+                    its: report.its(),
+                    l1tf: report.l1tf() && !l1d_flush,
+                    mds: report.buffers() && !verw,
+                    tsa: report.tsa() && !verw,
+                    gds: report.gds() && !report.has_gds_control(),
+                    div: report.zen1() && (!div || report.smt),
+                },
+            },
         }
     }
+}
+
+/// AMD's CPUs that may take a RET for another kind of branch, with targets that a guest trained: nothing else keeps
+/// the hypervisor's first RET after an exit from it.
+fn needs_ibpb_on_exit(report: &Report) -> bool {
+    let srso = report.srso() && !report.has_spec_reduce() && report.ibpb_forgets_types();
+    report.btc() || srso
 }
 
 /// What guests may use: what the CPU has, as long as their values are switched.
@@ -135,7 +226,8 @@ fn offer(report: &Report, wish: &Options) -> Offer {
         | ArchCaps::PBRSB_NO
         | ArchCaps::GDS_NO
         | ArchCaps::RFDS_NO
-        | ArchCaps::RFDS_CLEAR;
+        | ArchCaps::RFDS_CLEAR
+        | ArchCaps::ITS_NO;
     let facts = Leaf7Edx::ARCH_CAPS.bits() & report.leaf7;
     let arch_caps = match facts {
         0 => 0,
@@ -171,19 +263,18 @@ impl fmt::Display for Controls {
             (host & STIBP != 0, "STIBP"),
             (host & SSBD != 0, "SSBD"),
             (host & PSFD != 0, "PSFD"),
+            (host & BHI_DIS_S != 0, "BHI_DIS_S"),
             (self.rsb, "RSB overwritten at exit"),
             (self.ibpb_on_exit, "IBPB at exit"),
-            (self.ibpb, "IBPB between domains"),
+            (self.ibpb, "IBPB between vcpus"),
             (self.l1d_flush, "L1D flushed at entry"),
             (self.verw, "buffers cleared at entry"),
-            (self.lfence, "LFENCE serialises"),
+            (self.div, "divider cleared at entry"),
             (
                 self.host.is_some() && self.offer.guests_switch(),
                 "guests have SPEC_CTRL",
             ),
             (self.virt_ssbd, "guests have VIRT_SPEC_CTRL"),
-            (self.l1tf_open, "L1TF OPEN"),
-            (self.buffers_open, "MDS OPEN"),
         ];
         let mut separator = "";
         for (_, name) in parts.iter().filter(|(on, _)| *on) {

@@ -1,21 +1,30 @@
-//! Speculation controls: what the CPU reports (`report`), what the command line wishes (`options`), what
-//! follows from both (`decide`), and the registers that carry it out on one CPU (`cpu`).
+//! Speculation controls: what the CPU reports (`report`), what the command line sets (`options`), what
+//! follows from both (`decide`, and for errata `errata`), the registers that carry it out on one CPU (`cpu`), and the
+//! part of the world switches (`switch`).
 //!
 //! Sources: Intel's "Guidance for software developers" on speculative execution (SPEC_CTRL, PRED_CMD,
 //! FLUSH_CMD, ARCH_CAPABILITIES), AMD's "Software techniques for managing speculation" and "Speculative
 //! store bypass disable". Sibling hyperthreads share what is not flushed between them: who runs guests
 //! that do not trust each other switches hyperthreading off on CPUs that are vulnerable to L1TF or MDS.
 
+use oxen_types::Maddr;
+
+use crate::x86::HostCpuid;
+
 mod cpu;
 mod decide;
+mod errata;
 mod multihit;
 mod options;
 mod report;
+pub(crate) mod switch;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::{SpecCpu, SpecVcpu, command, serialise_lfence};
-pub use decide::{Controls, Offer};
+pub(crate) use cpu::takes;
+pub use cpu::{SpecCpu, SpecVcpu, command};
+pub use decide::{Controls, Offer, Open};
+pub use errata::Errata;
 pub(crate) use multihit::is_affected as page_size_is_fatal;
 pub use options::Options;
 pub use report::Report;
@@ -31,32 +40,9 @@ pub const IBRS: u64 = 1;
 pub const STIBP: u64 = 1 << 1;
 pub const SSBD: u64 = 1 << 2;
 pub const PSFD: u64 = 1 << 7;
+pub const BHI_DIS_S: u64 = 1 << 10;
 
-/// Assembly: unless the register is 0, fills the return predictor with addresses of a trap for speculation.
-/// Changes that register and flags.
-macro_rules! overwrite_rsb {
-    ($count:literal) => {
-        concat!(
-            "test ",
-            $count,
-            ", ",
-            $count,
-            "\n",
-            "jz 79f\n",
-            "mov ",
-            $count,
-            ", 16\n",
-            "71: call 73f\n",
-            "72: pause\n lfence\n jmp 72b\n",
-            "73: call 75f\n",
-            "74: pause\n lfence\n jmp 74b\n",
-            "75: dec ",
-            $count,
-            "\n",
-            "jnz 71b\n",
-            "add rsp, 32 * 8\n",
-            "79:"
-        )
-    };
+/// RAM that an erratum of this machine's CPUs makes unusable: start and length.
+pub fn unusable_memory() -> Option<(Maddr, u64)> {
+    errata::bad_memory(&Report::read(&HostCpuid, &mut |_| 0))
 }
-pub(crate) use overwrite_rsb;

@@ -12,13 +12,15 @@ pub struct Options {
     pub stibp: Option<bool>,
     pub ssbd: Option<bool>,
     pub psfd: Option<bool>,
-    /// Between domains.
+    /// Between vcpus.
     pub ibpb: Option<bool>,
     /// At each exit.
     pub ibpb_entry: Option<bool>,
     pub rsb: Option<bool>,
     pub md_clear: Option<bool>,
     pub l1d_flush: Option<bool>,
+    pub bhi_dis_s: Option<bool>,
+    pub div_scrub: Option<bool>,
 }
 
 /// Xen's words for what has no counterpart here: PV guests, thunks that the compiler would have to make, an
@@ -81,7 +83,10 @@ impl Options {
             "ibpb-entry" => &mut self.ibpb_entry,
             "rsb" => &mut self.rsb,
             "md-clear" => &mut self.md_clear,
+            "verw" => &mut self.md_clear,
             "l1d-flush" => &mut self.l1d_flush,
+            "bhi-dis-s" => &mut self.bhi_dis_s,
+            "div-scrub" => &mut self.div_scrub,
             _ => return false,
         };
         *slot = Some(on);
@@ -92,7 +97,8 @@ impl Options {
         // Yes means what the CPU needs, not what costs without a need.
         let wish = (!on).then_some(false);
         (self.ibrs, self.stibp, self.ssbd, self.psfd) = (wish, wish, wish, wish);
-        (self.ibpb, self.l1d_flush) = (wish, wish);
+        (self.ibpb, self.l1d_flush, self.bhi_dis_s) = (wish, wish, wish);
+        self.div_scrub = wish;
         (self.rsb, self.md_clear, self.ibpb_entry) = (wish, wish, wish);
     }
 

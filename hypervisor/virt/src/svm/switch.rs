@@ -10,27 +10,30 @@ use core::arch::naked_asm;
 
 use crate::backend::Gprs;
 use crate::gprs::{load_gprs, pop_kept, push_kept, store_gprs};
-use crate::spec::overwrite_rsb;
+use crate::spec::switch::{SELECTOR, Switch, entry_work, exit_work};
 
 /// Enters the guest of the VMCB at machine address `vmcb` until its next exit. All of `regs` but RAX and RSP, which
 /// the VMCB holds, is loaded and stored. Interrupts are off on return. While the guest runs, IF of
 /// the host is set, so that a physical interrupt makes it exit; GIF=0 keeps it pending until after
-/// the CLI here. If `rsb` is not 0, what the guest left in the return predictor is overwritten.
+/// the CLI here, and NMIs too until the work at exit that `work` wants is done: nothing returns before.
 ///
 /// # Safety
 /// SVM is enabled; `vmcb` holds an initialised VMCB with nested paging, which nothing else touches
 /// meanwhile, and whose nested tables map only what the guest may reach; `host` is the page that
-/// this CPU's state was saved to with VMSAVE; the guest's FPU state is loaded.
+/// this CPU's state was saved to with VMSAVE; the guest's FPU state is loaded; the CPU has the registers that
+/// `work` names.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn enter(regs: &mut Gprs, vmcb: u64, host: u64, rsb: u64) {
+pub(crate) unsafe extern "sysv64" fn enter(regs: &mut Gprs, vmcb: u64, host: u64, work: &Switch) {
     naked_asm!(
         push_kept!(),
         "push rcx",
         "push rdx",
         "push rdi",
+        "mov rbx, rcx",
+        "clgi",
+        entry_work!(),
         "mov rax, rsi",
         load_gprs!(),
-        "clgi",
         "sti",
         "vmload rax",
         "vmrun rax",
@@ -40,10 +43,11 @@ pub(crate) unsafe extern "sysv64" fn enter(regs: &mut Gprs, vmcb: u64, host: u64
         "pop rax",
         "vmload rax",
         "cli",
+        "pop rbx",
+        exit_work!(),
         "stgi",
-        "pop rcx",
-        overwrite_rsb!("rcx"),
         pop_kept!(),
         "ret",
+        selector = sym SELECTOR,
     )
 }

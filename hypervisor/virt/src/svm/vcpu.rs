@@ -150,11 +150,12 @@ impl SvmVcpu {
         (s.rax, s.rsp) = (self.regs.rax, self.regs.rsp);
         self.tidy();
         cpu.spec.enter(&self.spec);
+        let work = cpu.spec.switch(&self.spec, self.domain.trusted);
         let (vmcb, host) = (self.vmcb_maddr.raw(), cpu.host.raw());
         // SAFETY: SVM is on, or there would be no `SvmCpu`, which holds this CPU's saved state;
         // the VMCB is ours, initialised by `new`, and `&mut self` keeps others off it; the nested
         // root is the caller's p2m (`set_nested_root`); `load` put the guest's FPU state in.
-        unsafe { switch::enter(&mut self.regs, vmcb, host, cpu.spec.controls.rsb.into()) };
+        unsafe { switch::enter(&mut self.regs, vmcb, host, &work) };
         cpu.spec.leave(&self.spec);
         let (c, s) = (&mut self.vmcb.control, &self.vmcb.save);
         (self.regs.rax, self.regs.rsp) = (s.rax, s.rsp);
@@ -456,7 +457,7 @@ impl VcpuBackend for SvmVcpu {
     }
 
     fn load(&mut self, cpu: &mut PhysCpu) {
-        cpu.spec().switch_to(self.domain.id);
+        cpu.spec().switch_to(&mut self.spec);
         // Another VMCB, or this one elsewhere, may have run since.
         self.clean = Clean::empty();
         self.fpu.load();

@@ -89,20 +89,11 @@ impl VmxVcpu {
             // SAFETY: the hypervisor looks at CR2 in its own page faults only.
             unsafe { regs::set_cr2(self.cr2) };
         }
-        let flags = [
-            (self.launched, switch::RESUME),
-            (cpu.spec.controls.verw, switch::VERW),
-            (cpu.spec.controls.rsb, switch::RSB),
-        ];
-        let flags = flags
-            .iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, flag)| flag)
-            .sum();
         cpu.spec.enter(&self.spec);
+        let work = cpu.spec.switch(&self.spec, self.domain.trusted);
         // SAFETY: the VMCS is ours, current (`load`) and complete; `load` wrote this CPU's host state
         // and put the guest's FPU state in; the nested root is the caller's p2m.
-        let refused = unsafe { switch::enter(&mut self.regs, flags) } != 0;
+        let refused = unsafe { switch::enter(&mut self.regs, self.launched.into(), &work) } != 0;
         cpu.spec.leave(&self.spec);
         self.cr2 = regs::cr2();
         if refused {

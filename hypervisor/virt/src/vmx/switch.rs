@@ -9,40 +9,29 @@ use core::arch::naked_asm;
 use super::field;
 use crate::backend::Gprs;
 use crate::gprs::{load_gprs, pop_kept, push_kept, store_gprs};
-use crate::spec::overwrite_rsb;
+use crate::spec::switch::{SELECTOR, Switch, entry_work, exit_work};
 
-/// The VMCS was entered before, since it was loaded.
-pub(super) const RESUME: u64 = 1;
-/// Fill and store buffers are cleared at entry.
-pub(super) const VERW: u64 = 2;
-/// What the guest left in the return predictor is overwritten at exit.
-pub(super) const RSB: u64 = 4;
-
-/// VERW is fastest with a writable data segment: ours is the second of the GDT.
-static SELECTOR: u16 = 0x10;
-
-/// Enters the guest of the current VMCS until its next exit: with VMRESUME or VMLAUNCH, and clearing buffers
-/// as the flags tell. All of `regs` but RSP, which the VMCS holds, is loaded and stored. Interrupts are off
+/// Enters the guest of the current VMCS until its next exit: with VMRESUME if the VMCS was entered before, since it was
+/// loaded (`resume`), or VMLAUNCH. All of `regs` but RSP, which the VMCS holds, is loaded and stored. Interrupts are off
 /// on return. Returns 0, or 1 if the CPU refused the instruction (`field::INSN_ERROR` tells why).
 ///
 /// # Safety
 /// The current VMCS is complete, its host state is this CPU's with `exit_point` as RIP, its nested
-/// tables map only what the guest may reach, and the guest's FPU state is loaded.
+/// tables map only what the guest may reach, and the guest's FPU state is loaded; the CPU has the registers that `work`
+/// names.
 #[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, flags: u64) -> u64 {
+pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64, work: &Switch) -> u64 {
     naked_asm!(
         push_kept!(),
-        "push rsi",
+        "push rdx",
         "push rdi",
         "mov eax, {host_rsp}",
         "vmwrite rax, rsp",
-        // With a selector in memory VERW clears buffers too: from here on only the guest's values are read.
-        "test sil, {verw}",
-        "jz 4f",
-        "verw word ptr [rip + {selector}]",
-        "4:",
+        "mov rbx, rdx",
+        // From here on only the guest's values are read.
+        entry_work!(),
         // Kept through the moves below, which leave the flags alone.
-        "test sil, {resume}",
+        "test rsi, rsi",
         "mov rax, [rdi]",
         load_gprs!(),
         "jz 2f",
@@ -51,15 +40,14 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, flags: u64) -> u64 {
         "2:",
         "vmlaunch",
         "3:",
-        // Refused: the guest's registers are where they were.
+        // Refused: the guest's registers are where they were, and SPEC_CTRL is the guest's.
         "pop rdi",
-        "pop rsi",
+        "pop rbx",
+        exit_work!(),
         "mov eax, 1",
         pop_kept!(),
         "ret",
         host_rsp = const field::HOST_RSP,
-        verw = const VERW,
-        resume = const RESUME,
         selector = sym SELECTOR,
     )
 }
@@ -71,12 +59,10 @@ pub(super) unsafe extern "sysv64" fn exit_point() {
         // RDI is the guest's; the top of the stack is `regs`.
         store_gprs!(),
         "mov [rdi], rax",
-        "pop rcx",
-        "and ecx, {rsb}",
-        overwrite_rsb!("rcx"),
+        "pop rbx",
+        exit_work!(),
         "xor eax, eax",
         pop_kept!(),
         "ret",
-        rsb = const RSB,
     )
 }

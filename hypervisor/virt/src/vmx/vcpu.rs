@@ -339,7 +339,7 @@ impl VcpuBackend for VmxVcpu {
     }
 
     fn load(&mut self, cpu: &mut PhysCpu) {
-        cpu.spec().switch_to(self.domain.id);
+        cpu.spec().switch_to(&mut self.spec);
         // SAFETY: VMX is on, or there would be no `PhysCpu`; the page is ours and clear elsewhere.
         let current = unsafe {
             if !self.prepared {

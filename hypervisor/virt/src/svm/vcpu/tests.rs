@@ -11,7 +11,7 @@ const ROOTS: ShadowRoots = ShadowRoots {
 
 fn vcpu() -> SvmVcpu {
     let platform = Platform::for_tests(|virt| Maddr::new(virt as u64));
-    let domain = platform.new_domain().unwrap();
+    let domain = platform.new_domain(false).unwrap();
     let Hardware::Svm(caps) = platform.hardware else {
         panic!()
     };
