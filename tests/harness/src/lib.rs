@@ -8,6 +8,7 @@ mod console;
 pub mod images;
 mod machine;
 mod shell;
+pub mod shown;
 mod vm;
 
 pub use console::Console;

@@ -21,5 +21,6 @@ mod log_dirty;
 mod nets;
 mod power;
 mod shadow;
+mod shown;
 mod store;
 mod time;
