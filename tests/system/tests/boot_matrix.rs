@@ -168,3 +168,34 @@ fn uefi_multiboot1_compressed_two_cpus_nearly_all() -> Result<()> {
         dom0_mib: 4096 - KEPT - 50,
     })
 }
+
+/// As many CPUs as the largest servers of our time have cores in one socket: all of them start, and dom0 with some of
+/// them, then with a vcpu on each.
+#[test]
+#[ignore = "long: 64 CPUs on one thread of the emulator; ./x soak sixty"]
+fn soak_sixty_four_cpus() -> Result<()> {
+    const CPUS: &str = "64";
+    for vcpus in ["2", CPUS] {
+        let options = [
+            "--cpus",
+            CPUS,
+            "--dom0-cpus",
+            vcpus,
+            "--mem",
+            "6G",
+            "--dom0-mem",
+            "3G",
+            "--small",
+        ];
+        let script = "nproc; xm info | grep nr_cpus; xm debug-keys q; xm dmesg | grep -cE ' (error|warning): '";
+        let run = run(&options, script, 1800)?;
+        let facts: Vec<_> = run.output.split_whitespace().collect();
+        ensure!(
+            facts == [vcpus, "nr_cpus", ":", CPUS, "0"],
+            "status {}: {}",
+            run.status,
+            run.output
+        );
+    }
+    Ok(())
+}
