@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // the window on physical memory, the modules' and firmware's bytes, CR3
 
 use arrayvec::ArrayVec;
+use oxen_arch::boot::entry::stack_guard;
 use oxen_arch::boot::{BootInfo, MemoryKind, Module as BootModule};
 use oxen_arch::cpu::{self, Features, features};
 use oxen_arch::layout;
@@ -40,6 +41,7 @@ impl Memory {
 }
 
 /// See `oxen_mm::start` for the order.
+#[inline(never)] // Its lists need not stay on the boot stack.
 pub fn init(info: &BootInfo) -> Memory {
     // The tables have the bit, which is a reserved one on a CPU without it.
     if !features().contains(Features::NX) {
@@ -62,12 +64,16 @@ pub fn init(info: &BootInfo) -> Memory {
     let gib_pages = features().contains(Features::PAGE_1G);
     // SAFETY: they map all that the bootstrap tables do and we use: image, stack in it, RAM.
     let install = |root| unsafe { cpu::regs::set_page_table_root(root) };
-    let reserved = bad_memory();
+    let bad = bad_memory();
+    // The image as a whole, with the page that is not mapped.
+    let (at, end) = layout::image().machine_range();
+    let len = end.raw() - at.raw();
+    let reserved: ArrayVec<Span, 2> = bad.into_iter().chain([Span { at, len }]).collect();
     let started = Start::new(
         (early, phys),
         map,
         &sections(),
-        reserved.as_slice(),
+        &reserved,
         &given,
         gib_pages,
         install,
@@ -158,18 +164,21 @@ fn memory_map(info: &BootInfo) -> MemoryMap {
     }))
 }
 
-/// The image as the linker laid it out.
-fn sections() -> [Section; 3] {
+/// The image as the linker laid it out, without the page below the boot stack.
+fn sections() -> [Section; 4] {
     let image = layout::image();
+    let guard = stack_guard();
     let section = |(start, end): (Vaddr, Vaddr), rights| Section {
         vaddr: start,
         maddr: Maddr::new(start.raw() - layout::IMAGE_OFFSET),
         len: (end.raw() - start.raw()).next_multiple_of(PAGE),
         rights,
     };
+    let (start, end) = image.data;
     [
         section(image.text, Rights::Execute),
         section(image.rodata, Rights::Read),
-        section(image.data, Rights::ReadWrite),
+        section((start, guard), Rights::ReadWrite),
+        section((Vaddr::new(guard.raw() + PAGE), end), Rights::ReadWrite),
     ]
 }

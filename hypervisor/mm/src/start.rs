@@ -59,6 +59,7 @@ pub struct Start {
 impl Start {
     /// Steps 2 and 3. `reserved` is memory besides the image that nobody may have; `early` is reached through the bootstrap tables, `phys` once
     /// `install` has put the root of the new tables into CR3.
+    #[inline(never)] // So are its lists gone from the stack when it is done.
     pub fn new(
         (early, phys): (Phys, Phys),
         mut map: MemoryMap,
@@ -109,6 +110,7 @@ impl Start {
     }
 
     /// Step 5.
+    #[inline(never)]
     pub fn frames(&mut self, phys: Phys) -> Result<FrameTable, TooSmall> {
         FrameTable::new(phys, &mut self.map, &[])
     }

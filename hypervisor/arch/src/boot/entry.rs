@@ -11,6 +11,7 @@ core::arch::global_asm!(include_str!("entry.s"));
 
 unsafe extern "C" {
     static oxen_boot_pml4: u8;
+    static oxen_boot_stack_guard: u8;
     static oxen_boot_stack: u8;
     static oxen_boot_stack_top: u8;
 }
@@ -33,6 +34,12 @@ pub fn boot_stack() -> (Vaddr, Vaddr) {
         Vaddr::new(&raw const oxen_boot_stack as u64),
         Vaddr::new(&raw const oxen_boot_stack_top as u64),
     )
+}
+
+/// The page below the boot stack, which the final tables are to leave out: what outgrows the stack would run into the
+/// entry code's page tables otherwise.
+pub fn stack_guard() -> Vaddr {
+    Vaddr::new(&raw const oxen_boot_stack_guard as u64)
 }
 
 /// The page tables of the entry code, with the identity map that a starting CPU needs.

@@ -177,7 +177,9 @@ oxen_boot_pdpt_low:   .skip 4096
 oxen_boot_pdpt_image: .skip 4096
 .global oxen_boot_pd
 oxen_boot_pd:         .skip 4 * 4096
+.global oxen_boot_stack_guard
+oxen_boot_stack_guard: .skip 4096      # absent in the final tables
 .global oxen_boot_stack
-oxen_boot_stack:      .skip 64 * 1024
+oxen_boot_stack:      .skip 128 * 1024
 .global oxen_boot_stack_top
 oxen_boot_stack_top:
