@@ -263,22 +263,32 @@ impl PciHost for Side<'_> {
 /// Makes a page of device memory reachable for us.
 fn map_page(addr: u64) -> bool {
     let page = Maddr::new(addr & !(PAGE_SIZE as u64 - 1));
-    globals::get()
-        .space
-        .map_device(page, PAGE_SIZE as u64)
-        .is_ok()
+    let mapped = globals::get().space.map_device(page, PAGE_SIZE as u64);
+    if let Err(error) = mapped {
+        oxen_arch::guest_log!(
+            log::Level::Error,
+            "dom0's device memory at {page:?} cannot be reached: {error:?}"
+        );
+    }
+    mapped.is_ok()
 }
 
 /// Message address and data: fixed delivery, physical destination, edge (SDM 3, 11.11).
 const MSI_ADDRESS: u64 = 0xfee0_0000;
 
 impl MsiHost for Side<'_> {
-    fn alloc(&mut self, _sbdf: Sbdf, count: u8) -> Option<HostMsi> {
+    fn alloc(&mut self, sbdf: Sbdf, count: u8) -> Option<HostMsi> {
         if count != 1 {
             return None;
         }
         let destination = apic::icr_destination_of(TARGET)?;
-        let vector = vectors::alloc()?;
+        let Some(vector) = vectors::alloc() else {
+            oxen_arch::guest_log!(
+                log::Level::Error,
+                "no vector left for an interrupt of {sbdf:?}"
+            );
+            return None;
+        };
         let free = self.host.msis.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
             self.host.msis.push(None);
