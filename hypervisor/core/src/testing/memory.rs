@@ -72,14 +72,12 @@ impl FakeMemory {
         tell: &mut Tell<'_>,
         mut act: impl FnMut(&mut Space, T) -> Result<()>,
     ) {
-        let mut items = 0;
-        while let Some(item) = list.next() {
+        for (n, item) in list.enumerate() {
             let mut space = self.space();
             let done = act(&mut space, item);
-            if items % FLUSHED_TOGETHER == 0 {
+            if n % FLUSHED_TOGETHER == 0 {
                 self.frames.count_flush();
             }
-            items += 1;
             drop(space);
             tell(done);
         }

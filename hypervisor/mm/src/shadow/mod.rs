@@ -579,16 +579,14 @@ impl Cache {
         if self.index.count(&self.pool, key.gfn) > MOST_SHAPES {
             return Err(NoMemory);
         }
-        if guest.is_some() {
-            if !self.reverse.is_protected(&self.pool, key.gfn) {
-                // Held, so that it is not taken for one that nobody needs.
-                self.pool.hold(pair);
-                let done = self.loosen(key.gfn, around);
-                if let Some(info) = self.pool.info_mut(pair) {
-                    info.refs -= 1;
-                }
-                done?;
+        if guest.is_some() && !self.reverse.is_protected(&self.pool, key.gfn) {
+            // Held, so that it is not taken for one that nobody needs.
+            self.pool.hold(pair);
+            let done = self.loosen(key.gfn, around);
+            if let Some(info) = self.pool.info_mut(pair) {
+                info.refs -= 1;
             }
+            done?;
         }
         Ok(pair)
     }
