@@ -51,7 +51,7 @@ pub(super) fn set_memory(args: &MemSet, out: &Output) -> Result<()> {
     let grown = resize::started(&mut *machine.store, subject.domain)?;
     let remedy = match grown.is_some_and(|kib| u64::from(mib) * 1024 > kib) {
         true => "its kernel must put the new memory online (memhp_default_state=online)",
-        false => "its balloon driver gives back what it can spare",
+        false => "its balloon driver follows in its own time",
     };
     let text = format!("{} has {now} MiB, and its target is {mib}", subject.name);
     if args.wait {
