@@ -75,6 +75,9 @@ pub struct Quirks {
     /// QEMU's TCG: CMPXCHG16B leaves flags of its own making, bits of RAX among them, and the next IRET faults. (The
     /// test guest `cmpxchg16b` shows it.) So CPUID hides it from dom0 and guests.
     pub cx16_broken: bool,
+    /// QEMU's TCG: MOV to CR8 that lets a virtual interrupt in ends the emulator (`tcg_handle_interrupt: assertion
+    /// failed`, in 7.2). So none is asked for that CR8 holds back; the test guest `cr8` is not for that machine.
+    pub cr8_aborts: bool,
 }
 
 impl Quirks {
@@ -91,6 +94,7 @@ impl Quirks {
             injects_twice: tcg,
             shadow_lost: tcg,
             cx16_broken: tcg,
+            cr8_aborts: tcg,
         }
     }
 }

@@ -60,7 +60,6 @@ const ATTACKS: &[Attack] = &[
     attack("x2apic", 1),
     attack("tsc", 2),
     attack("startup", 2),
-    attack("cr8", 1),
     Attack {
         test: "triple",
         vcpus: 1,

@@ -74,6 +74,7 @@ mod tests {
         xsetbv_runs: false,
         injects_twice: false,
         shadow_lost: false,
+        cr8_aborts: false,
         cx16_broken: false,
     };
 

@@ -524,6 +524,10 @@ impl VcpuBackend for SvmVcpu {
         // A virtual interrupt that is never delivered: its intercept tells when it could be. Its priority is
         // compared with V_TPR, which the guest changes by CR8 without an exit (APM 15.21.4).
         const FIELDS: u64 = int_ctl::V_IRQ | int_ctl::PRIO_MAX | int_ctl::IGNORE_TPR;
+        let window = match window {
+            Window::Priority(_) if self.quirks.cr8_aborts => Window::Unwanted,
+            window => window,
+        };
         let wanted = match window {
             Window::Unwanted => 0,
             Window::Interrupts => FIELDS,

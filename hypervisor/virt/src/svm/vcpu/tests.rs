@@ -219,3 +219,13 @@ fn a_cpu_that_takes_an_equal_priority_is_asked_for_one_less() {
         assert_eq!(priority(&v), asked);
     }
 }
+
+#[test]
+fn what_cr8_holds_back_is_not_asked_for_where_that_ends_the_machine() {
+    let mut v = vcpu();
+    v.quirks.cr8_aborts = true;
+    v.request_interrupt_window(Window::Interrupts);
+    v.request_interrupt_window(Window::Priority(8));
+    assert_eq!(v.vmcb.control.int_ctl >> 8 & 1, 0, "V_IRQ");
+    assert_eq!(v.vmcb.control.general1 & g1::VINTR, 0);
+}
