@@ -33,10 +33,6 @@ const PARTS: &[Part] = &[
         share: 3,
     },
     Part {
-        package: "oxen-mm",
-        share: 2,
-    },
-    Part {
         package: "oxen-config",
         share: 1,
     },

@@ -7,6 +7,7 @@ use oxen_harness::{Images, Machine, Outcome, Vm};
 use regex_lite::Regex;
 use serde_json::Value;
 
+use crate::guest::Guest;
 use crate::turn::{self, Turn};
 
 /// The way to dom0's prompt, on a busy host.
@@ -189,6 +190,15 @@ impl Lab {
             heap_bytes: found[3].parse()?,
             store: self.store()?,
         })
+    }
+
+    /// The same once a first guest has come and gone. dom0's own tables in the hypervisor grow with the ports and
+    /// mappings of its first guest, and stay as large.
+    pub fn totals_after_a_guest(&mut self) -> Result<Totals> {
+        let first = Guest::test("first", "test=echo").create(self)?;
+        self.guest_says(&first, "READY", 20)?;
+        self.destroy(&first)?;
+        self.totals()
     }
 
     /// The names under each directory that guests leave traces in.

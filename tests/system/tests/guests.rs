@@ -7,7 +7,7 @@ use system_tests::{Guest, LINUX_READY, Lab, machine, plain};
 #[test]
 fn the_demo_guest_starts_answers_and_goes() -> Result<()> {
     let mut lab = Lab::start(&plain()?, "guests-demo")?;
-    let before = lab.totals()?;
+    let before = lab.totals_after_a_guest()?;
     let text = lab.sh_in("xm create /etc/xen/demo.cfg && xm list", 60)?;
     ensure!(text.contains("demo"), "{text}");
     lab.guest_says("demo", "login|#", 60)?;

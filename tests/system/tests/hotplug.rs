@@ -10,7 +10,7 @@ const GUEST: &str = "hot";
 #[test]
 fn memory_vcpus_and_their_places_change_while_a_guest_runs() -> Result<()> {
     let mut lab = Lab::start(&plain()?, "hotplug")?;
-    let before = lab.totals()?;
+    let before = lab.totals_after_a_guest()?;
     Guest::linux(GUEST)
         .set("memory", "256")
         .set("maxmem", "384")

@@ -22,11 +22,11 @@ fn a_guest_that_fills_the_store_is_refused_at_its_quota() -> Result<()> {
     lab.guest_says(&full, LINUX_READY, 90)?;
     lab.answers(&neighbour, "before")?;
     let output = lab.in_guest(&full, FILL, 300)?;
-    let refused = output.lines().filter_map(|line| {
+    let mut refused = output.lines().filter_map(|line| {
         let (_, count) = line.trim().split_once("refused=")?;
         count.trim().parse::<u32>().ok()
     });
-    let refused = refused.last().unwrap_or(0);
+    let refused = refused.next_back().unwrap_or(0);
     ensure!(
         (100..=160).contains(&refused),
         "{refused} of 1100 refused:\n{output}"
