@@ -178,23 +178,12 @@ fn hunt(copy: &Copy, package: &str, seed: u64, seconds: u64) -> Result<(u64, Str
 }
 
 fn compile(mut cargo: Command, package: &str) -> Command {
-    cargo.args([
-        "test", "-q", "-p", package, "--lib", "--bins", "--tests", "--no-run",
-    ]);
+    cargo.args(["test", "-q", "-p", package, "--tests", "--no-run"]);
     cargo
 }
 
 fn soak_fuzz(mut cargo: Command, package: &str, seed: u64, seconds: u64) -> Command {
-    cargo.args([
-        "test",
-        "-q",
-        "-p",
-        package,
-        "--lib",
-        "--bins",
-        "--tests",
-        "soak_fuzz",
-    ]);
+    cargo.args(["test", "-q", "-p", package, "--tests", "soak_fuzz"]);
     cargo.args(["--", "--ignored", "--nocapture"]);
     limits(&mut cargo, seed, seconds);
     cargo

@@ -115,9 +115,7 @@ fn seen(copy: &Copy, patch: &Patch) -> Result<()> {
 
 fn compile(copy: &Copy, package: &str) -> Command {
     let mut cargo = copy.command("cargo");
-    cargo.args([
-        "test", "-q", "-p", package, "--lib", "--bins", "--tests", "--no-run",
-    ]);
+    cargo.args(["test", "-q", "-p", package, "--tests", "--no-run"]);
     cargo
 }
 
@@ -134,14 +132,7 @@ fn outcome(copy: &Copy, test: &Test) -> Result<(bool, String)> {
         "-p",
         &test.package,
     ]);
-    limited.args([
-        "--lib",
-        "--bins",
-        "--tests",
-        &test.filter,
-        "--",
-        "--include-ignored",
-    ]);
+    limited.args(["--tests", &test.filter, "--", "--include-ignored"]);
     let output = limited.output()?;
     let both = [output.stdout, output.stderr].concat();
     Ok((
@@ -193,6 +184,23 @@ mod tests {
             for id in &patch.ids {
                 assert!(ids.insert(id), "two patches put {id} back");
             }
+        }
+    }
+
+    #[test]
+    fn every_finding_stands_in_the_table_of_the_documentation() {
+        let path = oxen_harness::images::root().join("docs/security.md");
+        let table = std::fs::read_to_string(path).expect("docs/security.md");
+        let rows: Vec<&str> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| "))
+            .collect();
+        for patch in all().expect("all can be read") {
+            let row = format!("{} |", patch.ids.join(", "));
+            assert!(
+                rows.iter().any(|line| line.starts_with(&row)),
+                "no row of {row}"
+            );
         }
     }
 }

@@ -8,11 +8,11 @@ use crate::evtchn;
 use crate::hypercall::{Call, Outcome, dispatch};
 use crate::testing::{Guest, Linear, PAGE, World, pvh};
 
-const EVENTS: u32 = abi::HYPERVISOR_EVENT_CHANNEL_OP;
-const KEPT: [u64; 6] = [0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666];
+pub(super) const EVENTS: u32 = abi::HYPERVISOR_EVENT_CHANNEL_OP;
+pub(super) const KEPT: [u64; 6] = [0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666];
 
 /// One execution of a hypercall, with registers as the kernel keeps them: written back with `Again`.
-fn part(guest: &Guest, vcpu: u32, number: u32, regs: &mut [u64; 6]) -> Outcome {
+pub(super) fn part(guest: &Guest, vcpu: u32, number: u32, regs: &mut [u64; 6]) -> Outcome {
     let vcpu = guest.vcpu(vcpu);
     let linear = Linear(&guest.domain);
     let mut call = Call::new(&vcpu, &linear, *regs);
@@ -24,7 +24,7 @@ fn part(guest: &Guest, vcpu: u32, number: u32, regs: &mut [u64; 6]) -> Outcome {
 }
 
 /// All parts of one; the registers after it.
-fn run(guest: &Guest, number: u32, args: &[u64]) -> ([u64; 6], i64) {
+pub(super) fn run(guest: &Guest, number: u32, args: &[u64]) -> ([u64; 6], i64) {
     let mut regs = KEPT;
     regs[..args.len()].copy_from_slice(args);
     loop {
@@ -34,13 +34,13 @@ fn run(guest: &Guest, number: u32, args: &[u64]) -> ([u64; 6], i64) {
     }
 }
 
-fn fill(guest: &Guest, ports: u32) {
+pub(super) fn fill(guest: &Guest, ports: u32) {
     for _ in 0..ports {
         evtchn::alloc_unbound(&guest.domain, DomainId(0)).expect("a port");
     }
 }
 
-fn ask_reset(guest: &Guest, at: u64) -> [u64; 2] {
+pub(super) fn ask_reset(guest: &Guest, at: u64) -> [u64; 2] {
     let dom = DomainId::SELF.0;
     guest.write(at, &abi::EvtchnReset { dom });
     [abi::EVTCHNOP_RESET.into(), at]
