@@ -109,7 +109,9 @@ fn resets(steps: &[(u8, u64, u32)]) {
     let (world, _dom0) = World::new();
     let guest = world.guest(1, 1);
     for &(what, place, ports) in steps {
-        let args = progress::ask_reset(&guest, (16 + place) * PAGE);
+        // One that was given up goes on where the same call is made again, so those that end are other calls.
+        let page = if what == 2 { 16 } else { 17 + place };
+        let args = progress::ask_reset(&guest, page * PAGE);
         match what {
             0 | 1 => progress::fill(&guest, ports),
             2 => {
