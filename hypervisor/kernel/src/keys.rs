@@ -196,9 +196,10 @@ fn show_cpu(cpu: CpuId) {
 fn memory() {
     let stats = globals::get().frames.stats();
     log::info!(
-        "{} frames, {} free, {} bytes of heap",
+        "{} frames, {} free, {} with the heap, {} bytes of heap",
         stats.total_frames,
         stats.free_frames,
+        stats.heap_frames,
         stats.heap_used
     );
 }

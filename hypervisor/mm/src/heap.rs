@@ -148,6 +148,7 @@ impl Heap {
         let order = count.max(align).next_power_of_two().ilog2();
         if let Some(page) = frames.alloc_own(order, DomainId::XEN, AllocOptions::default()) {
             frames.free_own(Mfn::new(page.raw() + count), (1 << order) - count);
+            frames.heap_frames().fetch_add(count, Ordering::Relaxed);
             return Some(page);
         }
         let mut lists = self.lists.lock();
@@ -234,7 +235,7 @@ impl Lists {
         let at_hand = self.reserved > self.reserve_goal;
         let page = match at_hand.then(|| self.take_reserve(frames)).flatten() {
             Some(page) => page,
-            None => match frames.alloc_own(0, DomainId::XEN, AllocOptions::default()) {
+            None => match page_of(frames) {
                 Some(page) => {
                     self.refill(frames);
                     page
@@ -267,7 +268,7 @@ impl Lists {
 
     /// Takes one page into the list. False if no memory is free.
     fn fetch(&mut self, frames: &FrameTable) -> bool {
-        let page = frames.alloc_own(0, DomainId::XEN, AllocOptions::default());
+        let page = page_of(frames);
         if let Some(page) = page {
             self.reserve.push(frames, page);
             self.reserved += 1;
@@ -285,11 +286,21 @@ impl Lists {
         }
         self.reserved += kept;
         frames.free_own(Mfn::new(at.raw() + kept), count - kept);
+        frames
+            .heap_frames()
+            .fetch_sub(count - kept, Ordering::Relaxed);
     }
 
     fn drop_slab(&mut self, frames: &FrameTable, page: Mfn) {
         self.give_pages(frames, page, 1);
     }
+}
+
+/// A page for the heap, from the frame allocator.
+fn page_of(frames: &FrameTable) -> Option<Mfn> {
+    let page = frames.alloc_own(0, DomainId::XEN, AllocOptions::default())?;
+    frames.heap_frames().fetch_add(1, Ordering::Relaxed);
+    Some(page)
 }
 
 /// The first word of a free object: the number of the next one.

@@ -68,6 +68,7 @@ pub struct Lab {
 /// What must be the same before and after guests came and went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Totals {
+    /// What is free, and what the heap has taken: its pages come and go with what is in them.
     pub free_frames: u64,
     pub heap_bytes: u64,
     /// The paths of the store's nodes.
@@ -180,13 +181,13 @@ impl Lab {
     pub fn totals(&mut self) -> Result<Totals> {
         let log =
             self.sh("xm debug-keys m && sleep 0.3 && xm dmesg | tail -40 | sed 's/^(OXEN)//'")?;
-        let line = Regex::new(r"(\d+) frames, (\d+) free, (\d+) bytes of heap")?;
+        let line = Regex::new(r"\d+ frames, (\d+) free, (\d+) with the heap, (\d+) bytes of heap")?;
         let found = line
             .captures_iter(&log)
             .last()
             .with_context(|| format!("no memory figures in the log:\n{log}"))?;
         Ok(Totals {
-            free_frames: found[2].parse()?,
+            free_frames: found[1].parse::<u64>()? + found[2].parse::<u64>()?,
             heap_bytes: found[3].parse()?,
             store: self.store()?,
         })

@@ -27,7 +27,10 @@ fn keys_answer_and_input_goes_back_to_dom0() -> Result<()> {
         ("g", r"\(OXEN\).*d0: \d+ of \d+ frames"),
         ("d", r"\(OXEN\).*CPU0: (d0v|idle)"),
         ("r", r"\(OXEN\).*"),
-        ("m", r"\(OXEN\).*\d+ frames, \d+ free, \d+ bytes of heap"),
+        (
+            "m",
+            r"\(OXEN\).*\d+ frames, \d+ free, \d+ with the heap, \d+ bytes of heap",
+        ),
         ("s", r"\(OXEN\).*kHz, system time"),
         ("~", r"\(OXEN\).*no debug key '~'"),
     ] {

@@ -62,6 +62,8 @@ pub struct MemoryStats {
     pub max_frame: u64,
     /// Bytes that live allocations hold in the hypervisor's own heap.
     pub heap_used: u64,
+    /// Frames that the heap has taken, in use or at hand.
+    pub heap_frames: u64,
 }
 
 /// One reference to a frame: while it lives the frame is not reused.

@@ -178,6 +178,7 @@ impl FrameSource for FakeFrames {
             claimed_frames: 0,
             max_frame: slots.len() as u64 - 1,
             heap_used: 0,
+            heap_frames: 0,
         }
     }
 }

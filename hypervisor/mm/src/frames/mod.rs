@@ -66,6 +66,7 @@ pub struct FrameTable {
     /// Guests may not take the last frames: the hypervisor's own needs come first.
     reserve: u64,
     heap_used: AtomicU64,
+    heap_frames: AtomicU64,
 }
 
 /// The machine's memory is too small for its own description.
@@ -89,6 +90,7 @@ impl FrameTable {
             max_frame: end.saturating_sub(1),
             reserve: 0,
             heap_used: AtomicU64::new(0),
+            heap_frames: AtomicU64::new(0),
         };
         let ram = map.ram().clone();
         for (start, stop) in ram.iter() {
@@ -252,6 +254,7 @@ impl FrameTable {
             claimed_frames: self.promised(),
             max_frame: self.max_frame,
             heap_used: self.heap_used.load(Ordering::Relaxed),
+            heap_frames: self.heap_frames.load(Ordering::Relaxed),
         }
     }
 
@@ -265,6 +268,10 @@ impl FrameTable {
 
     pub(crate) fn heap_used(&self) -> &AtomicU64 {
         &self.heap_used
+    }
+
+    pub(crate) fn heap_frames(&self) -> &AtomicU64 {
+        &self.heap_frames
     }
 
     /// The contents of a counted frame.

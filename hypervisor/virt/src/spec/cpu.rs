@@ -99,23 +99,16 @@ impl SpecCpu {
     pub(crate) fn switch(&self, vcpu: &SpecVcpu, trusted: bool) -> Switch {
         let c = &self.controls;
         let (guest, host) = self.spec_ctrl_writes(vcpu);
-        let bits =
-            |list: &[(bool, u32)]| list.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum();
+        let flush = c.ibpb_on_exit && (c.ibpb_on_exit_of_dom0 || !trusted);
+        let bit = |on: bool, bit: u32| u32::from(on) * bit;
         Switch {
-            entry: bits(&[
-                (guest.is_some(), entry::SPEC_CTRL),
-                (c.l1d_flush, entry::L1D_FLUSH),
-                (c.div, entry::DIV),
-                (c.verw, entry::VERW),
-            ]),
-            exit: bits(&[
-                (
-                    c.ibpb_on_exit && (c.ibpb_on_exit_of_dom0 || !trusted),
-                    exit::IBPB,
-                ),
-                (host.is_some(), exit::SPEC_CTRL),
-                (c.rsb, exit::RSB),
-            ]),
+            entry: bit(guest.is_some(), entry::SPEC_CTRL)
+                | bit(c.l1d_flush, entry::L1D_FLUSH)
+                | bit(c.div, entry::DIV)
+                | bit(c.verw, entry::VERW),
+            exit: bit(flush, exit::IBPB)
+                | bit(host.is_some(), exit::SPEC_CTRL)
+                | bit(c.rsb, exit::RSB),
             guest: guest.unwrap_or(0),
             host: host.unwrap_or(0),
         }
