@@ -309,7 +309,9 @@ fn an_array_that_grows_while_it_is_reset() {
             for _ in 0..3000 {
                 if let Ok(port) = crate::evtchn::alloc_unbound(&domain, domain.id) {
                     let _ = crate::evtchn::send(&domain, port);
-                    assert_eq!(crate::evtchn::close(&domain, port), Ok(()));
+                    // The reset may have closed the port already.
+                    let closed = crate::evtchn::close(&domain, port);
+                    assert!(matches!(closed, Ok(()) | Err(Errno::Inval)));
                 }
             }
         });
