@@ -52,8 +52,7 @@ pub fn load(hv: &HvVcpu, context: &mut Context, kind: u16, record: &[u8]) -> Res
     let done = match kind {
         CPU => {
             let (record, _) = guest_pv_abi::take_first(record).ok_or(Errno::NoData)?;
-            let done = hvmctx::load_cpu(backend, &record, time::rdtsc(), &hv.hv.tsc);
-            done
+            hvmctx::load_cpu(backend, &record, time::rdtsc(), &hv.hv.tsc)
         }
         MTRR => {
             let (record, _) = guest_pv_abi::take_first(record).ok_or(Errno::NoData)?;
