@@ -2,7 +2,7 @@
 
 use oxen_types::{Errno, PAGE_SIZE, Result, Vaddr};
 
-use crate::ports::{GuestMemory, LinearMemory, PageRef};
+use crate::seams::{GuestMemory, LinearMemory, PageRef};
 
 /// A registered area of up to a page, which may lie across a page border. The frames are found and
 /// held when the guest registers it: later changes of its page tables do not move it.

@@ -4,7 +4,7 @@ use core::sync::atomic::{Ordering, fence};
 
 use crate::area::SharedArea;
 use crate::domain::Domain;
-use crate::ports::{Clock, PageRef};
+use crate::seams::{Clock, PageRef};
 
 /// The flag that says: pvclock reads agree on all vcpus (XEN_PVCLOCK_TSC_STABLE_BIT).
 const TSC_STABLE: u8 = 1;

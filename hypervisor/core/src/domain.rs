@@ -9,11 +9,11 @@ use oxen_types::{DomainId, Errno, Gfn, PAGE_SIZE, Result, RwLock, VcpuId, masked
 use spin::Mutex;
 
 use crate::evtchn::EventChannels;
+use crate::fallible::{self, Account};
 use crate::grant::GrantTable;
 use crate::machine::Machine;
 use crate::params::HvmParams;
-use crate::ports::{Claimant, DomainArch, GuestMemory, PageRef};
-use crate::room::{self, Account};
+use crate::seams::{Claimant, DomainArch, GuestMemory, PageRef};
 use crate::vcpu::{Hold, Vcpu};
 
 /// Most vcpus that one domain can have.
@@ -130,7 +130,7 @@ impl Domain {
             config.max_grant_frames,
             config.max_maptrack_frames,
         )?;
-        let vcpus = room::list(config.max_vcpus as usize)?;
+        let vcpus = fallible::list(config.max_vcpus as usize)?;
         let make = || {
             Arc::new(Self {
                 id,
@@ -163,7 +163,7 @@ impl Domain {
                 config,
             })
         };
-        let domain = room::with_reserve(frames, make)?;
+        let domain = fallible::with_reserve(frames, make)?;
         domain.update_wall_clock();
         Ok(domain)
     }
@@ -184,10 +184,10 @@ impl Domain {
         while (vcpus.len() as u32) < self.config.max_vcpus {
             let id = VcpuId(vcpus.len() as u32);
             let frames = self.machine.frames;
-            let arch = room::with_reserve(frames, || self.arch.new_vcpu(id))??;
+            let arch = fallible::with_reserve(frames, || self.arch.new_vcpu(id))??;
             let vcpu = Vcpu::new(self, id, arch)?;
             vcpu.hold(Hold::DomainPaused);
-            room::push(&mut vcpus, vcpu)?;
+            fallible::push(&mut vcpus, vcpu)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use oxen_types::{DomainId, Errno, Result};
 
 use crate::domain::Domain;
-use crate::room::{Account, Paged};
+use crate::fallible::{Account, Paged};
 
 type Place = Option<Arc<Domain>>;
 

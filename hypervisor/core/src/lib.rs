@@ -1,6 +1,6 @@
 //! The hypervisor's logic: domains, vcpus, event channels, grants, scheduling and hypercalls.
 //!
-//! No hardware and no `unsafe`: what it needs of the machine comes in through [`ports`], so all of
+//! No hardware and no `unsafe`: what it needs of the machine comes in through [`seams`], so all of
 //! it runs under `cargo test` on the host. (One of the tests is an allocator, hence `not(test)`.)
 #![no_std]
 #![cfg_attr(not(test), forbid(unsafe_code))]
@@ -15,15 +15,15 @@ pub mod control;
 pub mod domain;
 mod domains;
 pub mod evtchn;
+pub mod fallible;
 pub mod grant;
 pub mod hypercall;
 pub mod machine;
 mod params;
 mod periodic;
-pub mod ports;
-pub mod room;
 pub mod runstate;
 pub mod sched;
+pub mod seams;
 mod startup;
 #[cfg(test)]
 mod testing;

@@ -10,8 +10,8 @@ use oxen_types::{DomainId, Errno, Result, RwLock};
 use crate::domain::Domain;
 use crate::domains::Domains;
 use crate::evtchn;
-use crate::ports::{FrameSource, Platform};
 use crate::sched::Sched;
+use crate::seams::{FrameSource, Platform};
 use crate::timer::Timers;
 
 pub struct Machine {

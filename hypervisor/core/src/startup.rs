@@ -67,7 +67,7 @@ impl Vcpu {
 mod tests {
     use guest_pv_abi as abi;
 
-    use crate::ports::PostedStart;
+    use crate::seams::PostedStart;
     use crate::testing::{Guest, World, errno};
     use crate::vcpu::Hold;
     use oxen_types::Errno;

@@ -59,7 +59,7 @@ impl World {
     }
 
     pub fn domain(&self, id: u16, config: DomainConfig) -> Arc<Domain> {
-        use crate::ports::Platform;
+        use crate::seams::Platform;
         let domain = self
             .platform
             .create_domain(DomainId(id), config, 0)
@@ -69,7 +69,7 @@ impl World {
     }
 
     pub fn free_frames(&self) -> u64 {
-        use crate::ports::FrameSource;
+        use crate::seams::FrameSource;
         self.frames.stats().free_frames
     }
 

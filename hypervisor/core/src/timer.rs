@@ -101,7 +101,7 @@ impl Timers {
         }
     }
 
-    /// The timers of a new vcpu. Allocates: see [`crate::room::with_reserve`].
+    /// The timers of a new vcpu. Allocates: see [`crate::fallible::with_reserve`].
     pub fn new_vcpu(&self) -> VcpuTimers {
         TimerKind::ALL.map(|kind| {
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);

@@ -9,12 +9,12 @@ use spin::{Mutex, Once};
 
 use crate::clock::TimePage;
 use crate::domain::Domain;
+use crate::fallible;
 use crate::hypercall::Progress;
 use crate::periodic::Periodic;
-use crate::ports::{PageRef, VcpuArch};
-use crate::room;
 use crate::runstate::Runstate;
 use crate::sched::{Look, UnitId};
+use crate::seams::{PageRef, VcpuArch};
 use crate::timer::VcpuTimers;
 
 /// Reasons for which a vcpu may not run. It is runnable when none holds.
@@ -114,7 +114,7 @@ impl Vcpu {
                 pauses: Mutex::new(0),
             })
         };
-        let vcpu = room::with_reserve(domain.machine.frames, make)?;
+        let vcpu = fallible::with_reserve(domain.machine.frames, make)?;
         let unit = domain.machine.sched.add(vcpu.clone())?;
         vcpu.unit.call_once(|| unit);
         vcpu.update_time();

@@ -8,7 +8,7 @@ use oxen_arch::cmdline::CommandLine;
 use oxen_arch::cpu::{self, IstStacks};
 use oxen_arch::{Reach, console, irq, layout, smp, trap, vectors};
 use oxen_core::machine::Machine;
-use oxen_core::ports::FrameSource;
+use oxen_core::seams::FrameSource;
 use oxen_mm::HostSpace;
 use oxen_types::{CpuId, MAX_CPUS, Maddr, Vaddr};
 use oxen_virt::{PhysCpu, Platform, spec};

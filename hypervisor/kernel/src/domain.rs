@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_arch::time;
 use oxen_core::domain::{Domain, DomainConfig, MAX_VCPUS};
-use oxen_core::ports::{DomainArch, GuestMemory, MapKind, VcpuArch};
+use oxen_core::seams::{DomainArch, GuestMemory, MapKind, VcpuArch};
 use oxen_core::vcpu::Vcpu;
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::{Rules, SpaceConfig};
@@ -74,7 +74,7 @@ const _: () = assert!(
 );
 
 /// Makes a domain with its memory and vcpus; it is not yet in the machine's list. The caller has seen that
-/// there is room for its parts ([`oxen_core::room::with_reserve`]).
+/// there is room for its parts ([`oxen_core::fallible::with_reserve`]).
 pub fn create(
     id: DomainId,
     config: DomainConfig,

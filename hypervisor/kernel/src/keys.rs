@@ -3,8 +3,8 @@
 use core::fmt::Write;
 
 use oxen_core::domain::Domain;
-use oxen_core::ports::FrameSource;
-use oxen_core::room::Text;
+use oxen_core::fallible::Text;
+use oxen_core::seams::FrameSource;
 use oxen_types::CpuId;
 
 use crate::domain::hv_domain;

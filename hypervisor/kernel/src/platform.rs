@@ -1,11 +1,11 @@
-//! The machine as core's ports see it: clock, console, CPUs, power.
+//! The machine as core's seams see it: clock, console, CPUs, power.
 
 use alloc::sync::Arc;
 
 use oxen_arch::cpu::{apic_id_of, cpu_id, features, regs};
 use oxen_arch::{console, ipi, power, smp, time};
 use oxen_core::domain::{Domain, DomainConfig};
-use oxen_core::ports::{
+use oxen_core::seams::{
     Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction,
 };
 use oxen_types::{CpuId, DomainId, Result};

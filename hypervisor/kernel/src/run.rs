@@ -236,7 +236,7 @@ fn deliver(context: &mut Context, vcpu: &Vcpu) {
 
 /// The two clocks that a local APIC runs by.
 pub fn clock(hv: &HvVcpu, now: u64) -> Now {
-    use oxen_core::ports::VcpuArch;
+    use oxen_core::seams::VcpuArch;
     Now {
         ns: now,
         guest_tsc: time::rdtsc().wrapping_add(hv.tsc_offset()),

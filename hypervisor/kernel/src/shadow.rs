@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use oxen_core::ports::GuestMemory;
+use oxen_core::seams::GuestMemory;
 use oxen_mm::FrameTable;
 use oxen_mm::shadow::{Allowance, Around, Cache, Counts, Page, Tables, View, Walked, top};
 use oxen_types::{DomainId, Gfn, PAGE_SIZE, Result, Vaddr};

@@ -1,7 +1,7 @@
 //! Guest memory as the emulator and the hypercalls see it.
 
 use oxen_core::domain::Domain;
-use oxen_core::ports::{GuestMemory, LinearMemory};
+use oxen_core::seams::{GuestMemory, LinearMemory};
 use oxen_types::{Errno, Gaddr, Gfn, PAGE_MASK, Result, Vaddr};
 use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;

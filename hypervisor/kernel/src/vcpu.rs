@@ -1,4 +1,4 @@
-//! One vcpu's processor side: back end, local APIC and MSRs, behind core's port.
+//! One vcpu's processor side: back end, local APIC and MSRs, behind core's seams.
 //!
 //! The context is locked by the CPU that has it loaded for as long as it has; others look at it only
 //! while the vcpu is paused, and never wait for the lock.
@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 
 use oxen_arch::cpu::{apic_id_of, cpu_id};
 use oxen_arch::{apic, ipi, time, vectors};
-use oxen_core::ports::{PostedStart, VcpuArch};
+use oxen_core::seams::{PostedStart, VcpuArch};
 use oxen_types::{CpuId, Errno, Result, VcpuId};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;

@@ -11,7 +11,7 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use oxen_core::ports::PageWords;
+use oxen_core::seams::PageWords;
 use oxen_types::{Maddr, Mfn, PAGE_SIZE};
 
 /// One page-table page.

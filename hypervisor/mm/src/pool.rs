@@ -187,7 +187,7 @@ impl Drop for PagingPool {
 mod tests {
     use super::*;
     use crate::frames::test_table;
-    use oxen_core::ports::FrameSource;
+    use oxen_core::seams::FrameSource;
     use std::vec::Vec;
 
     const DOM: DomainId = DomainId(5);

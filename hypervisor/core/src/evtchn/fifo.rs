@@ -11,8 +11,8 @@ use oxen_types::{Errno, PAGE_SIZE, Port, Result, masked};
 
 use super::LOWEST_PRIORITY;
 use super::ports::{Entry, Queue};
-use crate::ports::PageRef;
-use crate::room::{self, Account, Paged};
+use crate::fallible::{self, Account, Paged};
+use crate::seams::PageRef;
 
 pub(super) const LINK_BITS: u32 = 17;
 pub(super) const PORTS: u32 = 1 << LINK_BITS;
@@ -53,7 +53,7 @@ const _: () = assert!(PAGES_SIZE <= PAGE_SIZE);
 impl Fifo {
     pub fn new(account: &Account, vcpus: u32) -> Result<Self> {
         account.charge(PAGES_SIZE)?;
-        let pages = room::list(MOST_PAGES).inspect_err(|_| account.refund(PAGES_SIZE))?;
+        let pages = fallible::list(MOST_PAGES).inspect_err(|_| account.refund(PAGES_SIZE))?;
         Ok(Self {
             pages,
             controls: Paged::new(vcpus as usize),
@@ -101,7 +101,7 @@ impl Fifo {
             return Err(Errno::NoSpc);
         }
         let first = self.pages.len() as u32 * WORDS_PER_PAGE;
-        room::push(&mut self.pages, page)?;
+        fallible::push(&mut self.pages, page)?;
         Ok(first..first + WORDS_PER_PAGE)
     }
 

@@ -18,7 +18,7 @@ use oxen_types::{DomainId, Errno, Port, Result};
 use spin::{Mutex, MutexGuard};
 
 use crate::domain::Domain;
-use crate::room::Account;
+use crate::fallible::Account;
 use crate::vcpu::Vcpu;
 
 pub use ops::call;

@@ -9,7 +9,7 @@ use oxen_types::{DomainId, Errno, Port, Result};
 
 use super::{DEFAULT_PRIORITY, fifo};
 use crate::domain::Domain;
-use crate::room::{Account, Paged};
+use crate::fallible::{Account, Paged};
 
 #[derive(Clone)]
 pub(super) enum Binding {

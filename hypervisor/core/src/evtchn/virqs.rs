@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Port, Result, masked};
 
-use crate::room::{self, Account};
+use crate::fallible::{self, Account};
 
 /// Virqs that there are.
 const COUNT: usize = 24;
@@ -41,7 +41,7 @@ impl Virqs {
         let count = vcpus as usize;
         let charged = count * size_of::<[Place; PER_VCPU.len()]>();
         account.charge(charged)?;
-        let per_vcpu = room::filled(count, || [None; PER_VCPU.len()]);
+        let per_vcpu = fallible::filled(count, || [None; PER_VCPU.len()]);
         Ok(Self {
             per_vcpu: per_vcpu.inspect_err(|_| account.refund(charged))?,
             of_domain: [None; COUNT],

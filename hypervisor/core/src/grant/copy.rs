@@ -5,7 +5,7 @@ use oxen_types::{DomainId, Gfn, GrantRef, PAGE_SIZE};
 
 use super::{GrantTable, Granted, Pin, Status, ops};
 use crate::hypercall::Call;
-use crate::ports::PageRef;
+use crate::seams::PageRef;
 
 struct Side {
     pin: Option<Pin>,

@@ -3,8 +3,8 @@
 use oxen_types::{Gfn, Mfn};
 
 use super::{Granted, Pin, Status};
-use crate::ports::{FrameSource, MapKind, Mapped, PageRef};
-use crate::room::{Account, Paged};
+use crate::fallible::{Account, Paged};
+use crate::seams::{FrameSource, MapKind, Mapped, PageRef};
 
 /// Handles per maptrack frame, as in Xen.
 const PER_FRAME: usize = 128;

@@ -15,8 +15,8 @@ use oxen_types::{DomainId, Errno, Gfn, GrantRef, Result};
 use spin::Mutex;
 
 use crate::domain::Domain;
-use crate::ports::{FrameSource, MapKind, PageRef};
-use crate::room::Account;
+use crate::fallible::Account;
+use crate::seams::{FrameSource, MapKind, PageRef};
 
 use maptrack::Maptrack;
 pub use ops::call;

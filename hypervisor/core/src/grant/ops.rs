@@ -10,7 +10,7 @@ use super::maptrack::Map;
 use super::{GrantTable, Granted, Pin, Status, copy};
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle, Stop, Work};
-use crate::ports::{MapKind, PageRef};
+use crate::seams::{MapKind, PageRef};
 
 /// Operations that are copied from and to the caller together, and whose unmapping is flushed together.
 const CHUNK: usize = 16;

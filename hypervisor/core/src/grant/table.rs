@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use oxen_types::{DomainId, Errno, Gfn, GrantRef, PAGE_SIZE, Result};
 
 use super::{Granted, Status};
-use crate::ports::{FrameSource, PageRef};
-use crate::room::{self, Account, Paged};
+use crate::fallible::{self, Account, Paged};
+use crate::seams::{FrameSource, PageRef};
 
 /// `struct grant_entry_v1`: flags and domid in one word, the frame in the next.
 const ENTRY_SIZE: usize = 8;
@@ -114,7 +114,7 @@ impl Table {
         self.frames.ensure(at, account, || None)?;
         let place = self.frames.get_mut(at).ok_or(Errno::NoMem)?;
         account.charge(PINS_SIZE)?;
-        let pins = room::filled(ENTRIES as usize, Pins::default);
+        let pins = fallible::filled(ENTRIES as usize, Pins::default);
         let made = pins.and_then(|pins| {
             let page = self.source.alloc(self.owner).ok_or(Errno::NoMem)?;
             Ok(Frame {

@@ -23,7 +23,7 @@ use oxen_types::{DomainId, Errno, Vaddr};
 
 use crate::domain::Domain;
 use crate::machine::Machine;
-use crate::ports::LinearMemory;
+use crate::seams::LinearMemory;
 use crate::vcpu::Vcpu;
 use budget::Budget;
 pub use budget::Work;

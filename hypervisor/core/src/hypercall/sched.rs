@@ -5,7 +5,7 @@ use oxen_types::{Errno, Port};
 
 use super::{Answer, Call};
 use crate::machine::Machine;
-use crate::ports::PowerAction;
+use crate::seams::PowerAction;
 use crate::timer::TimerKind;
 use crate::vcpu::{Hold, Poll};
 

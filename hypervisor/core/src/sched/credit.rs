@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use oxen_types::{CpuId, CpuMask, Errno, Result};
 
 use super::{Affinity, Decision, Look, Scheduler, Share, UnitId};
-use crate::room::{self, Account, Paged};
+use crate::fallible::{self, Account, Paged};
 
 /// XEN_SCHEDULER_CREDIT2: toolstacks show it by that name.
 const ABI_ID: u32 = 6;
@@ -277,7 +277,7 @@ impl<T: Clone + Send> Scheduler<T> for Credit<T> {
             used: 0,
         };
         // Each unit may be queued.
-        room::reserve(&mut self.queue, self.count + 1)?;
+        fallible::reserve(&mut self.queue, self.count + 1)?;
         let free = self.units.iter().find(|(_, place)| place.is_none());
         let index = free.map_or(self.count, |(index, _)| index);
         self.units.ensure(index, &Account::machine(), || None)?;

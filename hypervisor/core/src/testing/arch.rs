@@ -11,7 +11,7 @@ use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_types::{Errno, Result, VcpuId};
 
 use super::heap;
-use crate::ports::{DomainArch, PostedStart, VcpuArch};
+use crate::seams::{DomainArch, PostedStart, VcpuArch};
 
 /// Records that a vcpu has, and their sizes: CPU, LAPIC registers, MTRR.
 const RECORDS: [(u16, usize); 3] = [(2, 1032), (6, 1024), (14, 240)];

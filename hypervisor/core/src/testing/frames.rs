@@ -8,7 +8,7 @@ use std::vec::Vec;
 use oxen_types::{DomainId, Mfn, PAGE_SIZE};
 
 use super::heap::{self, Locked};
-use crate::ports::{Claimant, FrameSource, MemoryStats, PageRef, PageWords};
+use crate::seams::{Claimant, FrameSource, MemoryStats, PageRef, PageWords};
 
 #[derive(Clone, Copy)]
 struct Slot {

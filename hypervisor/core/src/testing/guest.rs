@@ -9,7 +9,7 @@ use oxen_types::{Errno, Gaddr, Gfn, PAGE_SIZE, Result, Vaddr};
 use super::FakeVcpu;
 use crate::domain::Domain;
 use crate::hypercall::{Call, Outcome, dispatch};
-use crate::ports::LinearMemory;
+use crate::seams::LinearMemory;
 use crate::vcpu::{Hold, Vcpu};
 
 pub const PAGE: u64 = PAGE_SIZE as u64;

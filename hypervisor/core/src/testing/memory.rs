@@ -7,8 +7,8 @@ use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
 
 use super::FakeFrames;
 use super::heap::{self, Locked};
-use crate::ports::{
-    FLUSHED_TOGETHER, FrameSource, GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Tell,
+use crate::seams::{
+    FLUSHED_TOGETHER, FrameSource, GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Report,
 };
 
 /// Guest-physical addresses have 40 bits here.
@@ -69,7 +69,7 @@ impl FakeMemory {
     fn together<T>(
         &self,
         list: &mut dyn Iterator<Item = T>,
-        tell: &mut Tell<'_>,
+        report: &mut Report<'_>,
         mut act: impl FnMut(&mut Space, T) -> Result<()>,
     ) {
         for (n, item) in list.enumerate() {
@@ -79,7 +79,7 @@ impl FakeMemory {
                 self.frames.count_flush();
             }
             drop(space);
-            tell(done);
+            report(done);
         }
     }
 
@@ -188,8 +188,8 @@ impl GuestMemory for FakeMemory {
         Ok(())
     }
 
-    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, tell: &mut Tell<'_>) {
-        self.together(list, tell, |space, (from, to)| {
+    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, report: &mut Report<'_>) {
+        self.together(list, report, |space, (from, to)| {
             let entry = *space.entries.get(&from.raw()).ok_or(Errno::Inval)?;
             if entry.kind != MapKind::Ram || to.raw() >= GFNS {
                 return Err(Errno::Inval);
@@ -203,8 +203,13 @@ impl GuestMemory for FakeMemory {
         });
     }
 
-    fn release_all(&self, order: u32, blocks: &mut dyn Iterator<Item = Gfn>, tell: &mut Tell<'_>) {
-        self.together(blocks, tell, |space, gfn| {
+    fn release_all(
+        &self,
+        order: u32,
+        blocks: &mut dyn Iterator<Item = Gfn>,
+        report: &mut Report<'_>,
+    ) {
+        self.together(blocks, report, |space, gfn| {
             for gfn in gfn.raw()..gfn.raw().saturating_add(1 << order) {
                 match space.entries.get(&gfn).copied() {
                     Some(entry) if entry.kind == MapKind::Ram => {
@@ -222,9 +227,9 @@ impl GuestMemory for FakeMemory {
         &self,
         kind: MapKind,
         list: &mut dyn Iterator<Item = (Gfn, PageRef)>,
-        tell: &mut Tell<'_>,
+        report: &mut Report<'_>,
     ) {
-        self.together(list, tell, |space, (gfn, page)| {
+        self.together(list, report, |space, (gfn, page)| {
             if gfn.raw() >= GFNS {
                 return Err(Errno::Inval);
             }
@@ -235,16 +240,18 @@ impl GuestMemory for FakeMemory {
         });
     }
 
-    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut Tell<'_>) {
-        self.together(list, tell, |space, Mapped { gfn, mfn, kind }| {
-            match space.entries.get(&gfn.raw()).copied() {
-                Some(entry) if entry == (P2mEntry { mfn, kind }) => {
-                    space.entries.remove(&gfn.raw());
-                    self.drop_entry(space, entry);
-                    Ok(())
-                }
-                _ => Err(Errno::NoEnt),
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, report: &mut Report<'_>) {
+        self.together(list, report, |space, Mapped { gfn, mfn, kind }| match space
+            .entries
+            .get(&gfn.raw())
+            .copied()
+        {
+            Some(entry) if entry == (P2mEntry { mfn, kind }) => {
+                space.entries.remove(&gfn.raw());
+                self.drop_entry(space, entry);
+                Ok(())
             }
+            _ => Err(Errno::NoEnt),
         });
     }
 

@@ -12,7 +12,7 @@ use super::memory::FakeMemory;
 use super::{FakeFrames, heap};
 use crate::domain::{Domain, DomainConfig};
 use crate::machine::Machine;
-use crate::ports::{Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction};
+use crate::seams::{Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction};
 
 pub struct FakePlatform {
     frames: &'static FakeFrames,

@@ -14,7 +14,7 @@ use core::fmt;
 use oxen_arch::boot::{BootInfo, MemoryKind};
 use oxen_arch::cmdline::CommandLine;
 use oxen_core::domain::{Domain, DomainConfig};
-use oxen_core::ports::FrameSource;
+use oxen_core::seams::FrameSource;
 use oxen_core::vcpu::Hold;
 use oxen_mm::FrameTable;
 use oxen_mm::start::Span;

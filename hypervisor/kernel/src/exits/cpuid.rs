@@ -1,6 +1,6 @@
 //! CPUID: the domain's policy, completed with what is true at the moment.
 
-use oxen_core::ports::VcpuArch;
+use oxen_core::seams::VcpuArch;
 use oxen_virt::policy::Live;
 use oxen_virt::{Exit, Reg};
 

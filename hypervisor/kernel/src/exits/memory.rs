@@ -1,6 +1,6 @@
 //! Nested page faults: devices that we emulate, dom0's own devices mapped at first touch, and holes.
 
-use oxen_core::ports::MapKind;
+use oxen_core::seams::MapKind;
 use oxen_core::vcpu::Vcpu;
 use oxen_types::{Gaddr, Gfn, Mfn};
 use oxen_virt::dev::lapic::{Effect, Lapic, send_ipi};

@@ -8,7 +8,7 @@ mod map;
 #[cfg(test)]
 mod tests;
 
-use oxen_core::ports::FrameSource;
+use oxen_core::seams::FrameSource;
 use oxen_types::{DomainId, Mfn};
 
 use crate::frames::FrameTable;

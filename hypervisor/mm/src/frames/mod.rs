@@ -20,7 +20,7 @@ mod tests;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use oxen_core::ports::{MemoryStats, PageWords};
+use oxen_core::seams::{MemoryStats, PageWords};
 use oxen_types::{DomainId, Mfn, PAGE_SIZE};
 use spin::Mutex;
 

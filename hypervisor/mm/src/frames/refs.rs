@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::{Claimant, FrameSource, MemoryStats, PageRef, PageWords};
+use oxen_core::seams::{Claimant, FrameSource, MemoryStats, PageRef, PageWords};
 use oxen_types::{DomainId, Mfn};
 
 use super::FrameTable;

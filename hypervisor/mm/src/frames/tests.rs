@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use oxen_core::ports::{FrameSource, PageRef};
+use oxen_core::seams::{FrameSource, PageRef};
 use oxen_types::Errno;
 use proptest::prelude::*;
 

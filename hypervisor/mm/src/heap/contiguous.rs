@@ -3,7 +3,7 @@
 //! First fit, a bit for each frame. Objects of several pages are made by the toolstack's calls and at
 //! boot only, so there are few of them, and the search is bounded by the size of the map.
 
-use oxen_core::ports::FrameSource;
+use oxen_core::seams::FrameSource;
 use oxen_types::{DomainId, Mfn};
 
 use crate::frames::{AllocOptions, FrameTable};

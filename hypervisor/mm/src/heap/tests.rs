@@ -3,7 +3,7 @@
 use super::*;
 use crate::frames::test_table;
 use alloc::vec::Vec;
-use oxen_core::ports::FrameSource;
+use oxen_core::seams::FrameSource;
 use proptest::prelude::*;
 
 fn heap(frames: &'static FrameTable) -> Heap {

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use oxen_core::ports::FrameSource;
+use oxen_core::seams::FrameSource;
 
 use super::*;
 use crate::FrameUse;

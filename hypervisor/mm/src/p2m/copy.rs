@@ -1,6 +1,6 @@
 //! Copies between the hypervisor and guest-physical memory, page by page.
 
-use oxen_core::ports::{FrameSource, MapKind};
+use oxen_core::seams::{FrameSource, MapKind};
 use oxen_types::{Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
 
 use super::GuestSpace;

@@ -2,7 +2,7 @@
 //! translations are flushed, never before.
 
 use arrayvec::ArrayVec;
-use oxen_core::ports::{FLUSHED_TOGETHER, FrameSource, MapKind};
+use oxen_core::seams::{FLUSHED_TOGETHER, FrameSource, MapKind};
 use oxen_types::{Gfn, Mfn};
 
 use super::kind::{Rules, kind_of};

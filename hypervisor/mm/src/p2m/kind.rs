@@ -1,6 +1,6 @@
 //! What stands at a gfn, as rights and a tag of its page-table entry.
 
-use oxen_core::ports::MapKind;
+use oxen_core::seams::MapKind;
 
 use crate::pt::Attrs;
 

@@ -12,7 +12,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::MapKind;
+use oxen_core::seams::MapKind;
 use oxen_types::{Gfn, Mfn};
 
 use super::GuestSpace;

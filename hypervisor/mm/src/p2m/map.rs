@@ -1,6 +1,6 @@
 //! Frames that are not populated RAM: shared, foreign and granted pages.
 
-use oxen_core::ports::{MapKind, Mapped, PageRef};
+use oxen_core::seams::{MapKind, Mapped, PageRef};
 use oxen_types::{Errno, Gfn, Result};
 
 use super::GuestSpace;

@@ -1,6 +1,6 @@
 //! Device memory: mapped uncached, never executable, without references.
 
-use oxen_core::ports::MapKind;
+use oxen_core::seams::MapKind;
 use oxen_types::{Errno, Gfn, Mfn, Result};
 
 use super::GuestSpace;

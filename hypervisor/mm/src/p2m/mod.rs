@@ -14,15 +14,15 @@ mod kind;
 mod log;
 mod map;
 mod mmio;
-mod port;
 mod ram;
+mod seam;
 #[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use oxen_core::ports::{MapKind, Tell};
+use oxen_core::seams::{MapKind, Report};
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result, RwLock};
 
 use crate::frames::FrameTable;
@@ -227,13 +227,13 @@ impl<F: Format> GuestSpace<F> {
     fn together<'p, T>(
         &'p self,
         list: &mut dyn Iterator<Item = T>,
-        tell: &mut Tell<'_>,
+        report: &mut Report<'_>,
         mut act: impl FnMut(T, &mut Gather<'p>) -> Result<()>,
     ) {
         let mut gather = self.gather();
         for item in list {
             self.make_room(&mut gather);
-            tell(act(item, &mut gather));
+            report(act(item, &mut gather));
         }
         self.finish(gather);
     }

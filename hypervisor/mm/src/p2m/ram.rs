@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::MapKind;
+use oxen_core::seams::MapKind;
 use oxen_types::{Errno, Gfn, Mfn, Result};
 
 use super::GuestSpace;

@@ -7,7 +7,7 @@
 
 use core::sync::atomic::AtomicU64;
 
-use oxen_core::room::{Account, Paged};
+use oxen_core::fallible::{Account, Paged};
 use oxen_types::{DomainId, Errno, Mfn, Result};
 
 use super::index::Links;

@@ -11,8 +11,8 @@ use oxen_types::Errno;
 
 use super::life::while_paused;
 use crate::domain::Domain;
+use crate::fallible;
 use crate::hypercall::{Answer, Call, Handle};
-use crate::room;
 use crate::vcpu::Hold;
 
 /// Kinds of records that a vcpu may have, in Xen's order.
@@ -224,7 +224,7 @@ fn check(list: &Reader<'_, '_>) -> Result<usize, Errno> {
 
 fn load(domain: &Domain, list: &Reader<'_, '_>, longest: usize) -> Result<(), Errno> {
     // Longer than a page only where the processor's extended state is.
-    let mut buffer = room::filled(longest, || 0)?;
+    let mut buffer = fallible::filled(longest, || 0)?;
     for vcpu in domain.vcpus() {
         vcpu.hold(Hold::Down);
         vcpu.set_initialised(false);

@@ -9,7 +9,7 @@ use oxen_types::{DomainId, Errno};
 
 use crate::domain::{DomainConfig, MAX_VCPUS};
 use crate::hypercall::{Answer, Call};
-use crate::ports::Claimant;
+use crate::seams::Claimant;
 
 /// What Xen gives when the toolstack does not say.
 const DEFAULT_GRANT_FRAMES: u32 = 64;

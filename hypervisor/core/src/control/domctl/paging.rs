@@ -8,7 +8,7 @@ use oxen_types::{Errno, Gfn, PAGE_SIZE};
 
 use crate::domain::Domain;
 use crate::hypercall::{Answer, Call, Handle, Stop};
-use crate::ports::MapKind;
+use crate::seams::MapKind;
 
 const MIB: u64 = 1 << 20;
 /// Pages that are looked at at once, and how often in one call.

@@ -8,8 +8,8 @@ use guest_pv_abi::UnionBytes;
 use oxen_types::Errno;
 
 use crate::domain::Domain;
+use crate::fallible;
 use crate::hypercall::{Answer, Call, Handle};
-use crate::room;
 
 /// No policy has more entries.
 const MOST: u32 = 1024;
@@ -71,7 +71,7 @@ pub fn set(call: &Call<'_>, domain: &Domain, op: &mut abi::Domctl) -> Answer {
     op.u.store(&ask);
     let leaves = copied::<abi::CpuidLeaf>(call, ask.leaves, ask.nr_leaves)?;
     let msrs = copied::<abi::MsrEntry>(call, ask.msrs, ask.nr_msrs)?;
-    room::with_reserve(call.machine().frames, || domain.arch.set_cpuid(&leaves))??;
+    fallible::with_reserve(call.machine().frames, || domain.arch.set_cpuid(&leaves))??;
     domain.arch.set_msrs(&msrs)?;
     Ok(0)
 }
@@ -79,7 +79,7 @@ pub fn set(call: &Call<'_>, domain: &Domain, op: &mut abi::Domctl) -> Answer {
 /// More than a page of it, of a toolstack that names more leaves than there are, may be refused with
 /// -ENOMEM.
 fn copied<T>(call: &Call<'_>, at: u64, count: u32) -> Result<Vec<u8>, Errno> {
-    let mut bytes = room::filled(count as usize * size_of::<T>(), || 0)?;
+    let mut bytes = fallible::filled(count as usize * size_of::<T>(), || 0)?;
     call.read_bytes(at, &mut bytes)?;
     Ok(bytes)
 }

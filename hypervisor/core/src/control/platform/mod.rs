@@ -9,7 +9,7 @@ use guest_pv_abi::UnionBytes;
 use oxen_types::Errno;
 
 use crate::hypercall::{Answer, Call, Handle};
-use crate::ports::PowerAction;
+use crate::seams::PowerAction;
 
 /// ACPI's soft-off.
 const S5: u32 = 5;

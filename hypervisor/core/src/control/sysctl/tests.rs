@@ -8,7 +8,7 @@ use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{DomainId, Errno};
 
-use crate::ports::PowerAction;
+use crate::seams::PowerAction;
 use crate::testing::{PAGE, World, config, errno};
 
 /// Room for lists, away from the envelope.

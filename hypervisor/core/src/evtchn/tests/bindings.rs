@@ -208,14 +208,14 @@ fn a_dump_is_bounded_and_asks_for_its_memory() {
     for _ in 0..600 {
         a.ipi(0).expect("ipi");
     }
-    let dump = |text: &mut crate::room::Text| {
+    let dump = |text: &mut crate::fallible::Text| {
         crate::testing::heap::in_core(|| a.domain.events.dump(&a.domain, text))
     };
-    let mut text = crate::room::Text::default();
+    let mut text = crate::fallible::Text::default();
     crate::testing::heap::fail_after(3);
     assert!(dump(&mut text).is_err(), "no memory for the rest");
     crate::testing::heap::fail(0, 0);
-    let mut text = crate::room::Text::default();
+    let mut text = crate::fallible::Text::default();
     assert!(crate::testing::heap::large(|| dump(&mut text)).is_ok());
     assert_eq!(text.lines().count(), 513);
     assert_eq!(text.lines().last(), Some("  and 88 more"));

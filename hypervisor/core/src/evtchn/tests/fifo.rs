@@ -23,8 +23,8 @@ const LINK: u32 = (1 << 17) - 1;
 
 /// The guest's side of the queues of one vcpu.
 struct Queues {
-    control: &'static crate::ports::PageWords,
-    array: &'static crate::ports::PageWords,
+    control: &'static crate::seams::PageWords,
+    array: &'static crate::seams::PageWords,
     heads: [u32; 16],
     ready: u32,
 }

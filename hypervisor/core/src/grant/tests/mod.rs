@@ -10,7 +10,7 @@ use guest_pv_abi as abi;
 use oxen_types::{DomainId, Gfn};
 
 use super::Status;
-use crate::ports::MapKind;
+use crate::seams::MapKind;
 use crate::testing::{Guest, PAGE, World};
 
 const PERMIT: u16 = 1;

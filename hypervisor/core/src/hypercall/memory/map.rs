@@ -4,8 +4,8 @@ use guest_pv_abi as abi;
 use oxen_types::Errno;
 
 use super::{Answer, Call};
+use crate::fallible;
 use crate::hypercall::Handle;
-use crate::room;
 
 /// Entries that a toolstack may set for a guest.
 const MOST_ENTRIES: u32 = 128;
@@ -51,9 +51,9 @@ pub fn set(call: &Call<'_>) -> Answer {
         return Err(Errno::Inval.into());
     }
     let list: Handle<abi::E820Entry> = Handle::new(ask.buffer);
-    let mut entries = room::list(ask.nr_entries as usize)?;
+    let mut entries = fallible::list(ask.nr_entries as usize)?;
     for i in 0..ask.nr_entries {
-        room::push(&mut entries, call.read(list.nth(i.into())?)?)?;
+        fallible::push(&mut entries, call.read(list.nth(i.into())?)?)?;
     }
     *domain.memory_map.lock() = entries;
     Ok(0)

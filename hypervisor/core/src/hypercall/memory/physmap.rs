@@ -9,7 +9,7 @@ use oxen_types::{DomainId, Errno, Gfn, Result};
 use super::{Answer, Call, go_on, progress};
 use crate::domain::{Domain, Dying};
 use crate::hypercall::{Handle, Work};
-use crate::ports::{FLUSHED_TOGETHER, MapKind};
+use crate::seams::{FLUSHED_TOGETHER, MapKind};
 
 pub fn add(call: &mut Call<'_>) -> Answer {
     let ask: abi::AddToPhysmap = call.read(call.handle(1))?;

@@ -7,7 +7,7 @@ use oxen_types::{Errno, Gfn};
 
 use super::{Answer, Call, go_on, progress};
 use crate::hypercall::{Handle, Stop, Work};
-use crate::ports::{FLUSHED_TOGETHER, GuestMemory};
+use crate::seams::{FLUSHED_TOGETHER, GuestMemory};
 
 /// The largest extent is 2 MiB, for a toolstack too: clearing one of 1 GiB would take too long in one
 /// go. Toolstacks ask for smaller ones then.

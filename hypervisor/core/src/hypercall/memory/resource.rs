@@ -7,7 +7,7 @@ use oxen_types::{DomainId, Errno, Gfn, Result};
 
 use super::{Answer, Call, go_on, progress};
 use crate::hypercall::{Handle, Work};
-use crate::ports::{FLUSHED_TOGETHER, MapKind, PageRef};
+use crate::seams::{FLUSHED_TOGETHER, MapKind, PageRef};
 
 /// A translated caller names the gfns at which the frames shall stand.
 pub fn acquire(call: &mut Call<'_>) -> Answer {

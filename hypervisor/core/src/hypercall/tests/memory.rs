@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{CpuId, DomainId, Errno, Gfn};
 
-use crate::ports::MapKind;
+use crate::seams::MapKind;
 use crate::testing::{Guest, PAGE, World, errno};
 
 const NUMBER: u32 = abi::HYPERVISOR_MEMORY_OP;

@@ -8,8 +8,8 @@ use oxen_types::{Errno, Gaddr, Gfn, Result, Vaddr};
 
 use crate::evtchn;
 use crate::hypercall::{Call, Outcome, dispatch};
-use crate::ports::{LinearMemory, PowerAction};
 use crate::runstate::State;
+use crate::seams::{LinearMemory, PowerAction};
 use crate::testing::{Guest, Linear, PAGE, World, errno};
 use crate::vcpu::{Hold, Poll};
 

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicBool;
 
-use oxen_core::ports::{FrameSource, GuestMemory, Mapped, P2mEntry as P2m, PageRef};
+use oxen_core::seams::{FrameSource, GuestMemory, Mapped, P2mEntry as P2m, PageRef};
 use oxen_types::Mfn;
 
 use super::*;

@@ -1,7 +1,7 @@
 //! A dead domain is listed, and its number its own, until nobody holds frames of it.
 
 use super::*;
-use crate::ports::FrameSource;
+use crate::seams::FrameSource;
 
 const MEMORY: u32 = abi::HYPERVISOR_MEMORY_OP;
 const HOLE: u64 = 300;

@@ -200,10 +200,10 @@ pub struct Mapping {
 pub const FLUSHED_TOGETHER: usize = 64;
 
 /// Hears of each item of a list, in its order, what became of it.
-pub type Tell<'a> = dyn FnMut(Result<()>) + 'a;
+pub type Report<'a> = dyn FnMut(Result<()>) + 'a;
 
 /// What a list of one item came to.
-fn one(list: impl FnOnce(&mut Tell<'_>)) -> Result<()> {
+fn one(list: impl FnOnce(&mut Report<'_>)) -> Result<()> {
     let mut result = Ok(());
     list(&mut |done| result = done);
     result
@@ -248,39 +248,44 @@ pub trait GuestMemory: Send + Sync {
     fn populate_kept(&self, gfn: Gfn, order: u32) -> Result<()>;
     /// Moves the domain's own RAM page at `from` to `to`; what stood there is released.
     fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {
-        one(|tell| self.move_all(&mut [(from, to)].into_iter(), tell))
+        one(|report| self.move_all(&mut [(from, to)].into_iter(), report))
     }
     /// The same for several, whose translations are flushed together, up to [`FLUSHED_TOGETHER`] at a
     /// time; tells of each what `move_ram` returns.
-    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, tell: &mut Tell<'_>);
+    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, report: &mut Report<'_>);
     /// Takes the RAM page at `gfn` away from the domain (decrease_reservation): -ENOENT if nothing is
     /// there, -EINVAL if it is no RAM.
     fn release(&self, gfn: Gfn) -> Result<()> {
-        one(|tell| self.release_all(0, &mut [gfn].into_iter(), tell))
+        one(|report| self.release_all(0, &mut [gfn].into_iter(), report))
     }
     /// The same for blocks of 2^order pages, flushed together. Of a block that fails, the pages up to the
     /// one at fault are gone.
-    fn release_all(&self, order: u32, blocks: &mut dyn Iterator<Item = Gfn>, tell: &mut Tell<'_>);
+    fn release_all(
+        &self,
+        order: u32,
+        blocks: &mut dyn Iterator<Item = Gfn>,
+        report: &mut Report<'_>,
+    );
 
     /// Puts a frame at `gfn`, taking over the reference. What stood there before is released if it
     /// was RAM, unmapped otherwise; -EBUSY if it was a grant or a device's.
     fn map(&self, gfn: Gfn, page: PageRef, kind: MapKind) -> Result<()> {
-        one(|tell| self.map_all(kind, &mut [(gfn, page)].into_iter(), tell))
+        one(|report| self.map_all(kind, &mut [(gfn, page)].into_iter(), report))
     }
     /// The same for several, flushed together.
     fn map_all(
         &self,
         kind: MapKind,
         list: &mut dyn Iterator<Item = (Gfn, PageRef)>,
-        tell: &mut Tell<'_>,
+        report: &mut Report<'_>,
     );
     /// Takes away what `map` put at `gfn`, and drops its reference; -ENOENT unless the frame there
     /// is `mfn` and of that kind.
     fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
-        one(|tell| self.unmap_all(&mut [Mapped { gfn, mfn, kind }].into_iter(), tell))
+        one(|report| self.unmap_all(&mut [Mapped { gfn, mfn, kind }].into_iter(), report))
     }
     /// The same for several, flushed together; tells of each what `unmap` returns.
-    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut Tell<'_>);
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, report: &mut Report<'_>);
 
     /// Maps device memory (for a domain that may have it).
     fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()>;

@@ -11,6 +11,6 @@ mod vcpu;
 pub use machine::{Clock, ClockScale, Console, MachineInfo, Platform, PowerAction};
 pub use memory::{
     Claimant, FLUSHED_TOGETHER, FrameSource, GuestMemory, LinearMemory, MapKind, Mapped, Mapping,
-    MemoryStats, P2mEntry, PageRef, PageWords, Tell,
+    MemoryStats, P2mEntry, PageRef, PageWords, Report,
 };
 pub use vcpu::{DomainArch, PostedStart, VcpuArch};

@@ -167,7 +167,7 @@ impl<T> Paged<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Claimant;
+    use crate::seams::Claimant;
     use crate::testing::World;
 
     #[test]

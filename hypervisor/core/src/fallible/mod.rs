@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use oxen_types::{Errno, PAGE_SIZE, Result};
 
-use crate::ports::{Claimant, FrameSource};
+use crate::seams::{Claimant, FrameSource};
 
 pub use paged::Paged;
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::ports::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef, Tell};
+use oxen_core::seams::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef, Report};
 use oxen_types::{Errno, Gaddr, Gfn, Mfn, Result};
 
 use super::kind::kind_of;
@@ -60,14 +60,19 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         self.populate_with(gfn, order, false)
     }
 
-    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, tell: &mut Tell<'_>) {
-        self.together(list, tell, |(from, to), gather| {
+    fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, report: &mut Report<'_>) {
+        self.together(list, report, |(from, to), gather| {
             self.move_own(from, to, gather)
         });
     }
 
-    fn release_all(&self, order: u32, blocks: &mut dyn Iterator<Item = Gfn>, tell: &mut Tell<'_>) {
-        self.together(blocks, tell, |gfn, gather| {
+    fn release_all(
+        &self,
+        order: u32,
+        blocks: &mut dyn Iterator<Item = Gfn>,
+        report: &mut Report<'_>,
+    ) {
+        self.together(blocks, report, |gfn, gather| {
             self.release_block(gfn, order, gather)
         });
     }
@@ -76,15 +81,15 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         &self,
         kind: MapKind,
         list: &mut dyn Iterator<Item = (Gfn, PageRef)>,
-        tell: &mut Tell<'_>,
+        report: &mut Report<'_>,
     ) {
-        self.together(list, tell, |(gfn, page), gather| {
+        self.together(list, report, |(gfn, page), gather| {
             self.map_page(gfn, page, kind, gather)
         });
     }
 
-    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, tell: &mut Tell<'_>) {
-        self.together(list, tell, |mapped, gather| {
+    fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, report: &mut Report<'_>) {
+        self.together(list, report, |mapped, gather| {
             self.unmap_page(&mapped, gather)
         });
     }
