@@ -14,8 +14,10 @@ use oxen_types::{CpuId, MAX_CPUS, Maddr, Vaddr};
 use oxen_virt::{PhysCpu, Platform, spec};
 use spin::Once;
 
-use crate::globals::{self, Globals};
-use crate::{dom0, memory, percpu, platform, run, trace};
+use oxen_vmm::globals::{self, Globals};
+use oxen_vmm::{dom0, percpu, run, trace};
+
+use crate::{console as input, memory, platform};
 
 oxen_arch::main!(start);
 
@@ -106,6 +108,7 @@ fn start(info: &'static BootInfo) -> ! {
         space: memory.space,
         is_amd,
         large_exec: large_exec(virt, options),
+        uart_gsi: input::gsi(),
         phys_bits,
     });
 
@@ -163,7 +166,7 @@ fn boot_cpu_loop() -> ! {
         .iter()
         .filter(|id| *id != cpu::cpu_id())
         .for_each(oxen_arch::ipi::kick);
-    run::cpu_loop(machine, enable_virt())
+    run::cpu_loop(machine, enable_virt(), input::work)
 }
 
 fn ap_main(_: CpuId) -> ! {
@@ -174,7 +177,7 @@ fn ap_main(_: CpuId) -> ! {
             None => irq::idle(),
         }
     };
-    run::cpu_loop(machine, enable_virt())
+    run::cpu_loop(machine, enable_virt(), input::work)
 }
 
 fn enable_virt() -> PhysCpu {

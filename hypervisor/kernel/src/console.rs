@@ -6,7 +6,7 @@ use oxen_arch::console;
 use oxen_types::CpuId;
 use spin::Mutex;
 
-use crate::globals;
+use oxen_vmm::globals;
 
 const CTRL_A: u8 = 1;
 const SWITCH_COUNT: u32 = 3;
@@ -86,11 +86,9 @@ pub fn read_for_dom0(into: &mut [u8]) -> usize {
     len
 }
 
-/// Is it the console's own interrupt line?
-pub fn owns_gsi(gsi: u32) -> bool {
-    let platform = oxen_arch::acpi::platform();
-    console::serial_ports().is_some_and(|(port, _)| {
-        let isa_irq = if port == 0x2f8 || port == 0x2e8 { 3 } else { 4 };
-        platform.isa_to_gsi(isa_irq).0 == gsi
-    })
+/// The interrupt line of the console's own UART.
+pub fn gsi() -> Option<u32> {
+    let (port, _) = console::serial_ports()?;
+    let isa_irq = if port == 0x2f8 || port == 0x2e8 { 3 } else { 4 };
+    Some(oxen_arch::acpi::platform().isa_to_gsi(isa_irq).0)
 }

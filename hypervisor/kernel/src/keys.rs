@@ -7,8 +7,8 @@ use oxen_core::fallible::Text;
 use oxen_core::seams::FrameSource;
 use oxen_types::CpuId;
 
-use crate::domain::hv_domain;
-use crate::{globals, percpu, trace};
+use oxen_vmm::domain::hv_domain;
+use oxen_vmm::{globals, percpu, trace};
 
 struct Key {
     key: u8,

@@ -9,41 +9,11 @@ mod boot;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
-mod dom0;
-#[cfg(target_os = "none")]
-mod domain;
-#[cfg(target_os = "none")]
-mod exits;
-#[cfg(target_os = "none")]
-mod flush;
-#[cfg(target_os = "none")]
-mod globals;
-#[cfg(target_os = "none")]
-mod hardware;
-#[cfg(target_os = "none")]
 mod keys;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
-mod percpu;
-#[cfg(target_os = "none")]
 mod platform;
-#[cfg(target_os = "none")]
-mod policy;
-#[cfg(target_os = "none")]
-mod ports;
-#[cfg(target_os = "none")]
-mod run;
-#[cfg(target_os = "none")]
-mod save;
-#[cfg(target_os = "none")]
-mod shadow;
-#[cfg(target_os = "none")]
-mod space;
-#[cfg(target_os = "none")]
-mod trace;
-#[cfg(target_os = "none")]
-mod vcpu;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -13,7 +13,7 @@ use oxen_mm::{FrameTable, Heap, HostSpace, MemoryMap, Phys};
 use oxen_types::{Maddr, Mfn, PAGE_SIZE, Vaddr};
 use spin::Once;
 
-use crate::dom0::Modules;
+use oxen_vmm::dom0::Modules;
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();

@@ -9,9 +9,9 @@ use oxen_core::seams::{
     Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction,
 };
 use oxen_types::{CpuId, DomainId, Result};
-use spin::{Mutex, Once};
+use spin::Mutex;
 
-use crate::{globals, percpu};
+use oxen_vmm::{dom0, domain, globals, percpu};
 
 pub struct Machine {
     pub command_line: &'static str,
@@ -22,18 +22,8 @@ struct SystemConsole;
 
 /// Seconds and nanoseconds since 1970 at system time 0.
 static WALL: Mutex<Option<(u64, u32)>> = Mutex::new(None);
-static INVARIANT: Once<bool> = Once::new();
 
 const NS_PER_S: u64 = 1_000_000_000;
-
-/// The host's TSCs run at one rate in all states (CPUID 8000_0007 EDX bit 8), and agree.
-pub fn tsc_is_reliable() -> bool {
-    let invariant = *INVARIANT.call_once(|| {
-        regs::cpuid(0x8000_0000, 0).eax >= 0x8000_0007
-            && regs::cpuid(0x8000_0007, 0).edx & 1 << 8 != 0
-    });
-    (invariant || clock_is_tsc()) && smp::tsc_check().agree()
-}
 
 fn clock_is_tsc() -> bool {
     time::source() == time::ClockSource::Tsc
@@ -167,7 +157,7 @@ impl Platform for Machine {
         config: DomainConfig,
         max_frames: u64,
     ) -> Result<Arc<Domain>> {
-        crate::domain::create(id, config, max_frames, None)
+        domain::create(id, config, max_frames, None)
     }
 
     fn idle_ns(&self, cpu: CpuId) -> u64 {
@@ -193,7 +183,7 @@ impl Platform for Machine {
     }
 
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {
-        crate::dom0::memory_map()
+        dom0::memory_map()
             .iter()
             .for_each(|range| visit(range.start, range.len, range.kind));
     }

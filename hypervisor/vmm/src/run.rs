@@ -22,13 +22,14 @@ use crate::vcpu::{Context, HvVcpu};
 const LONGEST_IDLE: u64 = 1_000_000_000;
 
 /// Never returns: this CPU runs guests from now on.
-pub fn cpu_loop(machine: &'static Machine, mut phys: PhysCpu) -> ! {
+/// `work` is what else a CPU does each time round.
+pub fn cpu_loop(machine: &'static Machine, mut phys: PhysCpu, work: fn(CpuId)) -> ! {
     let cpu = cpu_id();
     let shared = percpu::this();
     loop {
         irq::window();
         machine.fire_timers(cpu);
-        crate::console::work(cpu);
+        work(cpu);
         shared.take_reschedule();
         let decision = machine.sched.pick(cpu, machine.now());
         if let Some(other) = decision.tell {

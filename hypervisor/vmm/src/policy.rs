@@ -2,7 +2,7 @@
 
 use guest_pv_abi::CpuidLeaf;
 use oxen_arch::cpu::msr::rdmsr_safe;
-use oxen_arch::time;
+use oxen_arch::{cpu::regs, smp, time};
 use oxen_core::domain::DomainConfig;
 use oxen_core::hypercall::version;
 use oxen_types::{DomainId, Errno, Result};
@@ -18,6 +18,7 @@ use crate::globals;
 const LEAF_SIZE: usize = 24;
 const NO_SUBLEAF: u32 = u32::MAX;
 
+static INVARIANT: Once<bool> = Once::new();
 static HOST_MSRS: Once<HostMsrs> = Once::new();
 
 pub fn cpuid(config: &DomainConfig, dom0: bool, shadow: bool) -> CpuidPolicy {
@@ -57,13 +58,22 @@ pub fn msr_state(dom0: bool) -> MsrState {
     }
 }
 
+/// The host's TSCs run at one rate in all states (CPUID 8000_0007 EDX bit 8), and agree.
+fn tsc_is_reliable() -> bool {
+    let invariant = *INVARIANT.call_once(|| {
+        regs::cpuid(0x8000_0000, 0).eax >= 0x8000_0007
+            && regs::cpuid(0x8000_0007, 0).edx & 1 << 8 != 0
+    });
+    (invariant || time::source() == time::ClockSource::Tsc) && smp::tsc_check().agree()
+}
+
 pub fn hypervisor_info(domain: DomainId, tsc_offset: u64) -> HypervisorInfo {
     let scale = time::tsc_scale();
     HypervisorInfo {
         domain,
         major: version::MAJOR as u16,
         minor: version::MINOR as u16,
-        tsc_reliable: crate::platform::tsc_is_reliable(),
+        tsc_reliable: tsc_is_reliable(),
         rdtscp: globals::get().virt.tsc_aux(),
         tsc_khz: time::tsc_khz() as u32,
         tsc_mode: 0,

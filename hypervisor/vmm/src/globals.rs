@@ -13,6 +13,8 @@ pub struct Globals {
     pub is_amd: bool,
     /// Guests may execute from large pages.
     pub large_exec: bool,
+    /// The interrupt line of the console's own UART.
+    pub uart_gsi: Option<u32>,
     /// Bits of a physical address, ours and guests'.
     pub phys_bits: u32,
 }

@@ -69,7 +69,8 @@ fn access(
         }
         PortAccess::PowerOff => {
             log::info!("dom0 powers the machine off");
-            crate::platform::power_off()
+            log::info!("powering off");
+            oxen_arch::power::power_off()
         }
     }
 }
