@@ -22,6 +22,10 @@ pub(crate) struct Arguments {
     /// `-- ID ...` takes some of them; the patches are in tests/findings
     #[arg(long, conflicts_with_all = ["host_only", "system_only", "bochs", "write_table"])]
     findings: bool,
+    /// Only this: print the counts of the tree (files, functions, `unsafe`, tests, comments), which
+    /// docs/house.md keeps
+    #[arg(long, conflicts_with_all = ["host_only", "system_only", "bochs", "write_table", "findings"])]
+    house: bool,
     /// Also the long runs on emulated Intel and AMD machines, in Bochs (an hour)
     #[arg(long, conflicts_with = "host_only")]
     bochs: bool,
@@ -54,6 +58,9 @@ const BARE_CRATES: [&str; 2] = ["oxen", "test-guests"];
 pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     if arguments.findings {
         return crate::findings::check(&arguments.filter);
+    }
+    if arguments.house {
+        return crate::house::print();
     }
     let mut failed = Vec::new();
     if !arguments.system_only {

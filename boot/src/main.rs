@@ -10,6 +10,7 @@ mod findings;
 mod fuzz;
 mod gdb;
 mod guest_image;
+mod house;
 mod initramfs;
 mod iso;
 mod options;
