@@ -4,7 +4,7 @@
 //! everyone who waits (here, and for any `sync::Mutex`) answers calls meanwhile, by `poll`. A called
 //! function takes no lock and is short. A CPU that does not answer within a second is named in the
 //! log; after ten the caller gives up.
-#![allow(unsafe_code)] // a function pointer through an atomic
+#![allow(unsafe_code, reason = "a function pointer through an atomic")]
 
 use crate::apic::{self, Delivery};
 use crate::cpu::cpu_id;
@@ -13,6 +13,8 @@ use core::mem;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use oxen_types::{CpuId, CpuMask, MAX_CPUS};
+use x86_64::VirtAddr;
+use x86_64::instructions::tlb;
 
 const WARN_AFTER_NS: u64 = 1_000_000_000;
 const GIVE_UP_AFTER_NS: u64 = 10_000_000_000;
@@ -141,7 +143,7 @@ pub fn flush_tlb(mask: CpuMask) -> Result<(), NoAnswer> {
 
 /// Drops the translation of one page of ours on all CPUs.
 pub fn flush_tlb_page(addr: oxen_types::Vaddr) -> Result<(), NoAnswer> {
-    let flush = |addr| crate::cpu::regs::invlpg(oxen_types::Vaddr::new(addr as u64));
+    let flush = |addr| tlb::flush(VirtAddr::new_truncate(addr as u64));
     call(smp::online(), flush, addr.raw() as usize)
 }
 

@@ -9,13 +9,16 @@
 //! points and so holds no lock. A handler is short, takes locks only as everyone does, never opens a
 //! window itself. The EOI is given after it returns: a handler of a level-triggered line masks the
 //! line first, and whoever serves the device unmasks it.
-#![allow(unsafe_code)] // STI and HLT; function pointers through atomics
+#![allow(unsafe_code, reason = "STI and HLT; function pointers through atomics")]
+
+use core::arch::asm;
 
 use crate::{apic, vectors};
-use core::arch::asm;
 use core::mem;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use x86_64::instructions::interrupts;
 
 pub type Handler = fn(u8);
 
@@ -43,16 +46,19 @@ pub fn unexpected() -> u64 {
     UNEXPECTED.load(Ordering::Relaxed)
 }
 
-/// Takes what is pending, and returns with interrupts off again.
+/// Takes what is pending, and returns with interrupts off again. The caller holds no lock.
 pub fn window() {
-    // SAFETY: callers hold no lock. The NOP is needed: STI takes effect after one more instruction.
-    unsafe { asm!("sti", "nop", "cli", options(nostack)) }
+    interrupts::enable();
+    interrupts::disable();
 }
 
 /// Halts until an interrupt has been taken. An interrupt that came since the caller last looked for
-/// work ends the halt at once: STI lets interrupts in only together with HLT.
+/// work ends the halt at once: STI lets interrupts in only together with HLT. The caller holds no
+/// lock.
 pub fn idle() {
-    // SAFETY: callers hold no lock.
+    // Not `interrupts::enable_and_hlt`: that may be moved over memory accesses, such as the caller's
+    // last look for work.
+    // SAFETY: changes the interrupt flag only, and leaves it clear.
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) }
 }
 

@@ -1,10 +1,16 @@
 //! The machine's end: reset and power-off, by every way it may know.
-#![allow(unsafe_code)] // port I/O and an empty IDT
+#![allow(unsafe_code, reason = "port I/O and an empty IDT")]
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::interrupts::int3;
+use x86_64::instructions::port::Port;
+use x86_64::instructions::tables::{DescriptorTablePointer, lidt};
 
 use crate::acpi::{self, Fadt, Register};
-use crate::cpu::regs::{self, inb, inw, outb, outl, outw};
+use crate::cpu::regs;
 use crate::{mmio, time};
-use core::sync::atomic::{AtomicU8, Ordering};
 
 const SLP_EN: u16 = 1 << 13;
 const SLP_TYP_SHIFT: u16 = 10;
@@ -54,13 +60,13 @@ pub fn reboot() -> ! {
                     }
                 }
                 Way::Pci => {
-                    outb(0xcf9, 0x02); // prepare a full reset, then do it
+                    Port::new(0xcf9).write(0x02u8); // prepare a full reset, then do it
                     time::busy_wait_ns(1_000_000);
-                    outb(0xcf9, 0x06);
+                    Port::new(0xcf9).write(0x06u8);
                 }
                 Way::Keyboard => {
-                    let _ready = (0..10_000).any(|_| inb(0x64) & 2 == 0);
-                    outb(0x64, 0xfe); // pulse the reset line
+                    let _ready = (0..10_000).any(|_| Port::<u8>::new(0x64).read() & 2 == 0);
+                    Port::new(0x64).write(0xfeu8); // pulse the reset line
                 }
                 Way::TripleFault => triple_fault(),
             }
@@ -105,14 +111,15 @@ unsafe fn enable_acpi(fadt: &Fadt, pm1a: u16) {
     else {
         return;
     };
-    // SAFETY: by the contract above.
+    let mut control = Port::<u16>::new(pm1a);
+    // SAFETY: the FADT's ports, as the caller vouches: the firmware hands the registers over.
     unsafe {
-        if inw(pm1a) & SCI_EN != 0 || fadt.acpi_enable == 0 {
+        if control.read() & SCI_EN != 0 || fadt.acpi_enable == 0 {
             return;
         }
-        outb(port, fadt.acpi_enable);
+        Port::new(port).write(fadt.acpi_enable);
         for _ in 0..100 {
-            if inw(pm1a) & SCI_EN != 0 {
+            if control.read() & SCI_EN != 0 {
                 return;
             }
             time::busy_wait_ns(1_000_000);
@@ -123,21 +130,22 @@ unsafe fn enable_acpi(fadt: &Fadt, pm1a: u16) {
 /// # Safety
 /// `port` is a PM1 control register.
 unsafe fn sleep(port: u16, sleep_type: u8) {
-    // SAFETY: by the contract above.
+    let mut control = Port::<u16>::new(port);
+    // SAFETY: a PM1 control register, as the caller vouches: the machine turns off or goes on.
     unsafe {
-        let value = inw(port) & !(SLP_TYP | SLP_EN) | u16::from(sleep_type) << SLP_TYP_SHIFT;
-        outw(port, value);
-        outw(port, value | SLP_EN);
+        let value = control.read() & !(SLP_TYP | SLP_EN) | u16::from(sleep_type) << SLP_TYP_SHIFT;
+        control.write(value);
+        control.write(value | SLP_EN);
     }
 }
 
 /// # Safety
 /// A register that resets the machine.
 unsafe fn write(register: Register, value: u8) {
-    // SAFETY: by the contract above.
+    // SAFETY: the caller vouches that the write resets the machine and does nothing else.
     unsafe {
         match register {
-            Register::Port(port) => outb(port, value),
+            Register::Port(port) => Port::new(port).write(value),
             // May be unmapped by now: then nothing happens.
             Register::Memory(address) => mmio::write(address, 1, value.into()),
             Register::PciConfig(device, function, offset) => {
@@ -145,8 +153,8 @@ unsafe fn write(register: Register, value: u8) {
                     | u32::from(device & 31) << 11
                     | u32::from(function & 7) << 8
                     | u32::from(offset & 0xfc);
-                outl(0xcf8, address);
-                outb(0xcfc + (offset & 3), value);
+                Port::new(0xcf8).write(address);
+                Port::new(0xcfc + (offset & 3)).write(value);
             }
         }
     }
@@ -154,10 +162,12 @@ unsafe fn write(register: Register, value: u8) {
 
 /// An exception without an IDT resets every PC.
 fn triple_fault() -> ! {
-    let empty = [0u8; 10];
+    let empty = DescriptorTablePointer {
+        limit: 0,
+        base: VirtAddr::zero(),
+    };
     // SAFETY: nothing runs after this.
-    unsafe {
-        core::arch::asm!("lidt [{}]", "int3", in(reg) &empty, options(readonly, nostack));
-    }
+    unsafe { lidt(&empty) };
+    int3();
     regs::halt_forever()
 }

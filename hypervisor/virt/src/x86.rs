@@ -1,56 +1,64 @@
-//! Architectural bits that several modules test.
+//! Short names for the flags that this crate tests in guests' registers, which are plain numbers
+//! there. The values are those of the crate `x86_64`: a number stands here only where it has none.
 
-pub const CR0_PE: u64 = 1;
-pub const CR0_MP: u64 = 1 << 1;
-pub const CR0_EM: u64 = 1 << 2;
-pub const CR0_TS: u64 = 1 << 3;
-pub const CR0_ET: u64 = 1 << 4;
-pub const CR0_NE: u64 = 1 << 5;
-pub const CR0_WP: u64 = 1 << 16;
-pub const CR0_NW: u64 = 1 << 29;
-pub const CR0_CD: u64 = 1 << 30;
-pub const CR0_PG: u64 = 1 << 31;
+use x86_64::registers::control::{Cr0Flags, Cr4Flags};
+use x86_64::registers::debug::Dr6Flags;
+use x86_64::registers::model_specific::EferFlags;
+use x86_64::registers::rflags::RFlags;
 
-pub const CR4_PSE: u64 = 1 << 4;
-pub const CR4_PAE: u64 = 1 << 5;
+pub const CR0_PE: u64 = Cr0Flags::PROTECTED_MODE_ENABLE.bits();
+pub const CR0_MP: u64 = Cr0Flags::MONITOR_COPROCESSOR.bits();
+pub const CR0_EM: u64 = Cr0Flags::EMULATE_COPROCESSOR.bits();
+pub const CR0_TS: u64 = Cr0Flags::TASK_SWITCHED.bits();
+pub const CR0_ET: u64 = Cr0Flags::EXTENSION_TYPE.bits();
+pub const CR0_NE: u64 = Cr0Flags::NUMERIC_ERROR.bits();
+pub const CR0_WP: u64 = Cr0Flags::WRITE_PROTECT.bits();
+pub const CR0_AM: u64 = Cr0Flags::ALIGNMENT_MASK.bits();
+pub const CR0_NW: u64 = Cr0Flags::NOT_WRITE_THROUGH.bits();
+pub const CR0_CD: u64 = Cr0Flags::CACHE_DISABLE.bits();
+pub const CR0_PG: u64 = Cr0Flags::PAGING.bits();
+
+pub const CR4_PSE: u64 = Cr4Flags::PAGE_SIZE_EXTENSION.bits();
+pub const CR4_PAE: u64 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits();
 /// Machine checks are exceptions; without it they shut the CPU down.
-pub const CR4_MCE: u64 = 1 << 6;
-pub const CR4_PGE: u64 = 1 << 7;
-pub const CR4_OSFXSR: u64 = 1 << 9;
-pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
+pub const CR4_MCE: u64 = Cr4Flags::MACHINE_CHECK_EXCEPTION.bits();
+pub const CR4_PGE: u64 = Cr4Flags::PAGE_GLOBAL.bits();
+pub const CR4_OSFXSR: u64 = Cr4Flags::OSFXSR.bits();
+pub const CR4_OSXMMEXCPT: u64 = Cr4Flags::OSXMMEXCPT_ENABLE.bits();
 /// User code may not read descriptor tables' addresses and CR0.
-pub const CR4_UMIP: u64 = 1 << 11;
-pub const CR4_LA57: u64 = 1 << 12;
-pub const CR4_PCIDE: u64 = 1 << 17;
-pub const CR4_OSXSAVE: u64 = 1 << 18;
-pub const CR4_SMEP: u64 = 1 << 20;
-pub const CR4_SMAP: u64 = 1 << 21;
-pub const CR4_PKE: u64 = 1 << 22;
+pub const CR4_UMIP: u64 = Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION.bits();
+pub const CR4_LA57: u64 = Cr4Flags::L5_PAGING.bits();
+pub const CR4_FSGSBASE: u64 = Cr4Flags::FSGSBASE.bits();
+pub const CR4_PCIDE: u64 = Cr4Flags::PCID.bits();
+pub const CR4_OSXSAVE: u64 = Cr4Flags::OSXSAVE.bits();
+pub const CR4_SMEP: u64 = Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION.bits();
+pub const CR4_SMAP: u64 = Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION.bits();
+pub const CR4_PKE: u64 = Cr4Flags::PROTECTION_KEY_USER.bits();
 
-pub const EFER_SCE: u64 = 1;
-pub const EFER_LME: u64 = 1 << 8;
-pub const EFER_LMA: u64 = 1 << 10;
-pub const EFER_NX: u64 = 1 << 11;
-pub const EFER_SVME: u64 = 1 << 12;
-pub const EFER_FFXSR: u64 = 1 << 14;
+pub const EFER_SCE: u64 = EferFlags::SYSTEM_CALL_EXTENSIONS.bits();
+pub const EFER_LME: u64 = EferFlags::LONG_MODE_ENABLE.bits();
+pub const EFER_LMA: u64 = EferFlags::LONG_MODE_ACTIVE.bits();
+pub const EFER_NX: u64 = EferFlags::NO_EXECUTE_ENABLE.bits();
+pub const EFER_SVME: u64 = EferFlags::SECURE_VIRTUAL_MACHINE_ENABLE.bits();
+pub const EFER_FFXSR: u64 = EferFlags::FAST_FXSAVE_FXRSTOR.bits();
 
 pub const RFLAGS_FIXED: u64 = 1 << 1;
-pub const RFLAGS_CF: u64 = 1;
-pub const RFLAGS_PF: u64 = 1 << 2;
-pub const RFLAGS_AF: u64 = 1 << 4;
-pub const RFLAGS_ZF: u64 = 1 << 6;
-pub const RFLAGS_SF: u64 = 1 << 7;
-pub const RFLAGS_TF: u64 = 1 << 8;
-pub const RFLAGS_IF: u64 = 1 << 9;
-pub const RFLAGS_DF: u64 = 1 << 10;
-pub const RFLAGS_OF: u64 = 1 << 11;
-pub const RFLAGS_RF: u64 = 1 << 16;
-pub const RFLAGS_VM: u64 = 1 << 17;
-pub const RFLAGS_AC: u64 = 1 << 18;
+pub const RFLAGS_CF: u64 = RFlags::CARRY_FLAG.bits();
+pub const RFLAGS_PF: u64 = RFlags::PARITY_FLAG.bits();
+pub const RFLAGS_AF: u64 = RFlags::AUXILIARY_CARRY_FLAG.bits();
+pub const RFLAGS_ZF: u64 = RFlags::ZERO_FLAG.bits();
+pub const RFLAGS_SF: u64 = RFlags::SIGN_FLAG.bits();
+pub const RFLAGS_TF: u64 = RFlags::TRAP_FLAG.bits();
+pub const RFLAGS_IF: u64 = RFlags::INTERRUPT_FLAG.bits();
+pub const RFLAGS_DF: u64 = RFlags::DIRECTION_FLAG.bits();
+pub const RFLAGS_OF: u64 = RFlags::OVERFLOW_FLAG.bits();
+pub const RFLAGS_RF: u64 = RFlags::RESUME_FLAG.bits();
+pub const RFLAGS_VM: u64 = RFlags::VIRTUAL_8086_MODE.bits();
+pub const RFLAGS_AC: u64 = RFlags::ALIGNMENT_CHECK.bits();
 
 pub const DR6_RESET: u64 = 0xffff_0ff0;
 /// Single step.
-pub const DR6_BS: u64 = 1 << 14;
+pub const DR6_BS: u64 = Dr6Flags::STEP.bits();
 pub const DR7_RESET: u64 = 0x400;
 /// Low bits of DR7 that enable breakpoints.
 pub const DR7_ENABLES: u64 = 0xff;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use oxen_arch::acpi::{self, McfgRegion};
 use oxen_arch::apic::{self, io};
-use oxen_arch::{cpu::port, irq, vectors};
+use oxen_arch::{cpu::io_port, irq, vectors};
 use oxen_core::domain::Domain;
 use oxen_types::{CpuId, Gfn, Maddr, Mfn, PAGE_SIZE};
 use oxen_virt::dev::ioapic::{IoApicConfig, IoApicHost, IoApics, Polarity, Trigger};
@@ -206,7 +206,7 @@ impl Side<'_> {
     /// Selects a register through port 0xcf8; the data port for it.
     fn select(sbdf: Sbdf, reg: u16) -> u16 {
         let address = 1 << 31 | u32::from(sbdf.bdf) << 8 | u32::from(reg & 0xfc);
-        port::write_u32(CONFIG_ADDRESS, address);
+        io_port::write_u32(CONFIG_ADDRESS, address);
         CONFIG_DATA + (reg & 3)
     }
 }
@@ -220,7 +220,7 @@ impl PciHost for Side<'_> {
             return u32::MAX;
         }
         let data = Self::select(sbdf, reg);
-        port::read(data, size)
+        io_port::read(data, size)
     }
 
     fn config_write(&mut self, sbdf: Sbdf, reg: u16, size: u8, value: u32) {
@@ -228,7 +228,7 @@ impl PciHost for Side<'_> {
             oxen_arch::mmio::write(at, size, value.into());
         } else if sbdf.segment == 0 && reg < LEGACY_CONFIG_SIZE {
             let data = Self::select(sbdf, reg);
-            port::write(data, size, value);
+            io_port::write(data, size, value);
         }
     }
 

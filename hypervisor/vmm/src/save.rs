@@ -4,6 +4,7 @@
 use oxen_arch::time;
 use oxen_types::{Errno, Result};
 use oxen_virt::hvmctx::{self, BadRecord};
+use oxen_virt::x86::{CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, EFER_NX, EFER_SCE};
 use oxen_virt::{Reg, SegReg, Segment};
 
 use crate::globals;
@@ -16,11 +17,7 @@ const LAPIC_REGS: u16 = 6;
 const MTRR: u16 = 14;
 const XSAVE: u16 = 16;
 
-const CR0_PG: u64 = 1 << 31;
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
-const EFER_VALID: u64 = 1 | EFER_LME | EFER_LMA | 1 << 11;
-const CR4_PAE: u64 = 1 << 5;
+const EFER_VALID: u64 = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
 
 pub fn save(
     context: &mut Context,

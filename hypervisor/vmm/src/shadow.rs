@@ -12,6 +12,7 @@ use oxen_mm::shadow::{Allowance, Around, Cache, Counts, Page, Tables, View, Walk
 use oxen_types::{DomainId, Gfn, PAGE_SIZE, Result, Vaddr};
 use oxen_virt::shadow::{self, Answer, Fill, GuestTables};
 use oxen_virt::walk::Paging;
+use oxen_virt::x86::EFER_NX;
 use oxen_virt::{ShadowRoots, VcpuBackend};
 use spin::Mutex;
 
@@ -245,7 +246,6 @@ impl VcpuShadow {
 }
 
 fn walked<'a>(paging: &Paging, fill: &'a Fill) -> Walked<'a> {
-    const NXE: u64 = 1 << 11;
     let (tables, mode) = shadow::tables(paging);
     Walked {
         tables: match tables {
@@ -255,7 +255,7 @@ fn walked<'a>(paging: &Paging, fill: &'a Fill) -> Walked<'a> {
             GuestTables::Long => Tables::Long,
         },
         mode,
-        no_execute: paging.efer & NXE != 0,
+        no_execute: paging.efer & EFER_NX != 0,
         cr3: paging.cr3,
         entries: fill.entries.get(..fill.depth).unwrap_or(&[]),
         shift: fill.shift,

@@ -1,12 +1,17 @@
 //! What the CPU can do, read once on the boot CPU, and switched on on each one.
-#![allow(unsafe_code)] // writes control registers
+#![allow(unsafe_code, reason = "writes control registers")]
 
-use super::msr;
-use super::regs::{self, bits};
 use crate::cmdline::CommandLine;
 use bitflags::bitflags;
 use raw_cpuid::CpuId;
 use spin::Once;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use x86_64::registers::debug::Dr7;
+use x86_64::registers::model_specific::{Efer, EferFlags};
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+
+#[cfg(target_os = "none")]
+use super::msr;
 
 bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,35 +207,45 @@ pub fn apply_options(cmdline: CommandLine<'_>) {
 /// Puts this CPU into the state that the hypervisor relies on.
 pub fn enable_on_this_cpu() {
     let have = features();
-    let mut cr4 =
-        regs::cr4() | bits::CR4_DE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_MCE;
-    for (feature, bit) in [
-        (Features::SMEP, bits::CR4_SMEP),
-        (Features::SMAP, bits::CR4_SMAP),
-        (Features::UMIP, bits::CR4_UMIP),
-        (Features::PGE, bits::CR4_PGE),
-        (Features::XSAVE, bits::CR4_OSXSAVE),
+    let mut cr4 = Cr4Flags::DEBUGGING_EXTENSIONS
+        | Cr4Flags::MACHINE_CHECK_EXCEPTION
+        | Cr4Flags::OSFXSR
+        | Cr4Flags::OSXMMEXCPT_ENABLE;
+    for (feature, flag) in [
+        (
+            Features::SMEP,
+            Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        ),
+        (Features::SMAP, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
+        (Features::UMIP, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+        (Features::PGE, Cr4Flags::PAGE_GLOBAL),
+        (Features::XSAVE, Cr4Flags::OSXSAVE),
     ] {
-        if have.contains(feature) {
-            cr4 |= bit;
-        }
+        cr4.set(flag, have.contains(feature));
     }
-    // SAFETY: only bits whose CPUID feature is there; the page tables have no user pages, so SMEP
+    let cr0_on = Cr0Flags::WRITE_PROTECT | Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR;
+    let cr0_off = Cr0Flags::EMULATE_COPROCESSOR
+        | Cr0Flags::TASK_SWITCHED
+        | Cr0Flags::CACHE_DISABLE
+        | Cr0Flags::NOT_WRITE_THROUGH;
+    // SAFETY: only flags whose CPUID feature is there; the page tables have no user pages, so SMEP
     // and SMAP take nothing away; WP and NXE are what our page tables expect. XCR0 needs OSXSAVE.
     unsafe {
-        let cr0 = regs::cr0() & !(bits::CR0_EM | bits::CR0_TS | bits::CR0_CD | bits::CR0_NW);
-        regs::set_cr0(cr0 | bits::CR0_WP | bits::CR0_NE | bits::CR0_MP);
-        regs::set_cr4(cr4);
+        Cr0::write_raw(Cr0::read_raw() & !cr0_off.bits() | cr0_on.bits());
+        Cr4::write_raw(Cr4::read_raw() | cr4.bits());
         if have.contains(Features::NX) {
-            msr::wrmsr(bits::EFER, msr::rdmsr(bits::EFER) | bits::EFER_NXE);
+            Efer::write_raw(Efer::read_raw() | EferFlags::NO_EXECUTE_ENABLE.bits());
         }
         if have.contains(Features::XSAVE) {
             // x87 and SSE always; more is enabled around each vcpu.
-            regs::xsetbv(0, 3);
+            XCr0::write_raw((XCr0Flags::X87 | XCr0Flags::SSE).bits());
         }
-        regs::set_dr7(0x400);
     }
+    Dr7::write_raw(DR7_RESET);
 }
+
+/// No breakpoint is enabled; bit 10 is always set.
+const DR7_RESET: u64 = 0x400;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! One CPU: its area behind GS, descriptor tables, features, control registers and MSRs.
 
 pub mod features;
+pub mod io_port;
 pub mod msr;
-pub mod port;
 pub mod regs;
 
 #[cfg(target_os = "none")]

@@ -1,28 +1,26 @@
 //! Model-specific registers. The `_safe` forms survive #GP through the fixup table (`trap::fixup`).
-#![allow(unsafe_code)] // RDMSR and WRMSR
+#![allow(unsafe_code, reason = "RDMSR and WRMSR")]
 
 use core::arch::asm;
 
+use x86_64::registers::model_specific::Msr;
+
+/// Reads a register by its number.
+///
 /// # Safety
 /// The register exists on this CPU, and reading it has no side effect that breaks the hypervisor.
 pub unsafe fn rdmsr(register: u32) -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: by the contract above.
-    unsafe {
-        asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high,
-            options(nomem, nostack, preserves_flags));
-    }
-    u64::from(high) << 32 | u64::from(low)
+    // SAFETY: the caller vouches for the register.
+    unsafe { Msr::new(register).read() }
 }
 
+/// Writes a register by its number.
+///
 /// # Safety
 /// The value is allowed for the register, and its effect keeps the hypervisor's invariants.
 pub unsafe fn wrmsr(register: u32, value: u64) {
-    // SAFETY: by the contract above.
-    unsafe {
-        asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32,
-            options(nostack, preserves_flags));
-    }
+    // SAFETY: the caller vouches for the register and the value.
+    unsafe { Msr::new(register).write(value) }
 }
 
 /// The register's value, or `None` if this CPU has no such register.
@@ -53,7 +51,8 @@ pub fn rdmsr_safe(register: u32) -> Option<u64> {
 #[must_use]
 pub unsafe fn wrmsr_safe(register: u32, value: u64) -> bool {
     let failed: u32;
-    // SAFETY: a #GP at label 2 continues at label 3 with `failed` still set; else as `wrmsr`.
+    // SAFETY: a #GP at label 2 continues at label 3 with `failed` still set; the
+    // caller vouches for what the value does if the CPU takes it.
     unsafe {
         asm!(
             "2: wrmsr",

@@ -1,18 +1,20 @@
 //! The area of each CPU, reached through GS. GS holds this base all the time while the hypervisor
 //! runs: guests' GS bases are switched with VMLOAD/VMSAVE or by the VMCS, never seen by our code.
-#![allow(unsafe_code)] // GS-relative loads, and one static area for each CPU
+#![allow(
+    unsafe_code,
+    reason = "GS-relative loads, and one static area for each CPU"
+)]
 
-use super::msr;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use oxen_types::{CpuId, MAX_CPUS};
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::GsBase;
 use x86_64::structures::gdt::GlobalDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
-
-const IA32_GS_BASE: u32 = 0xc000_0101;
 
 /// Descriptor tables of one CPU. Uninitialized in the image, so that 256 of them take no room there.
 pub(super) struct Tables {
@@ -75,8 +77,8 @@ pub(super) fn init(id: CpuId) {
             gdt: GlobalDescriptorTable::new(),
             tss: TaskStateSegment::new(),
         });
-        msr::wrmsr(IA32_GS_BASE, area as *const PerCpu as u64);
     }
+    GsBase::write(VirtAddr::from_ptr(area));
 }
 
 /// The CPU that runs this code.

@@ -1,113 +1,73 @@
-//! Control and debug registers, TLB and port instructions, thinly.
-#![allow(unsafe_code)] // privileged instructions
+//! What the crate `x86_64` does not have of a CPU's registers: CR2 and DR6 written, a TLB flush that
+//! reaches global translations, an ordered RDTSC, WBINVD, and a halt for good.
+//!
+//! Everything else is taken from there: `x86_64::registers` and `x86_64::instructions`.
+#![allow(unsafe_code, reason = "privileged instructions")]
 
 use core::arch::asm;
-use oxen_types::{Maddr, Vaddr};
 
-macro_rules! register {
-    ($read:ident, $write:ident, $name:literal) => {
-        pub fn $read() -> u64 {
-            let value;
-            // SAFETY: reading this register has no effect.
-            unsafe {
-                asm!(concat!("mov {}, ", $name), out(reg) value,
-                    options(nomem, nostack, preserves_flags));
-            }
-            value
-        }
+use oxen_types::Maddr;
+use x86_64::PhysAddr;
+use x86_64::instructions::random::RdRand;
+use x86_64::instructions::{hlt, interrupts, tlb};
+use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
+use x86_64::structures::paging::PhysFrame;
 
-        /// # Safety
-        /// The value is valid for the CPU and keeps what the hypervisor relies on.
-        pub unsafe fn $write(value: u64) {
-            // SAFETY: by the contract above.
-            unsafe {
-                asm!(concat!("mov ", $name, ", {}"), in(reg) value,
-                    options(nostack, preserves_flags));
-            }
-        }
-    };
+pub use raw_cpuid::native_cpuid::cpuid_count as cpuid;
+
+/// Writes CR2, which a guest reads after its next page fault.
+///
+/// # Safety
+/// No page fault of the hypervisor is being handled on this CPU: its handler reads CR2.
+pub unsafe fn set_cr2(value: u64) {
+    // SAFETY: nothing of the hypervisor depends on CR2, as the caller vouches.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, preserves_flags)) }
 }
 
-register!(cr0, set_cr0, "cr0");
-register!(cr2, set_cr2, "cr2");
-register!(cr3, set_cr3_raw, "cr3");
-register!(cr4, set_cr4, "cr4");
-register!(dr0, set_dr0, "dr0");
-register!(dr1, set_dr1, "dr1");
-register!(dr2, set_dr2, "dr2");
-register!(dr3, set_dr3, "dr3");
-register!(dr6, set_dr6, "dr6");
-register!(dr7, set_dr7, "dr7");
-
-pub mod bits {
-    pub const CR0_MP: u64 = 1 << 1;
-    pub const CR0_EM: u64 = 1 << 2;
-    pub const CR0_TS: u64 = 1 << 3;
-    pub const CR0_NE: u64 = 1 << 5;
-    pub const CR0_WP: u64 = 1 << 16;
-    pub const CR0_NW: u64 = 1 << 29;
-    pub const CR0_CD: u64 = 1 << 30;
-    pub const CR4_DE: u64 = 1 << 3;
-    pub const CR4_MCE: u64 = 1 << 6;
-    pub const CR4_PGE: u64 = 1 << 7;
-    pub const CR4_OSFXSR: u64 = 1 << 9;
-    pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
-    pub const CR4_UMIP: u64 = 1 << 11;
-    pub const CR4_VMXE: u64 = 1 << 13;
-    pub const CR4_OSXSAVE: u64 = 1 << 18;
-    pub const CR4_SMEP: u64 = 1 << 20;
-    pub const CR4_SMAP: u64 = 1 << 21;
-    pub const EFER: u32 = 0xc000_0080;
-    pub const EFER_SCE: u64 = 1 << 0;
-    pub const EFER_LME: u64 = 1 << 8;
-    pub const EFER_NXE: u64 = 1 << 11;
-    pub const EFER_SVME: u64 = 1 << 12;
+/// Writes the debug status register, DR6.
+///
+/// # Safety
+/// The upper half of `value` is zero: else the CPU raises #GP.
+pub unsafe fn set_dr6(value: u64) {
+    // SAFETY: DR6 only reports; the caller vouches that the CPU takes the value.
+    unsafe { asm!("mov dr6, {}", in(reg) value, options(nostack, preserves_flags)) }
 }
 
 /// The root of the page tables in use.
 pub fn page_table_root() -> Maddr {
-    Maddr::new(cr3() & 0x000f_ffff_ffff_f000)
+    let (root, _) = Cr3::read_raw();
+    Maddr::new(root.start_address().as_u64())
 }
 
-/// Installs other page tables; flushes what is not global.
+/// Installs other page tables, and drops this CPU's translations but global ones.
 ///
 /// # Safety
-/// They map everything that this CPU goes on to use at the same addresses: code, stack, data.
+/// The new tables map everything that this CPU goes on to use at the same addresses: code, stack and
+/// data.
 pub unsafe fn set_page_table_root(root: Maddr) {
-    // SAFETY: by the contract above.
-    unsafe { set_cr3_raw(root.raw()) }
-}
-
-/// Drops this CPU's translation of one page.
-pub fn invlpg(addr: Vaddr) {
-    // SAFETY: only forgets cached translations.
-    unsafe { asm!("invlpg [{}]", in(reg) addr.raw(), options(nostack, preserves_flags)) }
+    let root = PhysFrame::containing_address(PhysAddr::new_truncate(root.raw()));
+    // SAFETY: what this CPU uses stays mapped, as the caller vouches.
+    unsafe { Cr3::write(root, Cr3Flags::empty()) }
 }
 
 /// Drops all of this CPU's translations, global ones too.
 pub fn flush_tlb_local() {
-    let value = cr4();
-    // SAFETY: same values again; each change of PGE flushes everything.
+    let flags = Cr4::read_raw();
+    let global = Cr4Flags::PAGE_GLOBAL.bits();
+    if flags & global == 0 {
+        return tlb::flush_all();
+    }
+    // SAFETY: CR4 ends as it was. Each change of PGE flushes everything (Intel SDM 3, 4.10.4.1).
     unsafe {
-        if value & bits::CR4_PGE != 0 {
-            set_cr4(value & !bits::CR4_PGE);
-            set_cr4(value);
-        } else {
-            set_cr3_raw(cr3());
-        }
+        Cr4::write_raw(flags & !global);
+        Cr4::write_raw(flags);
     }
 }
 
-pub fn interrupts_enabled() -> bool {
-    let flags: u64;
-    // SAFETY: reads the flags by way of the stack.
-    unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(nomem, preserves_flags)) }
-    flags & 1 << 9 != 0
-}
-
+/// The time-stamp counter, read after all earlier instructions have completed.
 pub fn rdtsc() -> u64 {
     let (low, high): (u32, u32);
-    // SAFETY: RDTSC is not restricted here (CR4.TSD clear). LFENCE keeps it from running early.
+    // SAFETY: RDTSC is not restricted here (CR4.TSD is clear). LFENCE keeps it from running early.
     unsafe {
         asm!("lfence", "rdtsc", out("eax") low, out("edx") high,
             options(nostack, preserves_flags));
@@ -115,80 +75,22 @@ pub fn rdtsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// A random number of the CPU's own, if it has a source of such (RDRAND).
+/// A random number of the CPU's own; `None` if it has no such source (RDRAND), or no number now.
 pub fn random() -> Option<u64> {
-    const RDRAND: u32 = 1 << 30;
-    if cpuid(1, 0).ecx & RDRAND == 0 {
-        return None;
-    }
-    let (number, valid): (u64, u8);
-    // SAFETY: the instruction is there, and changes the register and flags only.
-    unsafe {
-        core::arch::asm!("rdrand {}", "setc {}", out(reg) number, out(reg_byte) valid, options(nomem, nostack));
-    }
-    (valid != 0).then_some(number)
-}
-
-pub fn cpuid(leaf: u32, subleaf: u32) -> core::arch::x86_64::CpuidResult {
-    core::arch::x86_64::__cpuid_count(leaf, subleaf)
-}
-
-pub fn pause() {
-    core::hint::spin_loop();
+    RdRand::new()?.get_u64()
 }
 
 /// Stops this CPU for good.
 pub fn halt_forever() -> ! {
     loop {
-        // SAFETY: with interrupts off only NMIs wake it, and then it halts again.
-        unsafe { asm!("cli", "hlt", options(nomem, nostack)) }
-    }
-}
-
-/// Sets an extended control register.
-///
-/// # Safety
-/// CR4.OSXSAVE is on, and the CPU allows the value (CPUID leaf 0xd).
-pub unsafe fn xsetbv(register: u32, value: u64) {
-    // SAFETY: by the contract above.
-    unsafe {
-        asm!("xsetbv", in("ecx") register, in("eax") value as u32,
-            in("edx") (value >> 32) as u32, options(nomem, nostack, preserves_flags));
+        // With interrupts off only an NMI wakes the CPU, and then it halts again.
+        interrupts::disable();
+        hlt();
     }
 }
 
 /// Writes back and empties all caches.
 pub fn wbinvd() {
-    // SAFETY: no effect but on time.
+    // SAFETY: has no effect but on time.
     unsafe { asm!("wbinvd", options(nostack, preserves_flags)) }
 }
-
-macro_rules! port {
-    ($read:ident, $write:ident, $type:ty, $reg:tt) => {
-        /// # Safety
-        /// Reading the port has no side effect that breaks the hypervisor.
-        pub unsafe fn $read(port: u16) -> $type {
-            let value;
-            // SAFETY: by the contract above.
-            unsafe {
-                asm!(concat!("in ", $reg, ", dx"), in("dx") port, out($reg) value,
-                    options(nomem, nostack, preserves_flags));
-            }
-            value
-        }
-
-        /// # Safety
-        /// The device behind the port does nothing with the value that breaks the hypervisor.
-        pub unsafe fn $write(port: u16, value: $type) {
-            // SAFETY: by the contract above.
-            unsafe {
-                asm!(concat!("out dx, ", $reg), in("dx") port, in($reg) value,
-                    options(nostack, preserves_flags));
-            }
-        }
-    };
-}
-
-port!(inb, outb, u8, "al");
-port!(inw, outw, u16, "ax");
-port!(inl, outl, u32, "eax");

@@ -1,5 +1,5 @@
 //! GDT, TSS and IST stacks of each CPU, and the IDT that all of them share.
-#![allow(unsafe_code)] // loads descriptor tables and switches stacks
+#![allow(unsafe_code, reason = "loads descriptor tables and switches stacks")]
 
 use super::percpu::PerCpu;
 use crate::trap;
@@ -45,10 +45,10 @@ pub fn set_ist_stacks(stacks: IstStacks) {
     // SAFETY: only this CPU reaches its own TSS, and no reference to it is kept.
     let tss = unsafe { &mut (*PerCpu::this().tables()).tss };
     let mut entries = tss.interrupt_stack_table;
-    entries[trap::IST_NMI as usize - 1] = VirtAddr::new_truncate(stacks.nmi.raw());
-    entries[trap::IST_DOUBLE_FAULT as usize - 1] =
+    entries[usize::from(trap::IST_NMI)] = VirtAddr::new_truncate(stacks.nmi.raw());
+    entries[usize::from(trap::IST_DOUBLE_FAULT)] =
         VirtAddr::new_truncate(stacks.double_fault.raw());
-    entries[trap::IST_MACHINE_CHECK as usize - 1] =
+    entries[usize::from(trap::IST_MACHINE_CHECK)] =
         VirtAddr::new_truncate(stacks.machine_check.raw());
     tss.interrupt_stack_table = entries;
 }
@@ -99,7 +99,8 @@ pub fn tss_base() -> Vaddr {
 /// `top` is the 16-byte aligned top of a mapped stack that nobody else uses, and nothing on the
 /// current stack is referenced from elsewhere.
 pub unsafe fn switch_stack(top: Vaddr, next: fn() -> !) -> ! {
-    // SAFETY: by the contract above. A zero return address ends backtraces.
+    // SAFETY: the caller vouches for the new stack, and that nothing needs the old one. A zero
+    // return address ends backtraces.
     unsafe {
         core::arch::asm!(
             "mov rsp, {top}",

@@ -1,12 +1,12 @@
 //! The start-up page: the code of trampoline.s with its addresses filled in.
-#![allow(unsafe_code)] // writes physical memory below 1 MiB
+#![allow(unsafe_code, reason = "writes physical memory below 1 MiB")]
 
 use crate::cpu::Features;
 use crate::cpu::features::{self, features};
-use crate::cpu::regs::bits;
 use crate::{boot, layout};
 use core::ptr;
 use oxen_types::{Maddr, PAGE_SIZE, Vaddr};
+use x86_64::registers::model_specific::EferFlags;
 
 #[allow(bad_asm_style)] // one part is AT&T: differences of symbols as addresses
 mod code {
@@ -64,16 +64,16 @@ impl Page {
             &raw const oxen_tramp_boot_cr3,
             boot::entry::boot_page_tables().raw() as u32,
         );
-        let nx = if features().contains(Features::NX) {
-            bits::EFER_NXE
-        } else {
-            0
-        };
+        let mut efer = EferFlags::LONG_MODE_ENABLE;
+        efer.set(
+            EferFlags::NO_EXECUTE_ENABLE,
+            features().contains(Features::NX),
+        );
         page.put(
             &raw const oxen_tramp_misc_enable,
             u32::from(features::misc_enable_hides_nx()),
         );
-        page.put(&raw const oxen_tramp_efer, (bits::EFER_LME | nx) as u32);
+        page.put(&raw const oxen_tramp_efer, efer.bits() as u32);
         page
     }
 

@@ -1,9 +1,11 @@
 //! The TSC's rate, against a timer whose rate is known.
-#![allow(unsafe_code)] // the PM timer's port
+#![allow(unsafe_code, reason = "the PM timer's port")]
+
+use x86_64::instructions::port::PortRead;
 
 use super::hpet::Hpet;
 use crate::acpi::PmTimer;
-use crate::cpu::regs::{inl, rdtsc};
+use crate::cpu::regs::rdtsc;
 
 const WINDOW_MS: u64 = 20;
 const ROUNDS: usize = 3;
@@ -37,7 +39,9 @@ impl Reference {
         match self {
             Self::Hpet(hpet) => hpet.counter(),
             // SAFETY: the port is the one that the FADT names.
-            Self::PmTimer(timer) => u64::from(unsafe { inl(timer.port) }) & self.mask(),
+            Self::PmTimer(timer) => {
+                u64::from(unsafe { u32::read_from_port(timer.port) }) & self.mask()
+            }
         }
     }
 

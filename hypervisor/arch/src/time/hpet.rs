@@ -1,5 +1,5 @@
 //! The HPET's main counter (IA-PC HPET 1.0a, 2.3). Only its counter is used, no comparator.
-#![allow(unsafe_code)] // MMIO
+#![allow(unsafe_code, reason = "MMIO")]
 
 use crate::layout;
 use oxen_types::Maddr;

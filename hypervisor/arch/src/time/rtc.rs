@@ -1,8 +1,9 @@
 //! The CMOS clock (MC146818), read once at boot. The ports go to dom0 afterwards.
-#![allow(unsafe_code)] // port I/O
+#![allow(unsafe_code, reason = "port I/O")]
+
+use x86_64::instructions::port::Port;
 
 use super::rtc_date::{Date, from_bcd};
-use crate::cpu::regs::{inb, outb};
 
 const SECONDS: u8 = 0;
 const MINUTES: u8 = 2;
@@ -70,7 +71,7 @@ fn read(century: u8) -> Option<Date> {
 fn register(index: u8) -> u8 {
     // SAFETY: index and data port of the CMOS; bit 7 clear leaves NMI enabled.
     unsafe {
-        outb(0x70, index & 0x7f);
-        inb(0x71)
+        Port::new(0x70).write(index & 0x7f);
+        Port::new(0x71).read()
     }
 }

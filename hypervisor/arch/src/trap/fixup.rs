@@ -1,6 +1,6 @@
 //! Instructions that may fault, and where to go on: pairs of self-relative offsets, collected by
 //! the linker. The pairs stand in no order; the list is short.
-#![allow(unsafe_code)] // the linker's table
+#![allow(unsafe_code, reason = "the linker's table")]
 
 unsafe extern "C" {
     static __ex_table_start: i32;

@@ -1,7 +1,10 @@
 //! The registers at a trap, in the order of stubs.s.
 
-use crate::cpu::regs;
 use core::fmt;
+
+use x86_64::registers::control::{Cr0, Cr2, Cr4};
+
+use crate::cpu::regs;
 
 #[derive(Clone, Debug)]
 #[repr(C)]
@@ -87,9 +90,9 @@ impl fmt::Display for TrapFrame {
             [("r10", self.r10), ("r11", self.r11), ("r12", self.r12)],
             [("r13", self.r13), ("r14", self.r14), ("r15", self.r15)],
             [
-                ("cr0", regs::cr0()),
-                ("cr2", regs::cr2()),
-                ("cr3", regs::cr3()),
+                ("cr0", Cr0::read_raw()),
+                ("cr2", Cr2::read_raw()),
+                ("cr3", regs::page_table_root().raw()),
             ],
         ] {
             let [a, b, c] = row;
@@ -99,6 +102,6 @@ impl fmt::Display for TrapFrame {
                 a.0, a.1, b.0, b.1, c.0, c.1
             )?;
         }
-        write!(f, "cr4 {:016x}", regs::cr4())
+        write!(f, "cr4 {:016x}", Cr4::read_raw())
     }
 }

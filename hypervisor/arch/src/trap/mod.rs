@@ -4,7 +4,7 @@
 //! every other one is fatal (`panic`). The rest goes to `irq::dispatch`. NMI, #DF and #MC have their
 //! own stacks and may strike at any instruction: their path takes no lock without a limit.
 //! AMD APM 2, chapter 8; Intel SDM 3, chapter 6.
-#![allow(unsafe_code)] // the IDT, and memory of the fixup table
+#![allow(unsafe_code, reason = "the IDT, and memory of the fixup table")]
 
 mod fixup;
 mod frame;
@@ -14,101 +14,77 @@ mod panic;
 pub use frame::TrapFrame;
 pub use panic::{PanicAction, backtrace, is_panicking, set_panic_action, set_state_hook};
 
-use crate::cpu::regs;
-use crate::irq;
 use core::cell::UnsafeCell;
-use core::mem::size_of;
 use core::ops::Range;
+
+use x86_64::VirtAddr;
+use x86_64::instructions::tables::{DescriptorTablePointer, lidt};
+use x86_64::registers::control::Cr2;
+use x86_64::structures::idt::{Entry, ExceptionVector, HandlerFunc};
+
+use crate::irq;
 
 core::arch::global_asm!(include_str!("stubs.s"));
 
-pub(crate) const IST_NMI: u16 = 1;
-pub(crate) const IST_DOUBLE_FAULT: u16 = 2;
-pub(crate) const IST_MACHINE_CHECK: u16 = 3;
+/// Places in the TSS's table of interrupt stacks, counted from 0.
+pub(crate) const IST_NMI: u16 = 0;
+pub(crate) const IST_DOUBLE_FAULT: u16 = 1;
+pub(crate) const IST_MACHINE_CHECK: u16 = 2;
 
-const NMI: u64 = 2;
-const DOUBLE_FAULT: u64 = 8;
-const MACHINE_CHECK: u64 = 18;
-const CODE_SELECTOR: u16 = 8;
+const NMI: u64 = ExceptionVector::NonMaskableInterrupt as u64;
+const DOUBLE_FAULT: u64 = ExceptionVector::Double as u64;
+const PAGE_FAULT: u64 = ExceptionVector::Page as u64;
+const MACHINE_CHECK: u64 = ExceptionVector::MachineCheck as u64;
+/// Bytes from one stub of stubs.s to the next.
 const STUB_SIZE: u64 = 16;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Gate {
-    offset_low: u16,
-    selector: u16,
-    /// IST number, then type 14 (interrupt gate: IF is cleared), DPL 0, present.
-    options: u16,
-    offset_middle: u16,
-    offset_high: u32,
-    reserved: u32,
-}
-
-impl Gate {
-    const EMPTY: Self = Self {
-        offset_low: 0,
-        selector: 0,
-        options: 0,
-        offset_middle: 0,
-        offset_high: 0,
-        reserved: 0,
-    };
-
-    fn new(handler: u64, ist: u16) -> Self {
-        Self {
-            offset_low: handler as u16,
-            selector: CODE_SELECTOR,
-            options: 0x8e00 | ist,
-            offset_middle: (handler >> 16) as u16,
-            offset_high: (handler >> 32) as u32,
-            reserved: 0,
-        }
-    }
-}
+/// All handlers are stubs of one kind, which find an error code on the stack or push a zero, so the
+/// table is an array of equal entries.
+type Gates = [Entry<HandlerFunc>; 256];
 
 #[repr(align(16))]
-struct Idt(UnsafeCell<[Gate; 256]>);
+struct Idt(UnsafeCell<Gates>);
 // SAFETY: written once by the boot CPU before any other runs.
 unsafe impl Sync for Idt {}
-static IDT: Idt = Idt(UnsafeCell::new([Gate::EMPTY; 256]));
+static IDT: Idt = Idt(UnsafeCell::new([Entry::missing(); 256]));
 
 unsafe extern "C" {
     static oxen_trap_stubs: u8;
 }
 
+/// Fills the IDT. On the boot CPU, with its first GDT loaded.
 pub(crate) fn init_idt() {
     let stubs = &raw const oxen_trap_stubs as u64;
     // SAFETY: first steps of the boot CPU, nobody else has the table.
     let idt = unsafe { &mut *IDT.0.get() };
     for (vector, gate) in (0u64..).zip(idt.iter_mut()) {
-        let ist = match vector {
-            NMI => IST_NMI,
-            DOUBLE_FAULT => IST_DOUBLE_FAULT,
-            MACHINE_CHECK => IST_MACHINE_CHECK,
-            _ => 0,
+        let stack = match vector {
+            NMI => Some(IST_NMI),
+            DOUBLE_FAULT => Some(IST_DOUBLE_FAULT),
+            MACHINE_CHECK => Some(IST_MACHINE_CHECK),
+            _ => None,
         };
-        *gate = Gate::new(stubs + vector * STUB_SIZE, ist);
+        // SAFETY: the stub of this vector saves all registers and ends with IRET. Each of the
+        // exceptions above has a stack of its own in the TSS (`cpu::set_ist_stacks`).
+        unsafe {
+            let options = gate.set_handler_addr(VirtAddr::new_truncate(stubs + vector * STUB_SIZE));
+            if let Some(stack) = stack {
+                options.set_stack_index(stack);
+            }
+        }
     }
 }
 
 pub(crate) fn load_idt() {
-    #[repr(C, packed)]
-    struct Pointer {
-        limit: u16,
-        base: u64,
-    }
-    let pointer = Pointer {
-        limit: (256 * size_of::<Gate>() - 1) as u16,
-        base: IDT.0.get() as u64,
+    let pointer = DescriptorTablePointer {
+        limit: (size_of::<Gates>() - 1) as u16,
+        base: VirtAddr::from_ptr(IDT.0.get()),
     };
     // SAFETY: the table is static and complete.
-    unsafe {
-        core::arch::asm!("lidt [{}]", in(reg) &raw const pointer,
-            options(readonly, nostack, preserves_flags));
-    }
+    unsafe { lidt(&pointer) }
 }
 
-/// Base and limit of the IDT, for a back end's host state.
+/// The IDT's linear address, for a back end's host state.
 pub fn idt_base() -> oxen_types::Vaddr {
     oxen_types::Vaddr::new(IDT.0.get() as u64)
 }
@@ -132,7 +108,7 @@ extern "C" fn oxen_trap(frame: &mut TrapFrame) {
     }
 }
 
-/// Is it an address of our code?
+/// Whether `address` lies in the hypervisor's code.
 pub(crate) fn is_text(address: u64) -> bool {
     let (start, end) = crate::layout::image().text;
     Range {
@@ -142,12 +118,12 @@ pub(crate) fn is_text(address: u64) -> bool {
     .contains(&address)
 }
 
-/// Does it lie in the half of the address space that holds our stacks?
+/// Whether `address` lies in the part of the address space that holds the hypervisor's stacks.
 pub(crate) fn is_ours(address: u64) -> bool {
     (crate::layout::M2P_BASE..crate::layout::DIRECT_MAP_END).contains(&address)
 }
 
-/// The page fault's address, if the frame is one.
+/// The faulting address, if the trap is a page fault.
 pub(crate) fn fault_address(frame: &TrapFrame) -> Option<u64> {
-    (frame.vector == 14).then(regs::cr2)
+    (frame.vector == PAGE_FAULT).then(Cr2::read_raw)
 }

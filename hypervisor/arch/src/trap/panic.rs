@@ -1,5 +1,5 @@
 //! The end of the hypervisor: tell what happened, stop the other CPUs, halt or reboot.
-#![allow(unsafe_code)] // reads stack frames
+#![allow(unsafe_code, reason = "reads stack frames")]
 
 use super::{TrapFrame, fault_address, is_ours, is_text};
 use crate::cpu::{self, regs};
@@ -144,8 +144,7 @@ fn finish() -> ! {
 
 #[panic_handler]
 fn on_panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: the hypervisor's answer to a bug must not be interrupted.
-    unsafe { core::arch::asm!("cli", options(nomem, nostack)) };
+    x86_64::instructions::interrupts::disable();
     begin();
     console::emergency(|out| {
         let _ = writeln!(out, "\nPANIC on CPU{}: {}", cpu::cpu_id(), info.message());

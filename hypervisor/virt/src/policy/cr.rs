@@ -6,7 +6,6 @@ use super::msr::MsrFault;
 use crate::backend::{Reg, SegReg, VcpuBackend};
 use crate::x86::*;
 
-const CR0_AM: u64 = 1 << 18;
 const CR0_KNOWN: u64 = CR0_PE
     | CR0_MP
     | CR0_EM

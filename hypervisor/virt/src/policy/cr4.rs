@@ -11,7 +11,6 @@ use crate::x86::*;
 const COMMON: u64 = 0x7ff;
 /// Bits whose change makes translations invalid.
 const TRANSLATION: u64 = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
-const CR4_FSGSBASE: u64 = 1 << 16;
 
 /// Sets CR4, or says that it faults: #GP(0). The caller steps over the instruction (SDM volume 2, MOV to and
 /// from control registers).

@@ -7,8 +7,8 @@
 use alloc::boxed::Box;
 
 use bytemuck::Zeroable;
-use oxen_arch::cpu::regs;
 use oxen_types::{CpuId, Maddr};
+use x86_64::registers::control::{Cr0, Cr4};
 
 use super::caps::{self, VmxCaps, second};
 use super::insn;
@@ -62,8 +62,8 @@ impl VmxCpu {
         // SAFETY: only bits that VMX needs, and none that takes something away; the region is ours and
         // leaked.
         let on = unsafe {
-            regs::set_cr0(regs::cr0() | caps.cr0_fixed);
-            regs::set_cr4(regs::cr4() | caps.cr4_fixed);
+            Cr0::write_raw(Cr0::read_raw() | caps.cr0_fixed);
+            Cr4::write_raw(Cr4::read_raw() | caps.cr4_fixed);
             insn::vmxon(at)
         };
         on.map_err(|_| VirtError::VmxOnFailed)?;

@@ -1,11 +1,9 @@
 //! DR0 to DR3 and DR6: the CPU has one set, which the guest gets when it first touches a debug register
 //! or comes with breakpoints enabled. DR7 is in the VMCS.
-#![allow(
-    unsafe_code,
-    reason = "writes debug registers, inert while the host's DR7 enables none"
-)]
+#![allow(unsafe_code, reason = "writes DR6, which only reports")]
 
 use oxen_arch::cpu::regs;
+use x86_64::registers::debug::{DebugAddressRegister, Dr0, Dr1, Dr2, Dr3, Dr6};
 
 use super::caps::proc;
 use super::state;
@@ -14,22 +12,21 @@ use super::vcpu::VmxVcpu;
 impl VmxVcpu {
     pub(super) fn load_debug_registers(&mut self) {
         let [dr0, dr1, dr2, dr3] = self.dr;
-        // SAFETY: addresses of breakpoints, and status bits; an exit clears DR7.
-        unsafe {
-            regs::set_dr0(dr0);
-            regs::set_dr1(dr1);
-            regs::set_dr2(dr2);
-            regs::set_dr3(dr3);
-            regs::set_dr6(self.dr6);
-        }
+        // Addresses of breakpoints, inert in the hypervisor: an exit clears DR7.
+        Dr0::write(dr0);
+        Dr1::write(dr1);
+        Dr2::write(dr2);
+        Dr3::write(dr3);
+        // SAFETY: `set_dr6` keeps the upper half zero.
+        unsafe { regs::set_dr6(self.dr6) };
         self.dr_loaded = true;
         let exits = u64::from(proc::MOV_DR);
         self.state.change(state::PROC_CONTROLS, exits, false);
     }
 
     pub(super) fn save_debug_registers(&mut self) {
-        self.dr = [regs::dr0(), regs::dr1(), regs::dr2(), regs::dr3()];
-        self.dr6 = regs::dr6();
+        self.dr = [Dr0::read(), Dr1::read(), Dr2::read(), Dr3::read()];
+        self.dr6 = Dr6::read_raw();
         self.dr_loaded = false;
         let exits = u64::from(proc::MOV_DR);
         self.state.change(state::PROC_CONTROLS, exits, true);
@@ -62,16 +59,16 @@ impl VmxVcpu {
     pub(super) fn dr(&self, index: usize) -> u64 {
         match (self.dr_loaded, index) {
             (false, _) => self.dr.get(index).copied().unwrap_or(0),
-            (true, 0) => regs::dr0(),
-            (true, 1) => regs::dr1(),
-            (true, 2) => regs::dr2(),
-            (true, _) => regs::dr3(),
+            (true, 0) => Dr0::read(),
+            (true, 1) => Dr1::read(),
+            (true, 2) => Dr2::read(),
+            (true, _) => Dr3::read(),
         }
     }
 
     pub(super) fn dr6(&self) -> u64 {
         if self.dr_loaded {
-            regs::dr6()
+            Dr6::read_raw()
         } else {
             self.dr6
         }

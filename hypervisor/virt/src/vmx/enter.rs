@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "enters the guest; writes the VMCS")]
 
 use oxen_arch::cpu::regs;
+use x86_64::registers::control::Cr2;
 
 use super::caps::{enter, pin, proc, second};
 use super::exit::{Info, reason};
@@ -85,7 +86,7 @@ impl VmxVcpu {
         }
         self.start_timer();
         self.state.write_back();
-        if regs::cr2() != self.cr2 {
+        if Cr2::read_raw() != self.cr2 {
             // SAFETY: the hypervisor looks at CR2 in its own page faults only.
             unsafe { regs::set_cr2(self.cr2) };
         }
@@ -95,7 +96,7 @@ impl VmxVcpu {
         // and put the guest's FPU state in; the nested root is the caller's p2m.
         let refused = unsafe { switch::enter(&mut self.regs, self.launched.into(), &work) } != 0;
         cpu.spec.leave(&self.spec);
-        self.cr2 = regs::cr2();
+        self.cr2 = Cr2::read_raw();
         if refused {
             self.pending = pending;
             self.undisguise(disguise);

@@ -6,6 +6,7 @@
 use core::arch::asm;
 
 use oxen_arch::cpu::regs;
+use x86_64::registers::control::{Cr0, Cr4};
 
 use super::caps::{VmxCaps, leave};
 use super::{field, insn, switch};
@@ -32,9 +33,9 @@ pub(super) fn write(caps: &VmxCaps) {
             insn::vmwrite(field, selector & SELECTOR);
         }
         insn::vmwrite(field::HOST_TR, selectors[6] & SELECTOR);
-        insn::vmwrite(field::HOST_CR0, regs::cr0());
-        insn::vmwrite(field::HOST_CR3, regs::cr3());
-        insn::vmwrite(field::HOST_CR4, regs::cr4());
+        insn::vmwrite(field::HOST_CR0, Cr0::read_raw());
+        insn::vmwrite(field::HOST_CR3, regs::page_table_root().raw());
+        insn::vmwrite(field::HOST_CR4, Cr4::read_raw());
         insn::vmwrite(field::HOST_FS_BASE, 0);
         insn::vmwrite(field::HOST_GS_BASE, insn::rdmsr(MSR_GS_BASE));
         insn::vmwrite(field::HOST_GDT_BASE, gdt);

@@ -1,6 +1,6 @@
 //! Port I/O that the permission bitmap did not let through.
 
-use oxen_arch::cpu::port;
+use oxen_arch::cpu::io_port;
 use oxen_virt::dev::ports::PortAccess;
 use oxen_virt::emul;
 use oxen_virt::{IoExit, Reg};
@@ -77,9 +77,9 @@ fn access(
 
 fn pass(at: u16, size: u8, value: Option<u32>) -> u32 {
     match value {
-        None => port::read(at, size),
+        None => io_port::read(at, size),
         Some(value) => {
-            port::write(at, size, value);
+            io_port::write(at, size, value);
             0
         }
     }

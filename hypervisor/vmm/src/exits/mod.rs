@@ -12,13 +12,12 @@ use alloc::sync::Arc;
 use oxen_core::vcpu::Vcpu;
 use oxen_virt::dev::lapic::Effect;
 use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
+use oxen_virt::x86::RFLAGS_IF;
 use oxen_virt::{Event, Exit, Reg, VcpuBackend, Window};
 
 use crate::space::Devices;
 use crate::trace;
 use crate::vcpu::{Context, HvVcpu};
-
-const RFLAGS_IF: u64 = 1 << 9;
 
 /// Everything about one exit.
 pub struct Cx<'a> {
