@@ -13,7 +13,7 @@ use crate::pat;
 use crate::spec::{self, Controls, Report, SpecCpu};
 use crate::svm::{self, SvmCaps, SvmCpu, SvmFeatures, SvmVcpu};
 use crate::vmx::{VmxCaps, VmxCpu, VmxVcpu};
-use crate::x86::{CpuidSource, HostCpuid};
+use crate::x86::{CpuIdReader, CpuIdReaderNative};
 
 /// The machine address of something in the hypervisor's heap, by its linear address.
 pub type ToMaddr = fn(usize) -> Maddr;
@@ -81,9 +81,9 @@ pub struct Quirks {
 }
 
 impl Quirks {
-    fn detect(cpuid: &impl CpuidSource) -> Self {
-        let leaf = cpuid.cpuid(0x4000_0000, 0);
-        let tcg = cpuid.cpuid(1, 0).ecx & (1 << 31) != 0
+    fn detect(cpuid: &impl CpuIdReader) -> Self {
+        let leaf = cpuid.cpuid2(0x4000_0000, 0);
+        let tcg = cpuid.cpuid2(1, 0).ecx & (1 << 31) != 0
             && [leaf.ebx, leaf.ecx, leaf.edx]
                 .map(u32::to_le_bytes)
                 .concat()
@@ -109,7 +109,7 @@ pub enum Hardware {
 impl Hardware {
     /// By what CPUID offers. `rdmsr` reads capability MSRs.
     fn detect(
-        cpuid: &impl CpuidSource,
+        cpuid: &impl CpuIdReader,
         rdmsr: &mut dyn FnMut(u32) -> u64,
     ) -> Result<Self, VirtError> {
         match SvmCaps::detect(cpuid) {
@@ -149,7 +149,7 @@ impl Platform {
     /// Once, when the heap works.
     pub fn detect(to_maddr: ToMaddr, options: &spec::Options) -> Result<Self, VirtError> {
         crate::emul::build_tables();
-        let cpuid = HostCpuid;
+        let cpuid = CpuIdReaderNative;
         let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
         let mut hardware = Hardware::detect(&cpuid, &mut rdmsr)?;
         let mut fpu = FpuLayout::detect(&cpuid);
@@ -158,7 +158,7 @@ impl Platform {
             fpu.xsaves = caps.match_xsaves(fpu.xsaves);
             caps.match_keys(fpu.xcr0 & fpu::XCR0_PKRU != 0);
         }
-        let (mut report, leaf1) = (Report::read(&cpuid, &mut rdmsr), cpuid.cpuid(1, 0));
+        let (mut report, leaf1) = (Report::read(&cpuid, &mut rdmsr), cpuid.cpuid2(1, 0));
         report.probe(&mut spec::takes);
         Ok(Self {
             hardware,

@@ -1,6 +1,8 @@
 //! Short names for the flags that this crate tests in guests' registers, which are plain numbers
 //! there. The values are those of the crate `x86_64`: a number stands here only where it has none.
 
+pub use raw_cpuid::native_cpuid::CpuIdReaderNative;
+pub use raw_cpuid::{CpuIdReader, CpuIdResult};
 use x86_64::registers::control::{Cr0Flags, Cr4Flags};
 use x86_64::registers::debug::Dr6Flags;
 use x86_64::registers::model_specific::EferFlags;
@@ -84,32 +86,10 @@ pub const MSR_TSC_AUX: u32 = 0xc000_0103;
 pub const MSR_VM_CR: u32 = 0xc001_0114;
 pub const MSR_VM_HSAVE_PA: u32 = 0xc001_0117;
 
-/// What one CPUID (sub)leaf returns.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct CpuidRegs {
-    pub eax: u32,
-    pub ebx: u32,
-    pub ecx: u32,
-    pub edx: u32,
-}
-
-/// Where CPUID leaves come from: the machine, or a table in a test.
-pub trait CpuidSource {
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidRegs;
-}
-
-/// The CPU that we run on.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct HostCpuid;
-
-impl CpuidSource for HostCpuid {
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidRegs {
-        let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-        CpuidRegs {
-            eax: r.eax,
-            ebx: r.ebx,
-            ecx: r.ecx,
-            edx: r.edx,
-        }
-    }
-}
+/// A CPUID leaf that the CPU does not have.
+pub const NO_LEAF: CpuIdResult = CpuIdResult {
+    eax: 0,
+    ebx: 0,
+    ecx: 0,
+    edx: 0,
+};

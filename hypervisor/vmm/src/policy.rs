@@ -9,7 +9,7 @@ use oxen_types::{DomainId, Errno, Result};
 use oxen_virt::policy::{
     CpuidPolicy, DomainShape, HostMsrs, HypervisorInfo, MsrPolicy, MsrState, Mtrr,
 };
-use oxen_virt::x86::{CpuidRegs, HostCpuid};
+use oxen_virt::x86::{CpuIdReaderNative, CpuIdResult};
 use spin::Once;
 
 use crate::globals;
@@ -29,7 +29,7 @@ pub fn cpuid(config: &DomainConfig, dom0: bool, shadow: bool) -> CpuidPolicy {
         speculation: globals::get().virt.spec.offer,
         without_cx16: globals::get().virt.quirks.cx16_broken,
     };
-    CpuidPolicy::new(&HostCpuid, &globals::get().virt.fpu, shape)
+    CpuidPolicy::new(&CpuIdReaderNative, &globals::get().virt.fpu, shape)
 }
 
 pub fn msr_policy(dom0: bool) -> MsrPolicy {
@@ -94,7 +94,7 @@ pub fn set_cpuid(policy: &mut CpuidPolicy, leaves: &[u8]) -> Result<()> {
             bytes.map_or(0, u32::from_le_bytes)
         };
         let subleaf = if word(1) == NO_SUBLEAF { 0 } else { word(1) };
-        let regs = CpuidRegs {
+        let regs = CpuIdResult {
             eax: word(2),
             ebx: word(3),
             ecx: word(4),
@@ -113,7 +113,7 @@ pub fn each_leaf(
     visit: &mut dyn FnMut(&CpuidLeaf) -> Result<()>,
 ) -> Result<()> {
     for (leaf, subleaf, regs) in policy.leaves() {
-        let CpuidRegs {
+        let CpuIdResult {
             eax: a,
             ebx: b,
             ecx: c,

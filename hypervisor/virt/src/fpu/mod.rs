@@ -20,7 +20,7 @@ use bytemuck::{Pod, Zeroable};
 use oxen_arch::cpu::msr::wrmsr;
 
 use crate::platform::VirtError;
-use crate::x86::{CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CpuidSource};
+use crate::x86::{CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CpuIdReader};
 
 pub const XCR0_X87: u64 = 1;
 pub const XCR0_SSE: u64 = 1 << 1;
@@ -70,15 +70,15 @@ impl FpuLayout {
         }
     }
 
-    pub fn detect(cpuid: &impl CpuidSource) -> Self {
-        let amd_ext = if cpuid.cpuid(0x8000_0000, 0).eax >= 0x8000_0008 {
-            cpuid.cpuid(0x8000_0008, 0).ebx
+    pub fn detect(cpuid: &impl CpuIdReader) -> Self {
+        let amd_ext = if cpuid.cpuid2(0x8000_0000, 0).eax >= 0x8000_0008 {
+            cpuid.cpuid2(0x8000_0008, 0).ebx
         } else {
             0
         };
         let stale_pointers = amd_ext & (1 << 2) == 0;
-        let has_xsave = cpuid.cpuid(1, 0).ecx & (1 << 26) != 0;
-        let max = cpuid.cpuid(0, 0).eax;
+        let has_xsave = cpuid.cpuid2(1, 0).ecx & (1 << 26) != 0;
+        let max = cpuid.cpuid2(0, 0).eax;
         if !has_xsave || max < 0xd {
             return Self {
                 xcr0: 0,
@@ -89,12 +89,12 @@ impl FpuLayout {
                 stale_pointers,
             };
         }
-        let leaf = cpuid.cpuid(0xd, 0);
+        let leaf = cpuid.cpuid2(0xd, 0);
         let mut xcr0 = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & XCR0_KNOWN;
         if xcr0 & XCR0_AVX512 != XCR0_AVX512 || xcr0 & XCR0_AVX == 0 {
             xcr0 &= !XCR0_AVX512;
         }
-        let more = cpuid.cpuid(0xd, 1).eax;
+        let more = cpuid.cpuid2(0xd, 1).eax;
         Self {
             xcr0,
             size: area_size(cpuid, xcr0),
@@ -118,11 +118,11 @@ impl FpuLayout {
 }
 
 /// Bytes of an area in the standard format that has the components of `xcr0`.
-pub fn area_size(cpuid: &impl CpuidSource, xcr0: u64) -> usize {
+pub fn area_size(cpuid: &impl CpuIdReader, xcr0: u64) -> usize {
     (2..63)
         .filter(|bit| xcr0 & (1 << bit) != 0)
         .map(|bit| {
-            let sub = cpuid.cpuid(0xd, bit);
+            let sub = cpuid.cpuid2(0xd, bit);
             sub.ebx as usize + sub.eax as usize
         })
         .fold(LEGACY + HEADER, usize::max)

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "XSAVE and its kin")]
 
 use super::*;
-use crate::x86::HostCpuid;
+use crate::x86::CpuIdReaderNative;
 
 const AVX: u64 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
@@ -11,7 +11,7 @@ const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
 /// Does the system that runs the tests let programs use AVX?
 fn has_avx() -> bool {
     // SAFETY: XGETBV exists where CPUID shows OSXSAVE.
-    HostCpuid.cpuid(1, 0).ecx & 1 << 27 != 0 && unsafe { xgetbv() } & AVX == AVX
+    CpuIdReaderNative.cpuid2(1, 0).ecx & 1 << 27 != 0 && unsafe { xgetbv() } & AVX == AVX
 }
 
 fn layout() -> FpuLayout {

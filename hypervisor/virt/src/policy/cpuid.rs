@@ -9,7 +9,7 @@ use super::{topology, xstate};
 use crate::fpu::{FpuLayout, XCR0_PKRU};
 use crate::spec::Offer;
 use crate::walk::Limits;
-use crate::x86::{CR4_OSXSAVE, CR4_PKE, CpuidRegs, CpuidSource};
+use crate::x86::{CR4_OSXSAVE, CR4_PKE, CpuIdReader, CpuIdResult, NO_LEAF};
 
 const MAX_BASIC: u32 = 0xd;
 const EXTENDED: u32 = 0x8000_0000;
@@ -52,7 +52,7 @@ pub struct BadLeaf {
 struct Entry {
     leaf: u32,
     subleaf: u32,
-    regs: CpuidRegs,
+    regs: CpuIdResult,
 }
 
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub struct CpuidPolicy {
 
 impl CpuidPolicy {
     /// The most that a domain of this shape may have on this host.
-    pub fn new(host: &impl CpuidSource, fpu: &FpuLayout, shape: DomainShape) -> Self {
+    pub fn new(host: &impl CpuIdReader, fpu: &FpuLayout, shape: DomainShape) -> Self {
         let mut policy = Self {
             entries: Vec::with_capacity(32),
             vcpus: shape.vcpus.max(1),
@@ -102,13 +102,13 @@ impl CpuidPolicy {
         });
     }
 
-    fn basic(&mut self, host: &impl CpuidSource, fpu: &FpuLayout, offer: &Offer) {
-        let vendor = host.cpuid(0, 0);
+    fn basic(&mut self, host: &impl CpuIdReader, fpu: &FpuLayout, offer: &Offer) {
+        let vendor = host.cpuid2(0, 0);
         let max = vendor.eax.min(MAX_BASIC);
         let name = [vendor.ebx, vendor.edx, vendor.ecx];
         self.amd = name == AMD || name == HYGON;
-        self.put(0, 0, CpuidRegs { eax: max, ..vendor });
-        let mut one = host.cpuid(1, 0);
+        self.put(0, 0, CpuIdResult { eax: max, ..vendor });
+        let mut one = host.cpuid2(1, 0);
         one.ebx &= 0xffff;
         one.ecx = one.ecx & Leaf1Ecx::all().bits() | FORCED_1_ECX.bits();
         one.ecx &= !Leaf1Ecx::OSXSAVE.bits();
@@ -118,7 +118,7 @@ impl CpuidPolicy {
         }
         self.put(1, 0, one);
         if !self.amd {
-            self.put(2, 0, host.cpuid(2, 0));
+            self.put(2, 0, host.cpuid2(2, 0));
         }
         if !self.amd && max >= 4 {
             self.caches(host);
@@ -127,18 +127,18 @@ impl CpuidPolicy {
         self.put(
             6,
             0,
-            CpuidRegs {
+            CpuIdResult {
                 eax: 1 << 2,
-                ..Default::default()
+                ..NO_LEAF
             },
         );
         if max >= 7 {
-            let seven = host.cpuid(7, 0);
+            let seven = host.cpuid2(7, 0);
             let sub1 = seven.eax.min(1);
             self.put(
                 7,
                 0,
-                CpuidRegs {
+                CpuIdResult {
                     eax: sub1,
                     ebx: seven.ebx & Leaf7Ebx::all().bits(),
                     ecx: seven.ecx & (Leaf7Ecx::all() - Leaf7Ecx::OSPKE).bits(),
@@ -150,41 +150,27 @@ impl CpuidPolicy {
                 },
             );
             if sub1 == 1 {
-                let eax = host.cpuid(7, 1).eax & Leaf7Sub1Eax::all().bits();
-                self.put(
-                    7,
-                    1,
-                    CpuidRegs {
-                        eax,
-                        ..Default::default()
-                    },
-                );
+                let eax = host.cpuid2(7, 1).eax & Leaf7Sub1Eax::all().bits();
+                self.put(7, 1, CpuIdResult { eax, ..NO_LEAF });
             }
         }
         if max >= 0xd {
-            let mut eax = host.cpuid(0xd, 1).eax & XsaveEax::all().bits();
+            let mut eax = host.cpuid2(0xd, 1).eax & XsaveEax::all().bits();
             if !fpu.xsavec {
                 eax &= !XsaveEax::XSAVEC.bits();
             }
             if !fpu.xsaves {
                 eax &= !XsaveEax::XSAVES.bits();
             }
-            self.put(
-                0xd,
-                1,
-                CpuidRegs {
-                    eax,
-                    ..Default::default()
-                },
-            );
+            self.put(0xd, 1, CpuIdResult { eax, ..NO_LEAF });
         }
     }
 
     /// Intel's leaf 4: the host's caches, each as one core's alone, and as many core ids as there are vcpus.
-    fn caches(&mut self, host: &impl CpuidSource) {
+    fn caches(&mut self, host: &impl CpuIdReader) {
         const MOST: u32 = 8;
         for n in 0..MOST {
-            let mut r = host.cpuid(4, n);
+            let mut r = host.cpuid2(4, n);
             if r.eax & 0x1f == 0 {
                 break;
             }
@@ -193,18 +179,18 @@ impl CpuidPolicy {
         }
     }
 
-    fn extended(&mut self, host: &impl CpuidSource, shape: DomainShape) {
-        let top = host.cpuid(EXTENDED, 0);
+    fn extended(&mut self, host: &impl CpuIdReader, shape: DomainShape) {
+        let top = host.cpuid2(EXTENDED, 0);
         if top.eax < EXTENDED + 1 {
             return;
         }
         let max = top.eax.min(MAX_EXTENDED);
-        self.put(EXTENDED, 0, CpuidRegs { eax: max, ..top });
-        let one = host.cpuid(EXTENDED + 1, 0);
+        self.put(EXTENDED, 0, CpuIdResult { eax: max, ..top });
+        let one = host.cpuid2(EXTENDED + 1, 0);
         self.put(
             EXTENDED + 1,
             0,
-            CpuidRegs {
+            CpuIdResult {
                 eax: one.eax,
                 ebx: one.ebx,
                 ecx: one.ecx & Ext1Ecx::all().bits(),
@@ -212,18 +198,18 @@ impl CpuidPolicy {
             },
         );
         for leaf in 2..=max - EXTENDED {
-            let r = host.cpuid(EXTENDED + leaf, 0);
-            let zero = CpuidRegs::default();
+            let r = host.cpuid2(EXTENDED + leaf, 0);
+            let zero = NO_LEAF;
             let regs = match leaf {
                 // Brand string, caches and TLBs.
                 2..=6 | 0x19 | 0x1a => r,
-                7 if shape.dom0 => CpuidRegs {
+                7 if shape.dom0 => CpuIdResult {
                     edx: r.edx & ITSC,
                     ..zero
                 },
                 8 => {
                     self.phys_bits = r.eax & 0xff;
-                    CpuidRegs {
+                    CpuIdResult {
                         eax: r.eax & 0xffff,
                         ebx: offered(
                             r.ebx & Ext8Ebx::all().bits(),
@@ -233,7 +219,7 @@ impl CpuidPolicy {
                         ..zero
                     }
                 }
-                0x21 => CpuidRegs {
+                0x21 => CpuIdResult {
                     eax: r.eax & (Ext21Eax::all() - Ext21Eax::AUTOMATIC_IBRS).bits(),
                     ..zero
                 },
@@ -298,7 +284,7 @@ impl CpuidPolicy {
     }
 
     /// What CPUID returns for this vcpu now.
-    pub fn query(&self, leaf: u32, subleaf: u32, live: &Live<'_>) -> CpuidRegs {
+    pub fn query(&self, leaf: u32, subleaf: u32, live: &Live<'_>) -> CpuIdResult {
         if leaf & 0xffff_ff00 == HYPERVISOR {
             return live.hypervisor.query(leaf - HYPERVISOR, subleaf, live.vcpu);
         }
@@ -327,9 +313,9 @@ impl CpuidPolicy {
         r
     }
 
-    fn xsave_leaf(&self, subleaf: u32, xcr0: u64) -> CpuidRegs {
+    fn xsave_leaf(&self, subleaf: u32, xcr0: u64) -> CpuIdResult {
         if self.xcr0 == 0 {
-            return CpuidRegs::default();
+            return NO_LEAF;
         }
         self.components
             .leaf(subleaf, self.xcr0, xcr0, self.lookup(0xd, 1).eax)
@@ -337,7 +323,7 @@ impl CpuidPolicy {
 
     /// Narrows one leaf (`XEN_DOMCTL_set_cpu_policy`). Leaves that are computed are accepted as
     /// they come and stay computed.
-    pub fn set(&mut self, leaf: u32, subleaf: u32, new: CpuidRegs) -> Result<(), BadLeaf> {
+    pub fn set(&mut self, leaf: u32, subleaf: u32, new: CpuIdResult) -> Result<(), BadLeaf> {
         // The ABI's way to say that the leaf has none.
         let sub = if subleaf == u32::MAX { 0 } else { subleaf };
         let bad = BadLeaf { leaf, subleaf };
@@ -362,19 +348,19 @@ impl CpuidPolicy {
             (0x8000_0007, _) => within(new.edx, old.edx),
             (0x8000_0008, _) => new.eax & 0xff <= old.eax & 0xff && within(new.ebx, old.ebx),
             (2..=6 | 0xb | 0xd | 0x8000_0002..=0x8000_0006 | 0x8000_0019..=0x8000_001a, _) => true,
-            _ => new == CpuidRegs::default(),
+            _ => new == NO_LEAF,
         };
         if !ok {
             return Err(bad);
         }
         self.change(leaf, sub, |r| {
             *r = match (leaf, sub) {
-                (1, _) => CpuidRegs {
+                (1, _) => CpuIdResult {
                     ebx: new.ebx & 0xffff,
                     ecx: new.ecx & !Leaf1Ecx::OSXSAVE.bits() | FORCED_1_ECX.bits(),
                     ..new
                 },
-                (7, 0) => CpuidRegs {
+                (7, 0) => CpuIdResult {
                     ecx: new.ecx & !Leaf7Ecx::OSPKE.bits(),
                     ..new
                 },
@@ -386,7 +372,7 @@ impl CpuidPolicy {
     }
 
     /// All leaves that are stored, for `XEN_DOMCTL_get_cpu_policy`.
-    pub fn leaves(&self) -> impl Iterator<Item = (u32, u32, CpuidRegs)> + '_ {
+    pub fn leaves(&self) -> impl Iterator<Item = (u32, u32, CpuIdResult)> + '_ {
         self.entries.iter().map(|e| (e.leaf, e.subleaf, e.regs))
     }
 
@@ -447,27 +433,27 @@ impl CpuidPolicy {
         self.has_ext1(Ext1Edx::RDTSCP) || self.get(7).ecx & Leaf7Ecx::RDPID.bits() != 0
     }
 
-    fn get(&self, leaf: u32) -> CpuidRegs {
+    fn get(&self, leaf: u32) -> CpuIdResult {
         self.lookup(leaf, 0)
     }
 
-    fn lookup(&self, leaf: u32, subleaf: u32) -> CpuidRegs {
+    fn lookup(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
         let top = if leaf >= EXTENDED { EXTENDED } else { 0 };
         let find = |l, s| {
             self.entries
                 .binary_search_by_key(&(l, s), |e| (e.leaf, e.subleaf))
                 .ok()
                 .and_then(|i| self.entries.get(i))
-                .map_or(CpuidRegs::default(), |e| e.regs)
+                .map_or(NO_LEAF, |e| e.regs)
         };
         if leaf > find(top, 0).eax {
-            CpuidRegs::default()
+            NO_LEAF
         } else {
             find(leaf, subleaf)
         }
     }
 
-    fn put(&mut self, leaf: u32, subleaf: u32, regs: CpuidRegs) {
+    fn put(&mut self, leaf: u32, subleaf: u32, regs: CpuIdResult) {
         let entry = Entry {
             leaf,
             subleaf,
@@ -487,7 +473,7 @@ impl CpuidPolicy {
     }
 
     /// Changes a leaf that is there.
-    fn change(&mut self, leaf: u32, subleaf: u32, change: impl FnOnce(&mut CpuidRegs)) {
+    fn change(&mut self, leaf: u32, subleaf: u32, change: impl FnOnce(&mut CpuIdResult)) {
         let found = self
             .entries
             .iter_mut()

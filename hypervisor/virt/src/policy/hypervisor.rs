@@ -2,7 +2,7 @@
 
 use oxen_types::DomainId;
 
-use crate::x86::CpuidRegs;
+use crate::x86::CpuIdResult;
 
 /// "XenVMMXenVMM"
 const SIGNATURE: [u32; 3] = [0x566e_6558, 0x6558_4d4d, 0x4d4d_566e];
@@ -41,7 +41,7 @@ pub struct HypervisorInfo {
 
 impl HypervisorInfo {
     /// `leaf` counts from 0x40000000.
-    pub(super) fn query(&self, leaf: u32, subleaf: u32, vcpu: u32) -> CpuidRegs {
+    pub(super) fn query(&self, leaf: u32, subleaf: u32, vcpu: u32) -> CpuIdResult {
         let [eax, ebx, ecx, edx] = match (leaf, subleaf) {
             (0, _) => [
                 0x4000_0000 + LAST_LEAF,
@@ -74,7 +74,7 @@ impl HypervisorInfo {
             }
             _ => [0; 4],
         };
-        CpuidRegs { eax, ebx, ecx, edx }
+        CpuIdResult { eax, ebx, ecx, edx }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::testing::vcpu;
 use crate::x86::*;
 
 /// An AMD machine with everything, or an Intel one.
+#[derive(Clone)]
 struct Host {
     amd: bool,
     leaf7_ebx: u32,
@@ -19,9 +20,9 @@ const AMD_HOST: Host = Host {
     leaf7_ebx: u32::MAX,
 };
 
-impl CpuidSource for Host {
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidRegs {
-        let r = |eax, ebx, ecx, edx| CpuidRegs { eax, ebx, ecx, edx };
+impl CpuIdReader for Host {
+    fn cpuid2(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
+        let r = |eax, ebx, ecx, edx| CpuIdResult { eax, ebx, ecx, edx };
         let all = u32::MAX;
         match (leaf, subleaf) {
             (0, _) if self.amd => r(0x10, 0x6874_7541, 0x444d_4163, 0x6974_6e65),
@@ -108,7 +109,7 @@ fn what_we_do_not_offer_is_hidden_on_a_host_that_has_everything() {
         0x8000_0028,
         0xffff_ffff,
     ] {
-        assert_eq!(q(leaf, 0), CpuidRegs::default(), "{leaf:#x}");
+        assert_eq!(q(leaf, 0), NO_LEAF, "{leaf:#x}");
     }
     assert_eq!((q(0, 0).eax, q(0x8000_0000, 0).eax), (0xd, 0x8000_0021));
     assert_eq!(q(0x8000_0007, 0).edx, 0);
@@ -170,7 +171,7 @@ fn topology_follows_the_apic_ids() {
     // Leaf 0xb needs a maximum leaf of at least that, which AMD's leaf 0xd gives.
     assert_eq!(
         p.query(0xb, 0, &l),
-        CpuidRegs {
+        CpuIdResult {
             eax: 1,
             ebx: 1,
             ecx: 0x100,
@@ -179,7 +180,7 @@ fn topology_follows_the_apic_ids() {
     );
     assert_eq!(
         p.query(0xb, 1, &l),
-        CpuidRegs {
+        CpuIdResult {
             eax: 3,
             ebx: 3,
             ecx: 0x201,
@@ -188,7 +189,7 @@ fn topology_follows_the_apic_ids() {
     );
     assert_eq!(
         p.query(0xb, 2, &l),
-        CpuidRegs {
+        CpuIdResult {
             eax: 0,
             ebx: 0,
             ecx: 2,
@@ -207,7 +208,7 @@ fn extended_state_sizes() {
     let mut l = live(0);
     assert_eq!(
         p.query(0xd, 0, &l),
-        CpuidRegs {
+        CpuIdResult {
             eax: 0x2e7,
             ebx: 576,
             ecx: 2696,
@@ -220,14 +221,14 @@ fn extended_state_sizes() {
     assert_eq!(p.query(0xd, 1, &l).ebx, 576 + 8);
     assert_eq!(
         p.query(0xd, 2, &l),
-        CpuidRegs {
+        CpuIdResult {
             eax: 256,
             ebx: 576,
             ecx: 0,
             edx: 0
         }
     );
-    assert_eq!(p.query(0xd, 3, &l), CpuidRegs::default());
+    assert_eq!(p.query(0xd, 3, &l), NO_LEAF);
 }
 
 #[test]
@@ -249,7 +250,7 @@ fn features_go_with_what_they_need() {
     assert_eq!(p.xcr0(), 0);
     assert_eq!(p.query(1, 0, &live(0)).ecx & (1 << 28 | 1 << 12), 0);
     assert_eq!(p.query(7, 0, &live(0)).ebx & (1 << 5 | 1 << 16), 0);
-    assert_eq!(p.query(0xd, 0, &live(0)), CpuidRegs::default());
+    assert_eq!(p.query(0xd, 0, &live(0)), NO_LEAF);
 }
 
 #[test]
@@ -267,12 +268,9 @@ fn a_toolstack_may_narrow_only() {
     r.ebx = 0;
     assert_eq!(p.set(7, 0, r), Ok(()));
     assert_eq!(p.query(7, 0, &live(0)).ebx, 0);
-    let svm = CpuidRegs {
-        eax: 1,
-        ..Default::default()
-    };
+    let svm = CpuIdResult { eax: 1, ..NO_LEAF };
     assert!(p.set(0x8000_000a, u32::MAX, svm).is_err());
-    assert!(p.set(0x8000_000a, u32::MAX, CpuidRegs::default()).is_ok());
+    assert!(p.set(0x8000_000a, u32::MAX, NO_LEAF).is_ok());
     // Every leaf that is read can be written back.
     let mut q = policy(&AMD_HOST, false, 4);
     for (leaf, subleaf, regs) in policy(&AMD_HOST, false, 4).leaves() {
@@ -292,7 +290,7 @@ fn hypervisor_leaves() {
     assert_eq!((q(2, 0).eax, q(2, 0).ebx, q(2, 0).ecx), (1, 0x4000_0000, 0));
     assert_eq!(
         q(3, 0),
-        CpuidRegs {
+        CpuIdResult {
             eax: 6,
             ebx: 0,
             ecx: 2_000_000,
@@ -301,7 +299,7 @@ fn hypervisor_leaves() {
     );
     assert_eq!(
         q(3, 1),
-        CpuidRegs {
+        CpuIdResult {
             eax: 2,
             ebx: 1,
             ecx: 7,
@@ -310,7 +308,7 @@ fn hypervisor_leaves() {
     );
     assert_eq!(
         q(4, 0),
-        CpuidRegs {
+        CpuIdResult {
             eax: 0b101_1000,
             ebx: 9,
             ecx: 5,
@@ -604,7 +602,7 @@ fn intels_leaf_of_caches_shows_each_as_one_cores_own() {
     };
     let p = policy(&host, false, 3);
     let leaf = |n| p.query(4, n, &live(0));
-    let first = CpuidRegs {
+    let first = CpuIdResult {
         eax: 2 << 26 | 0x121,
         ebx: 0x01c0_003f,
         ecx: 63,
@@ -612,7 +610,7 @@ fn intels_leaf_of_caches_shows_each_as_one_cores_own() {
     };
     assert_eq!(leaf(0), first);
     assert_eq!((leaf(1).eax, leaf(1).ecx), (2 << 26 | 0x143, 1023));
-    assert_eq!([leaf(2), leaf(9)], [CpuidRegs::default(); 2]);
+    assert_eq!([leaf(2), leaf(9)], [NO_LEAF; 2]);
     assert_eq!(policy(&AMD_HOST, false, 3).query(4, 0, &live(0)).eax, 0);
 }
 

@@ -2,7 +2,7 @@
 //! has it, in the MADT too).
 
 use super::features::{Ext1Ecx, Leaf1Edx};
-use crate::x86::CpuidRegs;
+use crate::x86::CpuIdResult;
 
 pub(super) fn apic_id(vcpu: u32) -> u32 {
     vcpu.wrapping_mul(2)
@@ -17,7 +17,7 @@ fn id_bits(vcpus: u32) -> u32 {
         .trailing_zeros()
 }
 
-pub(super) fn leaf_1(r: &mut CpuidRegs, vcpus: u32) {
+pub(super) fn leaf_1(r: &mut CpuIdResult, vcpus: u32) {
     r.ebx = r.ebx & 0xffff | vcpus.saturating_mul(2).min(0xff) << 16;
     r.edx &= !Leaf1Edx::HTT.bits();
     if vcpus > 1 {
@@ -26,7 +26,7 @@ pub(super) fn leaf_1(r: &mut CpuidRegs, vcpus: u32) {
 }
 
 /// AMD: the logical processors of leaf 1 are cores.
-pub(super) fn legacy_cores(r: &mut CpuidRegs, vcpus: u32) {
+pub(super) fn legacy_cores(r: &mut CpuIdResult, vcpus: u32) {
     r.ecx &= !Ext1Ecx::CMP_LEGACY.bits();
     if vcpus > 1 {
         r.ecx |= Ext1Ecx::CMP_LEGACY.bits();
@@ -34,7 +34,7 @@ pub(super) fn legacy_cores(r: &mut CpuidRegs, vcpus: u32) {
 }
 
 /// AMD, leaf 0x80000008: cores - 1, and how many bits of the APIC id are theirs.
-pub(super) fn core_bits(r: &mut CpuidRegs, vcpus: u32) {
+pub(super) fn core_bits(r: &mut CpuIdResult, vcpus: u32) {
     r.ecx = vcpus.saturating_sub(1).min(0xff) | (id_bits(vcpus) & 0xf) << 12;
 }
 
@@ -44,7 +44,7 @@ pub(super) fn cache(eax: u32, vcpus: u32) -> u32 {
     eax & 0x3fff | vcpus.saturating_sub(1).min(0x3f) << 26
 }
 
-pub(super) fn leaf_b(subleaf: u32, vcpu: u32, vcpus: u32) -> CpuidRegs {
+pub(super) fn leaf_b(subleaf: u32, vcpu: u32, vcpus: u32) -> CpuIdResult {
     const THREADS: u32 = 1 << 8;
     const CORES: u32 = 2 << 8;
     let (eax, ebx, ecx) = match subleaf {
@@ -52,7 +52,7 @@ pub(super) fn leaf_b(subleaf: u32, vcpu: u32, vcpus: u32) -> CpuidRegs {
         1 => (id_bits(vcpus), vcpus, CORES | 1),
         n => (0, 0, n & 0xff),
     };
-    CpuidRegs {
+    CpuIdResult {
         eax,
         ebx,
         ecx,

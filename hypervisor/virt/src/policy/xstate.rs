@@ -7,7 +7,7 @@ use super::features::XsaveEax;
 use super::msr::MsrFault;
 use crate::backend::{Reg, VcpuBackend};
 use crate::fpu::{XCR0_AVX, XCR0_AVX512, XCR0_PKRU, XCR0_SSE, XCR0_X87, xcr0_is_valid};
-use crate::x86::{CpuidRegs, CpuidSource};
+use crate::x86::{CpuIdReader, CpuIdResult, NO_LEAF};
 
 const LEGACY_AND_HEADER: u32 = 576;
 
@@ -20,11 +20,11 @@ pub(super) struct Components {
 }
 
 impl Components {
-    pub(super) fn new(host: &impl CpuidSource, xcr0: u64) -> Self {
+    pub(super) fn new(host: &impl CpuIdReader, xcr0: u64) -> Self {
         let list = (2..63)
             .filter(|bit| xcr0 & (1 << bit) != 0)
             .map(|bit| {
-                let r = host.cpuid(0xd, bit);
+                let r = host.cpuid2(0xd, bit);
                 (bit, r.eax, r.ebx, r.ecx & 2 != 0)
             })
             .collect();
@@ -54,9 +54,9 @@ impl Components {
     }
 
     /// Leaf 0xd for a guest that may have `allowed` and has enabled `xcr0`.
-    pub(super) fn leaf(&self, subleaf: u32, allowed: u64, xcr0: u64, features: u32) -> CpuidRegs {
+    pub(super) fn leaf(&self, subleaf: u32, allowed: u64, xcr0: u64, features: u32) -> CpuIdResult {
         match subleaf {
-            0 => CpuidRegs {
+            0 => CpuIdResult {
                 eax: allowed as u32,
                 ebx: self.size(xcr0),
                 ecx: self.size(allowed),
@@ -69,23 +69,21 @@ impl Components {
                 } else {
                     0
                 };
-                CpuidRegs {
+                CpuIdResult {
                     eax: features,
                     ebx,
-                    ..Default::default()
+                    ..NO_LEAF
                 }
             }
             n => self
                 .list
                 .iter()
                 .find(|c| c.0 == n && allowed & (1 << n) != 0)
-                .map_or(CpuidRegs::default(), |&(_, size, offset, aligned)| {
-                    CpuidRegs {
-                        eax: size,
-                        ebx: offset,
-                        ecx: u32::from(aligned) << 1,
-                        edx: 0,
-                    }
+                .map_or(NO_LEAF, |&(_, size, offset, aligned)| CpuIdResult {
+                    eax: size,
+                    ebx: offset,
+                    ecx: u32::from(aligned) << 1,
+                    edx: 0,
                 }),
         }
     }

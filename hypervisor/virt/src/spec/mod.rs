@@ -9,7 +9,7 @@
 
 use oxen_types::Maddr;
 
-use crate::x86::HostCpuid;
+use crate::x86::CpuIdReaderNative;
 
 mod cpu;
 mod decide;
@@ -44,5 +44,5 @@ pub const BHI_DIS_S: u64 = 1 << 10;
 
 /// RAM that an erratum of this machine's CPUs makes unusable: start and length.
 pub fn unusable_memory() -> Option<(Maddr, u64)> {
-    errata::bad_memory(&Report::read(&HostCpuid, &mut |_| 0))
+    errata::bad_memory(&Report::read(&CpuIdReaderNative, &mut |_| 0))
 }

@@ -6,7 +6,7 @@ use bitflags::bitflags;
 
 use super::{MSR_ARCH_CAPABILITIES, MSR_PRED_CMD};
 use crate::policy::features::{Ext8Ebx, Ext21Eax, Leaf7Edx};
-use crate::x86::{CpuidRegs, CpuidSource};
+use crate::x86::{CpuIdReader, CpuIdResult, NO_LEAF};
 
 bitflags! {
     /// IA32_ARCH_CAPABILITIES.
@@ -89,20 +89,20 @@ pub struct Report {
 
 impl Report {
     /// `rdmsr` is called for ARCH_CAPABILITIES and PATCH_LEVEL where those exist.
-    pub fn read(cpuid: &impl CpuidSource, rdmsr: &mut dyn FnMut(u32) -> u64) -> Self {
-        let name = cpuid.cpuid(0, 0);
+    pub fn read(cpuid: &impl CpuIdReader, rdmsr: &mut dyn FnMut(u32) -> u64) -> Self {
+        let name = cpuid.cpuid2(0, 0);
         let vendor = match &text([name.ebx, name.edx, name.ecx]) {
             b"GenuineIntel" => Vendor::Intel,
             b"AuthenticAMD" | b"HygonGenuine" => Vendor::Amd,
             _ => Vendor::Other,
         };
-        let one = cpuid.cpuid(1, 0);
+        let one = cpuid.cpuid2(1, 0);
         let virtualised = one.ecx & HYPERVISOR != 0;
         let (family, model) = signature(one.eax);
-        let extended = cpuid.cpuid(0x8000_0000, 0).eax;
+        let extended = cpuid.cpuid2(0x8000_0000, 0).eax;
         let at_most = |most: u32, leaf: u32, subleaf: u32| match most >= leaf {
-            true => cpuid.cpuid(leaf, subleaf),
-            false => CpuidRegs::default(),
+            true => cpuid.cpuid2(leaf, subleaf),
+            false => NO_LEAF,
         };
         let seven = at_most(name.eax, 7, 0);
         let has_arch = seven.edx & Leaf7Edx::ARCH_CAPS.bits() != 0;
@@ -117,7 +117,7 @@ impl Report {
                 _ => 0,
             },
             virtualised,
-            emulated: virtualised && is_tcg(&cpuid.cpuid(0x4000_0000, 0)),
+            emulated: virtualised && is_tcg(&cpuid.cpuid2(0x4000_0000, 0)),
             // Threads of a core: EBX of the first level that leaf 0xb has; AMD has them in leaf 0x8000001e.
             smt: match vendor {
                 Vendor::Amd => at_most(extended, 0x8000_001e, 0).ebx >> 8 & 0xff != 0,
@@ -127,7 +127,7 @@ impl Report {
             hle: seven.ebx & HLE != 0,
             leaf7: seven.edx,
             leaf7_2: match seven.eax >= 2 {
-                true => cpuid.cpuid(7, 2).edx,
+                true => cpuid.cpuid2(7, 2).edx,
                 false => 0,
             },
             ext8: at_most(extended, 0x8000_0008, 0).ebx,
@@ -362,7 +362,7 @@ fn signature(eax: u32) -> (u32, u32) {
     }
 }
 
-fn is_tcg(leaf: &CpuidRegs) -> bool {
+fn is_tcg(leaf: &CpuIdResult) -> bool {
     &text([leaf.ebx, leaf.ecx, leaf.edx]) == b"TCGTCGTCGTCG"
 }
 

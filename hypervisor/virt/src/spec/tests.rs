@@ -6,7 +6,7 @@ use std::vec::Vec;
 use super::report::{ArchCaps, Vendor};
 use super::*;
 use crate::policy::features::{Ext8Ebx as E8, Ext21Eax as E21, Leaf7Edx as L7};
-use crate::x86::{CpuidRegs, CpuidSource};
+use crate::x86::{CpuIdReader, CpuIdResult};
 
 /// An Intel CPU with today's microcode, and these facts.
 fn intel(arch: ArchCaps) -> Report {
@@ -527,10 +527,11 @@ fn guests_are_offered_what_is_switched_for_them() {
 
 #[test]
 fn reports_are_read_where_the_manuals_say() {
+    #[derive(Clone)]
     struct Cpu;
-    impl CpuidSource for Cpu {
-        fn cpuid(&self, leaf: u32, _: u32) -> CpuidRegs {
-            let r = |eax, ebx, ecx, edx| CpuidRegs { eax, ebx, ecx, edx };
+    impl CpuIdReader for Cpu {
+        fn cpuid2(&self, leaf: u32, _: u32) -> CpuIdResult {
+            let r = |eax, ebx, ecx, edx| CpuIdResult { eax, ebx, ecx, edx };
             match leaf {
                 0 => r(7, 0x756e_6547, 0x6c65_746e, 0x4965_6e69),
                 1 => r(0x0005_0654, 0, 0, 0),

@@ -3,7 +3,7 @@
 use bitflags::bitflags;
 
 use crate::platform::VirtError;
-use crate::x86::CpuidSource;
+use crate::x86::CpuIdReader;
 
 bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,23 +36,23 @@ pub struct SvmCaps {
 }
 
 impl SvmCaps {
-    pub fn detect(cpuid: &impl CpuidSource) -> Result<Self, VirtError> {
-        let max = cpuid.cpuid(0x8000_0000, 0).eax;
-        if max < 0x8000_000a || cpuid.cpuid(0x8000_0001, 0).ecx & (1 << 2) == 0 {
+    pub fn detect(cpuid: &impl CpuIdReader) -> Result<Self, VirtError> {
+        let max = cpuid.cpuid2(0x8000_0000, 0).eax;
+        if max < 0x8000_000a || cpuid.cpuid2(0x8000_0001, 0).ecx & (1 << 2) == 0 {
             return Err(VirtError::NoSvm);
         }
-        let leaf = cpuid.cpuid(0x8000_000a, 0);
+        let leaf = cpuid.cpuid2(0x8000_000a, 0);
         let features = SvmFeatures::from_bits_truncate(leaf.edx);
         if leaf.ebx < 2 {
             return Err(VirtError::NoAsids);
         }
-        let rdtscp = cpuid.cpuid(0x8000_0001, 0).edx & (1 << 27) != 0;
-        let rdpid = cpuid.cpuid(0, 0).eax >= 7 && cpuid.cpuid(7, 0).ecx & (1 << 22) != 0;
+        let rdtscp = cpuid.cpuid2(0x8000_0001, 0).edx & (1 << 27) != 0;
+        let rdpid = cpuid.cpuid2(0, 0).eax >= 7 && cpuid.cpuid2(7, 0).ecx & (1 << 22) != 0;
         Ok(Self {
             features,
             asids: leaf.ebx,
             tsc_aux: rdtscp || rdpid,
-            invlpgb: max >= 0x8000_0008 && cpuid.cpuid(0x8000_0008, 0).ebx & (1 << 3) != 0,
+            invlpgb: max >= 0x8000_0008 && cpuid.cpuid2(0x8000_0008, 0).ebx & (1 << 3) != 0,
         })
     }
 

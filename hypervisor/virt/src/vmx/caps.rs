@@ -3,7 +3,7 @@
 //! may be 1.
 
 use crate::platform::VirtError;
-use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, CpuidSource};
+use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, CpuIdReader};
 
 pub(super) mod pin {
     pub const EXTERNAL_INTERRUPT: u32 = 1;
@@ -129,10 +129,10 @@ pub struct VmxCaps {
 impl VmxCaps {
     /// `rdmsr` is called for capability MSRs that the CPU has.
     pub fn detect(
-        cpuid: &impl CpuidSource,
+        cpuid: &impl CpuIdReader,
         rdmsr: &mut dyn FnMut(u32) -> u64,
     ) -> Result<Self, VirtError> {
-        if cpuid.cpuid(1, 0).ecx & (1 << 5) == 0 {
+        if cpuid.cpuid2(1, 0).ecx & (1 << 5) == 0 {
             return Err(VirtError::NoVmx);
         }
         let basic = rdmsr(BASIC);
@@ -158,7 +158,7 @@ impl VmxCaps {
             0
         };
         let ept = true_controls && has(second::EPT) && extended & ept::NEEDED == ept::NEEDED;
-        let rdtscp = cpuid.cpuid(0x8000_0001, 0).edx & (1 << 27) != 0;
+        let rdtscp = cpuid.cpuid2(0x8000_0001, 0).edx & (1 << 27) != 0;
         let apic = second::X2APIC | second::APIC_REGISTERS | second::INTERRUPT_DELIVERY;
         let apic = if has(apic) { apic } else { 0 };
         let may = |limits: u64, bit: u32| limits >> 32 & u64::from(bit) != 0;
@@ -198,7 +198,7 @@ impl VmxCaps {
             posted,
             invept_one: extended & ept::INVEPT_ONE != 0,
             timer_shift: timer.then(|| rdmsr(MISC) as u8 & 31),
-            timer_steady: !TIMER_BROKEN.contains(&(cpuid.cpuid(1, 0).eax & SIGNATURE)),
+            timer_steady: !TIMER_BROKEN.contains(&(cpuid.cpuid2(1, 0).eax & SIGNATURE)),
             pages_1g: extended & ept::PAGES_1G != 0,
             tsc_aux: rdtscp && second & second::RDTSCP != 0,
         })
@@ -309,21 +309,22 @@ pub(super) fn feature_control(value: u64) -> Result<Option<u64>, VirtError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::x86::CpuidRegs;
+    use crate::x86::{CpuIdResult, NO_LEAF};
 
+    #[derive(Clone)]
     struct Intel;
-    impl CpuidSource for Intel {
-        fn cpuid(&self, leaf: u32, _: u32) -> CpuidRegs {
+    impl CpuIdReader for Intel {
+        fn cpuid2(&self, leaf: u32, _: u32) -> CpuIdResult {
             match leaf {
-                1 => CpuidRegs {
+                1 => CpuIdResult {
                     ecx: 1 << 5,
-                    ..CpuidRegs::default()
+                    ..NO_LEAF
                 },
-                0x8000_0001 => CpuidRegs {
+                0x8000_0001 => CpuIdResult {
                     edx: 1 << 27,
-                    ..CpuidRegs::default()
+                    ..NO_LEAF
                 },
-                _ => CpuidRegs::default(),
+                _ => NO_LEAF,
             }
         }
     }
@@ -375,10 +376,11 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_lacking_is_named() {
+        #[derive(Clone)]
         struct Other;
-        impl CpuidSource for Other {
-            fn cpuid(&self, _: u32, _: u32) -> CpuidRegs {
-                CpuidRegs::default()
+        impl CpuIdReader for Other {
+            fn cpuid2(&self, _: u32, _: u32) -> CpuIdResult {
+                NO_LEAF
             }
         }
         assert_eq!(VmxCaps::detect(&Other, &mut haswell), Err(VirtError::NoVmx));

@@ -3,7 +3,7 @@ use crate::backend::{BoxedVcpu, SegReg, Segment};
 use crate::fpu::FpuLayout;
 use crate::policy::DomainShape;
 use crate::testing::{CODE, Space, vcpu};
-use crate::x86::{CR0_ET, CR0_PE, CR4_PAE, HostCpuid};
+use crate::x86::{CR0_ET, CR0_PE, CR4_PAE, CpuIdReaderNative};
 
 fn plain(number: u8) -> Operand {
     Operand::Register {
@@ -17,7 +17,7 @@ fn cpuid() -> CpuidPolicy {
         shadow: true,
         ..DomainShape::default()
     };
-    CpuidPolicy::new(&HostCpuid, &FpuLayout::none(), shape)
+    CpuidPolicy::new(&CpuIdReaderNative, &FpuLayout::none(), shape)
 }
 
 /// The vcpu at `code` with this privilege level.
