@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use crate::backend::{Reg, SegReg, VcpuBackend};
+use crate::backend::{Reg, SegReg, VcpuRegisters};
 
 /// Whole lines; a back end's own follows.
-pub(crate) fn dump(f: &mut fmt::Formatter<'_>, v: &dyn VcpuBackend) -> fmt::Result {
+pub(crate) fn dump(f: &mut fmt::Formatter<'_>, v: &dyn VcpuRegisters) -> fmt::Result {
     writeln!(
         f,
         "rip {:016x} rflags {:08x} cpl {}",

@@ -39,8 +39,9 @@ pub mod x86;
 mod zeroed;
 
 pub use backend::{
-    BoxedVcpu, ControlExit, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault, Reg,
-    SegReg, Segment, ShadowRoots, VcpuBackend, Window,
+    ApicAssist, BoxedVcpu, ControlExit, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault,
+    Reg, RunDeadline, SegReg, Segment, ShadowRoots, VcpuBackend, VcpuEmulation, VcpuEvents,
+    VcpuRegisters, Window,
 };
 pub use controls::DomainControls;
 pub use platform::{Hardware, NestedFormat, PhysCpu, Platform, VirtError};

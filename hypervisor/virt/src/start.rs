@@ -1,11 +1,11 @@
 //! The states that a vcpu starts in, the same for every vendor.
 
-use crate::backend::{Gprs, Reg, SegReg, Segment, VcpuBackend};
+use crate::backend::{Gprs, Reg, SegReg, Segment, VcpuBackend, VcpuRegisters};
 use crate::x86::{CR0_ET, CR0_PE, DR6_RESET, DR7_RESET, PAT_RESET};
 
 /// The registers after INIT, and those that only a power-on resets if `cold` (SDM volume 3, table 10-1).
 /// What a back end keeps besides registers is its own to reset.
-pub(crate) fn init(vcpu: &mut dyn VcpuBackend, cold: bool) {
+pub(crate) fn init(vcpu: &mut dyn VcpuRegisters, cold: bool) {
     *vcpu.gprs_mut() = Gprs::default();
     let data = Segment::new(0, 0x93, 0xffff, 0);
     for reg in [SegReg::Es, SegReg::Ss, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
@@ -57,7 +57,7 @@ pub(crate) fn init(vcpu: &mut dyn VcpuBackend, cold: bool) {
 
 /// Waits for nothing: the state after a start-up IPI, real mode at `vector` * 4 KiB (SDM volume 3,
 /// 9.4). INIT must have come before.
-pub fn sipi(vcpu: &mut dyn VcpuBackend, vector: u8) {
+pub fn sipi(vcpu: &mut dyn VcpuRegisters, vector: u8) {
     let base = u64::from(vector) << 12;
     vcpu.set_segment(
         SegReg::Cs,

@@ -11,7 +11,7 @@
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::backend::VcpuBackend;
+use crate::backend::VcpuRegisters;
 
 pub struct TscOffsets {
     /// What the domain began with, or what the last record brought: TSC_ADJUST counts from there.
@@ -50,7 +50,7 @@ impl TscOffsets {
     }
 
     /// A vcpu starts anew, with the counter of vcpu 0. Returns its TSC_ADJUST, which is vcpu 0's too.
-    pub fn restart(&self, vcpu: usize, backend: &mut dyn VcpuBackend) -> u64 {
+    pub fn restart(&self, vcpu: usize, backend: &mut dyn VcpuRegisters) -> u64 {
         let offset = self.get(0);
         self.set(vcpu, offset);
         self.apply(vcpu, backend);
@@ -58,7 +58,7 @@ impl TscOffsets {
     }
 
     /// Brings a vcpu's back end up to date.
-    pub fn apply(&self, vcpu: usize, backend: &mut dyn VcpuBackend) {
+    pub fn apply(&self, vcpu: usize, backend: &mut dyn VcpuRegisters) {
         let offset = self.get(vcpu);
         if backend.tsc_offset() != offset {
             backend.set_tsc_offset(offset);

@@ -229,16 +229,16 @@ impl DomainArch for Handle {
             .map_err(|_| Errno::NoMem)?;
         let shadow = if hv.shadow.is_some() {
             let tables = VcpuShadow::new(globals.frames, hv.id).ok_or(Errno::NoMem)?;
-            if !backend.set_shadow_roots(tables.roots()) {
-                return Err(Errno::OpNotSupp);
-            }
+            backend.set_shadow_roots(tables.roots());
             Some(tables)
         } else {
             backend.set_nested_root(hv.root);
             None
         };
         hv.tsc.apply(id.index(), &mut *backend);
-        backend.set_posted(lapic.posted());
+        if let Some(assist) = backend.apic_assist() {
+            assist.set_posted(lapic.posted());
+        }
         let msrs = crate::policy::msr_state(hv.hardware.is_some());
         Ok(Box::new(HvVcpu::new(
             hv.clone(),

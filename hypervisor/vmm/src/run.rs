@@ -5,7 +5,7 @@
 
 use alloc::sync::Arc;
 
-use oxen_arch::{cpu::cpu_id, ipi, irq, time};
+use oxen_arch::{cpu::cpu_id, irq, time};
 use oxen_core::machine::Machine;
 use oxen_core::runstate::State;
 use oxen_core::timer::TimerKind;
@@ -114,11 +114,13 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
 fn set_deadline(machine: &Machine, context: &mut Context, cpu: CpuId, slice_end: u64) {
     let next = machine.timers.next(cpu).unwrap_or(u64::MAX).min(slice_end);
     let shared = percpu::this();
-    if !context.backend.has_deadline() || time::source() != time::ClockSource::Tsc {
-        return shared.set_deadline(next);
+    match context.run_deadline() {
+        Some((timer, tsc_at)) if time::source() == time::ClockSource::Tsc => {
+            let needed = next != u64::MAX && !shared.wakes_by(next);
+            timer.set_deadline(needed.then(|| tsc_at.get(next)));
+        }
+        _ => shared.set_deadline(next),
     }
-    let own = (next != u64::MAX && !shared.wakes_by(next)).then(|| context.tsc_at(next));
-    context.backend.set_deadline(own);
 }
 
 /// Other vcpus may change the shadows as often while one tries to enter, before it looks at all else again.
@@ -151,9 +153,6 @@ fn enter(
             shadow.prepare(&hv.hv, &*vcpu.domain.memory, backend);
             shared.enter_guest(hv.hv.id);
         }
-    }
-    if context.backend.wants_exit_at_once() {
-        ipi::kick(cpu_id());
     }
     let exit = context.backend.run(phys);
     shared.leave_guest();

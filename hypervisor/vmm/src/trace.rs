@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use oxen_core::hypercall::Outcome;
 use oxen_core::vcpu::Vcpu;
-use oxen_virt::{Exit, Gprs, Reg, VcpuBackend};
+use oxen_virt::{Exit, Gprs, Reg, VcpuRegisters};
 
 static EXITS: AtomicBool = AtomicBool::new(false);
 static HYPERCALLS: AtomicBool = AtomicBool::new(false);
@@ -36,7 +36,7 @@ pub fn cycle() {
     log::info!("tracing: hypercalls {calls}, exits {exits}");
 }
 
-pub fn exit(vcpu: &Vcpu, backend: &dyn VcpuBackend, exit: &Exit) {
+pub fn exit(vcpu: &Vcpu, backend: &dyn VcpuRegisters, exit: &Exit) {
     if EXITS.load(Ordering::Relaxed) {
         log::info!(
             "d{}v{} rip {:#x} {exit:?}",

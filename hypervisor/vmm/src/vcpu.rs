@@ -11,7 +11,7 @@ use oxen_core::seams::{PostedStart, VcpuArch};
 use oxen_types::{CpuId, Errno, Result, VcpuId};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;
-use oxen_virt::{BoxedVcpu, PhysCpu, Reg, start};
+use oxen_virt::{ApicAssist, BoxedVcpu, PhysCpu, Reg, RunDeadline, start};
 use spin::{Mutex, MutexGuard};
 
 use crate::domain::HvDomain;
@@ -28,9 +28,9 @@ pub struct HvVcpu {
 pub struct Context {
     pub backend: BoxedVcpu,
     lapic: Lapic,
-    /// The back end has the truth about its interrupts: see [`Context::lapic`].
+    /// The hardware has the current state of the APIC's interrupts: see [`Context::lapic`].
     lapic_lent: bool,
-    /// It can have it: asked once, as every entry wants to know.
+    /// The hardware can virtualize the APIC. Kept here, as each entry reads it.
     lapic_lendable: bool,
     pub msrs: MsrState,
     /// Without nested paging: its place among the tables that the CPU uses.
@@ -39,8 +39,27 @@ pub struct Context {
     pub flushed: u64,
     /// The `Now::ns` for which the local APIC's timer is queued.
     pub lapic_deadline: Option<u64>,
-    /// The moment at which the guest is to be left, and the TSC then.
-    leave_at: (u64, u64),
+    leave_at: TscAt,
+}
+
+/// The host's TSC at a moment. The moment is mostly the one of the last call, so the result is kept.
+#[derive(Default)]
+pub struct TscAt {
+    ns: u64,
+    tsc: u64,
+}
+
+impl TscAt {
+    /// The TSC when the system time is `ns`.
+    pub fn get(&mut self, ns: u64) -> u64 {
+        if self.ns != ns {
+            *self = Self {
+                ns,
+                tsc: time::tsc_at(ns),
+            };
+        }
+        self.tsc
+    }
 }
 
 /// Tries for a context that another call may hold.
@@ -50,14 +69,14 @@ impl HvVcpu {
     pub fn new(
         hv: Arc<HvDomain>,
         id: VcpuId,
-        backend: BoxedVcpu,
+        mut backend: BoxedVcpu,
         lapic: Lapic,
         msrs: MsrState,
         shadow: Option<VcpuShadow>,
     ) -> Self {
         let posted = lapic.posted().clone();
         let flushed = 0;
-        let lapic_lendable = backend.keeps_apic();
+        let lapic_lendable = backend.apic_assist().is_some();
         let context = Context {
             backend,
             lapic,
@@ -67,7 +86,7 @@ impl HvVcpu {
             shadow,
             flushed,
             lapic_deadline: None,
-            leave_at: (0, 0),
+            leave_at: TscAt::default(),
         };
         Self {
             hv,
@@ -158,7 +177,7 @@ impl VcpuArch for HvVcpu {
 }
 
 impl Context {
-    /// Its local APIC, of which the hardware keeps no part from here on.
+    /// The local APIC, taken back from the hardware if it was lent.
     #[inline]
     pub fn lapic(&mut self) -> &mut Lapic {
         if self.lapic_lent {
@@ -170,7 +189,8 @@ impl Context {
     #[cold]
     fn take_lapic(&mut self) {
         self.lapic_lent = false;
-        if let Some(image) = self.backend.take_apic() {
+        let image = self.backend.apic_assist().and_then(ApicAssist::take_back);
+        if let Some(image) = image {
             self.lapic.take(&image);
         }
     }
@@ -194,7 +214,10 @@ impl Context {
         }
         if !self.lapic_lent || self.lapic.has_news() {
             let image = self.lapic().image();
-            self.backend.give_apic(&image);
+            let Some(assist) = self.backend.apic_assist() else {
+                return false;
+            };
+            assist.lend(&image);
             self.lapic_lent = true;
         }
         true
@@ -203,7 +226,8 @@ impl Context {
     /// The CPU that this runs on takes it.
     pub fn load(&mut self, phys: &mut PhysCpu) {
         self.backend.load(phys);
-        if self.backend.takes_posted()
+        if let Some(assist) = self.backend.apic_assist()
+            && assist.delivers_posted()
             && let Some(id) = apic_id_of(cpu_id())
         {
             let descriptor = self.lapic.posted().descriptor();
@@ -232,12 +256,10 @@ impl Context {
         }
     }
 
-    /// The TSC at a moment, which is mostly the same as last time.
-    pub fn tsc_at(&mut self, ns: u64) -> u64 {
-        if self.leave_at.0 != ns {
-            self.leave_at = (ns, time::tsc_at(ns));
-        }
-        self.leave_at.1
+    /// The back end's timer for the end of a run, if there is one, and the TSC at a moment.
+    pub fn run_deadline(&mut self) -> Option<(&mut dyn RunDeadline, &mut TscAt)> {
+        let leave_at = &mut self.leave_at;
+        self.backend.run_deadline().map(|timer| (timer, leave_at))
     }
 
     /// INIT.

@@ -12,7 +12,7 @@ use super::alu::Width;
 use super::fetch::fetch;
 use super::operand;
 use super::space::{Fault, GuestSpace, Memory};
-use crate::backend::{ControlExit, CpuMode, Event, Reg, VcpuBackend};
+use crate::backend::{ControlExit, CpuMode, Event, Reg, VcpuEmulation};
 use crate::policy::{self, CpuidPolicy, MsrFault};
 use crate::walk::Access;
 use crate::x86::{CR0_TS, CR4_UMIP};
@@ -80,7 +80,7 @@ impl ControlOp {
 
 /// Does what the instruction that exited does, and steps over it.
 pub fn control_exit(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     cpuid: &CpuidPolicy,
     exit: ControlExit,
@@ -102,7 +102,7 @@ pub fn control_exit(
 }
 
 fn operation(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     exit: ControlExit,
 ) -> Option<(ControlOp, u8)> {
@@ -114,13 +114,13 @@ fn operation(
 }
 
 fn carry_out(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     cpuid: &CpuidPolicy,
     op: ControlOp,
 ) -> Result<ControlOutcome, Fault> {
     let faults = |MsrFault| Fault::Protection;
-    let long = vcpu.mode() == CpuMode::Long64;
+    let long = vcpu.execution().mode() == CpuMode::Long64;
     match op {
         ControlOp::Read { control, register } => {
             let value = match control {
@@ -167,7 +167,7 @@ fn carry_out(
 
 /// SMSW: 16 bits in memory; in a register as many as the operand has.
 fn store_status(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     operand: Operand,
     long: bool,
@@ -191,18 +191,18 @@ fn store_status(
 
 /// The instruction on a control register at RIP, and its length. `None` if another one is there.
 pub fn control_op(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
 ) -> Option<(ControlOp, u8)> {
-    let long = vcpu.mode() == CpuMode::Long64;
+    let long = vcpu.execution().mode() == CpuMode::Long64;
     let bytes = fetch(vcpu, space).ok()?;
     let bytes = bytes.as_slice();
     decode(bytes, long).or_else(|| status_in_memory(vcpu, bytes))
 }
 
 /// LMSW and SMSW with an operand in memory.
-fn status_in_memory(vcpu: &dyn VcpuBackend, bytes: &[u8]) -> Option<(ControlOp, u8)> {
-    let (bits, rip) = (vcpu.mode().bits(), vcpu.get(Reg::Rip));
+fn status_in_memory(vcpu: &dyn VcpuEmulation, bytes: &[u8]) -> Option<(ControlOp, u8)> {
+    let (bits, rip) = (vcpu.execution().mode().bits(), vcpu.get(Reg::Rip));
     let mut insn = Instruction::default();
     Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE).decode_out(&mut insn);
     if insn.is_invalid() || insn.op_kind(0) != OpKind::Memory {

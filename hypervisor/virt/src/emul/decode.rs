@@ -6,7 +6,7 @@ use oxen_types::Vaddr;
 use super::alu::{Alu, Width, compute};
 use super::codes::{BitOp, Verb, verb};
 use super::operand::{self, GprPart};
-use crate::backend::{Reg, VcpuBackend};
+use crate::backend::{Reg, VcpuEmulation};
 use crate::x86::{RFLAGS_CF, RFLAGS_FIXED, RFLAGS_ZF};
 
 pub(super) struct Insn {
@@ -83,8 +83,8 @@ pub(crate) fn build_tables() {
     debug_assert_eq!(nop.code(), Code::Nopd);
 }
 
-pub(super) fn decode(vcpu: &dyn VcpuBackend, bytes: &[u8]) -> Option<Insn> {
-    let mode = vcpu.mode();
+pub(super) fn decode(vcpu: &dyn VcpuEmulation, bytes: &[u8]) -> Option<Insn> {
+    let mode = vcpu.execution().mode();
     let rip = vcpu.get(Reg::Rip);
     let mut decoder = Decoder::with_ip(mode.bits(), bytes, rip, DecoderOptions::NONE);
     let mut insn = Instruction::default();
@@ -116,7 +116,7 @@ fn string_address_bytes(kind: OpKind) -> u8 {
     }
 }
 
-fn kind(vcpu: &dyn VcpuBackend, insn: &Instruction) -> Option<Kind> {
+fn kind(vcpu: &dyn VcpuEmulation, insn: &Instruction) -> Option<Kind> {
     let (verb, width) = verb(insn.code())?;
     Some(match verb {
         Verb::Movs => Kind::Movs(width),
@@ -132,7 +132,7 @@ fn kind(vcpu: &dyn VcpuBackend, insn: &Instruction) -> Option<Kind> {
 }
 
 fn operation(
-    vcpu: &dyn VcpuBackend,
+    vcpu: &dyn VcpuEmulation,
     insn: &Instruction,
     verb: Verb,
     width: Width,
@@ -174,7 +174,7 @@ fn operation(
 
 /// A bit number in a register counts from the operand on, in both directions.
 fn bit(
-    vcpu: &dyn VcpuBackend,
+    vcpu: &dyn VcpuEmulation,
     insn: &Instruction,
     op: BitOp,
     width: Width,
@@ -211,7 +211,7 @@ impl Operation {
     }
 
     /// What the instruction does, given the old value in memory.
-    pub(super) fn apply(&self, vcpu: &dyn VcpuBackend, old: u64, width: Width) -> Step {
+    pub(super) fn apply(&self, vcpu: &dyn VcpuEmulation, old: u64, width: Width) -> Step {
         let flags = vcpu.get(Reg::Rflags);
         let old = old & width.mask();
         let read = |part| operand::read(vcpu.gprs(), part);

@@ -3,7 +3,7 @@
 use oxen_types::Vaddr;
 
 use super::space::{Fault, GuestSpace, Memory};
-use crate::backend::{CpuMode, Exit, VcpuBackend};
+use crate::backend::{CpuMode, Exit, VcpuEmulation};
 use crate::walk::Access;
 
 #[derive(Clone, Copy, Default)]
@@ -21,7 +21,7 @@ impl Bytes {
 /// Up to 15 bytes: fewer if the next page cannot be fetched from, which matters only to a decoder
 /// that needs it.
 pub(super) fn fetch(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
 ) -> Result<Bytes, Fault> {
     let mut bytes = Bytes::default();
@@ -62,7 +62,11 @@ pub(super) fn fetch(
 
 /// The length of the instruction that caused `exit`. `None` if what is at RIP now is another one:
 /// it changed under our hands, and the guest may run it again.
-pub fn insn_len(vcpu: &mut dyn VcpuBackend, space: &mut dyn GuestSpace, exit: &Exit) -> Option<u8> {
+pub fn insn_len(
+    vcpu: &mut dyn VcpuEmulation,
+    space: &mut dyn GuestSpace,
+    exit: &Exit,
+) -> Option<u8> {
     if let Some(len) = vcpu.insn_len() {
         return Some(len);
     }
@@ -73,7 +77,7 @@ pub fn insn_len(vcpu: &mut dyn VcpuBackend, space: &mut dyn GuestSpace, exit: &E
     let opcode = Opcode::of(exit)?;
     let bytes = fetch(vcpu, space).ok()?;
     opcode.match_whole(&bytes).or_else(|| {
-        let long = vcpu.mode() == CpuMode::Long64;
+        let long = vcpu.execution().mode() == CpuMode::Long64;
         opcode.match_prefixed(bytes.as_slice(), long)
     })
 }

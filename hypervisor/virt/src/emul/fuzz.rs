@@ -97,20 +97,23 @@ fn one(random: &mut Random, v: &mut BoxedVcpu, long: bool) -> bool {
             true
         }
         Outcome::Inject(_) => {
-            assert_eq!(v.rip(), CODE, "{what}");
+            assert_eq!(v.get(Reg::Rip), CODE, "{what}");
             assert!(string || *v.gprs() == before.gprs, "{what}");
             assert!(string || v.get(Reg::Rflags) == before.flags, "{what}");
             true
         }
         Outcome::Done if string => {
             let next = CODE + insn.len() as u64;
-            assert!(v.rip() == CODE || v.rip() == next, "{what}");
+            assert!(v.get(Reg::Rip) == CODE || v.get(Reg::Rip) == next, "{what}");
             let count = before.gprs.rcx.wrapping_sub(v.gprs().rcx);
-            assert!(count <= MAX_REPEAT.into() || v.rip() == next, "{what}");
+            assert!(
+                count <= MAX_REPEAT.into() || v.get(Reg::Rip) == next,
+                "{what}"
+            );
             false
         }
         Outcome::Done => {
-            assert_eq!(v.rip(), CODE + insn.len() as u64, "{what}");
+            assert_eq!(v.get(Reg::Rip), CODE + insn.len() as u64, "{what}");
             judge(&before, v, &space, &insn, &what)
         }
     }
@@ -137,7 +140,11 @@ struct Before {
 
 impl Before {
     fn unchanged(&self, v: &BoxedVcpu, space: &Space, what: &str) {
-        assert_eq!((v.rip(), v.get(Reg::Rflags)), (CODE, self.flags), "{what}");
+        assert_eq!(
+            (v.get(Reg::Rip), v.get(Reg::Rflags)),
+            (CODE, self.flags),
+            "{what}"
+        );
         assert!(
             *v.gprs() == self.gprs && space.device == self.device,
             "{what}"

@@ -26,7 +26,7 @@ pub use fetch::insn_len;
 pub use real::{RealMode, real_mode};
 pub use space::{Fault, GuestSpace};
 
-use crate::backend::{Event, IoExit, NestedFault, Reg, VcpuBackend};
+use crate::backend::{Event, IoExit, NestedFault, Reg, VcpuEmulation};
 use crate::walk::Access;
 use alu::Width;
 use decode::{Insn, Kind, Operation};
@@ -50,7 +50,7 @@ pub enum Outcome {
 
 /// Emulates the instruction that caused `fault`, an access to a device's memory.
 pub fn mmio(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     fault: &NestedFault,
 ) -> Outcome {
@@ -77,7 +77,7 @@ pub fn mmio(
 
 /// Emulates INS and OUTS; `port` does one access: the value to write, or `None` to read.
 pub fn string_io(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     io: &IoExit,
     port: &mut dyn FnMut(Option<u32>) -> u32,
@@ -106,7 +106,7 @@ pub fn string_io(
 
 /// One memory operand. False if it does not lie where the fault was.
 fn single(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     insn: &Insn,
     at: Vaddr,
@@ -139,12 +139,12 @@ fn single(
     Ok(true)
 }
 
-fn stop(vcpu: &mut dyn VcpuBackend, fault: Fault) -> Outcome {
+fn stop(vcpu: &mut dyn VcpuEmulation, fault: Fault) -> Outcome {
     Outcome::Inject(event_of(vcpu, fault))
 }
 
 /// The exception that the instruction ends with; CR2 is set where it matters.
-fn event_of(vcpu: &mut dyn VcpuBackend, fault: Fault) -> Event {
+fn event_of(vcpu: &mut dyn VcpuEmulation, fault: Fault) -> Event {
     match fault {
         Fault::Page { address, code } => {
             vcpu.set(Reg::Cr2, address.raw());

@@ -3,7 +3,7 @@
 use iced_x86::{Instruction, OpKind, Register};
 use oxen_types::Vaddr;
 
-use crate::backend::{CpuMode, Gprs, SegReg, VcpuBackend};
+use crate::backend::{CpuMode, Gprs, SegReg, VcpuEmulation};
 
 /// A general register, or the part of one that an instruction names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,7 +101,7 @@ pub(super) fn write(gprs: &mut Gprs, part: GprPart, value: u64) {
 }
 
 /// The linear address of a memory operand.
-pub(super) fn address(vcpu: &dyn VcpuBackend, insn: &Instruction) -> Option<Vaddr> {
+pub(super) fn address(vcpu: &dyn VcpuEmulation, insn: &Instruction) -> Option<Vaddr> {
     let offset = |register: Register| match register {
         Register::None => Some((0, 0)),
         r => part(r).map(|p| (read(vcpu.gprs(), p), p.bytes())),
@@ -120,7 +120,7 @@ pub(super) fn address(vcpu: &dyn VcpuBackend, insn: &Instruction) -> Option<Vadd
         .wrapping_add(base)
         .wrapping_add(scaled);
     let bytes = match base_bytes.max(index_bytes) {
-        0 => match vcpu.mode() {
+        0 => match vcpu.execution().mode() {
             CpuMode::Long64 => 8,
             _ => insn.memory_displ_size() as u8,
         },
@@ -130,7 +130,7 @@ pub(super) fn address(vcpu: &dyn VcpuBackend, insn: &Instruction) -> Option<Vadd
 }
 
 /// The linear address of an offset in a segment.
-pub(super) fn linear(vcpu: &dyn VcpuBackend, segment: Register, offset: u64) -> Option<Vaddr> {
+pub(super) fn linear(vcpu: &dyn VcpuEmulation, segment: Register, offset: u64) -> Option<Vaddr> {
     let segment = match segment {
         Register::ES => SegReg::Es,
         Register::CS => SegReg::Cs,
@@ -141,7 +141,7 @@ pub(super) fn linear(vcpu: &dyn VcpuBackend, segment: Register, offset: u64) -> 
         _ => return None,
     };
     let base = vcpu.segment(segment).base;
-    Some(Vaddr::new(match (vcpu.mode(), segment) {
+    Some(Vaddr::new(match (vcpu.execution().mode(), segment) {
         (CpuMode::Long64, SegReg::Fs | SegReg::Gs) => base.wrapping_add(offset),
         (CpuMode::Long64, _) => offset,
         _ => base.wrapping_add(offset) & 0xffff_ffff,

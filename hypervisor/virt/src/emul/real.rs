@@ -8,7 +8,7 @@ use super::alu::Width;
 use super::fetch::fetch;
 use super::operand;
 use super::space::{Fault, GuestSpace, Memory};
-use crate::backend::{Exit, Reg, SegReg, Segment, VcpuBackend};
+use crate::backend::{Exit, Reg, SegReg, Segment, VcpuEmulation};
 use crate::walk::Access;
 use crate::x86::{CR0_PE, CR0_PG, CR0_TS};
 
@@ -23,7 +23,7 @@ pub enum RealMode {
 }
 
 /// Does the instruction at RIP, which raised #GP.
-pub fn real_mode(vcpu: &mut dyn VcpuBackend, space: &mut dyn GuestSpace) -> RealMode {
+pub fn real_mode(vcpu: &mut dyn VcpuEmulation, space: &mut dyn GuestSpace) -> RealMode {
     let Ok(bytes) = fetch(vcpu, space) else {
         return RealMode::Unknown([0; 15]);
     };
@@ -56,7 +56,7 @@ pub fn real_mode(vcpu: &mut dyn VcpuBackend, space: &mut dyn GuestSpace) -> Real
 
 /// LGDT and LIDT: 16 bits of limit, then 32 bits of base, of which a 16-bit operand has 24.
 fn load_table(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     insn: &Instruction,
     table: SegReg,
@@ -75,7 +75,7 @@ fn load_table(
 }
 
 /// MOV from and to CR0, CR3 and CR4. Paging without protection does not exist.
-fn move_control(vcpu: &mut dyn VcpuBackend, insn: &Instruction) -> Option<()> {
+fn move_control(vcpu: &mut dyn VcpuEmulation, insn: &Instruction) -> Option<()> {
     let (to, from) = (insn.op_register(0), insn.op_register(1));
     if let Some(control) = control(to) {
         let value = operand::read(vcpu.gprs(), operand::part(from)?);
@@ -141,6 +141,6 @@ mod tests {
         assert_eq!(next(&mut v), RealMode::Exit(Exit::Rdmsr));
         v.advance_rip(2);
         assert!(matches!(next(&mut v), RealMode::Unknown([0x90, ..])));
-        assert_eq!(v.rip(), code.len() as u64 - 1);
+        assert_eq!(v.get(Reg::Rip), code.len() as u64 - 1);
     }
 }

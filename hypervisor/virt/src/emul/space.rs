@@ -3,7 +3,7 @@
 use oxen_types::{Gaddr, Vaddr};
 
 use super::alu::Width;
-use crate::backend::{Execution, VcpuBackend};
+use crate::backend::{Execution, VcpuEmulation};
 use crate::walk::{Access, Limits, Paging, PhysRead, Translation, WalkError, walk};
 
 /// Guest physical space: RAM, and the devices between it.
@@ -59,7 +59,7 @@ pub(super) struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    pub(super) fn new(vcpu: &dyn VcpuBackend, space: &'a mut dyn GuestSpace) -> Self {
+    pub(super) fn new(vcpu: &dyn VcpuEmulation, space: &'a mut dyn GuestSpace) -> Self {
         Self::at(&vcpu.execution(), vcpu.cpl(), space)
     }
 

@@ -8,16 +8,16 @@ use super::alu::Width;
 use super::decode::Insn;
 use super::operand::{self, RCX, RDI, RSI, accumulator, address_part};
 use super::space::{Fault, GuestSpace, Memory};
-use crate::backend::{Reg, VcpuBackend};
+use crate::backend::{Reg, VcpuEmulation};
 use crate::walk::Access;
 use crate::x86::RFLAGS_DF;
 
 /// Runs `element` once, or up to the count in RCX with a REP, then steps over the instruction if
 /// all is done. `element` answers whether it did its work.
 fn repeat(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     insn: &Insn,
-    mut element: impl FnMut(&mut dyn VcpuBackend) -> Result<bool, Fault>,
+    mut element: impl FnMut(&mut dyn VcpuEmulation) -> Result<bool, Fault>,
 ) -> Result<bool, Fault> {
     let counter = address_part(RCX, insn.address_bytes);
     let mut done = false;
@@ -48,12 +48,17 @@ fn repeat(
 }
 
 /// The linear address in RSI or RDI.
-fn pointer(vcpu: &dyn VcpuBackend, insn: &Insn, number: u8, seg: Register) -> Result<Vaddr, Fault> {
+fn pointer(
+    vcpu: &dyn VcpuEmulation,
+    insn: &Insn,
+    number: u8,
+    seg: Register,
+) -> Result<Vaddr, Fault> {
     let offset = operand::read(vcpu.gprs(), address_part(number, insn.address_bytes));
     operand::linear(vcpu, seg, offset).ok_or(Fault::Protection)
 }
 
-fn step(vcpu: &mut dyn VcpuBackend, insn: &Insn, number: u8, width: Width) {
+fn step(vcpu: &mut dyn VcpuEmulation, insn: &Insn, number: u8, width: Width) {
     let part = address_part(number, insn.address_bytes);
     let bytes = u64::from(width.bytes());
     let old = operand::read(vcpu.gprs(), part);
@@ -67,7 +72,7 @@ fn step(vcpu: &mut dyn VcpuBackend, insn: &Insn, number: u8, width: Width) {
 }
 
 pub(super) fn movs(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     insn: &Insn,
     width: Width,
@@ -91,7 +96,7 @@ pub(super) fn movs(
 }
 
 pub(super) fn stos(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     insn: &Insn,
     width: Width,
@@ -112,7 +117,7 @@ pub(super) fn stos(
 }
 
 pub(super) fn ins(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     insn: &Insn,
     width: Width,
@@ -130,7 +135,7 @@ pub(super) fn ins(
 }
 
 pub(super) fn outs(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     space: &mut dyn GuestSpace,
     insn: &Insn,
     width: Width,

@@ -20,7 +20,7 @@ fn run(code: &[u8], device: u32, prepare: impl FnOnce(&mut BoxedVcpu)) -> (Boxed
     v.gprs_mut().rbx = DEVICE + 0xb0;
     prepare(&mut v);
     assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 0xb0)), Outcome::Done);
-    assert_eq!(v.rip(), CODE + code.len() as u64);
+    assert_eq!(v.get(Reg::Rip), CODE + code.len() as u64);
     (v, s)
 }
 
@@ -107,11 +107,14 @@ fn long_strings_come_in_parts() {
     (g.rsi, g.rdi, g.rcx) = (0x2000, DEVICE, 100);
     s.ram[0x2000 + 99 * 4] = 0x5a;
     assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), Outcome::Done);
-    assert_eq!((v.rip(), v.gprs().rcx), (CODE, 100 - u64::from(MAX_REPEAT)));
+    assert_eq!(
+        (v.get(Reg::Rip), v.gprs().rcx),
+        (CODE, 100 - u64::from(MAX_REPEAT))
+    );
     let next = DEVICE + u64::from(MAX_REPEAT) * 4;
     assert_eq!(mmio(&mut *v, &mut s, &fault(next)), Outcome::Done);
     assert_eq!(
-        (v.rip(), v.gprs().rcx, v.gprs().rdi),
+        (v.get(Reg::Rip), v.gprs().rcx, v.gprs().rdi),
         (CODE + 2, 0, DEVICE + 400)
     );
     assert_eq!(
@@ -128,7 +131,10 @@ fn strings_stop_where_the_device_ends() {
     (g.rax, g.rdi, g.rcx) = (0x77, DEVICE + 1, 10);
     v.set(Reg::Rflags, RFLAGS_DF);
     assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 1)), Outcome::Done);
-    assert_eq!((v.rip(), v.gprs().rcx, v.gprs().rdi), (CODE, 8, DEVICE - 1));
+    assert_eq!(
+        (v.get(Reg::Rip), v.gprs().rcx, v.gprs().rdi),
+        (CODE, 8, DEVICE - 1)
+    );
     assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), Outcome::Retry);
 }
 
@@ -137,7 +143,7 @@ fn another_instruction_than_the_one_that_faulted() {
     let (mut v, mut s) = (vcpu(), Space::new(&[0x89, 0x03]));
     v.gprs_mut().rbx = 0x3000;
     assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), Outcome::Retry);
-    assert!(s.log.is_empty() && s.ram[0x3000] == 0 && v.rip() == CODE);
+    assert!(s.log.is_empty() && s.ram[0x3000] == 0 && v.get(Reg::Rip) == CODE);
     // fld dword [ebx]: known to the decoder, not to us
     let mut s = Space::new(&[0xd9, 0x03]);
     assert!(matches!(
@@ -201,7 +207,7 @@ fn string_port_input() {
         n
     });
     assert_eq!(
-        (outcome, v.rip(), v.gprs().rcx),
+        (outcome, v.get(Reg::Rip), v.gprs().rcx),
         (Outcome::Done, CODE + 3, 0)
     );
     assert_eq!(s.ram[0x4000..0x4006], [0x12, 0x11, 0x13, 0x11, 0x14, 0x11]);

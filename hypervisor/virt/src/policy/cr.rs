@@ -3,7 +3,7 @@
 
 use super::cpuid::CpuidPolicy;
 use super::msr::MsrFault;
-use crate::backend::{Reg, SegReg, VcpuBackend};
+use crate::backend::{Reg, SegReg, VcpuRegisters};
 use crate::x86::*;
 
 const CR0_KNOWN: u64 = CR0_PE
@@ -21,7 +21,7 @@ const CR0_KNOWN: u64 = CR0_PE
 const STATUS: u64 = CR0_PE | CR0_MP | CR0_EM | CR0_TS;
 
 /// Sets CR0, and EFER.LMA with it, or says that it faults: #GP(0).
-pub fn write_cr0(vcpu: &mut dyn VcpuBackend, value: u64) -> Result<(), MsrFault> {
+pub fn write_cr0(vcpu: &mut dyn VcpuRegisters, value: u64) -> Result<(), MsrFault> {
     let old = vcpu.get(Reg::Cr0);
     let efer = vcpu.get(Reg::Efer);
     let cr4 = vcpu.get(Reg::Cr4);
@@ -46,14 +46,14 @@ pub fn write_cr0(vcpu: &mut dyn VcpuBackend, value: u64) -> Result<(), MsrFault>
 }
 
 /// LMSW sets the low bits; it cannot clear PE.
-pub fn write_status(vcpu: &mut dyn VcpuBackend, value: u64) -> Result<(), MsrFault> {
+pub fn write_status(vcpu: &mut dyn VcpuRegisters, value: u64) -> Result<(), MsrFault> {
     let old = vcpu.get(Reg::Cr0);
     write_cr0(vcpu, old & !(STATUS & !CR0_PE) | value & STATUS)
 }
 
 /// Sets CR3, or says that it faults.
 pub fn write_cr3(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuRegisters,
     cpuid: &CpuidPolicy,
     value: u64,
 ) -> Result<(), MsrFault> {

@@ -4,7 +4,7 @@
 use super::cpuid::CpuidPolicy;
 use super::features::{Leaf1Ecx, Leaf7Ebx, Leaf7Ecx};
 use super::msr::MsrFault;
-use crate::backend::{Reg, VcpuBackend};
+use crate::backend::{Reg, VcpuEmulation};
 use crate::x86::*;
 
 /// VME to OSXMMEXCPT, which all CPUs with long mode have.
@@ -15,7 +15,7 @@ const TRANSLATION: u64 = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR
 /// Sets CR4, or says that it faults: #GP(0). The caller steps over the instruction (SDM volume 2, MOV to and
 /// from control registers).
 pub fn write_cr4(
-    vcpu: &mut dyn VcpuBackend,
+    vcpu: &mut dyn VcpuEmulation,
     cpuid: &CpuidPolicy,
     value: u64,
 ) -> Result<(), MsrFault> {

@@ -5,7 +5,7 @@ use super::cpuid::CpuidPolicy;
 use super::features::{Ext1Edx, Ext8Ebx, Leaf7Ebx, Leaf7Edx};
 use super::hypervisor::MSR_HYPERCALL_PAGE;
 use super::mtrr::Mtrr;
-use crate::backend::{Reg, SegReg, VcpuBackend};
+use crate::backend::{Reg, SegReg, VcpuEmulation};
 use crate::spec::{
     self, MSR_ARCH_CAPABILITIES, MSR_FLUSH_CMD, MSR_PRED_CMD, MSR_SPEC_CTRL, MSR_VIRT_SPEC_CTRL,
 };
@@ -103,7 +103,7 @@ pub struct MsrState {
 
 /// One access, with all that it depends on.
 pub struct MsrAccess<'a> {
-    pub vcpu: &'a mut dyn VcpuBackend,
+    pub vcpu: &'a mut dyn VcpuEmulation,
     pub state: &'a mut MsrState,
     pub policy: &'a MsrPolicy,
     pub cpuid: &'a CpuidPolicy,

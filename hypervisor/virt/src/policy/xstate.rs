@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::cpuid::CpuidPolicy;
 use super::features::XsaveEax;
 use super::msr::MsrFault;
-use crate::backend::{Reg, VcpuBackend};
+use crate::backend::{Reg, VcpuRegisters};
 use crate::fpu::{XCR0_AVX, XCR0_AVX512, XCR0_PKRU, XCR0_SSE, XCR0_X87, xcr0_is_valid};
 use crate::x86::{CpuIdReader, CpuIdResult, NO_LEAF};
 
@@ -99,7 +99,7 @@ pub(super) fn allowed(xsave: bool, avx: bool, avx512: bool, pku: bool) -> u64 {
 }
 
 /// Does what XSETBV asks for, or says that it faults (#GP). The caller steps over it.
-pub fn xsetbv(vcpu: &mut dyn VcpuBackend, policy: &CpuidPolicy) -> Result<(), MsrFault> {
+pub fn xsetbv(vcpu: &mut dyn VcpuRegisters, policy: &CpuidPolicy) -> Result<(), MsrFault> {
     let value = vcpu.gprs().edx_eax();
     let index = vcpu.gprs().rcx as u32;
     if index != 0 || vcpu.cpl() != 0 || !xcr0_is_valid(value, policy.xcr0()) {

@@ -1,9 +1,11 @@
-//! The local APIC in the hands of the CPU (SDM volume 3, chapter 30): reads of registers, the task priority, EOI and
-//! self-IPIs of x2APIC mode without exits, delivery of what is pending, and posted interrupts.
+//! Virtualization of the local APIC by the CPU (SDM volume 3, chapter 30). In x2APIC mode, reads of
+//! registers, the task priority, EOI and self-IPIs cause no exit, and the CPU delivers pending and posted
+//! interrupts itself.
 //!
-//! The registers are in a page of ours, the highest pending and serviced vectors in the VMCS. The model
-//! (`dev::lapic`) lends its state for one or more entries ([`VmxVcpu::give`]) and has it back ([`VmxVcpu::take`]);
-//! the controls follow at the next entry. Only x2APIC mode is done so: the page of xAPIC mode is emulated, as ever.
+//! The registers are in the virtual-APIC page, the highest requested and serviced vectors in the VMCS. The
+//! model of the APIC (`dev::lapic`) lends its state for one or more entries ([`ApicAssist::lend`]) and takes
+//! it back ([`ApicAssist::take_back`]). The controls of the VMCS follow at the next entry. The page of xAPIC
+//! mode is always emulated.
 #![allow(unsafe_code, reason = "writes fields of the VMCS")]
 
 use alloc::boxed::Box;
@@ -15,12 +17,13 @@ use oxen_types::Maddr;
 
 use super::caps::{VmxCaps, pin};
 use super::{VmxVcpu, field, insn, state};
+use crate::backend::ApicAssist;
 use crate::controls::DomainControls;
 use crate::dev::lapic::{LapicImage, LapicPosted};
 use crate::platform::{ToMaddr, VirtError};
 use crate::zeroed::zeroed_box;
 
-/// Offsets in the page (SDM volume 3, 30.1.1), in words.
+// Offsets of registers in the virtual-APIC page (SDM volume 3, 30.1.1), in words.
 const ID: usize = 0x20 / 4;
 const VERSION: usize = 0x30 / 4;
 const TPR: usize = 0x80 / 4;
@@ -29,7 +32,7 @@ const ISR: usize = 0x100 / 4;
 const TMR: usize = 0x180 / 4;
 const IRR: usize = 0x200 / 4;
 const SELF_IPI: usize = 0x3f0 / 4;
-/// From one word of a set to the next.
+/// Words from one part of a 256-bit register (ISR, TMR, IRR) to the next.
 const STEP: usize = 4;
 
 #[derive(Zeroable)]
@@ -60,14 +63,15 @@ impl Page {
     }
 }
 
-/// A vcpu's page, and who has its APIC.
+/// A vcpu's virtual-APIC page, and whether its APIC is lent to the CPU.
 pub(super) struct Apic {
     page: Box<Page>,
     pub(super) maddr: Maddr,
+    /// The descriptor of posted interrupts, with its machine address.
     posted: Option<(Arc<LapicPosted>, Maddr)>,
-    /// The page has the truth.
+    /// The page has the current state of the APIC, not the model.
     lent: bool,
-    /// The controls in the VMCS say so.
+    /// The controls in the VMCS let the CPU use the page.
     on: bool,
 }
 
@@ -90,7 +94,7 @@ impl Apic {
         self.posted = Some((posted.clone(), to_maddr(at)));
     }
 
-    /// The priority's class, which the CPU keeps here whoever has the rest.
+    /// The class of the task priority. The page has the current one whether or not the APIC is lent.
     pub(super) fn cr8(&self) -> u64 {
         u64::from(self.page.get(TPR)) >> 4 & 15
     }
@@ -99,7 +103,7 @@ impl Apic {
         self.page.set(TPR, (class as u32 & 15) << 4);
     }
 
-    /// The vector of a self-IPI that the CPU did not do itself.
+    /// The vector of a self-IPI that the CPU has left to the hypervisor.
     pub(super) fn self_ipi(&self) -> u8 {
         self.page.get(SELF_IPI) as u8
     }
@@ -115,8 +119,8 @@ impl Apic {
         page.set_all(ISR, &image.isr);
     }
 
-    /// Only what the CPU changes.
-    fn look(&self) -> LapicImage {
+    /// The registers that the CPU may have modified; the others are zero.
+    fn modified(&self) -> LapicImage {
         let page = &self.page;
         LapicImage {
             tpr: page.get(TPR) as u8,
@@ -127,7 +131,8 @@ impl Apic {
     }
 }
 
-/// The guest interrupt status: the highest vector that is requested, and above it the highest in service.
+/// The guest interrupt status: the highest requested vector in bits 0 to 7, the highest vector in service in
+/// bits 8 to 15.
 fn status(image: &LapicImage) -> u64 {
     highest(&image.irr) | highest(&image.isr) << 8
 }
@@ -137,7 +142,7 @@ fn highest(set: &[u32; 8]) -> u64 {
     found.map_or(0, |(n, word)| n as u64 * 32 + u64::from(word.ilog2()))
 }
 
-/// Vectors whose EOI exits, as the four fields have them.
+/// The EOI-exit bitmap in its four fields: EOIs of level-triggered vectors exit.
 fn eoi_exits(tmr: &[u32; 8]) -> [u64; 4] {
     core::array::from_fn(|n| {
         let word = |n: usize| tmr.get(n).copied().map_or(0, u64::from);
@@ -145,8 +150,8 @@ fn eoi_exits(tmr: &[u32; 8]) -> [u64; 4] {
     })
 }
 
-/// The secondary controls and the map of MSRs, with the APIC lent or not: on other terms the guest would read and
-/// write the machine's own.
+/// The secondary controls and the MSR permission map, with the APIC lent or not. The two must match: with the
+/// map of a lent APIC and without its controls, the guest would access the machine's own APIC.
 fn controls(caps: &VmxCaps, domain: &DomainControls, lent: bool) -> [(u32, u64); 2] {
     let (second, map) = match lent {
         false => (caps.second, domain.msr_map()),
@@ -158,9 +163,8 @@ fn controls(caps: &VmxCaps, domain: &DomainControls, lent: bool) -> [(u32, u64);
     ]
 }
 
-impl VmxVcpu {
-    /// See [`crate::VcpuBackend::give_apic`].
-    pub(super) fn give(&mut self, image: &LapicImage) {
+impl ApicAssist for VmxVcpu {
+    fn lend(&mut self, image: &LapicImage) {
         self.apic.put(image);
         let [a, b, c, d] = eoi_exits(&image.tmr);
         let [at_a, at_b, at_c, at_d] = field::EOI_EXITS;
@@ -171,7 +175,7 @@ impl VmxVcpu {
             (at_c, c),
             (at_d, d),
         ];
-        // SAFETY: the CPU has these fields, as it has the control; they tell of the guest's interrupts only.
+        // SAFETY: the CPU has these fields, as it has the control; they describe the guest's interrupts only.
         unsafe {
             for (field, value) in fields {
                 insn::vmwrite(field, value);
@@ -180,12 +184,21 @@ impl VmxVcpu {
         self.apic.lent = true;
     }
 
-    /// See [`crate::VcpuBackend::take_apic`].
-    pub(super) fn take(&mut self) -> Option<LapicImage> {
-        core::mem::take(&mut self.apic.lent).then(|| self.apic.look())
+    fn take_back(&mut self) -> Option<LapicImage> {
+        core::mem::take(&mut self.apic.lent).then(|| self.apic.modified())
     }
 
-    /// Before an entry: the controls say who has the APIC.
+    fn set_posted(&mut self, posted: &Arc<LapicPosted>) {
+        self.apic.set_posted(posted, self.to_maddr);
+    }
+
+    fn delivers_posted(&self) -> bool {
+        self.posting()
+    }
+}
+
+impl VmxVcpu {
+    /// Before an entry: makes the controls say whether the APIC is lent.
     pub(super) fn match_apic_controls(&mut self) {
         let lent = self.apic.lent;
         if self.apic.on == lent {
@@ -196,8 +209,8 @@ impl VmxVcpu {
             let bit = u64::from(pin::POSTED_INTERRUPTS);
             self.state.change(state::PIN_CONTROLS, bit, lent);
         }
-        // SAFETY: with the APIC's controls goes the map that lets those of its registers through which they cover;
-        // without them it is the other one.
+        // SAFETY: the map that opens the x2APIC's MSRs is set together with the controls that virtualize
+        // these registers, and only then.
         unsafe {
             for (field, value) in controls(&self.caps, &self.domain, lent) {
                 insn::vmwrite(field, value);
@@ -205,14 +218,14 @@ impl VmxVcpu {
         }
     }
 
-    /// Does the CPU take posted interrupts while it has the APIC?
+    /// Whether the CPU delivers posted interrupts while the APIC is lent.
     pub(super) fn posting(&self) -> bool {
         self.caps.posted && self.apic.posted.is_some()
     }
 
-    /// Of the fields that stay as they are.
+    /// Writes the fields of the VMCS that never change.
     pub(super) fn prepare_apic(&self) {
-        // SAFETY: the page is ours, and so is the descriptor, which we keep alive.
+        // SAFETY: this vcpu owns the page and keeps the descriptor alive.
         unsafe {
             insn::vmwrite(field::VIRTUAL_APIC, self.apic.maddr.raw());
             if let Some((_, at)) = self.apic.posted.as_ref().filter(|_| self.posting()) {
@@ -257,7 +270,7 @@ mod tests {
             [1 << 17, 1, 1 << 31]
         );
         assert_eq!([word(0x100), word(0x140)], [1 << 31, 1]);
-        let back = apic.look();
+        let back = apic.modified();
         assert_eq!((back.tpr, back.irr, back.isr), (0x35, image.irr, image.isr));
         assert_eq!(apic.cr8(), 3);
         apic.set_cr8(0x17);

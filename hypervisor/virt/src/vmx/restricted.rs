@@ -19,7 +19,9 @@ use super::exit::Info;
 use super::shadow::control_op;
 use super::state::{self, State};
 use super::{control, event};
-use crate::backend::{ControlExit, Event, Exit, Reg, SegReg, VcpuBackend};
+use crate::backend::{
+    ControlExit, Event, Exit, Reg, SegReg, VcpuEmulation, VcpuEvents, VcpuRegisters,
+};
 use crate::x86::*;
 
 /// In the local APICs' range, where no machine has RAM or devices.

@@ -14,7 +14,7 @@
 use super::caps::{VmxCaps, enter, leave, proc, second};
 use super::state::{self, State};
 use super::{VmxVcpu, enter::EXCEPTIONS, insn};
-use crate::backend::{ControlExit, Event, Exit, Reg, ShadowRoots, VcpuBackend};
+use crate::backend::{ControlExit, Event, Exit, Reg, ShadowRoots, VcpuEmulation, VcpuEvents};
 use crate::emul::ControlOp;
 use crate::policy;
 use crate::tags::Tag;

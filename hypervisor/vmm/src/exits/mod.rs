@@ -13,7 +13,7 @@ use oxen_core::vcpu::Vcpu;
 use oxen_virt::dev::lapic::Effect;
 use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
 use oxen_virt::x86::RFLAGS_IF;
-use oxen_virt::{Event, Exit, Reg, VcpuBackend, Window};
+use oxen_virt::{Event, Exit, Reg, VcpuEmulation, Window};
 
 use crate::space::Devices;
 use crate::trace;
@@ -32,8 +32,9 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
     let mut cx = Cx { context, hv, vcpu };
     match exit {
         Exit::Settled => {}
-        // Taken at the next window; the loop looks at everything anyway.
-        Exit::ExternalInterrupt | Exit::HostNmi => halt_in_shadow(&mut cx),
+        // The CPU's loop takes the interrupt at its next window.
+        Exit::ExternalInterrupt | Exit::HostNmi => {}
+        Exit::ShadowLost => halt_in_shadow(&mut cx),
         // Exits that acknowledge take what `window` would.
         Exit::TakenInterrupt(vector) => oxen_arch::irq::dispatch(vector),
         // The exit has swallowed it: the handler has to be told.
@@ -104,12 +105,12 @@ fn real_mode(cx: &mut Cx<'_>) {
     }
 }
 
-/// Does the HLT behind an STI here, where the entry would let an interrupt come between the two.
+/// Carries out a HLT that stands behind an STI: the entry would deliver an interrupt between the two.
 fn halt_in_shadow(cx: &mut Cx<'_>) {
-    let halts = |backend: &mut dyn VcpuBackend, space: &mut dyn GuestSpace| {
+    let halts = |backend: &mut dyn VcpuEmulation, space: &mut dyn GuestSpace| {
         backend.cpl() == 0 && emul::insn_len(backend, space, &Exit::Hlt).is_some()
     };
-    if cx.context.backend.forgets_shadow() && cx.with_memory(halts) {
+    if cx.with_memory(halts) {
         halt(cx);
     }
 }
@@ -157,7 +158,7 @@ impl Cx<'_> {
     /// The vcpu with its domain's memory, without devices.
     pub fn with_memory<R>(
         &mut self,
-        act: impl FnOnce(&mut dyn VcpuBackend, &mut dyn GuestSpace) -> R,
+        act: impl FnOnce(&mut dyn VcpuEmulation, &mut dyn GuestSpace) -> R,
     ) -> R {
         let (hv, vcpu) = (self.hv, self.vcpu);
         let mut none = |_, _, _| None;

@@ -63,7 +63,7 @@ fn user_code_that_exits_by_smsw_moves_to_no_control_register() {
             "{code:x?}: {outcome:?}"
         );
         assert_eq!([Reg::Cr0, Reg::Cr3, Reg::Cr4].map(|reg| v.get(reg)), before);
-        assert_eq!((v.rip(), v.gprs().rax), (CODE, 0xbad000));
+        assert_eq!((v.get(Reg::Rip), v.gprs().rax), (CODE, 0xbad000));
     }
 }
 
@@ -80,7 +80,7 @@ fn an_operation_that_is_not_the_exits_is_left_to_the_guest() {
         let (mut v, mut s) = at(&code, 0);
         v.gprs_mut().rax = 0xbad000;
         assert_eq!(go(&mut v, &mut s, exit), ControlOutcome::Retry);
-        assert_eq!((v.rip(), v.get(Reg::Cr3)), (CODE, 0));
+        assert_eq!((v.get(Reg::Rip), v.get(Reg::Cr3)), (CODE, 0));
     }
 }
 
@@ -92,7 +92,7 @@ fn what_the_exit_tells_is_done() {
         go(&mut v, &mut s, access(3, true)),
         ControlOutcome::NewAddressSpace
     );
-    assert_eq!((v.get(Reg::Cr3), v.rip()), (0x5000, CODE + 3));
+    assert_eq!((v.get(Reg::Cr3), v.get(Reg::Rip)), (0x5000, CODE + 3));
     let (mut v, mut s) = at(&[0x0f, 0x22, 0xe1], 0);
     v.gprs_mut().rcx = CR4_PAE;
     assert_eq!(go(&mut v, &mut s, access(4, true)), ControlOutcome::Done);
@@ -118,7 +118,7 @@ fn smsw_works_at_any_privilege_level_unless_umip_is_on() {
             assert_eq!(go(&mut v, &mut s, access(0, false)), ControlOutcome::Done);
             let place = 0x2000 + code.len() - 3 + usize::from(code.len() == 4);
             assert_eq!(s.ram[place..place + 2], [0x11, 0]);
-            assert_eq!(v.rip(), CODE + code.len() as u64);
+            assert_eq!(v.get(Reg::Rip), CODE + code.len() as u64);
         }
         let (mut v, mut s) = at(&[0x0f, 0x01, 0x23], cpl);
         v.set(Reg::Cr4, CR4_UMIP);

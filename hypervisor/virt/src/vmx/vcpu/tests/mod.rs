@@ -1,7 +1,20 @@
 //! What the fields of the VMCS hold, and what becomes of exits.
 
-use super::*;
+use alloc::sync::Arc;
+
+use oxen_types::Maddr;
+
+use super::{SINGLE_STEP, VmxVcpu};
+use crate::backend::{
+    Event, Exit, Reg, SegReg, Segment, VcpuBackend, VcpuEmulation, VcpuEvents, VcpuRegisters,
+};
+use crate::controls::DomainControls;
+use crate::platform::Platform;
 use crate::vmx::caps::tests::caps;
+use crate::vmx::exit::Info;
+use crate::vmx::refused::Refused;
+use crate::vmx::state;
+use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, EFER_LMA, EFER_LME, RFLAGS_RF, RFLAGS_TF};
 
 fn vcpu() -> VmxVcpu {
     let platform = Platform::for_tests(|virt| Maddr::new(virt as u64));
@@ -85,4 +98,23 @@ fn keys_are_for_cpus_whose_pkru_is_switched() {
     assert_ne!(caps.cr4_allowed & CR4_PKE, 0);
     caps.match_keys(false);
     assert_eq!(caps.cr4_allowed & CR4_PKE, 0);
+}
+
+#[test]
+fn capabilities_are_those_of_the_cpu() {
+    let with = |change: fn(&mut crate::vmx::VmxCaps)| {
+        let mut v = vcpu();
+        change(&mut v.caps);
+        (v.apic_assist().is_some(), v.run_deadline().is_some())
+    };
+    let all =
+        |caps: &mut crate::vmx::VmxCaps| (caps.timer_shift, caps.timer_steady) = (Some(5), true);
+    assert_eq!(with(all), (true, true));
+    assert_eq!(with(|caps| caps.apic = 0).0, false);
+    assert_eq!(with(|caps| caps.timer_shift = None).1, false);
+    // Where the timer has a rate of its own, runs end by it, but not at a moment that is asked for.
+    assert_eq!(
+        with(|caps| (caps.timer_shift, caps.timer_steady) = (Some(5), false)).1,
+        false
+    );
 }

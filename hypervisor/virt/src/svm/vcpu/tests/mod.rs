@@ -1,8 +1,17 @@
 //! What the VMCB holds, and what becomes of exits.
 
-use super::*;
-use crate::platform::Hardware;
-use crate::x86::{CR0_PG, EFER_LME, RFLAGS_RF, RFLAGS_TF};
+use oxen_types::Maddr;
+
+use super::SvmVcpu;
+use crate::backend::{
+    Event, Exit, Reg, SegReg, Segment, ShadowRoots, VcpuBackend, VcpuEmulation, VcpuEvents,
+    VcpuRegisters, Window,
+};
+use crate::platform::{Hardware, Platform};
+use crate::start;
+use crate::svm::intercept::{self, g1};
+use crate::svm::vmcb::Clean;
+use crate::x86::{CR0_PE, CR0_PG, CR4_MCE, DR6_BS, EFER_LMA, EFER_LME, RFLAGS_RF, RFLAGS_TF};
 
 const ROOTS: ShadowRoots = ShadowRoots {
     long: Maddr::new(0x1000),
@@ -20,7 +29,7 @@ fn vcpu() -> SvmVcpu {
 
 fn on_shadow() -> SvmVcpu {
     let mut v = vcpu();
-    assert!(v.set_shadow_roots(ROOTS));
+    v.set_shadow_roots(ROOTS);
     v
 }
 
@@ -228,4 +237,25 @@ fn what_cr8_holds_back_is_not_asked_for_where_that_ends_the_machine() {
     v.request_interrupt_window(Window::Priority(8));
     assert_eq!(v.vmcb.control.int_ctl >> 8 & 1, 0, "V_IRQ");
     assert_eq!(v.vmcb.control.general1 & g1::VINTR, 0);
+}
+
+/// STI and HLT, with an interrupt of the host between the two: the CPU stores the shadow, and VMRUN of the
+/// emulator does not load it again.
+#[test]
+fn a_shadow_that_the_next_entry_loses_is_reported() {
+    for (quirk, int_state, expected) in [
+        (true, 1, Exit::ShadowLost),
+        (true, 0, Exit::ExternalInterrupt),
+        (false, 1, Exit::ExternalInterrupt),
+    ] {
+        let mut v = vcpu();
+        v.quirks.shadow_lost = quirk;
+        v.vmcb.control.int_state = int_state;
+        assert_eq!(exit(&mut v, 0x60), expected);
+    }
+    let mut v = vcpu();
+    v.quirks.shadow_lost = true;
+    v.vmcb.control.int_state = 1;
+    assert_eq!(exit(&mut v, 0x61), Exit::ShadowLost, "an NMI");
+    assert_eq!(exit(&mut v, 0x72), Exit::Cpuid);
 }
