@@ -1,8 +1,8 @@
 //! `./x run --bochs`: the same disc in Bochs, whose emulated Intel CPUs have VT-x with EPT.
 //!
-//! Bochs connects its COM1 to a port of ours on the loopback interface, which this module joins to the
-//! terminal, or reads a command's output from. Debian's build starts in its debugger: a file of `continue`
-//! commands gets it going. Its text display wants a terminal, which `script` makes up.
+//! Bochs connects its COM1 to a port of ours on the loopback interface, which this module joins to
+//! the terminal, or reads a command's output from. Debian's build starts in its debugger: a file of
+//! `continue` commands gets it going. Its text display wants a terminal, which `script` makes up.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -156,7 +156,8 @@ impl Bochs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints what the command in dom0 prints, until its status; the console goes into the log of that name.
+    /// Prints what the command in dom0 prints, until its status; the console goes into the log of
+    /// that name.
     pub(crate) fn one_command(&self, name: &str) -> Result<ExitCode> {
         let running = self.start()?;
         let path = images::test_log(name);

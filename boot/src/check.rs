@@ -165,7 +165,7 @@ fn dom0_system_tests() -> Command {
     tests
 }
 
-/// What the runs have left of it, into the documentation.
+/// Copies the table that the runs wrote into the documentation.
 fn write_table() -> Result<()> {
     run(system_tests(1).args(["--ignored", "table_of_what_ran"]))?;
     let name = "tests-by-backend.md";

@@ -1,4 +1,5 @@
-//! Compiles what goes into the image: the hypervisor for the bare target, dom0's tools as static programs.
+//! Compiles what goes into the image: the hypervisor for the bare target, dom0's tools as static
+//! programs.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,7 +18,7 @@ const HOST: &str = "x86_64-unknown-linux-gnu";
 /// The store's command, a second program of the package xenstored.
 const STORE_CLIENT: &str = "xenstore";
 
-/// What tests run in dom0.
+/// The program that tests run in dom0.
 pub(crate) const TEST_PROGRAM: &str = "test-xstate";
 
 /// The programs of dom0. A package that has no such program yet is left out.

@@ -236,8 +236,8 @@ fn own_lists() -> PathBuf {
     cache().join("apt")
 }
 
-/// An apt command that uses our lists if there are any. As root, apt would drop to a user who cannot
-/// write to our cache.
+/// An apt command that uses our lists if there are any. As root, apt would drop to a user who
+/// cannot write to our cache.
 fn apt(program: &str) -> Command {
     let mut apt = command(program, ["-o", "APT::Sandbox::User=root"]);
     if own_lists().exists() {

@@ -1,8 +1,9 @@
 //! `./x soak fuzz`: random input for every interface that a guest or a user reaches, with seeds.
 //!
-//! Each part is an ignored test of the crate it fuzzes, named `soak_fuzz`. The test reads its first seed from
-//! `OXEN_SEED` and how long to go on from `OXEN_FUZZ_SECONDS`, and prints one line that begins with `fuzz `: the
-//! seed, and counts of what it did. The attacking guests in QEMU run beside the parts of the host.
+//! Each part is an ignored test of the crate it fuzzes, named `soak_fuzz`. The test reads its first
+//! seed from `OXEN_SEED` and how long to go on from `OXEN_FUZZ_SECONDS`, and prints one line that
+//! begins with `fuzz `: the seed, and counts of what it did. The attacking guests in QEMU run
+//! beside the parts of the host.
 
 use std::process::Command;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -54,7 +55,7 @@ const PARTS: &[Part] = &[
 const MINUTES: u64 = 60;
 const MINUTES_PLANTED: u64 = 5;
 
-/// What to fuzz with, as the command line has it.
+/// The settings of the fuzzers, as the command line has them.
 pub(crate) struct Settings<'a> {
     pub minutes: Option<u64>,
     pub seed: Option<u64>,
@@ -139,7 +140,8 @@ fn machine(seed: u64, seconds: u64) -> Result<()> {
     run(limits(&mut test, seed, seconds))
 }
 
-/// Puts the fault of a finding back, in a copy of the checkout; the fuzzer that its patch names must find it.
+/// Puts the fault of a finding back, in a copy of the checkout; the fuzzer that its patch names
+/// must find it.
 fn planted(id: &str, seed: u64, seconds: u64) -> Result<()> {
     let patches = findings::all()?;
     let patch = patches

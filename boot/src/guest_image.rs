@@ -1,8 +1,9 @@
-//! A disk image with Debian 12 for a guest: `mmdebstrap` makes the root file system from the machine's own
-//! apt sources, `mke2fs` the ext4 file system, `sfdisk` the partition table around it.
+//! A disk image with Debian 12 for a guest: `mmdebstrap` makes the root file system from the
+//! machine's own apt sources, `mke2fs` the ext4 file system, `sfdisk` the partition table around
+//! it.
 //!
-//! Making one takes minutes, so a finished one is kept in the cache under a name that tells what went into
-//! it, and copied (holes stay holes) to where it is wanted.
+//! Making one takes minutes, so a finished one is kept in the cache under a name that tells what
+//! went into it, and copied (holes stay holes) to where it is wanted.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,8 +19,8 @@ use crate::compile::make_parent;
 use crate::exec::{command, output, run, text};
 
 const RELEASE: &str = "bookworm";
-/// Beyond what every Debian has: a kernel and what boots it, systemd, a network, tools for its disk; and
-/// qemu-nbd, which dom0 borrows from the disk in the test of images that are not raw.
+/// Beyond what every Debian has: a kernel and what boots it, systemd, a network, tools for its
+/// disk; and qemu-nbd, which dom0 borrows from the disk in the test of images that are not raw.
 const PACKAGES: [&str; 17] = [
     "linux-image-amd64",
     "initramfs-tools",
@@ -49,9 +50,9 @@ const LEFT_OUT: [&str; 4] = [
 /// Where the partition begins, and what is left free behind it for the second copy of its table.
 const ALIGN: u64 = 1 << 20;
 
-/// Makes a disk image with Debian 12 for a guest: root on ext4, kernel and GRUB's menu inside, systemd, a
-/// login on hvc0 for root without a password, eth0 by DHCP. Needs root, and the packages mmdebstrap,
-/// e2fsprogs and fdisk, which ./x installs.
+/// Makes a disk image with Debian 12 for a guest: root on ext4, kernel and GRUB's menu inside,
+/// systemd, a login on hvc0 for root without a password, eth0 by DHCP. Needs root, and the packages
+/// mmdebstrap, e2fsprogs and fdisk, which ./x installs.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Where to put it [default: debian-guest.img among the images that ./x image makes]
@@ -157,8 +158,8 @@ fn bootstrap(root: &Path, sources: &Path, uuid: &str) -> Result<()> {
     output(bootstrap.env("UUID", uuid)).map(drop)
 }
 
-/// The machine's own sources of the release, as lines of a sources.list. Keys stay with the machine: the
-/// guest has those of Debian's own package.
+/// The machine's own sources of the release, as lines of a sources.list. Keys stay with the
+/// machine: the guest has those of Debian's own package.
 fn apt_sources() -> Result<String> {
     let mut ask = command("apt-get", ["indextargets", "--format"]);
     ask.arg("$(CODENAME) deb $(REPO_URI) $(RELEASE) $(COMPONENT)");

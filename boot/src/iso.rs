@@ -1,4 +1,5 @@
-//! GRUB discs for BIOS and UEFI machines: one standard disc, and copies of it with other command lines.
+//! GRUB discs for BIOS and UEFI machines: one standard disc, and copies of it with other command
+//! lines.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use oxen_harness::{Images, images};
 use crate::compile::{make_parent, write_whole};
 use crate::exec::{command, output};
 
-/// What differs from disc to disc.
+/// The part of a disc that differs from the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// The id of a menu entry in boot/grub/grub.cfg.
@@ -47,7 +48,8 @@ pub(crate) fn build() -> Result<String> {
     ))
 }
 
-/// A disc with another menu, and optionally another initramfs of dom0. It costs a fraction of a second.
+/// A disc with another menu, and optionally another initramfs of dom0. It costs a fraction of a
+/// second.
 pub(crate) fn variant(choice: &Choice, initrd: Option<&Path>, name: &str) -> Result<PathBuf> {
     let images = Images::in_target();
     if *choice == Choice::default() && initrd.is_none() {
@@ -79,7 +81,8 @@ fn make(choice: &Choice, initrd: &Path, disc: &Path) -> Result<()> {
             .with_context(|| format!("cannot link {}", file.display()))?;
     }
     write_whole(&boot.join("grub/grub.cfg"), config(choice)?.as_bytes())?;
-    // Only what the menu uses, and the partition tables that grub-mkrescue's own script asks for: the disc is read through the firmware, block by block.
+    // Only what the menu uses, and the partition tables that grub-mkrescue's own script asks for:
+    // the disc is read through the firmware, block by block.
     let modules = "multiboot multiboot2 linux serial terminal iso9660 gzio normal test part_acorn part_amiga \
                    part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc";
     let mut mkrescue = command(

@@ -85,8 +85,8 @@ fn perform(task: Task) -> Result<ExitCode> {
 
 /// Compiles; `quiet` leaves stdout to something else.
 fn build(quiet: bool) -> Result<Vec<std::path::PathBuf>> {
-    // Cargo keeps apart what it builds for different profiles: both go on at the same time, and the hypervisor's
-    // optimisation as a whole occupies one processor only.
+    // Cargo keeps apart what it builds for different profiles: both go on at the same time, and the
+    // hypervisor's optimisation as a whole occupies one processor only.
     let (note, programs) = std::thread::scope(|scope| {
         let programs = scope.spawn(compile::dom0_programs);
         // The tests' guest has its turn here too: the programs take longest.
@@ -100,7 +100,7 @@ fn build(quiet: bool) -> Result<Vec<std::path::PathBuf>> {
     programs
 }
 
-/// What a thread of ours returned; its panic goes on in this one.
+/// The value that a joined thread returned. A panic of that thread goes on in this one.
 pub(crate) fn joined<T>(result: std::thread::Result<T>) -> T {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -34,7 +34,8 @@ pub(crate) struct MachineOptions {
     /// Start from UEFI firmware (OVMF) instead of a BIOS
     #[arg(long)]
     uefi: bool,
-    /// Use Bochs instead of QEMU: an Intel machine with VT-x (one CPU and 1 GiB unless told otherwise)
+    /// Use Bochs instead of QEMU: an Intel machine with VT-x (one CPU and 1 GiB unless told
+    /// otherwise)
     #[arg(long, conflicts_with_all = ["uefi", "qemu", "cpu", "disk", "nic", "trace"])]
     pub(crate) bochs: bool,
     /// Bochs' CPU model
@@ -43,7 +44,8 @@ pub(crate) struct MachineOptions {
     /// dom0 without drivers and stock guests: for slow emulators
     #[arg(long)]
     small: bool,
-    /// Puts what stock guests boot into dom0, its kernel unpacked as /boot/vmlinux: unpacking takes minutes in Bochs
+    /// Puts what stock guests boot into dom0, its kernel unpacked as /boot/vmlinux: unpacking takes
+    /// minutes in Bochs
     #[arg(long)]
     stock_guest: bool,
     /// The QEMU to use (one that was unpacked somewhere finds its own data)
@@ -149,7 +151,8 @@ impl MachineOptions {
         })
     }
 
-    /// The machine; `initrd` replaces dom0's initramfs, `name` distinguishes concurrent runs' files.
+    /// The machine; `initrd` replaces dom0's initramfs, `name` distinguishes concurrent runs'
+    /// files.
     pub(crate) fn machine(&self, initrd: Option<&Path>, name: &str) -> Result<Machine> {
         let mut images = Images::in_target();
         let mut xen = format!("dom0_mem={}M", self.dom0_mem);

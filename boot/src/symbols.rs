@@ -1,10 +1,11 @@
 //! The table of function names inside the image, for backtraces.
 //!
 //! The hypervisor reserves zero bytes between the linker's symbols `__symbols_start` and
-//! `__symbols_end` (a static array in the section `.oxen.symbols`); they are filled in after linking,
-//! so that nothing moves and no second link is needed. It must read them through these two symbols,
-//! lest the compiler take the zeros for granted. Where they are missing or hold nothing, the image has
-//! no names; where the table is too large, the last functions have none. Either is said.
+//! `__symbols_end` (a static array in the section `.oxen.symbols`); they are filled in after
+//! linking, so that nothing moves and no second link is needed. It must read them through these two
+//! symbols, lest the compiler take the zeros for granted. Where they are missing or hold nothing,
+//! the image has no names; where the table is too large, the last functions have none. Either is
+//! said.
 //!
 //! Layout, little-endian, without padding:
 //!
@@ -21,9 +22,9 @@
 //!       [u8]    the rest of the name, ASCII
 //! ```
 //!
-//! A name is at most [`NAME_MAX`] bytes. To look an address up, decode from the start with a buffer of
-//! that size, and stop before the first entry above it. The last entry has an empty name: it marks the
-//! end of the code.
+//! A name is at most [`NAME_MAX`] bytes. To look an address up, decode from the start with a buffer
+//! of that size, and stop before the first entry above it. The last entry has an empty name: it
+//! marks the end of the code.
 
 use anyhow::{Context, Result, bail};
 use object::read::elf::ElfFile64;

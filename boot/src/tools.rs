@@ -1,7 +1,7 @@
 //! fio and iperf3 of Debian, with the libraries that they need: for benchmarks and long tests only.
 //!
-//! In dom0's initramfs they are in their usual places; /boot/tools names the files, of which a ramdisk for guests
-//! is made there.
+//! In dom0's initramfs they are in their usual places; /boot/tools names the files, of which a
+//! ramdisk for guests is made there.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Debian's kernel as the ELF file that is packed in it, for emulators in which unpacking takes minutes.
+//! Debian's kernel as the ELF file that is packed in it, for emulators in which unpacking takes
+//! minutes.
 
 use std::fs;
 use std::io::{BufReader, Read, Write};
@@ -60,8 +61,8 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
     image.get(start..start + word(0x24c)?)
 }
 
-/// Cuts off the zeros that the last segment ends with, and what lies behind it: they are a third of the file,
-/// which the firmware reads block by block.
+/// Cuts off the zeros that the last segment ends with, and what lies behind it: they are a third of
+/// the file, which the firmware reads block by block.
 fn trim(elf: &mut Vec<u8>) -> Option<()> {
     const LOAD: u64 = 1;
     let word = |elf: &[u8], at: usize, size: usize| {

@@ -1,4 +1,5 @@
-//! x86's part of the base (xen/arch-x86/xen.h, xen-x86_64.h): shared pages, registers, CPU policies.
+//! x86's part of the base (xen/arch-x86/xen.h, xen-x86_64.h): shared pages, registers, CPU
+//! policies.
 
 abi! {
     abi_consts! { u32:

@@ -2,9 +2,9 @@
 //! them with the C headers. What stands in an `abi!` block is listed in that module's `LAYOUT`, so
 //! nothing can be declared without being compared.
 //!
-//! - `abi_struct!`: `#[repr(C)]` structures in which any bytes are valid. The C type's name is given;
-//!   fields have their C names unless `as` says otherwise; `_pad...` fields are ours. `before` names the
-//!   C field at which the structure ends here.
+//! - `abi_struct!`: `#[repr(C)]` structures in which any bytes are valid. The C type's name is
+//!   given; fields have their C names unless `as` says otherwise; `_pad...` fields are ours.
+//!   `before` names the C field at which the structure ends here.
 //! - `abi_consts!`: numbers, named as in C but in upper case. `=>` gives a C expression where no C
 //!   identifier of that name exists.
 //! - `abi_texts!`: strings, named likewise.

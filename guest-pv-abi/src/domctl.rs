@@ -1,5 +1,5 @@
-//! Control of one domain by the toolstack (xen/domctl.h, interface version 0x15): numbers and envelope.
-//! The operations' arguments are in the `domctl_*` modules.
+//! Control of one domain by the toolstack (xen/domctl.h, interface version 0x15): numbers and
+//! envelope. The operations' arguments are in the `domctl_*` modules.
 
 use bytemuck::Pod;
 

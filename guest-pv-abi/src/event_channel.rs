@@ -84,7 +84,8 @@ abi! {
             pub port: u32,
         }
 
-        /// The union member of `EvtchnStatus` for an interdomain channel; an unbound one has only `dom`.
+        /// The union member of `EvtchnStatus` for an interdomain channel; an unbound one has only
+        /// `dom`.
         pub struct EvtchnStatusInterdomain = "__typeof__(((struct evtchn_status *)0)->u.interdomain)", 8 {
             pub dom: u16,
             pub _pad: u16,

@@ -1,5 +1,5 @@
-//! The state of an HVM-style domain as records (xen/hvm/save.h, xen/arch-x86/hvm/save.h). Each has a
-//! descriptor before it; the list begins with HEADER and ends with END.
+//! The state of an HVM-style domain as records (xen/hvm/save.h, xen/arch-x86/hvm/save.h). Each has
+//! a descriptor before it; the list begins with HEADER and ends with END.
 
 abi! {
     abi_consts! { u16:

@@ -11,8 +11,8 @@ pub enum Item {
         until: &'static str,
         fields: &'static [Field],
     },
-    /// A number, and the C expression for it. None given (empty) means: the C identifiers that in upper
-    /// case are `name`; with two underscores before it if they are hypercall numbers.
+    /// A number, and the C expression for it. None given (empty) means: the C identifiers that in
+    /// upper case are `name`; with two underscores before it if they are hypercall numbers.
     Const {
         name: &'static str,
         c: &'static str,

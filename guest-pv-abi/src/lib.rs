@@ -1,11 +1,12 @@
-//! The public Xen ABI of 4.17 for x86-64, as types and numbers: what guests, toolstack and hypervisor
-//! agree on. It follows the public C headers (`/usr/include/xen` of Debian's libxen-dev), one module per
-//! header or part of one; the test `abi-layout` compares every item with them.
+//! The public Xen ABI of 4.17 for x86-64, as types and numbers: what guests, toolstack and
+//! hypervisor agree on. It follows the public C headers (`/usr/include/xen` of Debian's
+//! libxen-dev), one module per header or part of one; the test `abi-layout` compares every item
+//! with them.
 //!
-//! - Numbers have their C names in upper case (`EVTCHNOP_BIND_VIRQ`; `HYPERVISOR_MEMORY_OP`, without C's
-//!   leading underscores). They are integers, not enums: a guest may pass any value.
-//! - Structures have their C names in camel case, without `xen_`, and C's field names; a keyword has
-//!   another word in its place (`kind` for `type`).
+//! - Numbers have their C names in upper case (`EVTCHNOP_BIND_VIRQ`; `HYPERVISOR_MEMORY_OP`,
+//!   without C's leading underscores). They are integers, not enums: a guest may pass any value.
+//! - Structures have their C names in camel case, without `xen_`, and C's field names; a keyword
+//!   has another word in its place (`kind` for `type`).
 //! - They are plain data, in which any bytes are valid: padding is explicit, unions are bytes (see
 //!   [`UnionBytes`]), guest handles are addresses (see [`GuestHandle`]).
 //! - All of it is re-exported here.

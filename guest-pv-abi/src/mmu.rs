@@ -42,7 +42,8 @@ abi! {
             pub val: u64,
         }
 
-        /// One extended operation. `arg1` is a frame number or address, `arg2` a count, handle or frame.
+        /// One extended operation. `arg1` is a frame number or address, `arg2` a count, handle or
+        /// frame.
         pub struct MmuextOp = "struct mmuext_op", 24 {
             pub cmd: u32,
             pub _pad: u32,

@@ -1,5 +1,5 @@
-//! Operations of dom0 on the platform (xen/platform.h): numbers, envelope, time, CPUs. Firmware is in
-//! `platform_firmware`, processor power data in `platform_power`.
+//! Operations of dom0 on the platform (xen/platform.h): numbers, envelope, time, CPUs. Firmware is
+//! in `platform_firmware`, processor power data in `platform_power`.
 
 use bytemuck::Pod;
 

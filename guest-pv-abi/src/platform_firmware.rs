@@ -1,4 +1,5 @@
-//! What the firmware told and can do (xen/platform.h: `XENPF_FIRMWARE_INFO`, `XENPF_EFI_RUNTIME_CALL`).
+//! What the firmware told and can do (xen/platform.h: `XENPF_FIRMWARE_INFO`,
+//! `XENPF_EFI_RUNTIME_CALL`).
 
 use crate::GuestHandle;
 
@@ -39,8 +40,8 @@ abi! {
     }
 
     abi_struct! {
-        /// `XENPF_FIRMWARE_INFO`. `u` is one of the `Firmware...` below, by `kind` and `index`; an EFI
-        /// version or configuration table fits into a `u32` or a `FirmwareEfiConfig`.
+        /// `XENPF_FIRMWARE_INFO`. `u` is one of the `Firmware...` below, by `kind` and `index`; an
+        /// EFI version or configuration table fits into a `u32` or a `FirmwareEfiConfig`.
         pub struct XenpfFirmwareInfo = "struct xenpf_firmware_info", 40 {
             pub kind as "type": u32,
             pub index: u32,

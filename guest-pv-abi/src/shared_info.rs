@@ -1,5 +1,5 @@
-//! The page that a domain shares with the hypervisor (xen/xen.h, x86-64): vcpus' event words and clocks,
-//! pending and masked ports of the two-level ABI, the wall clock.
+//! The page that a domain shares with the hypervisor (xen/xen.h, x86-64): vcpus' event words and
+//! clocks, pending and masked ports of the two-level ABI, the wall clock.
 
 use crate::{ArchSharedInfo, ArchVcpuInfo};
 

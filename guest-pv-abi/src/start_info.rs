@@ -1,5 +1,5 @@
-//! What a PVH kernel is started with (xen/arch-x86/hvm/start_info.h): EBX holds the physical address of
-//! an `HvmStartInfo`.
+//! What a PVH kernel is started with (xen/arch-x86/hvm/start_info.h): EBX holds the physical
+//! address of an `HvmStartInfo`.
 
 abi! {
     abi_consts! { u32:

@@ -1,6 +1,7 @@
-//! Control of the machine by the toolstack (xen/sysctl.h, interface version 0x15): numbers, envelope,
-//! and what concerns the hypervisor as a whole. CPUs and memory are in `sysctl_machine`, schedulers and
-//! pools in `sysctl_sched`, performance and power in `sysctl_power`, live patching in `livepatch`.
+//! Control of the machine by the toolstack (xen/sysctl.h, interface version 0x15): numbers,
+//! envelope, and what concerns the hypervisor as a whole. CPUs and memory are in `sysctl_machine`,
+//! schedulers and pools in `sysctl_sched`, performance and power in `sysctl_power`, live patching
+//! in `livepatch`.
 
 use bytemuck::Pod;
 

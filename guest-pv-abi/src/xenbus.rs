@@ -1,5 +1,5 @@
-//! States of the two ends of a split driver, as xenstore holds them in decimal (xen/io/xenbus.h), and
-//! the names of their ring layouts (xen/io/protocols.h).
+//! States of the two ends of a split driver, as xenstore holds them in decimal (xen/io/xenbus.h),
+//! and the names of their ring layouts (xen/io/protocols.h).
 
 abi! {
     abi_consts! { u32:

@@ -38,8 +38,8 @@ fn milliseconds(lines: &[String]) -> Result<f64> {
     Ok(ticks / 1e6)
 }
 
-/// A program that writes the time stamp counter to its output, as a decimal line. dom0's initramfs has no other
-/// way to read it, and this one costs a process of its own and nothing else.
+/// A program that writes the time stamp counter to its output, as a decimal line. dom0's initramfs
+/// has no other way to read it, and this one costs a process of its own and nothing else.
 pub(super) fn clock_reader() -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u16 = 64 + 56;

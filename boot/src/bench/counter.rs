@@ -1,5 +1,5 @@
-//! What a machine executes, counted from outside by a plugin of QEMU's (boot/bench/counter.c): the same for any
-//! hypervisor.
+//! The instructions that a machine executes, counted from outside by a plugin of QEMU's
+//! (boot/bench/counter.c): the same for any hypervisor.
 
 use std::ffi::OsString;
 use std::fs;

@@ -43,8 +43,8 @@ pub(super) fn measure(
         .collect())
 }
 
-/// `TIME name from to [from to]` in nanoseconds, where `clock` is what a look at the clock takes; `MEMORY guests before
-/// after` in MiB.
+/// `TIME name from to [from to]` in nanoseconds, where `clock` is what a look at the clock takes;
+/// `MEMORY guests before after` in MiB.
 pub(super) fn parse(lines: &[String]) -> Result<BTreeMap<String, f64>> {
     let mut found = BTreeMap::new();
     let mut clock = 0.0;

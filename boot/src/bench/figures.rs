@@ -8,7 +8,7 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     /// The highest ratio, Oxen over Xen, that is aimed at.
     pub(crate) aim: Option<f64>,
-    /// What is done, and which path of the hypervisor it takes.
+    /// The operation, and the path of the hypervisor that it takes.
     pub(crate) means: &'static str,
 }
 
@@ -219,7 +219,8 @@ const fn io(name: &'static str, unit: &'static str, aim: f64, means: &'static st
     }
 }
 
-/// Of a guest beside dom0's own on the same device, by boot/bench/io.sh; here the aim is the lowest ratio.
+/// Of a guest beside dom0's own on the same device, by boot/bench/io.sh; here the aim is the lowest
+/// ratio.
 pub(crate) const IO: &[Figure] = &[
     io("ahci-write", "KiB/s", 0.8, "1 MiB each, four at once"),
     io("ahci-read", "KiB/s", 0.8, "the same"),
@@ -315,7 +316,7 @@ pub(crate) const GUESTS_GROUP: &str = "guests";
 pub(crate) const BOOT_GROUP: &str = "boot";
 pub(crate) const LOAD_GROUP: &str = "load";
 
-/// What is measured together.
+/// Figures that are measured together.
 pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
     (MICRO_GROUP, MICRO),
     (GUESTS_GROUP, DOMAINS),
@@ -327,7 +328,8 @@ pub(crate) const GROUPS: &[(&str, &[Figure])] = &[
     (STORE_GROUP, STORE),
 ];
 
-/// Whether a name is of figures for which there is no Xen: beside dom0, on shadows, and of our own store.
+/// Whether a name is of figures for which there is no Xen: beside dom0, on shadows, and of our own
+/// store.
 pub(crate) fn is_without_xen(name: &str) -> bool {
     let mut figures = IO.iter().chain(PAGING).chain(STORE);
     [IO_GROUP, PAGING_GROUP, STORE_GROUP].contains(&name)
@@ -362,7 +364,7 @@ pub(crate) struct Measured {
     pub(crate) time: Option<Time>,
 }
 
-/// What a figure takes on machines that do not count, of several starts of each system by turns.
+/// The time of a figure on machines that do not count, of several starts of each system by turns.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub(crate) struct Time {
     pub(crate) unit: String,
@@ -370,7 +372,8 @@ pub(crate) struct Time {
     /// Medians.
     pub(crate) oxen: Option<f64>,
     pub(crate) xen: Option<f64>,
-    /// The median of the pairs' ratios: what slows the host down for a while falls on both of a pair.
+    /// The median of the pairs' ratios: what slows the host down for a while falls on both of a
+    /// pair.
     pub(crate) ratio: Option<f64>,
     /// Largest over smallest, the wider of both systems'.
     pub(crate) spread: Option<f64>,

@@ -1,4 +1,5 @@
-//! A guest's disks and network against dom0's own, on the same devices in one run: fio and iperf3 of Debian.
+//! A guest's disks and network against dom0's own, on the same devices in one run: fio and iperf3
+//! of Debian.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +18,8 @@ use crate::tools;
 
 const DISK_MIB: u64 = 256;
 const DISKS: [DiskBus; 3] = [DiskBus::Ahci, DiskBus::Nvme, DiskBus::Virtio];
-/// As slow beside the emulated CPU as a disk is beside a real one: the disk is the limit, and not the copying.
+/// As slow beside the emulated CPU as a disk is beside a real one: the disk is the limit, and not
+/// the copying.
 const LIMIT_OF_SLOW: Limit = Limit {
     bytes: 32 << 20,
     requests: 500,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::figures::{MICRO, Measured, Samples};
 use super::system::{Bench, Start, System};
 
-/// What the figures of two CPUs end with.
+/// The ending of the names of figures that take two CPUs.
 const ACROSS: &str = "-cpus";
 
 /// Measures the named figure, or all of them; `systems` says where.

@@ -30,8 +30,8 @@ use system::{Bench, System};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only this figure, or one group of them: micro, guests, boot, load, size, io, paging and store (these
-    /// three run only when asked for)
+    /// Only this figure, or one group of them: micro, guests, boot, load, size, io, paging and
+    /// store (these three run only when asked for)
     name: Option<String>,
     /// Say what each figure means, and measure nothing
     #[arg(long)]

@@ -1,4 +1,5 @@
-//! Guests on shadows beside guests with nested paging: the same work, in instructions and in the emulator's time.
+//! Guests on shadows beside guests with nested paging: the same work, in instructions and in the
+//! emulator's time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use super::system::{LIMIT, output};
 use crate::compile::write_whole;
 use crate::initramfs::{self, cpio::Archive};
 
-/// What the figures of the emulator's time end with.
+/// The ending of the names of figures that are the emulator's time.
 const TIME: &str = "-time";
 
 /// Ticks of each load, by whether the guest has nested paging.

@@ -1,4 +1,5 @@
-//! The figures as a picture: each ratio as a bar, its aim as a mark (SVG 1.1, nothing but boxes and text).
+//! The figures as a picture: each ratio as a bar, its aim as a mark (SVG 1.1, nothing but boxes and
+//! text).
 
 use std::fmt::Write;
 

@@ -1,4 +1,5 @@
-//! What hostile guests cost dom0 at the store, counted by the daemon's own tests on the host.
+//! The work that hostile guests cost dom0 at the store, counted by the daemon's own tests on the
+//! host.
 
 use anyhow::{Context, Result};
 

@@ -1,5 +1,5 @@
-//! The two systems that are compared: the same machine, kernel and initramfs; only the hypervisor differs,
-//! and with it the toolset that the initramfs starts.
+//! The two systems that are compared: the same machine, kernel and initramfs; only the hypervisor
+//! differs, and with it the toolset that the initramfs starts.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,7 +17,8 @@ use crate::compile::write_whole;
 use crate::initramfs::{self, cpio::Archive};
 use crate::iso;
 
-/// What stock Xen 4.17 cannot bear of QEMU 7.2's processor is masked for both (docs/performance.md).
+/// Features of QEMU 7.2's processor that stock Xen 4.17 cannot bear are masked for both
+/// (docs/performance.md).
 const CPU: &str = "max,-smap,-rdtscp,-xsave,-xsaveopt,-avx,-avx2,-fma,-f16c,-vaes,-vpclmulqdq,-pku";
 const XEN_ARGS: &str = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=error noreboot \
                         dom0_mem=1024M,max:1024M";
@@ -42,7 +43,8 @@ pub(crate) enum Start {
     Disc,
     /// The same with a clock that tells the time.
     DiscTimed,
-    /// From the disc on a machine with an IOMMU, with `dom0=pvh`, which Xen has no other way to run.
+    /// From the disc on a machine with an IOMMU, with `dom0=pvh`, which Xen has no other way to
+    /// run.
     DiscPvh,
 }
 
@@ -106,8 +108,8 @@ impl Bench {
         })
     }
 
-    /// Does the same with each system (or each machine of it), two at once, each on a thread and so a CPU of its own:
-    /// what is counted does not depend on the host's load.
+    /// Does the same with each system (or each machine of it), two at once, each on a thread and so
+    /// a CPU of its own: what is counted does not depend on the host's load.
     pub(crate) fn on_each<K: Copy + Ord + Send, T: Send>(
         systems: &[K],
         work: impl Fn(K) -> Result<T> + Sync,
@@ -249,7 +251,7 @@ fn label(system: System, start: Start) -> String {
     format!("bench-{}{kind}-{}", system.name(), std::process::id())
 }
 
-/// What follows the example guest's ramdisk to make it work.
+/// The archive that follows the example guest's ramdisk and gives the guest its work.
 fn working_guest(scripts: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     let first = fs::read(scripts.join("work-guest.sh"))?;

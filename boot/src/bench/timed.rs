@@ -12,8 +12,9 @@ use super::{domains, micro};
 pub(super) const PAIRS: usize = 5;
 
 const PROMPT: &str = "boot-prompt";
-/// Timers are another thread of the emulator's, which is late by more than the path takes; two CPUs share one thread by
-/// turns of 100 ms; and a vcpu that sleeps by HLT may miss its interrupt under Xen here (docs/testing.md).
+/// Timers are another thread of the emulator's, which is late by more than the path takes; two CPUs
+/// share one thread by turns of 100 ms; and a vcpu that sleeps by HLT may miss its interrupt under
+/// Xen here (docs/testing.md).
 const UNTIMED: [&str; 5] = [
     "lapic-timer",
     "singleshot-timer",
@@ -23,8 +24,8 @@ const UNTIMED: [&str; 5] = [
 ];
 const GUESTS: [&str; 2] = ["create", "create-first-line"];
 
-/// What one start of the machine gave: figures in ticks (or their millions), and how many ticks there are in a
-/// microsecond.
+/// The result of one start of the machine: figures in ticks (or their millions), and how many ticks
+/// there are in a microsecond.
 #[derive(Debug, PartialEq)]
 struct Run {
     figures: BTreeMap<String, f64>,
@@ -134,8 +135,8 @@ fn parse(lines: &[String]) -> Result<Run> {
     Ok(Run { figures, rate })
 }
 
-/// A tick's. The clock is the host's in all machines: what one hypervisor found amiss of its rate shall not be in the
-/// ratios.
+/// A tick's. The clock is the host's in all machines: what one hypervisor found amiss of its rate
+/// shall not be in the ratios.
 fn nanoseconds<'a>(runs: impl Iterator<Item = &'a Run>) -> Result<f64> {
     let rates: Vec<f64> = runs.map(|run| run.rate).collect();
     let rates = figures::Samples::of(&rates).context("nothing was timed")?;

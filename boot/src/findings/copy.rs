@@ -16,7 +16,8 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// Brings `target/NAME/tree` to the state of the checkout, changes that are not committed included.
+    /// Brings `target/NAME/tree` to the state of the checkout, changes that are not committed
+    /// included.
     pub fn of_checkout(name: &str) -> Result<Self> {
         let place = images::target_dir().join(name);
         let copy = Self {

@@ -1,6 +1,8 @@
-//! `./x test --findings`: each fault that a review found is put back, and its test must see the fault.
+//! `./x test --findings`: each fault that a review found is put back, and its test must see the
+//! fault.
 //!
-//! `tests/findings/ID.patch` puts one fault back. Lines above the diff name the finding and its tests:
+//! `tests/findings/ID.patch` puts one fault back. Lines above the diff name the finding and its
+//! tests:
 //!
 //! ```text
 //! Finding: C2
@@ -8,7 +10,8 @@
 //! Test: oxen-core a_part_of_the_name_of_the_test
 //! ```
 //!
-//! The work is done in a copy of the checkout under `target/findings`, which keeps what it compiled.
+//! The work is done in a copy of the checkout under `target/findings`, which keeps what it
+//! compiled.
 
 mod copy;
 mod patch;

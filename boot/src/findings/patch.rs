@@ -1,4 +1,5 @@
-//! A file of `tests/findings`: the head that names a finding, and the diff that puts its fault back.
+//! A file of `tests/findings`: the head that names a finding, and the diff that puts its fault
+//! back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ pub(crate) struct Test {
     pub filter: String,
 }
 
-/// What puts one fault back.
+/// A patch that puts one fault back.
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
     pub ids: Vec<String>,

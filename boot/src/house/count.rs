@@ -13,7 +13,7 @@ pub(crate) struct Function {
     pub(crate) name: String,
     pub(crate) path: String,
     pub(crate) lines: usize,
-    /// It is a test, or helps one.
+    /// The function is a test, or helps one.
     pub(crate) in_tests: bool,
 }
 

@@ -1,4 +1,5 @@
-//! A writer for the "newc" archives that the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format).
+//! A writer for the "newc" archives that the kernel unpacks
+//! (Documentation/driver-api/early-userspace/buffer-format).
 //!
 //! Written by hand because device nodes must go in without root. Directories are made on the way.
 
@@ -84,7 +85,8 @@ impl Archive {
             u32::try_from(size).with_context(|| format!("{path} is too large for an archive"))?;
         let name = u32::try_from(path.len() + 1)?;
         let links = if mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
-        // inode, mode, uid, gid, links, mtime, size, device of the file (2), device of the node (2), name, checksum
+        // inode, mode, uid, gid, links, mtime, size, device of the file (2), device of the node
+        // (2), name, checksum
         let fields = [
             self.inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name, 0,
         ];

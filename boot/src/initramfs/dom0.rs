@@ -1,4 +1,5 @@
-//! dom0: drivers of the machines we run on, the Xen drivers, our programs, and what example guests boot.
+//! dom0: drivers of the machines we run on, the Xen drivers, our programs, and what example guests
+//! boot.
 //!
 //! Not compressed: under emulation unpacking costs more than the bytes do.
 
@@ -22,7 +23,7 @@ const XEN: [&str; 9] = [
     "loop",
     "nbd",
 ];
-/// What the toolstack itself needs.
+/// Modules that the toolstack itself needs.
 const CONTROL: [&str; 5] = [
     "xen-privcmd",
     "xen-evtchn",
@@ -31,7 +32,7 @@ const CONTROL: [&str; 5] = [
     "xenfs",
 ];
 const NETWORK: [&str; 6] = ["bridge", "8021q", "tun", "virtio_net", "e1000e", "veth"];
-/// What the NAT network's rules need; the kernel loads them itself.
+/// Modules that the NAT network's rules need; the kernel loads them itself.
 const FILTER: [&str; 4] = ["nf_tables", "nft_chain_nat", "nft_masq", "nft_ct"];
 const STORAGE: [&str; 8] = [
     "virtio_blk",
@@ -43,15 +44,16 @@ const STORAGE: [&str; 8] = [
     "nvme",
     "ext4",
 ];
-/// What the store's program is called too, behind `xenstore-`: scripts know these names.
+/// Further names of the store's program, behind `xenstore-`: scripts know these names.
 const STORE_NAMES: [&str; 9] = [
     "chmod", "control", "exists", "list", "ls", "read", "rm", "watch", "write",
 ];
 const OTHER: [&str; 4] = ["crc32c_generic", "crc32c-intel", "vfat", "i6300esb"];
 
-/// What guests boot.
+/// The kernels that guests boot.
 pub(super) struct GuestKernels<'a> {
-    /// The stock kernel and its ramdisk; without them dom0 is the small one, which has no drivers either.
+    /// The stock kernel and its ramdisk; without them dom0 is the small one, which has no drivers
+    /// either.
     pub(super) linux: Option<(&'a [u8], &'a [u8])>,
     /// Ours, of tests/guests.
     pub(super) test: &'a [u8],

@@ -1,4 +1,5 @@
-//! The initramfs images: dom0's, one of it without drivers and stock guests, and that of the example guests.
+//! The initramfs images: dom0's, one of it without drivers and stock guests, and that of the
+//! example guests.
 
 pub(crate) mod cpio;
 mod dom0;
@@ -44,7 +45,7 @@ pub(crate) fn build(programs: &[PathBuf]) -> Result<String> {
     ))
 }
 
-/// What both have: busybox with its applets, modules, the first process.
+/// The part that both have: busybox with its applets, modules, the first process.
 fn base(kernel: &Kernel, busybox: &Path, modules: &[&str], init: &str) -> Result<Archive> {
     let mut archive = Archive::default();
     for directory in ["dev", "proc", "sys", "run", "root", "mnt", "etc"] {

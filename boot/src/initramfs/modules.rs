@@ -1,7 +1,7 @@
 //! Chooses kernel modules with all that they need, and writes the indexes that modprobe reads.
 //!
-//! The package has no modules.dep (depmod makes it at installation), so dependencies and aliases are
-//! read from each module's `.modinfo`, as depmod does.
+//! The package has no modules.dep (depmod makes it at installation), so dependencies and aliases
+//! are read from each module's `.modinfo`, as depmod does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ pub(crate) struct Modules {
     builtin: BTreeSet<String>,
 }
 
-/// What `.modinfo` tells.
+/// The contents of a module's `.modinfo`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Info {
     needs: Vec<String>,
@@ -129,7 +129,7 @@ impl Modules {
     }
 }
 
-/// What has to be loaded before `name`, nearest first, as in modules.dep.
+/// The modules that have to be loaded before `name`, nearest first, as in modules.dep.
 fn closure_of(name: &str, chosen: &BTreeMap<String, (Vec<u8>, Info)>, into: &mut Vec<String>) {
     for need in chosen.get(name).map_or(&[][..], |(_, info)| &info.needs) {
         // A need of several comes last of all of them.

@@ -1,8 +1,8 @@
 //! A kernel's image: Linux' bzImage with its compressed payload, or the bare ELF file
 //! (Linux, Documentation/arch/x86/boot.rst).
 //!
-//! Unpacking is half of what a boot costs, so this crate, into which the decoder's generic code is compiled, is not
-//! optimised for size.
+//! Unpacking is half of what a boot costs, so this crate, into which the decoder's generic code is
+//! compiled, is not optimised for size.
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(test)]
@@ -102,7 +102,8 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// The kernel's ELF file: unpacked to `room`, of which [`Image::room`] bytes are needed, or where it is.
+    /// The kernel's ELF file: unpacked to `room`, of which [`Image::room`] bytes are needed, or
+    /// where it is.
     pub fn unpack<'b>(self, room: &'b mut [u8]) -> Result<&'b [u8], ImageError>
     where
         'a: 'b,

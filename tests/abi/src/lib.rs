@@ -1,5 +1,5 @@
-//! Compares the ABI as `guest-pv-abi` declares it with the public C headers (Debian's libxen-dev): a C
-//! program made from the list of declarations prints what the C compiler thinks of each.
+//! Compares the ABI as `guest-pv-abi` declares it with the public C headers (Debian's libxen-dev):
+//! a C program made from the list of declarations prints what the C compiler thinks of each.
 
 mod headers;
 mod program;
@@ -14,8 +14,8 @@ pub use headers::{Headers, INCLUDE, rust_name};
 /// Declarations by module, as `guest_pv_abi::LAYOUT` has them.
 pub type Layout<'a> = &'a [(&'a str, &'a [&'a [Item]])];
 
-/// Differences between the declarations and the headers below `include`, one line each, and the number of
-/// facts that were compared.
+/// Differences between the declarations and the headers below `include`, one line each, and the
+/// number of facts that were compared.
 pub fn compare(layout: Layout<'_>, include: &Path) -> Result<(Vec<String>, usize)> {
     let headers = Headers::read(include)?;
     let facts = program::facts(layout, &headers)?;

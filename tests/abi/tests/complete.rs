@@ -1,5 +1,5 @@
-//! `guest-pv-abi` declares all that the headers have of what we follow, and nothing that the comparison
-//! does not see.
+//! `guest-pv-abi` declares all that the headers have of what we follow, and nothing that the
+//! comparison does not see.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -70,7 +70,7 @@ const FAMILIES: &[&str] = &[
     "XS_",
 ];
 
-/// What of these families we leave out, and why.
+/// Items of these families that the ABI crate leaves out, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("__HYPERVISOR_VIRT_", "PV kernels' address layout"),
     ("GNTTABOP_error_msgs", "texts in C's syntax"),
@@ -230,7 +230,8 @@ fn nothing_public_stands_outside_of_the_lists() {
             let declares = words.next() == Some("pub")
                 && matches!(words.next(), Some("const" | "struct" | "enum"));
             let name = words.next().unwrap_or_default().trim_end_matches(':');
-            // In a list, structures are indented and constants have no `const`; `const fn` is no data.
+            // In a list, structures are indented and constants have no `const`; `const fn` is no
+            // data.
             let listed = line.starts_with(' ') && line.contains(" = \"");
             assert!(
                 !declares || listed || name == "fn" || DERIVED.contains(&name),

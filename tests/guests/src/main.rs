@@ -1,10 +1,12 @@
-//! A tiny PVH kernel that tests the hypervisor from inside a guest. Its command line chooses what it
-//! does: `test=NAME`, with `seed=N`, `seconds=N` and so on. Every test prints `TEST NAME seed=N` first,
-//! and `PASS NAME ...` or `FAIL NAME ...` last, and powers off; some are meant to die before.
+//! A tiny PVH kernel that tests the hypervisor from inside a guest. Its command line chooses what
+//! it does: `test=NAME`, with `seed=N`, `seconds=N` and so on. Every test prints `TEST NAME seed=N`
+//! first, and `PASS NAME ...` or `FAIL NAME ...` last, and powers off; some are meant to die
+//! before.
 //!
-//! `base` is the kernel (entry, traps, console, clock, more CPUs), `tests` what it is for; `bench` counts
-//! what the hypervisor's services cost (`test=bench`), on Oxen and on Xen alike. All memory is
-//! mapped one to one, the first 4 GiB of it, and executable: nothing here is protected from itself.
+//! `base` is the kernel (entry, traps, console, clock, more CPUs), `tests` what it is for; `bench`
+//! counts what the hypervisor's services cost (`test=bench`), on Oxen and on Xen alike. All memory
+//! is mapped one to one, the first 4 GiB of it, and executable: nothing here is protected from
+//! itself.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 // A kernel whose purpose is to misuse the machine: there is no safe layer to keep.
 #![allow(unsafe_code)]

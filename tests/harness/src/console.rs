@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use regex_lite::Regex;
 
-/// What a machine has printed so far.
+/// The text that a machine has printed so far.
 pub struct Console {
     shared: Arc<Shared>,
-    /// What precedes this offset has been matched already.
+    /// The text before this offset has been matched already.
     cursor: usize,
     log: PathBuf,
 }
@@ -130,7 +130,7 @@ impl Console {
         self.shared.lock().text.clone()
     }
 
-    /// What was printed since the last match, without taking it.
+    /// The text that was printed since the last match. The text stays unread.
     pub fn unread(&self) -> String {
         self.shared.lock().text[self.cursor..].to_owned()
     }

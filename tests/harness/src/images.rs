@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 
 use crate::machine::{Boot, Module};
 
-/// What the hypervisor is told unless a test says otherwise.
+/// The hypervisor's command line unless a test says otherwise.
 pub const XEN_ARGS: &str = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all";
-/// What dom0 is told. Its DMA goes through bounce buffers, which are identity-mapped, as long as
-/// there is no IOMMU driver.
+/// dom0's command line. dom0's DMA goes through bounce buffers, which are identity-mapped, as long
+/// as there is no IOMMU driver.
 pub const DOM0_ARGS: &str = "console=hvc0 swiotlb=force";
 
 /// The root of the checkout.
@@ -57,11 +57,13 @@ pub struct Images {
     pub kernel: PathBuf,
     /// dom0's initramfs.
     pub initrd: PathBuf,
-    /// The same without drivers and stock guests: a third of the way to the prompt in slow emulators.
+    /// The same without drivers and stock guests: a third of the way to the prompt in slow
+    /// emulators.
     pub small_initrd: PathBuf,
-    /// What the guests of the example configurations boot.
+    /// The ramdisk that the guests of the example configurations boot.
     pub guest_initrd: PathBuf,
-    /// What long tests add to dom0's: fio and iperf3. Only `./x soak` and `./x bench io` make it.
+    /// The tools that long tests add to dom0's ramdisk: fio and iperf3. Only `./x soak` and `./x
+    /// bench io` make it.
     pub tools: PathBuf,
     /// GRUB and all of the above.
     pub iso: PathBuf,

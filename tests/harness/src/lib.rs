@@ -1,8 +1,9 @@
-//! A virtual machine as a value: starts QEMU, talks to its serial console, and is gone when dropped.
+//! A virtual machine as a value: starts QEMU, talks to its serial console, and is gone when
+//! dropped.
 //!
 //! [`Machine`] describes a machine and is the only place that builds a QEMU command line (the task
-//! runner uses it too). [`Vm`] is a running one, under a wall-clock limit, with its console in a log
-//! file. [`images`] names what `./x image` has built.
+//! runner uses it too). [`Vm`] is a running one, under a wall-clock limit, with its console in a
+//! log file. [`images`] names what `./x image` has built.
 
 mod console;
 pub mod images;

@@ -25,15 +25,15 @@ pub struct Machine {
     pub trace: Option<PathBuf>,
     /// A socket for QEMU's machine protocol (screendump, quit, ...).
     pub qmp: Option<PathBuf>,
-    /// The machine's clock counts executed instructions, one nanosecond each, whatever the host's load
-    /// (QEMU's `-icount`): two equal runs take equally long on it. Time in which all CPUs halt is skipped
-    /// to the next timer.
+    /// The machine's clock counts executed instructions, one nanosecond each, whatever the host's
+    /// load (QEMU's `-icount`): two equal runs take equally long on it. Time in which all CPUs halt
+    /// is skipped to the next timer.
     pub counted: bool,
     /// More arguments, at the end of the line.
     pub extra: Vec<OsString>,
 }
 
-/// What the machine boots.
+/// The way in which the machine boots.
 #[derive(Clone, Debug)]
 pub enum Boot {
     /// The GRUB disc: the path of users.
@@ -147,8 +147,8 @@ impl Machine {
         } else if host_has_svm() {
             "kvm"
         } else {
-            // With a thread for each CPU, QEMU loses state of CPU 0: each XRSTOR elsewhere rewrites its
-            // flags without a lock (docs/testing.md).
+            // With a thread for each CPU, QEMU loses state of CPU 0: each XRSTOR elsewhere rewrites
+            // its flags without a lock (docs/testing.md).
             "tcg,thread=single"
         };
         command.args(["-accel", accelerator]);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::vm::Vm;
 
-/// What a command printed (both streams), and its exit status.
+/// The output of a command (both streams), and its exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub status: i32,
@@ -28,7 +28,8 @@ impl Vm {
         self.commands += 1;
         let id = self.commands;
         let line = one_line(command);
-        // One line: between two the shell changes the terminal's modes, and what is typed by then has once been lost.
+        // One line: between two the shell changes the terminal's modes, and what is typed by then
+        // has once been lost.
         self.send(&format!(
             "printf '\\n<%s-{id}>\\n' begin; {{ {line}; }} 2>&1; printf '\\n<%s-{id} %d>\\n' end $?\n"
         ))?;
@@ -54,7 +55,8 @@ impl Vm {
     }
 }
 
-/// Several lines become one that the shell evaluates as several; so does what no semicolon can follow.
+/// Several lines become one that the shell evaluates as several; so does what no semicolon can
+/// follow.
 fn one_line(command: &str) -> String {
     let end = command.trim_end().chars().next_back();
     let open = command.contains(['\n', '#']) || matches!(end, None | Some('&' | ';'));

@@ -1,5 +1,6 @@
-//! The command lines that README.md and docs/*.md show, read from the text itself, and how each of them is held to be
-//! right. The system tests run them; a test here sees that none is missing in the list and none too much.
+//! The command lines that README.md and docs/*.md show, read from the text itself, and how each of
+//! them is held to be right. The system tests run them; a test here sees that none is missing in
+//! the list and none too much.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -164,7 +165,8 @@ fn by_rule(command: &str) -> Option<How> {
         }
         // A command's name alone.
         ("xm", _) if words.next().is_none() => Some(Not(NEEDS)),
-        // docs/testing.md writes a configuration, and starts it: in this order, which is theirs by letter.
+        // docs/testing.md writes a configuration, and starts it: in this order, which is theirs by
+        // letter.
         ("cat", _) => Some(Dom0("")),
         ("xm", "create") if command.contains("/etc/xen/t.cfg") => Some(Dom0("")),
         _ => None,
@@ -193,7 +195,8 @@ fn begins(line: &str) -> bool {
     words.next().is_some_and(|word| PROGRAMS.contains(&word)) && words.next() != Some("->")
 }
 
-/// A block is one of commands if its first line is one. Lines of a here-document belong to the command.
+/// A block is one of commands if its first line is one. Lines of a here-document belong to the
+/// command.
 fn of_block(block: &str) -> Vec<String> {
     // The first line is the fence's own.
     let mut lines = block.lines().skip(1).peekable();

@@ -1,4 +1,5 @@
-//! A running machine. It ends at the latest when the handle is dropped, or its wall-clock limit is over.
+//! A running machine. It ends at the latest when the handle is dropped, or its wall-clock limit is
+//! over.
 
 use std::io::Write;
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
@@ -14,7 +15,8 @@ use crate::machine::{Machine, Serial};
 /// How many lines of the console a failure shows.
 const TAIL: usize = 60;
 
-/// What no machine prints that is well. Whole lines only: what a test waits for may be in the rest of one.
+/// Lines that no healthy machine prints. Only whole lines match: the text that a test waits for
+/// may be in the rest of one.
 const FATAL: &str = r"(?m)^.*(Kernel panic - not syncing|PANIC on CPU).*\n";
 
 /// A QEMU process with its console.

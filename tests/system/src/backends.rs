@@ -1,9 +1,9 @@
-//! The short set: the same checks on each back end (a vendor's virtualization in some emulator, started by
-//! some firmware), and the table of what ran where.
+//! The short set: the same checks on each back end (a vendor's virtualization in some emulator,
+//! started by some firmware), and the table of what ran where.
 //!
-//! One boot of dom0 runs all of a back end's checks by a script, and reports each on a line of its own. The
-//! results are kept in target/backends/, and target/tests-by-backend.md is written anew after each run;
-//! `./x test --write-table` copies it into docs/.
+//! One boot of dom0 runs all of a back end's checks by a script, and reports each on a line of its
+//! own. The results are kept in target/backends/, and target/tests-by-backend.md is written anew
+//! after each run; `./x test --write-table` copies it into docs/.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -33,11 +33,11 @@ pub struct Backend {
     pub components: u64,
     /// The longest that it may take, in seconds, on a busy host.
     pub limit: u32,
-    /// What is not run, and why.
+    /// The cases that are not run, and why.
     pub without: &'static [(&'static str, &'static str)],
 }
 
-/// It takes most of a minute of Bochs' time: the long runs have it.
+/// The reason for cases that take most of a minute of Bochs' time: the long runs have them.
 const SLOW: &str = "slow in Bochs: see the long runs";
 
 const AVX: u64 = 0x7;
@@ -114,7 +114,8 @@ pub const BACKENDS: &[Backend] = &[
             "384M",
             "--bochs-cpu",
             "corei7_ivy_bridge_3770k",
-            // While all CPUs are halted, time there nearly stands still: dom0's only vcpu never halts.
+            // While all CPUs are halted, time there nearly stands still: dom0's only vcpu never
+            // halts.
             "--dom0-cpus",
             "1",
             "--append-dom0",
@@ -186,7 +187,8 @@ pub const BACKENDS: &[Backend] = &[
     Backend {
         id: "vmx-haswell-shadow",
         title: "VT-x, Bochs, Haswell, guests on shadows",
-        // Bochs tells a wrong event when a fault interrupts the delivery of a virtual interrupt: docs/testing.md.
+        // Bochs tells a wrong event when a fault interrupts the delivery of a virtual interrupt:
+        // docs/testing.md.
         options: &[
             "--bochs",
             "--small",
@@ -223,7 +225,7 @@ pub const BACKENDS: &[Backend] = &[
     },
 ];
 
-/// What no machine of the table has, and what there is instead.
+/// Features that no machine of the table has, and the tests that stand in for them.
 const NOWHERE: &[(&str, &str)] = &[
     (
         "posted interrupts of VT-x",
@@ -302,7 +304,8 @@ fn checks() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Functions of the script. Every check ends in one line `RESULT name ok` or `RESULT name FAIL why`.
+/// Functions of the script. Every check ends in one line `RESULT name ok` or `RESULT name FAIL
+/// why`.
 const SCRIPT: &str = r#"
 log() { cat "/var/log/xen/console/guest-$1.log" 2>/dev/null; }
 ok() { echo "RESULT $1 ok"; }
@@ -523,7 +526,8 @@ pub fn write_table() -> Result<()> {
     Ok(())
 }
 
-/// One row for each check, one column for each back end that ran; a note for each cell that is empty.
+/// One row for each check, one column for each back end that ran; a note for each cell that is
+/// empty.
 fn table(columns: &[(&Backend, BTreeMap<String, String>)]) -> String {
     let mut text =
         "# Tests by back end\n\nWritten by the run (`./x test --write-table`); the set is in \

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::lab::{Lab, patient};
 
-/// What the stock guest's first process prints when all is up.
+/// The line that the stock guest's first process prints when all is up.
 pub const LINUX_READY: &str = "OXEN-GUEST-READY";
 
 /// A configuration in the making.
@@ -51,7 +51,7 @@ impl Guest {
         self
     }
 
-    /// What is done at any end of it.
+    /// Sets the action at every kind of end of the guest.
     pub fn ends(self, action: &str) -> Self {
         ["on_poweroff", "on_reboot", "on_crash", "on_watchdog"]
             .iter()
@@ -75,7 +75,8 @@ impl Guest {
 }
 
 impl Lab {
-    /// Waits for text on a guest's console; returns nothing, but fails with the end of that console.
+    /// Waits for text on a guest's console; returns nothing, but fails with the end of that
+    /// console.
     pub fn guest_says(&mut self, name: &str, pattern: &str, seconds: u64) -> Result<()> {
         let limit = patient(seconds);
         let command = format!("xm console --expect '{pattern}' --timeout {limit} {name}");

@@ -14,8 +14,8 @@ use crate::turn::{self, Turn};
 const BOOT: u64 = 150;
 /// The longest life of any machine that does not ask for more.
 const LIFE: u64 = 900;
-/// dom0's own timers and queues come and go in the hypervisor's heap. A hundred guests that left no more
-/// than the smallest object each would show beyond this.
+/// dom0's own timers and queues come and go in the hypervisor's heap. A hundred guests that left no
+/// more than the smallest object each would show beyond this.
 const HEAP_NOISE: u64 = 8 * 100;
 /// A command that only looks at something.
 const SHORT: u64 = 30;
@@ -32,7 +32,7 @@ fn limit(seconds: u64) -> Duration {
     Duration::from_secs(patient(seconds))
 }
 
-/// What neither dom0's log nor the hypervisor's may hold after good conduct.
+/// Lines that neither dom0's log nor the hypervisor's may hold after a test without faults.
 pub const BAD_LINES: &str = r"WARNING:|\bBUG\b|unchecked MSR|lost interrupt|nobody cared|soft lockup|\bstall|PANIC|Oops|call trace|Call Trace|hung task";
 
 /// Makes `xsls PATH` in dom0: the names in a directory of the store, by the kernel's connection
@@ -65,10 +65,10 @@ pub struct Lab {
     _turn: Turn,
 }
 
-/// What must be the same before and after guests came and went.
+/// The figures that must be the same before and after guests came and went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Totals {
-    /// What is free, and what the heap has taken: its pages come and go with what is in them.
+    /// Free frames and those of the heap together: the heap's pages come and go with its objects.
     pub free_frames: u64,
     pub heap_bytes: u64,
     /// The paths of the store's nodes.
@@ -193,8 +193,8 @@ impl Lab {
         })
     }
 
-    /// The same once a first guest has come and gone. dom0's own tables in the hypervisor grow with the ports and
-    /// mappings of its first guest, and stay as large.
+    /// The same once a first guest has come and gone. dom0's own tables in the hypervisor grow with
+    /// the ports and mappings of its first guest, and stay as large.
     pub fn totals_after_a_guest(&mut self) -> Result<Totals> {
         let first = Guest::test("first", "test=echo").create(self)?;
         self.guest_says(&first, "READY", 20)?;
@@ -229,8 +229,8 @@ impl Lab {
     }
 }
 
-/// The hypervisor writes whole lines to the same console, whenever it has something to tell: they are no
-/// command's output.
+/// The hypervisor writes whole lines to the same console, whenever it has something to tell: they
+/// are no command's output.
 fn without_log(output: &str) -> String {
     let lines = output.lines().filter(|line| !line.starts_with("(OXEN) ["));
     lines.collect::<Vec<_>>().join("\n")

@@ -11,7 +11,7 @@ use crate::turn;
 /// How a run ended.
 pub struct Run {
     pub status: i32,
-    /// What the command in dom0 printed.
+    /// The output of the command in dom0.
     pub output: String,
     /// All that the machine printed.
     pub console: String,

@@ -1,4 +1,4 @@
-//! What guests' network cards leave behind in dom0, if they do.
+//! The traces that guests' network cards may leave behind in dom0.
 
 use anyhow::{Result, bail};
 

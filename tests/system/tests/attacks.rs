@@ -1,5 +1,5 @@
-//! Guests that attack the hypervisor, next to a neighbour that goes on answering: each ends with its own
-//! death at most, dom0 goes on, and afterwards nothing of them is left.
+//! Guests that attack the hypervisor, next to a neighbour that goes on answering: each ends with
+//! its own death at most, dom0 goes on, and afterwards nothing of them is left.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ struct Attack {
 }
 
 enum End {
-    /// It lives to say how it went.
+    /// The guest lives to report its result.
     Says,
-    /// What it asks for at random may take its own memory away: then it says nothing any more.
+    /// The guest's random requests may take its own memory away: then it reports nothing any more.
     MayFallSilent,
-    /// Its vcpus spin, or are gone.
+    /// The guest's vcpus spin, or are gone.
     Silent,
 }
 
@@ -138,8 +138,8 @@ fn soak_attacks() -> Result<()> {
     Ok(())
 }
 
-/// The machine's part of `./x soak fuzz`: the random attackers with one seed after another, until the time is
-/// over.
+/// The machine's part of `./x soak fuzz`: the random attackers with one seed after another, until
+/// the time is over.
 #[test]
 #[ignore = "runs as long as OXEN_FUZZ_SECONDS says: ./x soak fuzz"]
 fn soak_fuzz() -> Result<()> {

@@ -1,5 +1,5 @@
-//! The short set on each back end: see `system_tests::backends`. The default run has VT-x in Bochs; the
-//! others take minutes each and run by `./x test --bochs`.
+//! The short set on each back end: see `system_tests::backends`. The default run has VT-x in Bochs;
+//! the others take minutes each and run by `./x test --bochs`.
 
 use anyhow::{Context, Result, ensure};
 use system_tests::backends::{run, run_with, write_table};

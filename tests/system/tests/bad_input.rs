@@ -1,10 +1,10 @@
-//! Every mistake gives one clear line, a status that is not 0, and leaves nothing behind: no domain, no
-//! node of the store, no page.
+//! Every mistake gives one clear line, a status that is not 0, and leaves nothing behind: no
+//! domain, no node of the store, no page.
 
 use anyhow::{Result, ensure};
 use system_tests::{Guest, Lab, plain};
 
-/// What is wrong, the configuration's changes, and what the line must say.
+/// Each mistake: its name, the configuration's changes, and the words of the error line.
 fn mistakes() -> Vec<(&'static str, Guest, &'static str)> {
     let good = || Guest::test("bad", "test=hello");
     let kernel = |path: &str| good().set("kernel", &format!("\"{path}\""));

@@ -1,5 +1,6 @@
-//! Oxen starts by each of GRUB's ways, from BIOS and UEFI, with few and more CPUs, with dom0 on less memory than lies
-//! below 4 GiB, on exactly that, on more, and on nearly all; and neither log has anything to complain of.
+//! Oxen starts by each of GRUB's ways, from BIOS and UEFI, with few and more CPUs, with dom0 on
+//! less memory than lies below 4 GiB, on exactly that, on more, and on nearly all; and neither log
+//! has anything to complain of.
 
 use anyhow::{Context, Result, ensure};
 use regex_lite::Regex;
@@ -20,7 +21,7 @@ struct Row<'a> {
 
 /// QEMU's machine of more than 2.75 GiB has so much of it below 4 GiB.
 const LOW: u64 = 2048;
-/// What the hypervisor keeps: tables, the unpacked kernel, dom0's modules.
+/// MiB that the hypervisor keeps: tables, the unpacked kernel, dom0's modules.
 const KEPT: u64 = 200;
 
 fn check(row: &Row<'_>) -> Result<()> {
@@ -169,8 +170,8 @@ fn uefi_multiboot1_compressed_two_cpus_nearly_all() -> Result<()> {
     })
 }
 
-/// As many CPUs as the largest servers of our time have cores in one socket: all of them start, and dom0 with some of
-/// them, then with a vcpu on each.
+/// As many CPUs as the largest servers of our time have cores in one socket: all of them start, and
+/// dom0 with some of them, then with a vcpu on each.
 #[test]
 #[ignore = "long: 64 CPUs on one thread of the emulator; ./x soak sixty"]
 fn soak_sixty_four_cpus() -> Result<()> {

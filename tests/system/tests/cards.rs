@@ -1,4 +1,5 @@
-//! Guests' network cards that come and go, mistakes, forged addresses, kills of xmd, and guests that misbehave.
+//! Guests' network cards that come and go, mistakes, forged addresses, kills of xmd, and guests
+//! that misbehave.
 
 use anyhow::{Context, Result, ensure};
 use system_tests::{Guest, LINUX_READY, Lab, plain};
@@ -96,7 +97,8 @@ fn slow(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// As many cards as a guest can have, each with an address of its own, which it has again the next time.
+/// As many cards as a guest can have, each with an address of its own, which it has again the next
+/// time.
 fn eight(lab: &mut Lab) -> Result<()> {
     let attach = "xm network-attach demo network=private:blue";
     lab.sh_in(

@@ -1,5 +1,5 @@
-//! Commands of xm that no other test needs, on a stock guest: what they tell is checked, and what they
-//! ask of the guest is seen inside of it.
+//! Commands of xm that no other test needs, on a stock guest: what they tell is checked, and what
+//! they ask of the guest is seen inside of it.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn live_screen(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// What reaches the guest: a key for its kernel, an NMI, and what is typed.
+/// A key for the guest's kernel, an NMI, and typed text reach the guest.
 fn keys(lab: &mut Lab) -> Result<()> {
     let in_guest = |lab: &mut Lab, command: &str, says: &str| {
         lab.sh_in(

@@ -1,5 +1,5 @@
-//! The hypervisor's console: input switches with three Ctrl-A, debug keys answer, dom0 gets its input
-//! back; reboot from the keys works; a panic names its place, and an NMI what the CPUs do.
+//! The hypervisor's console: input switches with three Ctrl-A, debug keys answer, dom0 gets its
+//! input back; reboot from the keys works; a panic names its place, and an NMI what the CPUs do.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -88,7 +88,8 @@ fn an_nmi_tells_what_the_cpus_do() -> Result<()> {
         }
         ensure!(lab.sh(&format!("echo {round} and on"))? == format!("{round} and on"));
     }
-    // While a CPU writes to the console, too: what it holds then stays held as long as the NMI lasts.
+    // While a CPU writes to the console, too: what it holds then stays held as long as the NMI
+    // lasts.
     lab.vm
         .send("for i in $(seq 3000); do echo a line of noise; done; echo noise: $((6 * 7))\n")?;
     for _ in 0..8 {

@@ -1,5 +1,5 @@
-//! kill -9 of each daemon while guests run: the supervisor starts it again, lists and consoles are right
-//! afterwards, and no guest has noticed.
+//! kill -9 of each daemon while guests run: the supervisor starts it again, lists and consoles are
+//! right afterwards, and no guest has noticed.
 
 use anyhow::{Result, ensure};
 use system_tests::{Guest, LINUX_READY, Lab, plain};

@@ -1,5 +1,6 @@
-//! Debian 12 as a guest from its own disk, which `./x guest-image` has made: kernel and ramdisk come out of
-//! it, systemd reaches the login prompt, reboot and shutdown are clean, and the file system is whole.
+//! Debian 12 as a guest from its own disk, which `./x guest-image` has made: kernel and ramdisk
+//! come out of it, systemd reaches the login prompt, reboot and shutdown are clean, and the file
+//! system is whole.
 
 use std::path::Path;
 use std::process::Command;
@@ -58,7 +59,8 @@ fn with_disk(name: &str, test: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     result
 }
 
-/// The world through dom0's NAT: the emulator's user network, and behind it the machine's own sources.
+/// The world through dom0's NAT: the emulator's user network, and behind it the machine's own
+/// sources.
 #[test]
 #[ignore = "takes a disk that ./x guest-image makes, as root, a network, and several minutes"]
 fn soak_debian_apt_works_over_its_network() -> Result<()> {
@@ -84,7 +86,8 @@ fn soak_debian_apt_works_over_its_network() -> Result<()> {
     })
 }
 
-/// Its qemu-nbd serves a guest images in other formats than raw; dom0 of the tests has none of its own.
+/// Its qemu-nbd serves a guest images in other formats than raw; dom0 of the tests has none of its
+/// own.
 #[test]
 #[ignore = "takes a disk that ./x guest-image makes, as root"]
 fn soak_debian_serves_qcow2_vhd_and_vmdk() -> Result<()> {

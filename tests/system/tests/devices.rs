@@ -1,5 +1,5 @@
-//! dom0's devices under load: all disks and network cards of the machine at once, their data checked,
-//! their interrupts by MSI or MSI-X.
+//! dom0's devices under load: all disks and network cards of the machine at once, their data
+//! checked, their interrupts by MSI or MSI-X.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};

@@ -1,5 +1,5 @@
-//! Disks of guests, from the guest's file system to dom0's hardware: blkfront, blkback, loop devices, and
-//! DMA to what the guest granted.
+//! Disks of guests, from the guest's file system to dom0's hardware: blkfront, blkback, loop
+//! devices, and DMA to what the guest granted.
 
 use anyhow::{Context, Result, ensure};
 use oxen_harness::{Disk, DiskBus};
@@ -403,7 +403,8 @@ fn soak_io_disks_hostile() -> Result<()> {
     hostile(100)
 }
 
-/// Guests that send nonsense, revoke what they granted, and die in the middle, beside one that goes on.
+/// Guests that send nonsense, revoke what they granted, and die in the middle, beside one that goes
+/// on.
 fn hostile(rounds: u32) -> Result<()> {
     let life = 900 + u64::from(rounds) * 60;
     let (mut lab, _directory) = lab_with_disks_for("disks_hostile", life)?;
@@ -412,8 +413,8 @@ fn hostile(rounds: u32) -> Result<()> {
         .set("disk", "[\"/d/sda/b.img,,xvda\"]")
         .create(&mut lab)?;
     lab.guest_says("n", LINUX_READY, 120)?;
-    // dom0's table of mappings grows to the most that were ever in use at once: two busy guests take more
-    // than one after another does.
+    // dom0's table of mappings grows to the most that were ever in use at once: two busy guests
+    // take more than one after another does.
     let warm = [("t", "a"), ("u", "c")];
     for (name, image) in warm {
         attack(name, "vbd-busy", 1000, image).create(&mut lab)?;

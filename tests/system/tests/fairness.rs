@@ -5,7 +5,7 @@ use regex_lite::Regex;
 use system_tests::{Guest, Lab, machine};
 
 const SECONDS: u64 = 30;
-/// What a share may be off, in half a minute and with timers that the emulator serves late.
+/// The tolerance of a share, in half a minute and with timers that the emulator serves late.
 const TOLERANCE: f64 = 0.1;
 
 #[test]
@@ -13,7 +13,8 @@ fn progress_is_in_proportion_to_weights() -> Result<()> {
     let mut lab = Lab::start_alone(&machine("dom0_mem=768M dom0_max_vcpus=1", "")?, "fairness")?;
     // Small beside dom0's 256: what it does to look at them is to be done soon.
     let weights = [16, 16, 32, 32, 32, 32, 64, 64];
-    // dom0's own share must not matter: it waits. All start at once, and run until they are destroyed.
+    // dom0's own share must not matter: it waits. All start at once, and run until they are
+    // destroyed.
     for (number, weight) in weights.iter().enumerate() {
         let config = Guest::test(
             &format!("share{number}"),

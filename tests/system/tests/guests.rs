@@ -1,5 +1,5 @@
-//! Stock guests and their life: create, list, console, pause, rename, reboot, shutdown, destroy; many
-//! vcpus, several at once; each way to end, and each action on it.
+//! Stock guests and their life: create, list, console, pause, rename, reboot, shutdown, destroy;
+//! many vcpus, several at once; each way to end, and each action on it.
 
 use anyhow::{Context, Result, ensure};
 use system_tests::{Guest, LINUX_READY, Lab, machine, plain};

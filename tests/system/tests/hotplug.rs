@@ -1,5 +1,5 @@
-//! More and less memory, vcpus and CPUs for a stock guest that runs, seen from inside of it; what cannot
-//! be is refused and changes nothing.
+//! More and less memory, vcpus and CPUs for a stock guest that runs, seen from inside of it; what
+//! cannot be is refused and changes nothing.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -227,7 +227,7 @@ fn refusals(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// What was changed outlives a reboot.
+/// Changes outlive a reboot of the guest.
 fn a_restart_keeps_it(lab: &mut Lab) -> Result<()> {
     lab.sh("xm mem-set hot 224 && xm vcpu-set hot 2 && xm vcpu-pin hot all 1")?;
     let first = lab.sh("xm domid hot")?;

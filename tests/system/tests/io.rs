@@ -18,7 +18,7 @@ struct Way {
     host: &'static str,
     bus: DiskBus,
     disk: &'static str,
-    /// What dom0 reads it by.
+    /// The file by which dom0 reads the disk.
     file: &'static str,
     name: &'static str,
     number: u32,
@@ -94,8 +94,8 @@ fn soak_io_verify() -> Result<()> {
     lab.finish()
 }
 
-/// What fio writes and checks: each block once, in random order, in sizes from a page to beyond the longest
-/// request, with flushes between. Each block holds its own offset and checksum.
+/// The work that fio writes and checks: each block once, in random order, in sizes from a page to
+/// beyond the longest request, with flushes between. Each block holds its own offset and checksum.
 fn job(file: &str, more: &str) -> String {
     format!(
         "fio --name=verify --filename={file} --size={IMAGE_MIB}m --rw=randwrite --bsrange=4k-1m --blockalign=4k \
@@ -153,7 +153,7 @@ fn verify(lab: &mut Lab, way: &Way) -> Result<()> {
     Ok(())
 }
 
-/// What is discarded is so on both sides, and nothing beside it.
+/// A discarded range is discarded on both sides, and nothing beside it.
 fn discard(lab: &mut Lab, way: &Way) -> Result<()> {
     let around = [(HOLE_MIB - 8, 8), (HOLE_MIB, HOLE_MIB), (2 * HOLE_MIB, 8)];
     let mut before = Vec::new();
@@ -179,7 +179,7 @@ fn discard(lab: &mut Lab, way: &Way) -> Result<()> {
     Ok(())
 }
 
-/// What the guest reads there is what dom0 reads, neither from a cache; the sum of it.
+/// Checks that guest and dom0 read the same there, neither from a cache. Returns the checksum.
 fn same_on_both_sides(lab: &mut Lab, way: &Way, at: u64, mib: u64) -> Result<String> {
     let read = |file: &str| {
         format!(

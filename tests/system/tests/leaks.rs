@@ -1,5 +1,5 @@
-//! Guests come and go by the hundred, and die ten at once: free memory and the hypervisor's heap are then
-//! what they were before, to the page.
+//! Guests come and go by the hundred, and die ten at once: free memory and the hypervisor's heap
+//! are then what they were before, to the page.
 
 use anyhow::{Context, Result, ensure};
 use system_tests::{Guest, Lab, Totals, plain};
@@ -13,8 +13,8 @@ fn a_hundred_guests_leave_nothing() -> Result<()> {
         .ends("destroy")
         .set("vcpus", "2");
     let path = guest.write(&mut lab)?;
-    // The first ones fill caches of daemons and of dom0's kernel, and tables of dom0 grow to what ten
-    // guests need.
+    // The first ones fill caches of daemons and of dom0's kernel, and tables of dom0 grow to what
+    // ten guests need.
     let rounds = |lab: &mut Lab, count: u32| {
         lab.sh_in(
             &format!("n=0; while [ $n -lt {count} ]; do xm create -q {path} || exit 1; until ! xm domid brief >/dev/null 2>&1; do :; done; n=$((n + 1)); done"),

@@ -1,5 +1,5 @@
-//! Log-dirty mode: what a guest wrote since the last look, by its own CPUs and through the hypervisor, is
-//! what the bitmap says, page by page.
+//! Log-dirty mode: what a guest wrote since the last look, by its own CPUs and through the
+//! hypervisor, is what the bitmap says, page by page.
 
 use anyhow::{Context, Result, ensure};
 use regex_lite::Regex;

@@ -1,5 +1,5 @@
-//! Guests' networks: cards on NAT, bridges and private networks with the stock drivers on both sides, data
-//! checked on every way.
+//! Guests' networks: cards on NAT, bridges and private networks with the stock drivers on both
+//! sides, data checked on every way.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use oxen_harness::{Nic, NicModel};
 use system_tests::{Guest, LINUX_READY, Lab, machine, with_tools};
 
-/// What the suite takes, and what `./x soak` does.
+/// The sizes of the suite's run and of `./x soak`'s.
 struct Size {
     name: &'static str,
     mib: usize,
@@ -251,7 +251,8 @@ fn streams(lab: &mut Lab, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// What a command printed on a line behind a word; the echo of the command is not at a line's start.
+/// The text that a command printed on a line behind a word. The echo of the command is not at a
+/// line's start.
 fn told(output: &str, word: &str) -> Result<String> {
     let line = output
         .lines()
@@ -261,8 +262,8 @@ fn told(output: &str, word: &str) -> Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// Ports of one bridge reach each other in the same VLAN only, on a network of ours and on a bridge of the
-/// administrator's, where dom0 itself is in VLAN 10.
+/// Ports of one bridge reach each other in the same VLAN only, on a network of ours and on a bridge
+/// of the administrator's, where dom0 itself is in VLAN 10.
 fn vlans(lab: &mut Lab) -> Result<()> {
     lab.sh("ip link add lan0 type bridge && cd /sys/class/net/lan0/bridge && echo 10 > default_pvid && echo 1 > vlan_filtering && cd /root && ip addr add 198.51.100.3/24 dev lan0 && ip link set lan0 up")?;
     for (network, others) in [

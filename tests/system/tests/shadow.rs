@@ -1,11 +1,12 @@
-//! Guests without nested paging: on a machine that has none, dom0 among them, and by `hap=0` beside others.
+//! Guests without nested paging: on a machine that has none, dom0 among them, and by `hap=0` beside
+//! others.
 
 use anyhow::{Context, Result, ensure};
 use oxen_harness::Machine;
 use system_tests::{Guest, LINUX_READY, Lab, plain};
 
-/// Worker by worker until the time is over: forks of a shell with a heap to copy on write, programs, 2 MiB pages that
-/// come and go, all data compared or summed. All lines are alike.
+/// Worker by worker until the time is over: forks of a shell with a heap to copy on write,
+/// programs, 2 MiB pages that come and go, all data compared or summed. All lines are alike.
 const STORM: &str = "echo always >/sys/kernel/mm/transparent_hugepage/enabled; \
     cat /bin/busybox /bin/busybox /bin/busybox >/tmp/b; now() { cut -d. -f1 /proc/uptime; }; \
     w() { e=$(($(now) + SECONDS)); while [ $(now) -lt $e ]; do \

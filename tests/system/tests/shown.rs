@@ -1,4 +1,5 @@
-//! The command lines that README.md and docs/ show, run as they stand there (`oxen_harness::shown` has the list).
+//! The command lines that README.md and docs/ show, run as they stand there (`oxen_harness::shown`
+//! has the list).
 
 use std::process::{Command, Stdio};
 

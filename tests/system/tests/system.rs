@@ -1,5 +1,6 @@
-//! All tests in virtual machines, as one program: it links once, and runs as many machines side by side as the
-//! host has processors for. Those that measure take the host for themselves: see `system_tests::turn`.
+//! All tests in virtual machines, as one program: it links once, and runs as many machines side by
+//! side as the host has processors for. Those that measure take the host for themselves: see
+//! `system_tests::turn`.
 
 mod attacks;
 mod backends;

@@ -1,5 +1,5 @@
-//! Time in guests and dom0: it never goes back, and drifts from the host's by less than a thousandth;
-//! extended state survives the switches between guests that use it.
+//! Time in guests and dom0: it never goes back, and drifts from the host's by less than a
+//! thousandth; extended state survives the switches between guests that use it.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,8 @@ fn extended_state_survives_preemption() -> Result<()> {
     let mut machine = plain()?;
     machine.cpus = 1;
     let mut lab = Lab::start(&machine, "fpu")?;
-    // The last one has enabled nothing in XCR0, and sees only its own SSE registers and keys all the same.
+    // The last one has enabled nothing in XCR0, and sees only its own SSE registers and keys all
+    // the same.
     let names = [
         ("fpu1", "fpu"),
         ("fpu2", "fpu"),

@@ -1,8 +1,9 @@
-//! Patterns in extended state: every component that takes any bits (x87, SSE, AVX, AVX-512, PKRU) is loaded with
-//! random bytes, and compared after a while in which something else ran on the CPU (SDM volume 1, 13).
+//! Patterns in extended state: every component that takes any bits (x87, SSE, AVX, AVX-512, PKRU)
+//! is loaded with random bytes, and compared after a while in which something else ran on the CPU
+//! (SDM volume 1, 13).
 //!
-//! The test guest uses it, whose compiled code has no vector registers; and a program in dom0 (`main.rs`), whose
-//! code has, so that it loads, waits and saves in one piece (`State::hold`).
+//! The test guest uses it, whose compiled code has no vector registers; and a program in dom0
+//! (`main.rs`), whose code has, so that it loads, waits and saves in one piece (`State::hold`).
 #![no_std]
 #![allow(unsafe_code, reason = "XSAVE and its kin")]
 
@@ -23,7 +24,7 @@ const FCW_RESET: u16 = 0x37f;
 #[repr(C, align(64))]
 struct Area([u8; SIZE]);
 
-/// What is loaded, what was found, and room for the way by XSAVES.
+/// The state to load, the state that was found, and room for the way by XSAVES.
 pub struct State {
     mask: u64,
     pattern: Area,
@@ -99,8 +100,8 @@ impl State {
     /// As for `load`; the CPU has XSAVES, and this is CPL 0.
     pub unsafe fn there_and_back(&mut self) {
         let (low, high) = halves(self.mask);
-        // SAFETY: as the caller vouches; the areas are as large as CPUID may say, and the initial state has an
-        // empty header and a good MXCSR.
+        // SAFETY: as the caller vouches; the areas are as large as CPUID may say, and the initial
+        // state has an empty header and a good MXCSR.
         unsafe {
             asm!("xsaves64 [{}]", in(reg) &raw mut self.compact, in("eax") low, in("edx") high);
             xrstor(&self.initial, self.mask);
@@ -128,7 +129,8 @@ impl State {
     pub unsafe fn hold(&mut self, count: u64) {
         self.found.0.fill(0);
         let (low, high) = halves(self.mask);
-        // SAFETY: the registers are told to be overwritten; the control words are those of the ABI again at the end.
+        // SAFETY: the registers are told to be overwritten; the control words are those of the ABI
+        // again at the end.
         unsafe {
             asm!(
                 "xrstor64 [{pattern}]",
@@ -166,7 +168,7 @@ impl State {
         Ok(())
     }
 
-    /// Is what was saved what was loaded?
+    /// Compares the saved state with the loaded one.
     pub fn compare(&self) -> Result<(), Changed> {
         let x87 = (0..8).map(|register| ("x87 register", 32 + register * 16, 10));
         let legacy = [
@@ -199,7 +201,8 @@ pub fn shown() -> u64 {
     (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & COMPONENTS
 }
 
-/// Those that a program may use: what XCR0 has, without PKRU, which guards the program's own memory.
+/// Those that a program may use: what XCR0 has, without PKRU, which guards the program's own
+/// memory.
 pub fn usable() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: programs may read XCR0 where CPUID shows OSXSAVE; nothing is written.

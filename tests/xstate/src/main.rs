@@ -1,5 +1,5 @@
-//! `test-xstate SEED SECONDS`, in dom0: patterns in this program's extended state, while guests do the same. Prints
-//! `PASS` or `FAIL` and what it covered; the status is 1 at a failure.
+//! `test-xstate SEED SECONDS`, in dom0: patterns in this program's extended state, while guests do
+//! the same. Prints `PASS` or `FAIL` and what it covered; the status is 1 at a failure.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

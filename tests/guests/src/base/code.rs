@@ -1,4 +1,5 @@
-//! Machine code put together at run time: how tests execute instruction forms that no compiler emits.
+//! Machine code put together at run time: how tests execute instruction forms that no compiler
+//! emits.
 
 use core::cell::UnsafeCell;
 

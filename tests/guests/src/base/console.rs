@@ -1,6 +1,6 @@
-//! The PV console: a ring in a page that the hypervisor's parameters name (xen/io/console.h). A domain
-//! without one (dom0, when this kernel is started in its place) writes by console_io. Only the first CPU
-//! prints.
+//! The PV console: a ring in a page that the hypervisor's parameters name (xen/io/console.h). A
+//! domain without one (dom0, when this kernel is started in its place) writes by console_io. Only
+//! the first CPU prints.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};

@@ -85,7 +85,8 @@ pub fn interrupt_window() {
 
 /// Sleeps until an interrupt comes. Interrupts are off before and after.
 pub fn sleep() {
-    // SAFETY: every vector has a handler. STI takes effect after one more instruction: none is missed.
+    // SAFETY: every vector has a handler. STI takes effect after one more instruction: none is
+    // missed.
     unsafe { asm!("sti", "hlt", "cli") };
 }
 

@@ -1,5 +1,5 @@
-//! From the PVH entry (32-bit, paging off, EBX = start info) to Rust in long mode, with the first 4 GiB
-//! mapped one to one by 2 MiB pages (xen docs/misc/pvh.pandoc).
+//! From the PVH entry (32-bit, paging off, EBX = start info) to Rust in long mode, with the first 4
+//! GiB mapped one to one by 2 MiB pages (xen docs/misc/pvh.pandoc).
 
 use core::arch::global_asm;
 use core::panic::PanicInfo;

@@ -56,8 +56,8 @@ impl Random {
         }
     }
 
-    /// A linear address: good, absent, of devices, of the hypervisor's half, not canonical, at the end
-    /// of a page.
+    /// A linear address: good, absent, of devices, of the hypervisor's half, not canonical, at the
+    /// end of a page.
     pub fn address(&mut self) -> u64 {
         let inside = self.below(0x1000);
         match self.below(12) {

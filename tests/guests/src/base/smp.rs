@@ -16,7 +16,7 @@ static TRAP_STACKS: [TrapStack; MOST] = [const { TrapStack::new() }; MOST];
 static TABLES: Tables = Tables(UnsafeCell::new([const { CpuTables::new() }; MOST]));
 static STACKS: Stacks = Stacks(UnsafeCell::new([[0; STACK]; MOST]));
 
-/// What each CPU shall run, as a function's address.
+/// The work of each CPU, as a function's address.
 static WORK: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
 /// How many other CPUs are up.
 static RUNNING: AtomicU32 = AtomicU32::new(0);

@@ -1,5 +1,5 @@
-//! A client of the store, one request at a time (xen/io/xs_wire.h), by the page and the port that the
-//! hypervisor's parameters name.
+//! A client of the store, one request at a time (xen/io/xs_wire.h), by the page and the port that
+//! the hypervisor's parameters name.
 
 use core::sync::atomic::{Ordering, fence};
 

@@ -1,8 +1,10 @@
-//! Exceptions and interrupts. [`guard`] runs code that may fault, and tells how it ended; an exception
-//! outside of it ends the test. Interrupts are counted, and acknowledged at the local APIC.
+//! Exceptions and interrupts. [`guard`] runs code that may fault, and tells how it ended; an
+//! exception outside of it ends the test. Interrupts are counted, and acknowledged at the local
+//! APIC.
 //!
-//! Exceptions have a stack of their own on each CPU, aligned to its size, with the CPU's [`Recovery`] at
-//! its bottom: so the handler needs nothing but its stack pointer to find it, whatever else is broken.
+//! Exceptions have a stack of their own on each CPU, aligned to its size, with the CPU's
+//! [`Recovery`] at its bottom: so the handler needs nothing but its stack pointer to find it,
+//! whatever else is broken.
 
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -64,8 +66,8 @@ impl fmt::Display for Trap {
 /// How often each vector's interrupt (or NMI, at 2) came.
 pub static COUNTS: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
 
-/// The vector for event channels' upcalls. It is no interrupt of the local APIC's: its handler does not
-/// acknowledge it there, but clears the flag that keeps it coming.
+/// The vector for event channels' upcalls. It is no interrupt of the local APIC's: its handler does
+/// not acknowledge it there, but clears the flag that keeps it coming.
 pub const CALLBACK: u32 = 0xf3;
 
 /// Where that flag is (`evtchn_upcall_pending` of the vcpu), once upcalls are in use; else 0.

@@ -1,8 +1,8 @@
 //! Interrupts: what goes on until the handler has run, without the time spent waiting.
 //!
-//! The guest waits in a loop of [`WAIT`] instructions a round, which are taken off again: what is left
-//! are the instructions of the hypervisor and of the guest's handler. Where the counter tells the time,
-//! the figures with a timer mean nothing (docs/performance.md).
+//! The guest waits in a loop of [`WAIT`] instructions a round, which are taken off again: what is
+//! left are the instructions of the hypervisor and of the guest's handler. Where the counter tells
+//! the time, the figures with a timer mean nothing (docs/performance.md).
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,5 @@
-//! Two vcpus of one guest that wake one another by the APIC: on one CPU, or on a CPU each, as the domain's
-//! configuration pins them.
+//! Two vcpus of one guest that wake one another by the APIC: on one CPU, or on a CPU each, as the
+//! domain's configuration pins them.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

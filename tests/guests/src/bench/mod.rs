@@ -1,4 +1,4 @@
-//! What the hypervisor's services cost, seen from a guest: the same program on Oxen and on Xen.
+//! The cost of the hypervisor's services, seen from a guest: the same program on Oxen and on Xen.
 //!
 //! The unit is the time stamp counter. Under QEMU's `-icount shift=0` that is one per instruction,
 //! so a figure is the exact number of instructions that the machine executed for the operation: the
@@ -6,8 +6,9 @@
 //! from several batches; interrupts and other domains disturb some of them, so the smallest and the
 //! median are told. A line is `BENCH name min=N median=N max=N`, per operation, in hundredths.
 //!
-//! Without `-icount` the counter tells the time, and `timed=1` says so. Then batches are short and many: who else
-//! runs on the emulator's host is in some of them as a whole, and not in all a little.
+//! Without `-icount` the counter tells the time, and `timed=1` says so. Then batches are short and
+//! many: who else runs on the emulator's host is in some of them as a whole, and not in all a
+//! little.
 
 mod calls;
 mod exits;
@@ -36,7 +37,7 @@ static TIMED: AtomicBool = AtomicBool::new(false);
 
 type Bench = (&'static str, fn(&'static str));
 
-/// What one guest can measure alone.
+/// Benchmarks that one guest can run alone.
 const ALONE: &[&[Bench]] = &[
     calls::BENCHES,
     exits::BENCHES,

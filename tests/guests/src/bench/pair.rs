@@ -1,5 +1,5 @@
-//! Two guests: `pong` is created first, `ping`, which measures, right after it, so that their numbers
-//! follow one another.
+//! Two guests: `pong` is created first, `ping`, which measures, right after it, so that their
+//! numbers follow one another.
 
 use guest_pv_abi as abi;
 

@@ -1,5 +1,6 @@
-//! What a reader of the log of written pages is to find: on the word `write SEED` all CPUs write random
-//! pages of a region, some of them through the hypervisor, and the region's true bitmap is printed.
+//! Pages for the reader of the log of written pages to find: on the word `write SEED` all CPUs
+//! write random pages of a region, some of them through the hypervisor, and the region's true
+//! bitmap is printed.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -15,9 +16,9 @@ const COUNT: usize = 0x1000;
 /// The page whose area the hypervisor writes whenever this CPU stops or goes on.
 const RUNSTATE: usize = COUNT - 1;
 
-/// Who writes the page in this round.
+/// The CPU that writes the page in this round.
 static PLAN: [AtomicU8; COUNT] = [const { AtomicU8::new(NOBODY) }; COUNT];
-/// What pages hold: 0 if they were never written.
+/// The word that each page holds: 0 if the page was never written.
 static HOLDS: [AtomicU64; COUNT] = [const { AtomicU64::new(0) }; COUNT];
 const NOBODY: u8 = u8::MAX;
 
@@ -125,7 +126,7 @@ fn part(number: usize) {
     DONE.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Is what was written last still there?
+/// Checks that each page still holds the word that was written last.
 fn check(cx: &mut Setting) {
     let mut wrong = 0;
     for (page, holds) in HOLDS.iter().enumerate() {

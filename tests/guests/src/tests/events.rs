@@ -1,5 +1,5 @@
-//! Event channels: every port that can be had, storms of sends, closing what is in use, wrong numbers,
-//! and the FIFO ABI's words changed by a second CPU while the hypervisor works with them.
+//! Event channels: every port that can be had, storms of sends, closing what is in use, wrong
+//! numbers, and the FIFO ABI's words changed by a second CPU while the hypervisor works with them.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

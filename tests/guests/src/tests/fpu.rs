@@ -1,6 +1,6 @@
-//! Extended state across preemption: all components that CPUID shows and that take any bits (x87, SSE,
-//! AVX, AVX-512, PKRU) are loaded with a pattern of the seed's, and looked at again after a while in
-//! which other domains ran. Compiled code here uses none of them.
+//! Extended state across preemption: all components that CPUID shows and that take any bits (x87,
+//! SSE, AVX, AVX-512, PKRU) are loaded with a pattern of the seed's, and looked at again after a
+//! while in which other domains ran. Compiled code here uses none of them.
 
 use core::arch::x86_64::__cpuid_count;
 use core::cell::UnsafeCell;
@@ -64,9 +64,10 @@ pub fn patterns(cx: &mut Setting) {
     println!("PASS {} rounds={rounds} gaps={switches}", cx.name);
 }
 
-/// Registers that instructions reach before their component is enabled in XCR0: SSE by CR4.OSFXSR, PKRU by CR4.PKE.
-/// They hold this guest's values only, the initial ones at first; and so do components that are enabled later. To
-/// run beside the test `fpu`, whose patterns would be seen here.
+/// Registers that instructions reach before their component is enabled in XCR0: SSE by CR4.OSFXSR,
+/// PKRU by CR4.PKE. They hold this guest's values only, the initial ones at first; and so do
+/// components that are enabled later. To run beside the test `fpu`, whose patterns would be seen
+/// here.
 pub fn unannounced(cx: &mut Setting) {
     cpu::set_cr4(cpu::cr4() | OSFXSR);
     let keys = __cpuid_count(7, 0).ecx & 1 << 3 != 0;
@@ -80,7 +81,8 @@ pub fn unannounced(cx: &mut Setting) {
     let (mut rounds, mut switches) = (0u64, 0u64);
     let mut expected = [0u8; 256];
     while !deadline.is_over() {
-        // SAFETY: the area is large enough and aligned; compiled code here uses no vector registers.
+        // SAFETY: the area is large enough and aligned; compiled code here uses no vector
+        // registers.
         unsafe { core::arch::asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr()) };
         assert!(area.0[160..416] == expected, "SSE registers are another's");
         assert!(
@@ -107,7 +109,7 @@ pub fn unannounced(cx: &mut Setting) {
     );
 }
 
-/// What XSETBV adds has the initial state: all zero.
+/// A state component that XSETBV adds has the initial state: all zero.
 fn enabled_late() {
     cpu::set_cr4(cpu::cr4() | OSFXSR_OSXSAVE);
     let mask = shown();

@@ -1,5 +1,6 @@
-//! Grants: references that are not there, mapping one's own pages in circles, unmapping twice, copies
-//! with wrong lengths, and entries that a second CPU changes while the hypervisor reads them.
+//! Grants: references that are not there, mapping one's own pages in circles, unmapping twice,
+//! copies with wrong lengths, and entries that a second CPU changes while the hypervisor reads
+//! them.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -92,7 +93,8 @@ fn bad_commands(cx: &mut Setting) {
         let at = match cx.random.address() {
             // From the first page on a long list would run into the kernel.
             at if at < 0x0200_0000 => 0x0030_0000 + at % 0x1000,
-            // Nor into the console's page: results there would break its ring, and nobody would read our last word.
+            // Nor into the console's page: results there would break its ring, and nobody would
+            // read our last word.
             at if (CONSOLE - 0x2000..CONSOLE + 0x1000).contains(&at) => {
                 CONSOLE - 0x7000 + at % 0x1000
             }

@@ -1,5 +1,6 @@
 //! All hypercall numbers, with arguments that depend on the seed. First nothing that would end the
-//! domain or its console is among them; then, for a while, anything goes, and the end may come early.
+//! domain or its console is among them; then, for a while, anything goes, and the end may come
+//! early.
 
 use guest_pv_abi as abi;
 
@@ -18,7 +19,7 @@ const SHUTDOWN_COMMANDS: [u64; 2] = [
     abi::SCHEDOP_SHUTDOWN as u64,
     abi::SCHEDOP_SHUTDOWN_CODE as u64,
 ];
-/// What takes the console's port away.
+/// Commands that would take the console's port away.
 const PORT_COMMANDS: [u64; 2] = [abi::EVTCHNOP_CLOSE as u64, abi::EVTCHNOP_RESET as u64];
 
 pub fn all(cx: &mut Setting) {

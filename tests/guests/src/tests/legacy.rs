@@ -1,11 +1,14 @@
-//! What only 32-bit protected mode has: this kernel leaves long mode for good, and says nothing any more.
+//! Instructions that only 32-bit protected mode has: this kernel leaves long mode for good, and
+//! says nothing any more.
 //!
-//! `alignment`: code at CPL 3 with an odd stack pointer and alignment checks on raises #AC, whose handler is at CPL 3
-//! too, so that its delivery pushes onto the same stack and raises #AC again, and so on for ever (XSA-156). Interrupts
-//! of the host's never come between. The machine and its neighbours must not notice. (QEMU's TCG knows no #AC.)
+//! `alignment`: code at CPL 3 with an odd stack pointer and alignment checks on raises #AC, whose
+//! handler is at CPL 3 too, so that its delivery pushes onto the same stack and raises #AC again,
+//! and so on for ever (XSA-156). Interrupts of the host's never come between. The machine and its
+//! neighbours must not notice. (QEMU's TCG knows no #AC.)
 //!
-//! `task-switch`: a far jump to another task's TSS, which loads CR3 with a value of the guest's choice, past the intercept
-//! of CR3. The domain must end, or (with nested paging, where an emulator has no such intercept) harm nobody.
+//! `task-switch`: a far jump to another task's TSS, which loads CR3 with a value of the guest's
+//! choice, past the intercept of CR3. The domain must end, or (with nested paging, where an
+//! emulator has no such intercept) harm nobody.
 
 use core::arch::global_asm;
 
@@ -37,7 +40,8 @@ fn leave(task_switch: bool) -> ! {
     const EIP: usize = 8;
     const SELECTORS: core::ops::Range<usize> = 18..24;
     const IO_MAP: usize = 25;
-    // SAFETY: one CPU uses these tables, which nothing else refers to; the code below expects what is in them.
+    // SAFETY: one CPU uses these tables, which nothing else refers to; the code below expects what
+    // is in them.
     unsafe {
         let handler = (&raw const legacy_handler) as u64;
         legacy_idt[17] = handler & 0xffff | CODE_3 | GATE | (handler >> 16 & 0xffff) << 48;

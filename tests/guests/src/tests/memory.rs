@@ -1,5 +1,5 @@
-//! Memory operations: giving pages back and asking for more, all orders and counts, every map space,
-//! frames that are not there.
+//! Memory operations: giving pages back and asking for more, all orders and counts, every map
+//! space, frames that are not there.
 
 use guest_pv_abi as abi;
 
@@ -13,7 +13,7 @@ use crate::base::trap::guard;
 const LIST: u64 = 0x0030_0000;
 /// Where answers go: numbers there must never be read as frames to give away.
 const ANSWERS: u64 = 0x0040_0000;
-/// What is: 16 MiB to 32 MiB.
+/// Frames that are RAM: 16 MiB to 32 MiB.
 const FIRST: u64 = 0x1000;
 const COUNT: u64 = 0x1000;
 /// No guest of these tests has more.

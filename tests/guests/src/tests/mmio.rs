@@ -1,5 +1,5 @@
-//! Accesses to addresses without RAM: the local APIC, where dom0 has IO-APICs, holes, the end of the
-//! mapping; of all sizes, aligned or not, in many instruction forms.
+//! Accesses to addresses without RAM: the local APIC, where dom0 has IO-APICs, holes, the end of
+//! the mapping; of all sizes, aligned or not, in many instruction forms.
 
 use super::Setting;
 use crate::base::clock::Deadline;
@@ -97,7 +97,8 @@ pub fn wild(cx: &mut Setting) {
 fn target(random: &mut Random) -> u64 {
     let inside = random.below(0x1000);
     match random.below(8) {
-        // Registers that send interrupts or switch the APIC off are among them, with interrupts off.
+        // Registers that send interrupts or switch the APIC off are among them, with interrupts
+        // off.
         0..=2 => 0xfee0_0000 + inside,
         3 => 0xfee0_0000 + random.below(0x100) * 16,
         4 => 0xfec0_0000 + random.below(0x40),

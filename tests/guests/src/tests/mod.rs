@@ -25,7 +25,7 @@ use crate::base::arguments::Arguments;
 use crate::base::random::Random;
 use crate::bench;
 
-/// What a test gets.
+/// The setting in which a test runs.
 pub struct Setting {
     pub name: &'static str,
     pub random: Random,

@@ -1,5 +1,5 @@
-//! Model-specific registers: all of the known ranges are read, and written with values that depend on
-//! the seed; each access works or gives #GP. Then CR4, XCR0 and CPUID get the same.
+//! Model-specific registers: all of the known ranges are read, and written with values that depend
+//! on the seed; each access works or gives #GP. Then CR4, XCR0 and CPUID get the same.
 
 use core::arch::x86_64::__cpuid_count;
 
@@ -16,7 +16,8 @@ const RANGES: &[(u32, u32)] = &[
     (0xffff_ff00, 0xffff_ffff),
 ];
 
-/// What the test's own life hangs on: EFER, APIC base, the hypercall page (it writes into memory).
+/// MSRs that the test must not change, or it dies: EFER, the APIC base, and the hypercall page
+/// (which writes into memory).
 const SPARED: [u32; 3] = [0xc000_0080, 0x1b, 0x4000_0000];
 
 const INVALID_OPCODE: u64 = 6;
@@ -105,8 +106,8 @@ pub fn xsetbv(cx: &mut Setting) {
     );
 }
 
-/// Bits of CR4 in all combinations that the seed gives, then also those that no CPU has: each value is taken
-/// or refused, and the reserved bits are refused.
+/// Bits of CR4 in all combinations that the seed gives, then also those that no CPU has: each value
+/// is taken or refused, and the reserved bits are refused.
 pub fn control_registers(cx: &mut Setting) {
     const PAE: u64 = 1 << 5;
     // All but VMXE, SMXE, LA57, PCIDE and what features may lack.
@@ -131,7 +132,8 @@ pub fn control_registers(cx: &mut Setting) {
     println!("PASS {} taken={taken} refused={refused}", cx.name);
 }
 
-/// CPUID as often as it can be had, all leaves that exist and others; the hypervisor's say who it is.
+/// CPUID as often as it can be had, all leaves that exist and others; the hypervisor's say who it
+/// is.
 pub fn cpuid(cx: &mut Setting) {
     let leaf = __cpuid_count(0x4000_0000, 0);
     let name = [leaf.ebx, leaf.ecx, leaf.edx];
@@ -163,9 +165,9 @@ pub fn cpuid(cx: &mut Setting) {
     println!("PASS {} leaves={count}", cx.name);
 }
 
-/// CMPXCHG16B may change ZF alone. QEMU 7.2's leaves flags of its own making (docs/testing.md), and then it must be hidden
-/// from CPUID. Most of the flags that it spoils are not looked at, as some of them would end this kernel: those of
-/// arithmetic are enough.
+/// CMPXCHG16B may change ZF alone. QEMU 7.2's leaves flags of its own making (docs/testing.md), and
+/// then it must be hidden from CPUID. Most of the flags that it spoils are not looked at, as some
+/// of them would end this kernel: those of arithmetic are enough.
 pub fn compare_exchange(cx: &mut Setting) {
     const ARITHMETIC: u64 = 0x8d5;
     const ZERO: u64 = 1 << 6;

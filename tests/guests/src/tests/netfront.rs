@@ -1,6 +1,6 @@
-//! A network card's front end that misbehaves (xen/io/netif.h): requests that cannot be, grants that are
-//! taken back too early, indices that jump, a guest that dies in the middle of it. dom0's driver has to
-//! cope, and the toolset has to clean up.
+//! A network card's front end that misbehaves (xen/io/netif.h): requests that cannot be, grants
+//! that are taken back too early, indices that jump, a guest that dies in the middle of it. dom0's
+//! driver has to cope, and the toolset has to clean up.
 
 use core::sync::atomic::{Ordering, fence};
 

@@ -1,5 +1,5 @@
-//! Page tables of nonsense: tables in devices, in holes, in themselves, in the hypervisor's frames, with
-//! reserved bits; used by this CPU's accesses and by the hypervisor's walks for handles.
+//! Page tables of nonsense: tables in devices, in holes, in themselves, in the hypervisor's frames,
+//! with reserved bits; used by this CPU's accesses and by the hypervisor's walks for handles.
 
 use guest_pv_abi as abi;
 

@@ -1,7 +1,7 @@
-//! Bits of page-table entries that must be zero: each of them alone, at each level, for pages of each size, with and
-//! without no-execute. An access faults with the error code that says so, and the hypervisor's walks for a handle
-//! refuse it. The last line has a sum of all outcomes: a guest under nested paging, where the processor walks, and
-//! one on a shadow print the same.
+//! Bits of page-table entries that must be zero: each of them alone, at each level, for pages of
+//! each size, with and without no-execute. An access faults with the error code that says so, and
+//! the hypervisor's walks for a handle refuse it. The last line has a sum of all outcomes: a guest
+//! under nested paging, where the processor walks, and one on a shadow print the same.
 
 use core::arch::x86_64::__cpuid_count;
 

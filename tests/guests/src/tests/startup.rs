@@ -1,5 +1,5 @@
-//! INIT and SIPI: a CPU that was started by hypercall waits after an INIT, however it was started, and each
-//! SIPI that follows an INIT starts it, whatever the moment at which it comes.
+//! INIT and SIPI: a CPU that was started by hypercall waits after an INIT, however it was started,
+//! and each SIPI that follows an INIT starts it, whatever the moment at which it comes.
 
 use super::Setting;
 use crate::base::clock::{self, Deadline};

@@ -1,5 +1,5 @@
-//! Time: does the clock ever go back, how far from the host's is it, and how much of the CPU does this
-//! guest get.
+//! Time: does the clock ever go back, how far from the host's is it, and how much of the CPU does
+//! this guest get.
 
 use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,8 +14,8 @@ static LATEST: AtomicU64 = AtomicU64::new(0);
 static BACK: AtomicU64 = AtomicU64::new(0);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Prints its clock at both ends of a time, for whoever compares it with his own; all CPUs watch that
-/// it never goes back, from whichever of them it is looked at.
+/// Prints its clock at both ends of a time, for whoever compares it with his own; all CPUs watch
+/// that it never goes back, from whichever of them it is looked at.
 pub fn clock(cx: &mut Setting) {
     let mut cpus = 1;
     for number in 1..smp::MOST {
@@ -38,8 +38,8 @@ pub fn clock(cx: &mut Setting) {
     println!("{word} {} cpus={cpus} looks={looks} back={back}", cx.name);
 }
 
-/// As [`clock`] for the bare time stamp counters: a guest has one, whichever CPU reads it, as pvclock
-/// says when it calls itself stable.
+/// As [`clock`] for the bare time stamp counters: a guest has one, whichever CPU reads it, as
+/// pvclock says when it calls itself stable.
 pub fn tsc(cx: &mut Setting) {
     let mut cpus = 1;
     for number in 1..smp::MOST {

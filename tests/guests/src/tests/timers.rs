@@ -1,6 +1,6 @@
-//! Timers: deadlines in the past and beyond all time, periods too short, storms of arming; the local
-//! APIC's timer with counts of one; and all of it at once with interrupts on. And sleeps that a timer's
-//! interrupt must end whenever it comes.
+//! Timers: deadlines in the past and beyond all time, periods too short, storms of arming; the
+//! local APIC's timer with counts of one; and all of it at once with interrupts on. And sleeps that
+//! a timer's interrupt must end whenever it comes.
 
 use core::sync::atomic::Ordering;
 
@@ -41,8 +41,8 @@ pub fn abuse(cx: &mut Setting) {
     println!("PASS {} calls={calls} ticks={ticks}", cx.name);
 }
 
-/// Sleeps until the local APIC's timer, which is set to fire at about the moment of the HLT: an interrupt that
-/// came between STI and HLT would be lost to it, and the guest would sleep for ever.
+/// Sleeps until the local APIC's timer, which is set to fire at about the moment of the HLT: an
+/// interrupt that came between STI and HLT would be lost to it, and the guest would sleep for ever.
 pub fn halts(cx: &mut Setting) {
     cpu::apic_write(0xf0, 0x1ff);
     cpu::apic_write(0x320, TIMER_VECTOR);

@@ -1,6 +1,7 @@
 //! A front end of a disk (xen/io/blkif.h) that means harm to the back end: requests that cannot be,
-//! requests that change after they were sent, grants that are revoked while they are in use, indices that
-//! run away. And one that behaves, until the domain dies in the middle of its requests.
+//! requests that change after they were sent, grants that are revoked while they are in use,
+//! indices that run away. And one that behaves, until the domain dies in the middle of its
+//! requests.
 
 use core::sync::atomic::{Ordering, fence};
 

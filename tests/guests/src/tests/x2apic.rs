@@ -1,5 +1,6 @@
-//! The local APIC in x2APIC mode, which hardware may keep by itself: what is pending comes in the order of its
-//! priority, when interrupts are on and the task priority allows it, once; registers show it; bad accesses fault.
+//! The local APIC in x2APIC mode, which hardware may keep by itself: what is pending comes in the
+//! order of its priority, when interrupts are on and the task priority allows it, once; registers
+//! show it; bad accesses fault.
 
 use core::sync::atomic::Ordering;
 
@@ -77,7 +78,8 @@ fn raise(vector: u64, by_command: bool) {
     }
 }
 
-/// Two of them wait until interrupts are on, then come once each. A third time is merged with the first.
+/// Two of them wait until interrupts are on, then come once each. A third time is merged with the
+/// first.
 fn pending(first: u64, second: u64) {
     let (before, also) = (count(first), count(second));
     raise(first, false);
