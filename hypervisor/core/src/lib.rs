@@ -13,18 +13,15 @@ mod area;
 mod clock;
 pub mod control;
 pub mod domain;
-mod domains;
 pub mod evtchn;
 pub mod fallible;
 pub mod grant;
 pub mod hypercall;
 pub mod machine;
 mod params;
-mod periodic;
 pub mod runstate;
 pub mod sched;
 pub mod seams;
-mod startup;
 #[cfg(test)]
 mod testing;
 pub mod timer;

@@ -22,11 +22,11 @@ pub const RUNSTATE_SIZE: usize = 48;
 const ENTRY_TIME: usize = 8;
 
 pub struct Runstate {
-    pub state: State,
-    pub since: u64,
-    pub times: [u64; 4],
+    state: State,
+    since: u64,
+    times: [u64; 4],
     area: Option<SharedArea>,
-    /// The guest asked for the update flag (VMASST_TYPE_runstate_update_flag).
+    /// The guest wants the update flag (VMASST_TYPE_runstate_update_flag).
     mark_updates: bool,
 }
 
@@ -41,6 +41,12 @@ impl Runstate {
         }
     }
 
+    /// The present state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Changes the state at `now`.
     pub fn change(&mut self, to: State, now: u64) {
         if to == self.state {
             return;

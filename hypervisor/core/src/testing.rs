@@ -21,7 +21,7 @@ pub use frames::FakeFrames;
 pub use guest::{Guest, Linear, PAGE, errno};
 pub use platform::FakePlatform;
 
-use crate::domain::{Domain, DomainConfig};
+use crate::domain::{Domain, DomainBuilder, DomainConfig};
 use crate::machine::Machine;
 
 /// Frames of the test machine. The first is never used.
@@ -40,7 +40,8 @@ impl World {
     pub fn new() -> (Self, Guest) {
         let frames: &'static FakeFrames = Box::leak(Box::new(FakeFrames::new(FRAMES)));
         let platform: &'static FakePlatform = Box::leak(Box::new(FakePlatform::new(frames, 2)));
-        let machine: &'static Machine = Box::leak(Box::new(Machine::new(platform, frames, 2)));
+        let machine: &'static Machine =
+            Box::leak(Box::new(Machine::new(platform, frames, platform, 2)));
         platform.attach(machine);
         let world = Self {
             platform,
@@ -59,7 +60,6 @@ impl World {
     }
 
     pub fn domain(&self, id: u16, config: DomainConfig) -> Arc<Domain> {
-        use crate::seams::Platform;
         let domain = self
             .platform
             .create_domain(DomainId(id), config, 0)

@@ -88,12 +88,13 @@ fn start(info: &'static BootInfo) -> ! {
     for (name, text) in virt.spec.open.iter() {
         log::warn!("OPEN: {name}: {text}");
     }
-    let machine = platform::Machine {
+    let platform: &'static platform::Machine = Box::leak(Box::new(platform::Machine {
         command_line: info.cmdline.as_str(),
-    };
+    }));
     let machine: &'static Machine = Box::leak(Box::new(Machine::new(
-        Box::leak(Box::new(machine)),
+        platform,
         memory.frames,
+        platform,
         cpus,
     )));
     let is_amd = matches!(

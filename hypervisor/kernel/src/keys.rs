@@ -110,13 +110,12 @@ fn each_domain(show: impl Fn(&Domain, &mut Text) -> core::fmt::Result) {
 
 fn domains() {
     each_domain(|domain, out| {
-        let life = domain.life.lock();
+        let life = domain.life();
         writeln!(
             out,
             "d{}: {:?}, shutdown {:?}, {} pauses",
             domain.id, life.dying, life.shutdown, life.pauses
         )?;
-        drop(life);
         let memory = &domain.memory;
         writeln!(
             out,
@@ -130,7 +129,7 @@ fn domains() {
         }
         domain.with_vcpus(|vcpus| {
             vcpus.iter().try_for_each(|vcpu| {
-                let runstate = vcpu.runstate.lock();
+                let (state, times) = vcpu.run_times(vcpu.domain.machine.now());
                 write!(
                     out,
                     "  v{} on {:?}, holds {:#x}, ",
@@ -138,7 +137,7 @@ fn domains() {
                     vcpu.cpu(),
                     vcpu.holds()
                 )?;
-                writeln!(out, "{:?}, times {:?} ns", runstate.state, runstate.times)
+                writeln!(out, "{state:?}, times {times:?} ns")
             })
         })
     });

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use oxen_arch::cpu::{apic_id_of, cpu_id, features, regs};
 use oxen_arch::{console, ipi, power, smp, time};
-use oxen_core::domain::{Domain, DomainConfig};
+use oxen_core::domain::{Domain, DomainBuilder, DomainConfig};
 use oxen_core::seams::{
     Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction,
 };
@@ -151,15 +151,6 @@ impl Platform for Machine {
         }
     }
 
-    fn create_domain(
-        &self,
-        id: DomainId,
-        config: DomainConfig,
-        max_frames: u64,
-    ) -> Result<Arc<Domain>> {
-        domain::create(id, config, max_frames, None)
-    }
-
     fn idle_ns(&self, cpu: CpuId) -> u64 {
         percpu::shared(cpu).idle_ns()
     }
@@ -186,6 +177,17 @@ impl Platform for Machine {
         dom0::memory_map()
             .iter()
             .for_each(|range| visit(range.start, range.len, range.kind));
+    }
+}
+
+impl DomainBuilder for Machine {
+    fn create_domain(
+        &self,
+        id: DomainId,
+        config: DomainConfig,
+        max_frames: u64,
+    ) -> Result<Arc<Domain>> {
+        domain::create(id, config, max_frames, None)
     }
 }
 

@@ -60,7 +60,7 @@ fn pack(limits: Limits) -> u32 {
     limits.phys_bits << 1 | u32::from(limits.pages_1g)
 }
 
-// What is made with a domain by allocations that do not fail: `room::with_reserve` vouches for
+// What is made with a domain by allocations that do not fail: `fallible::with_reserve` vouches for
 // objects of a page at most.
 const _: () = assert!(
     size_of::<HvDomain>() <= PAGE_SIZE

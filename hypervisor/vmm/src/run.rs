@@ -31,8 +31,8 @@ pub fn cpu_loop(machine: &'static Machine, mut phys: PhysCpu, work: fn(CpuId)) -
         machine.fire_timers(cpu);
         work(cpu);
         shared.take_reschedule();
-        let decision = machine.sched.pick(cpu, machine.now());
-        if let Some(other) = decision.tell {
+        let decision = machine.pick_vcpu(cpu, machine.now());
+        if let Some(other) = decision.resched {
             machine.platform.reschedule_on(other);
         }
         match decision.next {
@@ -69,7 +69,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
     let mut context = hv.context.lock();
     hv.apply_tsc(&mut context);
     percpu::set_current(Some(vcpu.clone()));
-    vcpu.runstate.lock().change(State::Running, machine.now());
+    vcpu.enter_state(State::Running, machine.now());
     vcpu.update_time();
     vcpu.start_ticks(cpu);
     context.load(phys);
@@ -104,7 +104,7 @@ fn run(machine: &Machine, phys: &mut PhysCpu, vcpu: &Arc<Vcpu>, slice_end: u64) 
     } else {
         State::Offline
     };
-    vcpu.runstate.lock().change(state, machine.now());
+    vcpu.enter_state(state, machine.now());
     drop(context);
     vcpu.set_cpu(None);
 }
@@ -162,7 +162,10 @@ fn enter(
             hv.hv.id,
             vcpu.id
         );
-        vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_CRASH);
+        let domain = &vcpu.domain;
+        domain
+            .shutdown(guest_pv_abi::SHUTDOWN_CRASH)
+            .perform(domain);
     }
     Some(exit)
 }
@@ -210,8 +213,7 @@ fn deliver(context: &mut Context, vcpu: &Vcpu) {
     let lent = context.lend_lapic();
     let callback = vcpu.uses_callback() && vcpu.upcall_pending();
     let next = if callback {
-        let vector = &vcpu.domain.callback_vector;
-        Next::Take(vector.load(core::sync::atomic::Ordering::Relaxed))
+        Next::Take(vcpu.domain.callback_vector())
     } else if lent {
         Next::Nothing
     } else {
@@ -250,13 +252,10 @@ pub fn arm_lapic_timer(context: &mut Context, vcpu: &Arc<Vcpu>) {
         return;
     }
     context.lapic_deadline = deadline;
-    let machine = vcpu.domain.machine;
     match deadline {
         Some(deadline) => {
-            machine
-                .timers
-                .arm(vcpu, TimerKind::Lapic, deadline, cpu_id());
+            vcpu.arm_timer(TimerKind::Lapic, deadline, cpu_id());
         }
-        None => machine.timers.cancel(vcpu, TimerKind::Lapic),
+        None => vcpu.cancel_timer(TimerKind::Lapic),
     }
 }

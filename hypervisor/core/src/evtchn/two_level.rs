@@ -18,7 +18,9 @@ const MASK: usize = 2560;
 const PORTS_PER_SELECTOR: u32 = 64;
 
 fn is_set(domain: &Domain, bitmap: usize, port: Port) -> bool {
-    let word = domain.shared_info.word(bitmap + (port.0 / 32 * 4) as usize);
+    let word = domain
+        .shared_info()
+        .word(bitmap + (port.0 / 32 * 4) as usize);
     port.0 < PORTS && word.load(Ordering::SeqCst) & bit(port) != 0
 }
 
@@ -26,13 +28,13 @@ fn is_set(domain: &Domain, bitmap: usize, port: Port) -> bool {
 fn set(domain: &Domain, bitmap: usize, port: Port) -> bool {
     let offset = bitmap + (port.0 / 32 * 4) as usize;
     let set = |word: &AtomicU32| word.fetch_or(bit(port), Ordering::SeqCst) & bit(port) != 0;
-    port.0 >= PORTS || domain.shared_info.update(offset, set)
+    port.0 >= PORTS || domain.shared_info().update(offset, set)
 }
 
 fn clear(domain: &Domain, bitmap: usize, port: Port) -> bool {
     let offset = bitmap + (port.0 / 32 * 4) as usize;
     let clear = |word: &AtomicU32| word.fetch_and(!bit(port), Ordering::SeqCst) & bit(port) != 0;
-    port.0 < PORTS && domain.shared_info.update(offset, clear)
+    port.0 < PORTS && domain.shared_info().update(offset, clear)
 }
 
 fn bit(port: Port) -> u32 {
@@ -64,24 +66,21 @@ pub(super) fn unmask(domain: &Domain, vcpu: &Vcpu, port: Port) -> bool {
 fn select(vcpu: &Vcpu, port: Port) -> bool {
     let index = port.0 / PORTS_PER_SELECTOR;
     let bit = 1 << (index % 32);
-    match &*vcpu.info.lock() {
-        Some(i) => {
-            let offset = i.offset + info::PENDING_SEL + (index / 32 * 4) as usize;
-            i.page.update(offset, |word| {
-                word.fetch_or(bit, Ordering::SeqCst) & bit == 0
-            })
-        }
-        None => false,
-    }
+    let before = vcpu.with_info(|i| {
+        let offset = i.offset + info::PENDING_SEL + (index / 32 * 4) as usize;
+        i.page
+            .update(offset, |word| word.fetch_or(bit, Ordering::SeqCst))
+    });
+    before.is_some_and(|before| before & bit == 0)
 }
 
 pub(super) fn mark_all(vcpu: &Vcpu) {
-    if let Some(i) = &*vcpu.info.lock() {
+    vcpu.with_info(|i| {
         for offset in [info::PENDING_SEL, info::PENDING_SEL + 4] {
             i.page.update(i.offset + offset, |word| {
                 word.store(u32::MAX, Ordering::SeqCst);
             });
         }
-    }
+    });
     vcpu.raise_upcall();
 }

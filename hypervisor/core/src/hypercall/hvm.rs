@@ -1,7 +1,5 @@
 //! hvm_op: parameters and the upcall vector of HVM-style guests (xen/hvm/hvm_op.h, params.h).
 
-use core::sync::atomic::Ordering;
-
 use guest_pv_abi as abi;
 use oxen_types::Errno;
 
@@ -20,8 +18,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
                 return Err(Errno::Inval.into());
             }
             let vcpu = call.domain().vcpu(ask.vcpu).ok_or(Errno::NoEnt)?;
-            vcpu.upcall_vector.store(ask.vector, Ordering::SeqCst);
-            vcpu.recheck_upcall();
+            vcpu.set_upcall_vector(ask.vector);
             Ok(0)
         }
         abi::HVMOP_SET_PARAM => set_param(call),
@@ -61,7 +58,7 @@ fn set_param(call: &mut Call<'_>) -> Answer {
         // are accepted and do nothing.
         domain.set_callback(ask.value);
     }
-    domain.params.lock().set(ask.index, ask.value)?;
+    domain.set_hvm_param(ask.index, ask.value)?;
     Ok(0)
 }
 
@@ -73,7 +70,7 @@ fn get_param(call: &mut Call<'_>) -> Answer {
     if !call.is_privileged() && !params::guest_may_read(ask.index) {
         return Err(Errno::Perm.into());
     }
-    let value = domain.params.lock().get(ask.index)?;
+    let value = domain.hvm_param(ask.index)?;
     call.write(at, &abi::HvmParam { value, ..ask })?;
     Ok(0)
 }

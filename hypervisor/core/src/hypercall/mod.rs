@@ -27,7 +27,7 @@ use crate::seams::LinearMemory;
 use crate::vcpu::Vcpu;
 use budget::Budget;
 pub use budget::Work;
-pub use progress::{Long, Progress};
+pub use progress::Long;
 
 /// Why a handler did not finish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

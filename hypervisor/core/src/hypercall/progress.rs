@@ -8,37 +8,19 @@
 
 use super::{Call, Stop};
 
-/// The calls that may leave their progress in the vcpu.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Long {
-    EventReset,
-    DomainList,
-}
-
-/// What tells one call from another: what it does, with what argument, in which address space.
-type Name = (Long, u64, u64);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    of: Name,
-    at: [u32; 2],
-}
+pub use crate::vcpu::Long;
 
 impl Call<'_> {
     /// Where the call goes on; `None` at its beginning.
     pub fn resume(&self, what: Long, argument: u64) -> Option<[u32; 2]> {
         let of = (what, argument, self.linear.space());
-        self.vcpu
-            .progress
-            .lock()
-            .take_if(|progress| progress.of == of)
-            .map(|progress| progress.at)
+        self.vcpu.take_progress(of)
     }
 
     /// Has the call go on from there.
     pub fn go_on(&self, what: Long, argument: u64, at: [u32; 2]) -> Stop {
         let of = (what, argument, self.linear.space());
-        *self.vcpu.progress.lock() = Some(Progress { of, at });
+        self.vcpu.keep_progress(of, at);
         Stop::Again
     }
 }

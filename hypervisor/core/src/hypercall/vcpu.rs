@@ -8,7 +8,7 @@ use crate::area::SharedArea;
 use crate::clock::TIME_INFO_SIZE;
 use crate::runstate::RUNSTATE_SIZE;
 use crate::timer::TimerKind;
-use crate::vcpu::{Hold, InfoArea, info};
+use crate::vcpu::{Hold, info};
 
 /// The shortest period of a periodic timer, as Xen's: 1 ms.
 const SHORTEST_PERIOD: u64 = 1_000_000;
@@ -42,19 +42,18 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         }
         abi::VCPUOP_IS_UP => Ok(u64::from(!vcpu.is_held(Hold::Down))),
         abi::VCPUOP_GET_RUNSTATE_INFO => {
-            let bytes = vcpu.runstate.lock().encode_at(call.machine().now());
+            let bytes = vcpu.runstate_info(call.machine().now());
             call.write_bytes(call.args[2], &bytes)?;
             Ok(0)
         }
         abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => {
             let area = registered(call, RUNSTATE_SIZE)?;
-            vcpu.runstate.lock().set_area(area);
+            vcpu.set_runstate_area(area);
             Ok(0)
         }
         abi::VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => {
             let area = registered(call, TIME_INFO_SIZE)?;
-            vcpu.time.lock().set_secondary(area);
-            vcpu.update_time();
+            vcpu.set_time_area(area);
             Ok(0)
         }
         abi::VCPUOP_REGISTER_VCPU_INFO => register_info(call, &vcpu),
@@ -76,11 +75,11 @@ pub fn call(call: &mut Call<'_>) -> Answer {
             if set.flags & abi::VCPU_SSHOTTMR_FUTURE != 0 && past {
                 return Err(Errno::Time.into());
             }
-            arm(call, &vcpu, TimerKind::SingleShot, set.timeout_abs_ns);
+            vcpu.arm_timer_here(TimerKind::SingleShot, set.timeout_abs_ns);
             Ok(0)
         }
         abi::VCPUOP_STOP_SINGLESHOT_TIMER => {
-            call.machine().timers.cancel(&vcpu, TimerKind::SingleShot);
+            vcpu.cancel_timer(TimerKind::SingleShot);
             Ok(0)
         }
         abi::VCPUOP_SEND_NMI => {
@@ -96,26 +95,10 @@ pub fn call(call: &mut Call<'_>) -> Answer {
 /// set_timer_op: a one-shot VIRQ_TIMER at an absolute system time; 0 switches it off.
 pub fn set_timer_op(call: &mut Call<'_>) -> Answer {
     match call.args[0] {
-        0 => call
-            .machine()
-            .timers
-            .cancel(call.vcpu, TimerKind::SingleShot),
-        deadline => arm(call, call.vcpu, TimerKind::SingleShot, deadline),
+        0 => call.vcpu.cancel_timer(TimerKind::SingleShot),
+        deadline => call.vcpu.arm_timer_here(TimerKind::SingleShot, deadline),
     }
     Ok(0)
-}
-
-fn arm(
-    call: &Call<'_>,
-    vcpu: &alloc::sync::Arc<crate::vcpu::Vcpu>,
-    kind: TimerKind,
-    deadline: u64,
-) {
-    let machine = call.machine();
-    let cpu = machine.platform.this_cpu();
-    if machine.timers.arm(vcpu, kind, deadline, cpu) {
-        machine.platform.deadline_changed();
-    }
 }
 
 /// The area behind argument 2: a linear address within the guest, 0 to withdraw it.
@@ -143,19 +126,7 @@ fn register_info(call: &Call<'_>, vcpu: &crate::vcpu::Vcpu) -> Answer {
         .memory
         .page(Gfn::new(ask.mfn), true)
         .map_err(|_| Errno::Inval)?;
-    {
-        let mut area = vcpu.info.lock();
-        if let Some(old) = &*area {
-            if old.page.mfn() != call.domain().shared_info.mfn() {
-                return Err(Errno::Inval.into());
-            }
-            page.copy_from(offset, &old.page, old.offset, info::SIZE);
-        } else {
-            page.write(offset, &[0; info::SIZE]);
-        }
-        *area = Some(InfoArea { page, offset });
-    }
-    vcpu.update_time();
+    vcpu.move_info(page, offset)?;
     // Events may have arrived for the old place meanwhile: have the guest look at all of them.
     crate::evtchn::mark_all_pending(vcpu);
     Ok(0)
@@ -172,10 +143,7 @@ pub fn vm_assist(call: &mut Call<'_>) -> Answer {
     if call.args[1] != u64::from(abi::VMASST_TYPE_RUNSTATE_UPDATE_FLAG) {
         return Err(Errno::Inval.into());
     }
-    call.domain().with_vcpus(|vcpus| {
-        vcpus
-            .iter()
-            .for_each(|v| v.runstate.lock().mark_updates(on))
-    });
+    call.domain()
+        .with_vcpus(|vcpus| vcpus.iter().for_each(|v| v.mark_runstate_updates(on)));
     Ok(0)
 }

@@ -46,7 +46,7 @@ pub fn call(call: &mut Call<'_>) -> Answer {
         }
         abi::XENVER_PAGESIZE => Ok(PAGE_SIZE as u64),
         abi::XENVER_GUEST_HANDLE => {
-            call.write_bytes(to, &*call.domain().handle.lock())?;
+            call.write_bytes(to, &call.domain().with_control(|control| control.handle))?;
             Ok(0)
         }
         abi::XENVER_COMMANDLINE => {

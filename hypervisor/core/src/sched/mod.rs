@@ -1,19 +1,19 @@
-//! Scheduling: which vcpu a CPU runs next, and until when.
+//! Scheduling: which unit a CPU runs next, and until when.
 //!
-//! [`Scheduler`] is the policy, without knowledge of vcpus; [`Sched`] is the lock around it and the
-//! check, made under that lock, that what is woken may really run.
+//! The scheduler knows units and CPUs, and no vcpus: a unit carries whatever its owner gave, which
+//! [`Scheduler::pick`] returns. [`Scheduler`] is the lock around the policy. Whether a unit may
+//! really run is checked under that lock, by a closure of the caller's, so that a wake that races
+//! with a pause cannot make a paused vcpu run. [`Policy`] names the one policy that there is.
 
 mod credit;
-
-use alloc::boxed::Box;
-use alloc::sync::Arc;
 
 use oxen_types::{CpuId, CpuMask, Result};
 use spin::Mutex;
 
-use crate::vcpu::Vcpu;
+/// The policy behind the scheduler. A second one would make this an enum of both.
+pub type Policy<T> = credit::Credit<T>;
 
-/// A scheduler's own name for what it schedules.
+/// The scheduler's name for a unit, which is what it schedules: a vcpu.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct UnitId(pub usize);
 
@@ -22,7 +22,7 @@ pub struct UnitId(pub usize);
 pub struct Share {
     /// 1 to 65535; 256 is the default.
     pub weight: u16,
-    /// Percent of one CPU that it may use at most; 0 for no limit.
+    /// Percent of one CPU that the unit may use at most; 0 for no limit.
     pub cap: u16,
 }
 
@@ -35,16 +35,17 @@ impl Default for Share {
     }
 }
 
-/// Where a unit runs.
+/// The CPUs on which a unit runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Affinity {
-    /// The CPUs that it may run on.
+    /// The CPUs that the unit may run on.
     pub hard: CpuMask,
-    /// Those among them that it had better run on.
+    /// The CPUs among `hard` that the unit prefers.
     pub soft: CpuMask,
 }
 
 impl Affinity {
+    /// Every CPU, none preferred.
     pub const ANY: Self = Self {
         hard: CpuMask::ALL,
         soft: CpuMask::ALL,
@@ -53,108 +54,87 @@ impl Affinity {
 
 /// What a CPU does next.
 pub struct Decision<T> {
-    /// None: nothing is runnable, it idles.
+    /// The unit that it runs; `None` if nothing is runnable: it idles.
     pub next: Option<T>,
-    /// When it must ask again at the latest, in ns.
+    /// When the CPU must call the scheduler again at the latest, in ns.
     pub until: u64,
-    /// Another CPU that should look: it idles, and something that waits may run there.
-    pub tell: Option<CpuId>,
+    /// Another CPU that should reschedule: it idles, and a unit that waits may run there.
+    pub resched: Option<CpuId>,
 }
 
-/// A CPU that should ask again because something woke.
+/// A CPU that should reschedule because a unit woke.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Look {
+pub struct Resched {
+    /// The CPU.
     pub cpu: CpuId,
-    /// When; what it runs may not be interrupted before.
+    /// When, in ns; what the CPU runs may not be interrupted before.
     pub at: u64,
 }
 
-/// A scheduling policy over units that carry a `T`. Times are ns since boot. All calls are made
-/// under one lock.
-pub trait Scheduler<T: Clone>: Send {
-    fn name(&self) -> &'static str;
-    /// XEN_SCHEDULER_* of the public headers.
-    fn abi_id(&self) -> u32;
-    /// -ENOMEM if there is no memory for one more.
-    fn add(&mut self, payload: T, share: Share) -> Result<UnitId>;
-    fn remove(&mut self, unit: UnitId);
-    /// What runs is not interrupted for something that wakes before it has run so long, in ns.
-    fn rate_limit(&self) -> u64;
-    /// It became runnable. The CPU that should look, if one should: idle, or running less urgent work.
-    fn wake(&mut self, unit: UnitId, now: u64) -> Option<Look>;
-    /// It is no longer runnable. It may still run on a CPU, which will ask soon.
-    fn sleep(&mut self, unit: UnitId, now: u64);
-    /// The unit that runs on `cpu` gives way to others of its kind.
-    fn give_way(&mut self, cpu: CpuId, now: u64);
-    /// What `cpu` runs from now on; charges what it ran until now. A unit never runs on two CPUs.
-    fn pick(&mut self, cpu: CpuId, now: u64) -> Decision<T>;
-    fn set_share(&mut self, unit: UnitId, share: Share);
-    fn share(&self, unit: UnitId) -> Share;
-    /// From now on it runs on `affinity.hard` only. The CPU that should look, if one should: it runs the
-    /// unit and may not, or it idles and the unit waits.
-    fn set_affinity(&mut self, unit: UnitId, affinity: Affinity, now: u64) -> Option<CpuId>;
-    fn affinity(&self, unit: UnitId) -> Affinity;
-    /// For the `r` debug key.
-    fn dump(&self, out: &mut dyn core::fmt::Write);
+/// The machine's scheduler over units that carry a `T`. Times are ns since boot.
+pub struct Scheduler<T> {
+    policy: Mutex<Policy<T>>,
 }
 
-/// The machine's scheduler.
-pub struct Sched {
-    policy: Mutex<Box<dyn Scheduler<Arc<Vcpu>>>>,
-}
-
-impl Sched {
+impl<T: Clone> Scheduler<T> {
+    /// A scheduler for so many CPUs. Allocates: only while the machine boots.
     pub fn new(cpus: usize) -> Self {
         Self {
-            policy: Mutex::new(Box::new(credit::Credit::new(cpus))),
+            policy: Mutex::new(Policy::new(cpus)),
         }
     }
 
-    pub fn add(&self, vcpu: Arc<Vcpu>) -> Result<UnitId> {
-        self.policy.lock().add(vcpu, Share::default())
+    /// Adds a unit of default share that sleeps, and may run anywhere.
+    ///
+    /// # Errors
+    /// `NoMem` if there is no memory for one more unit.
+    pub fn add(&self, payload: T) -> Result<UnitId> {
+        self.policy.lock().add(payload, Share::default())
     }
 
-    pub fn remove(&self, vcpu: &Vcpu) {
-        self.policy.lock().remove(vcpu.unit());
+    /// Forgets a unit.
+    pub fn remove(&self, unit: UnitId) {
+        self.policy.lock().remove(unit);
     }
 
-    /// The CPU that should look, if one should.
-    pub fn wake(&self, vcpu: &Vcpu, now: u64) -> Option<Look> {
+    /// Makes a unit runnable if `may_run` agrees under the scheduler's lock. Returns the CPU that
+    /// should reschedule, if one should.
+    pub fn wake(&self, unit: UnitId, now: u64, may_run: impl FnOnce() -> bool) -> Option<Resched> {
         let mut policy = self.policy.lock();
-        if vcpu.is_runnable() {
-            policy.wake(vcpu.unit(), now)
+        if may_run() {
+            policy.wake(unit, now)
         } else {
             None
         }
     }
 
-    pub fn sleep(&self, vcpu: &Vcpu, now: u64) {
+    /// Takes a unit off the run queue unless `may_run` says under the scheduler's lock that it is
+    /// runnable again. The unit may still run on a CPU, which reschedules soon.
+    pub fn sleep(&self, unit: UnitId, may_run: impl FnOnce() -> bool) {
         let mut policy = self.policy.lock();
-        if !vcpu.is_runnable() {
-            policy.sleep(vcpu.unit(), now);
+        if !may_run() {
+            policy.sleep(unit);
         }
     }
 
+    /// The unit that runs on `cpu` gives way to others of its kind.
     pub fn give_way(&self, cpu: CpuId, now: u64) {
         self.policy.lock().give_way(cpu, now);
     }
 
-    /// What `cpu` runs from now on. Its processor state counts as held by that CPU when this returns:
-    /// who has put the vcpu to sleep, and then finds no CPU that holds it, may rely on that.
-    pub fn pick(&self, cpu: CpuId, now: u64) -> Decision<Arc<Vcpu>> {
+    /// Decides what `cpu` runs from now on, and charges what ran there until now. `taken` is called
+    /// for the unit under the scheduler's lock. A unit never runs on two CPUs.
+    pub fn pick(&self, cpu: CpuId, now: u64, taken: impl FnOnce(&T)) -> Decision<T> {
         let mut policy = self.policy.lock();
         let decision = policy.pick(cpu, now);
-        if let Some(vcpu) = &decision.next {
-            vcpu.set_cpu(Some(cpu));
+        if let Some(unit) = &decision.next {
+            taken(unit);
         }
         decision
     }
 
-    /// Runs `ask` on the policy, for parameters and dumps.
-    pub fn with<R>(&self, ask: impl FnOnce(&mut dyn Scheduler<Arc<Vcpu>>) -> R) -> R {
-        ask(&mut **self.policy.lock())
+    /// Runs `act` on the policy under the lock, for parameters and dumps.
+    pub fn with<R>(&self, act: impl FnOnce(&mut Policy<T>) -> R) -> R {
+        act(&mut self.policy.lock())
     }
 }
-
-#[cfg(test)]
-mod tests;

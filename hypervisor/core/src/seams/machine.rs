@@ -1,11 +1,8 @@
 //! The machine: clock, CPUs, console and power.
 
-use alloc::sync::Arc;
-
-use oxen_types::{CpuId, DomainId, Errno, Result};
+use oxen_types::{CpuId, Errno, Result};
 
 use super::MemoryStats;
-use crate::domain::{Domain, DomainConfig};
 
 /// How to turn TSC ticks into nanoseconds, in pvclock's terms (xen/xen.h, `vcpu_time_info`):
 /// ns = ((ticks << shift) * mul) >> 32, a negative shift being a right shift.
@@ -79,13 +76,6 @@ pub trait Platform: Send + Sync {
     /// The earliest deadline of this CPU's timer queue may have changed.
     fn deadline_changed(&self);
     fn info(&self) -> MachineInfo;
-    /// Makes a domain with its memory and vcpus, not yet in the machine's list.
-    fn create_domain(
-        &self,
-        id: DomainId,
-        config: DomainConfig,
-        max_frames: u64,
-    ) -> Result<Arc<Domain>>;
     /// Nanoseconds that a CPU was idle since boot.
     fn idle_ns(&self, cpu: CpuId) -> u64;
     /// dom0 asked for it, or died: the machine goes down. Returns only if the machine will not.

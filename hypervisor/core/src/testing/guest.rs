@@ -60,6 +60,11 @@ impl Guest {
         Self { domain }
     }
 
+    /// Ends the guest as SCHEDOP_shutdown would.
+    pub fn shut_down(&self, reason: u32) {
+        self.domain.shutdown(reason).perform(&self.domain);
+    }
+
     pub fn id(&self) -> u16 {
         self.domain.id.0
     }

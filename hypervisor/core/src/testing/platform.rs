@@ -10,7 +10,7 @@ use oxen_types::{CpuId, DomainId, Result};
 use super::arch::FakeDomain;
 use super::memory::FakeMemory;
 use super::{FakeFrames, heap};
-use crate::domain::{Domain, DomainConfig};
+use crate::domain::{Domain, DomainBuilder, DomainConfig};
 use crate::machine::Machine;
 use crate::seams::{Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction};
 
@@ -168,22 +168,6 @@ impl Platform for FakePlatform {
         }
     }
 
-    fn create_domain(
-        &self,
-        id: DomainId,
-        config: DomainConfig,
-        max_frames: u64,
-    ) -> Result<Arc<Domain>> {
-        let machine = self.machine.get().expect("a machine");
-        let quiet = heap::quiet();
-        let memory = Box::new(FakeMemory::new(self.frames, id, max_frames));
-        let arch = Box::new(FakeDomain::new(*heap::lock(&self.fails_from)));
-        drop(quiet);
-        let domain = Domain::new(machine, id, config, memory, arch)?;
-        domain.create_vcpus()?;
-        Ok(domain)
-    }
-
     fn idle_ns(&self, cpu: CpuId) -> u64 {
         1_000 + u64::from(cpu.0)
     }
@@ -198,5 +182,23 @@ impl Platform for FakePlatform {
 
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {
         visit(0, 0x10_0000, 1);
+    }
+}
+
+impl DomainBuilder for FakePlatform {
+    fn create_domain(
+        &self,
+        id: DomainId,
+        config: DomainConfig,
+        max_frames: u64,
+    ) -> Result<Arc<Domain>> {
+        let machine = self.machine.get().expect("a machine");
+        let quiet = heap::quiet();
+        let memory = Box::new(FakeMemory::new(self.frames, id, max_frames));
+        let arch = Box::new(FakeDomain::new(*heap::lock(&self.fails_from)));
+        drop(quiet);
+        let domain = Domain::new(machine, id, config, memory, arch)?;
+        domain.create_vcpus()?;
+        Ok(domain)
     }
 }

@@ -1,38 +1,36 @@
 //! One CPU's timers in the order of their deadlines, without memory of its own.
 //!
-//! Each timer of a vcpu has a node, made with the vcpu, which moves into the queue when the timer is
-//! armed and back when it is not. So arming a timer cannot fail, however many there are. The nodes
+//! Each timer has a node, made with its owner, which moves into the queue when the timer is armed and
+//! back when it is not. So arming a timer cannot fail, however many there are. The nodes
 //! form a treap: a search tree by deadline, in which no node is heavier than the one above it. The
 //! weights are spread evenly, so that it is about as deep as a balanced tree.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 
 use super::TimerKind;
-use crate::vcpu::Vcpu;
 
-/// Deadline, and what tells timers of the same deadline apart.
+/// The deadline, and the timer's id, which differs among timers of the same deadline.
 pub(super) type Key = (u64, u64);
 
-type Link = Option<Box<Node>>;
+type Link<T> = Option<Box<Node<T>>>;
 
-pub struct Node {
+pub struct Node<T> {
     pub(super) key: Key,
     pub(super) kind: TimerKind,
-    /// While it is queued.
-    pub(super) vcpu: Option<Arc<Vcpu>>,
+    /// Set while the timer is queued.
+    pub(super) owner: Option<T>,
     weight: u64,
-    left: Link,
-    right: Link,
+    left: Link<T>,
+    right: Link<T>,
 }
 
-impl Node {
+impl<T> Node<T> {
     /// `id`: no two timers of the machine have the same.
     pub fn new(kind: TimerKind, id: u64) -> Self {
         Self {
             key: (0, id),
             kind,
-            vcpu: None,
+            owner: None,
             weight: spread(id),
             left: None,
             right: None,
@@ -48,18 +46,17 @@ fn spread(id: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-#[derive(Default)]
-pub(super) struct Queue {
-    root: Link,
+pub(super) struct Queue<T> {
+    root: Link<T>,
 }
 
-impl Queue {
+impl<T> Queue<T> {
     pub const fn new() -> Self {
         Self { root: None }
     }
 
     /// The timer with the earliest deadline.
-    pub fn first(&self) -> Option<&Node> {
+    pub fn first(&self) -> Option<&Node<T>> {
         let mut first = self.root.as_deref()?;
         while let Some(earlier) = first.left.as_deref() {
             first = earlier;
@@ -67,7 +64,7 @@ impl Queue {
         Some(first)
     }
 
-    pub fn insert(&mut self, mut node: Box<Node>) {
+    pub fn insert(&mut self, mut node: Box<Node<T>>) {
         let mut at = &mut self.root;
         while at.as_ref().is_some_and(|above| above.weight >= node.weight) {
             let Some(above) = at else { return };
@@ -77,7 +74,7 @@ impl Queue {
         *at = Some(node);
     }
 
-    pub fn remove(&mut self, key: Key) -> Option<Box<Node>> {
+    pub fn remove(&mut self, key: Key) -> Option<Box<Node<T>>> {
         let mut at = &mut self.root;
         while at.as_ref().is_some_and(|node| node.key != key) {
             at = at.as_mut()?.towards(key);
@@ -88,8 +85,8 @@ impl Queue {
     }
 }
 
-impl Node {
-    fn towards(&mut self, key: Key) -> &mut Link {
+impl<T> Node<T> {
+    fn towards(&mut self, key: Key) -> &mut Link<T> {
         if key < self.key {
             &mut self.left
         } else {
@@ -99,7 +96,7 @@ impl Node {
 }
 
 /// The nodes before and after a key that is not among them.
-fn split(mut tree: Link, key: Key) -> (Link, Link) {
+fn split<T>(mut tree: Link<T>, key: Key) -> (Link<T>, Link<T>) {
     let (mut before, mut after) = (None, None);
     let (mut low, mut high) = (&mut before, &mut after);
     while let Some(mut node) = tree {
@@ -115,7 +112,7 @@ fn split(mut tree: Link, key: Key) -> (Link, Link) {
 }
 
 /// One tree of two, of which the first has the earlier nodes.
-fn join(mut before: Link, mut after: Link) -> Link {
+fn join<T>(mut before: Link<T>, mut after: Link<T>) -> Link<T> {
     let mut all = None;
     let mut at = &mut all;
     loop {
@@ -143,19 +140,19 @@ mod tests {
     use std::collections::BTreeMap;
     use std::vec::Vec;
 
-    fn depth(link: &Link) -> usize {
-        let below = |node: &Node| depth(&node.left).max(depth(&node.right));
+    fn depth(link: &Link<()>) -> usize {
+        let below = |node: &Node<()>| depth(&node.left).max(depth(&node.right));
         link.as_deref().map_or(0, |node| 1 + below(node))
     }
 
-    fn node(id: u64, deadline: u64) -> Box<Node> {
+    fn node(id: u64, deadline: u64) -> Box<Node<()>> {
         let mut node = Box::new(Node::new(TimerKind::Poll, id));
         node.key.0 = deadline;
         node
     }
 
     proptest! {
-        /// As a sorted map does it.
+        /// The queue behaves like a sorted map.
         #[test]
         fn timers_come_in_order(steps in prop::collection::vec((0u64..60, 0u64..20, any::<bool>()), 0..200)) {
             let (mut queue, mut model) = (Queue::new(), BTreeMap::new());

@@ -13,7 +13,7 @@ const CPU: CpuId = CpuId(0);
 
 /// What is due at `now`: vcpu and kind, in the order of firing.
 fn due(world: &World, cpu: CpuId, now: u64) -> Vec<(u32, TimerKind)> {
-    let pop = || world.machine.timers.pop_due(cpu, now);
+    let pop = || world.machine.pop_due_timer(cpu, now);
     core::iter::from_fn(pop)
         .map(|(vcpu, kind)| (vcpu.id.0, kind))
         .collect()
@@ -24,7 +24,7 @@ fn the_earliest_fires_first_and_once() {
     let (world, _dom0) = World::new();
     let guest = world.guest(1, 3);
     let timers = &world.machine.timers;
-    let set = |vcpu: u32, at: u64| timers.arm(&guest.vcpu(vcpu), TimerKind::SingleShot, at, CPU);
+    let set = |vcpu: u32, at: u64| guest.vcpu(vcpu).arm_timer(TimerKind::SingleShot, at, CPU);
     assert!(set(0, 300));
     assert!(set(1, 100), "the earliest now");
     assert!(!set(2, 200));
@@ -43,18 +43,18 @@ fn a_timer_that_is_set_anew_moves_between_queues() {
     let guest = world.guest(1, 1);
     let timers = &world.machine.timers;
     let vcpu = guest.vcpu(0);
-    timers.arm(&vcpu, TimerKind::Lapic, 100, CPU);
-    timers.arm(&vcpu, TimerKind::Lapic, 50, CpuId(1));
+    vcpu.arm_timer(TimerKind::Lapic, 100, CPU);
+    vcpu.arm_timer(TimerKind::Lapic, 50, CpuId(1));
     assert_eq!((timers.next(CPU), timers.next(CpuId(1))), (None, Some(50)));
     // Another kind is another timer, even at the same time.
-    timers.arm(&vcpu, TimerKind::Poll, 50, CpuId(1));
-    timers.cancel(&vcpu, TimerKind::Lapic);
+    vcpu.arm_timer(TimerKind::Poll, 50, CpuId(1));
+    vcpu.cancel_timer(TimerKind::Lapic);
     assert_eq!(due(&world, CpuId(1), 50), [(0, TimerKind::Poll)]);
-    timers.cancel(&vcpu, TimerKind::Lapic);
+    vcpu.cancel_timer(TimerKind::Lapic);
     for kind in [TimerKind::Periodic, TimerKind::FirstWatchdog] {
-        timers.arm(&vcpu, kind, 7, CPU);
+        vcpu.arm_timer(kind, 7, CPU);
     }
-    timers.cancel_all(&vcpu);
+    vcpu.cancel_all_timers();
     assert_eq!(timers.next(CPU), None);
 }
 
@@ -63,10 +63,7 @@ fn the_end_of_a_domain_takes_its_timers() {
     let (world, _dom0) = World::new();
     let guest = world.guest(1, 2);
     for vcpu in guest.domain.vcpus() {
-        world
-            .machine
-            .timers
-            .arm(&vcpu, TimerKind::Periodic, 10, CPU);
+        vcpu.arm_timer(TimerKind::Periodic, 10, CPU);
     }
     world.destroy(&guest.domain);
     assert_eq!(world.machine.timers.next(CPU), None);
@@ -129,9 +126,8 @@ fn a_pass_fires_so_many_timers_and_no_more() {
     let guest = world.guest(1, 128);
     world.platform.set_now(0);
     for vcpu in guest.domain.vcpus() {
-        let timers = &world.machine.timers;
-        timers.arm(&vcpu, TimerKind::SingleShot, 10, CPU);
-        timers.arm(&vcpu, TimerKind::Lapic, 10, CPU);
+        vcpu.arm_timer(TimerKind::SingleShot, 10, CPU);
+        vcpu.arm_timer(TimerKind::Lapic, 10, CPU);
     }
     world.platform.set_now(10);
     let passes = (1..=100).find(|_| !world.machine.fire_timers(CPU));
@@ -204,11 +200,11 @@ proptest! {
         for (what, vcpu, kind, at) in steps {
             match what {
                 0 => {
-                    timers.arm(&guest.vcpu(vcpu), KINDS[kind], now + at, CPU);
+                    guest.vcpu(vcpu).arm_timer(KINDS[kind], now + at, CPU);
                     model.insert((vcpu, kind), now + at);
                 }
                 1 => {
-                    timers.cancel(&guest.vcpu(vcpu), KINDS[kind]);
+                    guest.vcpu(vcpu).cancel_timer(KINDS[kind]);
                     model.remove(&(vcpu, kind));
                 }
                 _ => {

@@ -194,7 +194,10 @@ impl Cx<'_> {
             self.name(),
             &*self.context.backend
         );
-        self.vcpu.domain.shutdown(guest_pv_abi::SHUTDOWN_CRASH);
+        let domain = &self.vcpu.domain;
+        domain
+            .shutdown(guest_pv_abi::SHUTDOWN_CRASH)
+            .perform(domain);
     }
 
     pub fn name(&self) -> Name {

@@ -36,7 +36,7 @@ pub fn create(call: &mut Call<'_>, op: &mut abi::Domctl) -> Answer {
         return Err(Errno::NoMem.into());
     }
     let id = machine.free_domain_id(wish)?;
-    let domain = machine.platform.create_domain(id, config, 0)?;
+    let domain = machine.builder.create_domain(id, config, 0)?;
     if let Err(errno) = machine.insert(domain.clone()) {
         // Another call took the number meanwhile. What is new is empty and never ran: one step.
         let _gone = domain.destroy_step(usize::MAX);

@@ -21,6 +21,7 @@ pub fn domain(call: &Call<'_>, op: &mut abi::Domctl) -> Answer {
 /// Also an entry of sysctl getdomaininfolist.
 pub fn describe(domain: &Domain) -> abi::DomctlGetDomainInfo {
     let now = domain.machine.now();
+    let control = domain.with_control(|control| *control);
     let mut info = abi::DomctlGetDomainInfo {
         domain: domain.id.0,
         pad1: 0,
@@ -30,15 +31,12 @@ pub fn describe(domain: &Domain) -> abi::DomctlGetDomainInfo {
         outstanding_pages: domain.memory.claimed(),
         shr_pages: 0,
         paged_pages: 0,
-        shared_info_frame: domain
-            .shared_info_gfn
-            .lock()
-            .map_or(u64::MAX, |gfn| gfn.raw()),
+        shared_info_frame: domain.shared_info_gfn().map_or(u64::MAX, |gfn| gfn.raw()),
         cpu_time: 0,
         nr_online_vcpus: 0,
         max_vcpu_id: abi::XEN_INVALID_MAX_VCPU_ID,
         ssidref: domain.config.ssid,
-        handle: *domain.handle.lock(),
+        handle: control.handle,
         cpupool: 0,
         gpaddr_bits: domain.machine.platform.guest_address_bits(),
         pad2: [0; 7],
@@ -50,7 +48,7 @@ pub fn describe(domain: &Domain) -> abi::DomctlGetDomainInfo {
     let (mut blocked, mut running) = (true, false);
     domain.with_vcpus(|vcpus| {
         for vcpu in vcpus {
-            let times = vcpu.runstate.lock().times_at(now);
+            let (_, times) = vcpu.run_times(now);
             info.cpu_time = info.cpu_time.saturating_add(times[State::Running as usize]);
             info.max_vcpu_id = vcpu.id.0;
             if !vcpu.is_held(Hold::Down) {
@@ -68,7 +66,7 @@ pub fn describe(domain: &Domain) -> abi::DomctlGetDomainInfo {
 }
 
 fn life_flags(domain: &Domain) -> u32 {
-    let life = domain.life.lock();
+    let life = domain.life();
     let nested = domain.config.flags & abi::XEN_DOMCTL_CDF_HAP != 0;
     let mut flags = abi::XEN_DOMINF_HVM_GUEST | flag(nested, abi::XEN_DOMINF_HAP);
     flags |= flag(life.dying != Dying::Alive, abi::XEN_DOMINF_DYING);
@@ -77,8 +75,7 @@ fn life_flags(domain: &Domain) -> u32 {
         let reason = reason & abi::XEN_DOMINF_SHUTDOWNMASK;
         flags |= abi::XEN_DOMINF_SHUTDOWN | reason << abi::XEN_DOMINF_SHUTDOWNSHIFT;
     }
-    drop(life);
-    let debugged = domain.debugging.load(core::sync::atomic::Ordering::Relaxed);
+    let debugged = domain.with_control(|control| control.debugging);
     flags |= flag(debugged, abi::XEN_DOMINF_DEBUGGED);
     let store = domain.config.flags & abi::XEN_DOMCTL_CDF_XS_DOMAIN != 0;
     flags | flag(store, abi::XEN_DOMINF_XS_DOMAIN)
@@ -95,7 +92,7 @@ pub fn vcpu(domain: &Domain, op: &mut abi::Domctl) -> Answer {
     }
     let vcpu = domain.vcpu(ask.vcpu).ok_or(Errno::Srch)?;
     let machine = domain.machine;
-    let times = vcpu.runstate.lock().times_at(machine.now());
+    let (_, times) = vcpu.run_times(machine.now());
     let allowed = machine.sched.with(|policy| policy.affinity(vcpu.unit()));
     op.u.store(&abi::DomctlGetVcpuInfo {
         vcpu: ask.vcpu,

@@ -68,7 +68,9 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
             Err(Errno::Inval.into())
         }
         abi::XEN_DOMCTL_SHADOW_OP_ENABLE | abi::XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY => {
-            if domain.control.lock().log.switch.is_none() && domain.memory.logs_writes() {
+            if domain.with_control(|control| control.log.switch).is_none()
+                && domain.memory.logs_writes()
+            {
                 return Err(Errno::Inval.into());
             }
             switch_log(domain, true)
@@ -94,13 +96,13 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
 
 /// A step of switching log-dirty mode, for all of the domain's memory.
 fn switch_log(domain: &Domain, on: bool) -> Answer {
-    let before = domain.control.lock().log.switch.take();
+    let before = domain.with_control(|control| control.log.switch.take());
     // A switch the other way that was not finished begins at the start.
     let from = before.filter(|(to, _)| *to == on);
     let from = from.map_or(Gfn::new(0), |(_, at)| at);
     match domain.memory.log_writes(on, from) {
         Some(next) => {
-            domain.control.lock().log.switch = Some((on, next));
+            domain.with_control(|control| control.log.switch = Some((on, next)));
             Err(Stop::Again)
         }
         None => {
@@ -116,7 +118,8 @@ fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> 
     // Without a bitmap only the counters are wanted, or a clean slate.
     let bitmap = ask.dirty_bitmap;
     let pages = if bitmap == 0 && !clean { 0 } else { ask.pages };
-    let before = domain.control.lock().log.reads[usize::from(clean)].take();
+    let reader = usize::from(clean);
+    let before = domain.with_control(|control| control.log.reads[reader].take());
     let mut read = before.unwrap_or_default();
     // What others may write without our knowing has to be sent each time.
     for _ in 0..PARTS {
@@ -125,7 +128,7 @@ fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> 
         read.grants = more.then_some(frame + 1);
     }
     if read.grants.is_some() {
-        domain.control.lock().log.reads[usize::from(clean)] = Some(read);
+        domain.with_control(|control| control.log.reads[reader] = Some(read));
         return Err(Stop::Again);
     }
     for _ in 0..PARTS {
@@ -143,7 +146,7 @@ fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> 
         read.at += count;
     }
     if read.at < pages {
-        domain.control.lock().log.reads[usize::from(clean)] = Some(read);
+        domain.with_control(|control| control.log.reads[reader] = Some(read));
         return Err(Stop::Again);
     }
     ask.stats = abi::DomctlShadowOpStats {

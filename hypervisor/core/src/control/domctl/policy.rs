@@ -61,7 +61,7 @@ pub fn set(call: &Call<'_>, domain: &Domain, op: &mut abi::Domctl) -> Answer {
     if domain.id == call.domain().id {
         return Err(Errno::Inval.into());
     }
-    if domain.life.lock().started {
+    if domain.life().started {
         return Err(Errno::Exist.into());
     }
     if ask.nr_leaves > MOST || ask.nr_msrs > MOST {

@@ -121,7 +121,7 @@ pub fn params(domain: &Domain, op: &mut abi::Domctl) -> Answer {
     }
     match ask.cmd {
         abi::XEN_DOMCTL_SCHEDOP_GETINFO => {
-            let share = domain.control.lock().share;
+            let share = domain.with_control(|control| control.share);
             ask.u.store(&abi::DomctlSchedCredit2 {
                 weight: share.weight,
                 cap: share.cap,
@@ -141,29 +141,30 @@ pub fn params(domain: &Domain, op: &mut abi::Domctl) -> Answer {
 
 /// Each vcpu gets the domain's weight; the cap is divided among them.
 fn set_share(domain: &Domain, weight: u16, cap: u16) -> Result<(), Errno> {
-    let mut kept = domain.control.lock();
-    let mut share = kept.share;
-    if weight != SAME_WEIGHT {
-        share.weight = weight;
-    }
-    if cap != SAME_CAP {
-        if u32::from(cap) > domain.config.max_vcpus.saturating_mul(100) {
-            return Err(Errno::Inval);
+    domain.with_control(|control| {
+        let mut share = control.share;
+        if weight != SAME_WEIGHT {
+            share.weight = weight;
         }
-        share.cap = cap;
-    }
-    kept.share = share;
-    let vcpus = u16::try_from(domain.config.max_vcpus).unwrap_or(u16::MAX);
-    let each = Share {
-        cap: share.cap.div_ceil(vcpus.max(1)),
-        ..share
-    };
-    domain.with_vcpus(|vcpus| {
-        domain.machine.sched.with(|policy| {
-            for vcpu in vcpus {
-                policy.set_share(vcpu.unit(), each);
+        if cap != SAME_CAP {
+            if u32::from(cap) > domain.config.max_vcpus.saturating_mul(100) {
+                return Err(Errno::Inval);
             }
+            share.cap = cap;
+        }
+        control.share = share;
+        let vcpus = u16::try_from(domain.config.max_vcpus).unwrap_or(u16::MAX);
+        let each = Share {
+            cap: share.cap.div_ceil(vcpus.max(1)),
+            ..share
+        };
+        domain.with_vcpus(|vcpus| {
+            domain.machine.sched.with(|policy| {
+                for vcpu in vcpus {
+                    policy.set_share(vcpu.unit(), each);
+                }
+            });
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }

@@ -1,7 +1,6 @@
 //! Limits and other settings of a domain.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
@@ -41,7 +40,7 @@ pub fn max_mem(domain: &Domain, op: &abi::Domctl) -> Answer {
 
 pub fn handle(domain: &Domain, op: &abi::Domctl) -> Answer {
     let ask: abi::DomctlSetDomainHandle = op.u.view();
-    *domain.handle.lock() = ask.handle;
+    domain.with_control(|control| control.handle = ask.handle);
     Ok(0)
 }
 
@@ -94,13 +93,14 @@ pub fn set_address_size(op: &abi::Domctl) -> Answer {
 pub fn debugging(call: &Call<'_>, domain: &Arc<Domain>, op: &abi::Domctl) -> Answer {
     let ask: abi::DomctlSetDebugging = op.u.view();
     not_self(call, domain)?;
-    domain.debugging.store(ask.enable != 0, Ordering::Relaxed);
+    domain.with_control(|control| control.debugging = ask.enable != 0);
     Ok(0)
 }
 
 /// The port, of the guest's, that hears of a finished suspend instead of VIRQ_DOM_EXC.
 pub fn subscribe(domain: &Domain, op: &abi::Domctl) -> Answer {
     let ask: abi::DomctlSubscribe = op.u.view();
-    *domain.suspend_port.lock() = (ask.port != 0).then_some(Port(ask.port));
+    let port = (ask.port != 0).then_some(Port(ask.port));
+    domain.with_control(|control| control.suspend_port = port);
     Ok(0)
 }

@@ -197,7 +197,7 @@ fn dom0_sets_everybodys_clock() {
     let mut op = abi::PlatformOp::with(abi::XENPF_SETTIME64, &set);
     assert_eq!(dom0.envelope(abi::HYPERVISOR_PLATFORM_OP, &mut op), 0);
     for domain in [&dom0.domain, &guest.domain] {
-        let word = |at: usize| domain.shared_info.word(at).load(Ordering::SeqCst);
+        let word = |at: usize| domain.shared_info().word(at).load(Ordering::SeqCst);
         assert_eq!((word(3076), word(3080), word(3072) % 2), (997, 7, 0));
     }
     let set = abi::XenpfSettime64 { mbz: 1, ..set };

@@ -115,7 +115,7 @@ fn virqs_are_bound_once_and_where_they_belong() {
     assert!(!a.is_pending(timer), "another vcpu's");
     raise_virq(&a.domain, 1, abi::VIRQ_TIMER);
     assert!(a.is_pending(timer));
-    a.domain.shutdown(abi::SHUTDOWN_CRASH);
+    a.shut_down(abi::SHUTDOWN_CRASH);
     assert!(dom0.is_pending(exception));
     assert!(!a.is_pending(silent), "the machine's events are dom0's");
     assert_eq!(a.send(timer), INVAL, "only the hypervisor raises it");

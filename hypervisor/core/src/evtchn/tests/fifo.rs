@@ -143,7 +143,7 @@ fn each_vcpu_has_its_queues_and_one_upcall() {
     let (mut first, mut second) = (Queues::new(&guest, 0), Queues::new(&guest, 1));
     let (a, b) = (guest.ipi(0).expect("ipi"), guest.ipi(1).expect("ipi"));
     let upcalls = |vcpu: usize| {
-        let word = guest.domain.shared_info.word(vcpu * 64);
+        let word = guest.domain.shared_info().word(vcpu * 64);
         word.swap(0, Ordering::SeqCst) & 0xff
     };
     guest.send(a);

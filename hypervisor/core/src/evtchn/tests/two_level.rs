@@ -17,7 +17,7 @@ const MASK: usize = 2560;
 const VECTOR: u8 = 0xf3;
 
 fn word(guest: &Guest, at: usize) -> &'static core::sync::atomic::AtomicU32 {
-    guest.domain.shared_info.word(at)
+    guest.domain.shared_info().word(at)
 }
 
 fn mask(guest: &Guest, port: u32) {

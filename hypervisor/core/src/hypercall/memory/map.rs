@@ -27,8 +27,8 @@ pub fn get(call: &Call<'_>) -> Answer {
         let platform = call.machine().platform;
         platform.dom0_memory_map(&mut |addr, size, kind| tell(abi::E820Entry { addr, size, kind }));
     } else {
-        let map = call.domain().memory_map.lock();
-        map.iter().for_each(|entry| tell(*entry));
+        call.domain()
+            .with_memory_map(|map| map.iter().for_each(|entry| tell(*entry)));
     }
     written?;
     if count == 0 {
@@ -55,7 +55,7 @@ pub fn set(call: &Call<'_>) -> Answer {
     for i in 0..ask.nr_entries {
         fallible::push(&mut entries, call.read(list.nth(i.into())?)?)?;
     }
-    *domain.memory_map.lock() = entries;
+    domain.set_memory_map(entries);
     Ok(0)
 }
 

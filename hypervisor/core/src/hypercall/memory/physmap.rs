@@ -7,7 +7,7 @@ use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Gfn, Result};
 
 use super::{Answer, Call, go_on, progress};
-use crate::domain::{Domain, Dying};
+use crate::domain::Domain;
 use crate::hypercall::{Handle, Work};
 use crate::seams::{FLUSHED_TOGETHER, MapKind};
 
@@ -149,10 +149,13 @@ impl Part {
 
     /// Maps pages of another domain. A dying domain's memory must not gain references.
     fn map_foreign(&mut self, domain: &Domain, other: &Domain) {
-        let life = other.life.lock();
-        if life.dying != Dying::Alive {
-            return self.each(|_, _| Err(Errno::Inval));
+        let mapped = other.while_alive(|| self.map_pages_of(domain, other));
+        if mapped.is_none() {
+            self.each(|_, _| Err(Errno::Inval));
         }
+    }
+
+    fn map_pages_of(&mut self, domain: &Domain, other: &Domain) {
         let asked = self.entries;
         let entries = Cell::from_mut(&mut self.entries[..]).as_slice_of_cells();
         let set = |n: usize, result| {
@@ -207,15 +210,7 @@ fn put(domain: &Arc<Domain>, space: u32, index: u64, gfn: Gfn) -> Result<()> {
             if index != 0 {
                 return Err(Errno::Inval);
             }
-            let mut place = domain.shared_info_gfn.lock();
-            let page = domain.shared_info.try_clone().ok_or(Errno::NoMem)?;
-            let mfn = page.mfn();
-            domain.memory.map(gfn, page, MapKind::Xen)?;
-            if let Some(old) = place.replace(gfn).filter(|old| *old != gfn) {
-                // The guest may have put something else there meanwhile: then there is nothing to take away.
-                let _ = domain.memory.unmap(old, mfn, MapKind::Xen);
-            }
-            Ok(())
+            domain.map_shared_info(gfn)
         }
         abi::XENMAPSPACE_GRANT_TABLE => domain.grants.map_frame(domain, index, gfn),
         abi::XENMAPSPACE_GMFN => domain.memory.move_ram(Gfn::new(index), gfn),

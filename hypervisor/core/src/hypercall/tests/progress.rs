@@ -92,12 +92,12 @@ fn calls_that_go_on_change_their_own_arguments_only() {
         let outcome = part(&dom0, 0, abi::HYPERVISOR_DOMCTL, &mut regs);
         assert_eq!((outcome, regs), (Outcome::Again, before));
     }
-    assert_eq!(guest.domain.life.lock().pauses, 1);
+    assert_eq!(guest.domain.life().pauses, 1);
     // The task goes on at another vcpu of dom0's.
     guest.vcpu(0).set_cpu(None);
     let outcome = part(&dom0, 1, abi::HYPERVISOR_DOMCTL, &mut regs);
     assert_eq!((outcome, regs), (Outcome::Done(0), before));
-    assert_eq!(guest.domain.life.lock().pauses, 1);
+    assert_eq!(guest.domain.life().pauses, 1);
     // Log-dirty mode, in several parts.
     let ask = abi::DomctlShadowOp {
         op: abi::XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY,
@@ -124,7 +124,7 @@ fn two_calls_that_pause_count_two_pauses() {
     for (vcpu, regs) in (0..2).zip(&mut regs) {
         assert_eq!(part(&dom0, vcpu, number, regs), Outcome::Done(0));
     }
-    assert_eq!(guest.domain.life.lock().pauses, 2);
+    assert_eq!(guest.domain.life().pauses, 2);
 }
 
 #[test]

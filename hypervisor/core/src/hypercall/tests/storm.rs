@@ -382,7 +382,7 @@ pub(super) fn all_frames_come_back_after(steps: std::vec::Vec<Step>) {
             vcpu(guest, step);
         }
         for cpu in [CpuId(0), CpuId(1)] {
-            while world.machine.timers.pop_due(cpu, 40).is_some() {}
+            while world.machine.pop_due_timer(cpu, 40).is_some() {}
         }
     }
     let mut all: std::vec::Vec<_> = world.machine.all_domains().collect();

@@ -72,14 +72,14 @@ fn run_states_are_written_where_the_guest_wants_them() {
     ];
     assert_eq!(guest.call(abi::HYPERVISOR_VM_ASSIST, &assist), 0);
     let vcpu = guest.vcpu(0);
-    vcpu.runstate.lock().change(State::Running, 5_000);
-    vcpu.runstate.lock().change(State::Blocked, 8_000);
+    vcpu.enter_state(State::Running, 5_000);
+    vcpu.enter_state(State::Blocked, 8_000);
     let info: abi::VcpuRunstateInfo = guest.read(at);
     assert_eq!((info.state, info.state_entry_time), (2, 8_000));
     assert_eq!(info.time[0], 3_000);
     // The guest gives the page away: it is held, not followed.
     guest.domain.memory.release(Gfn::new(5)).expect("its RAM");
-    vcpu.runstate.lock().change(State::Running, 9_000);
+    vcpu.enter_state(State::Running, 9_000);
     assert_eq!(
         vcpu_op(&guest, cmd, 0, bytemuck::bytes_of(&(1u64 << 45))),
         errno(Errno::Fault)
@@ -96,8 +96,8 @@ fn run_states_are_told_with_the_time_of_the_present_one() {
     let (world, _dom0) = World::new();
     let guest = world.guest(1, 1);
     let vcpu = guest.vcpu(0);
-    vcpu.runstate.lock().change(State::Running, 5_000);
-    vcpu.runstate.lock().change(State::Blocked, 8_000);
+    vcpu.enter_state(State::Running, 5_000);
+    vcpu.enter_state(State::Blocked, 8_000);
     let info = |now: u64| -> abi::VcpuRunstateInfo {
         world.platform.set_now(now);
         assert_eq!(
@@ -118,7 +118,7 @@ fn the_last_vcpu_that_goes_down_takes_its_domain_along() {
     let (world, _dom0) = World::new();
     let guest = world.guest(1, 3);
     let down = |vcpu: u64| vcpu_op(&guest, abi::VCPUOP_DOWN, vcpu, &[]);
-    let shutdown = || guest.domain.life.lock().shutdown;
+    let shutdown = || guest.domain.life().shutdown;
     assert_eq!((down(2), down(0), down(2)), (0, 0, 0));
     assert_eq!(shutdown(), None, "one is up, and can start the others");
     assert_eq!(down(1), 0);
@@ -138,7 +138,7 @@ fn the_clock_is_written_twice_over() {
     assert_eq!((time.version % 2, time.flags), (0, 1));
     assert_eq!((time.tsc_to_system_mul, time.tsc_shift), (1 << 31, 0));
     let mut first = [0; 8];
-    guest.domain.shared_info.read(32 + 16, &mut first);
+    guest.domain.shared_info().read(32 + 16, &mut first);
     assert_eq!(u64::from_le_bytes(first), 77_000);
 }
 
@@ -173,7 +173,7 @@ fn vcpu_info_of_others_only_while_they_are_down() {
     guest.vcpu(1).hold(Hold::Down);
     assert_eq!(register(1, place(8, 0)), 0);
     // Vcpus beyond the 32nd have none before.
-    assert!(guest.vcpu(35).info.lock().is_none());
+    assert!(guest.vcpu(35).with_info(|_| ()).is_none());
     guest.vcpu(35).hold(Hold::Down);
     assert_eq!(register(35, place(8, 128)), 0);
     let mut clock = [0; 8];
@@ -193,10 +193,7 @@ fn a_guest_ends_once_and_dom0_takes_the_machine_along() {
     assert_eq!(guest.op(number, abi::SCHEDOP_SHUTDOWN, &mut down), 0);
     down.reason = abi::SHUTDOWN_CRASH;
     assert_eq!(guest.op(number, abi::SCHEDOP_SHUTDOWN, &mut down), 0);
-    assert_eq!(
-        guest.domain.life.lock().shutdown,
-        Some(abi::SHUTDOWN_REBOOT)
-    );
+    assert_eq!(guest.domain.life().shutdown, Some(abi::SHUTDOWN_REBOOT));
     let other = world.guest(2, 1);
     let mut remote = abi::SchedRemoteShutdown {
         domain_id: 2,
@@ -206,10 +203,7 @@ fn a_guest_ends_once_and_dom0_takes_the_machine_along() {
     let cmd = abi::SCHEDOP_REMOTE_SHUTDOWN;
     assert_eq!(guest.op(number, cmd, &mut remote), errno(Errno::Perm));
     assert_eq!(dom0.op(number, cmd, &mut remote), 0);
-    assert_eq!(
-        other.domain.life.lock().shutdown,
-        Some(abi::SHUTDOWN_POWEROFF)
-    );
+    assert_eq!(other.domain.life().shutdown, Some(abi::SHUTDOWN_POWEROFF));
     assert_eq!(*world.platform.power.lock().expect("power"), None);
     down.reason = abi::SHUTDOWN_POWEROFF;
     assert_eq!(dom0.op(number, abi::SCHEDOP_SHUTDOWN, &mut down), 0);
@@ -273,7 +267,7 @@ fn the_ports_of_a_poll_are_copied_once() {
         let args = [abi::SCHEDOP_POLL.into(), 7 * PAGE, 0, 0, 0, 0];
         let mut call = Call::new(&vcpu, &linear, args);
         let done = dispatch(abi::HYPERVISOR_SCHED_OP.into(), &mut call);
-        (done, vcpu.is_held(Hold::Blocked), *vcpu.poll.lock())
+        (done, vcpu.is_held(Hold::Blocked), vcpu.poll())
     };
     let failed = Outcome::Done(errno(Errno::Fault) as u64);
     assert_eq!(poll(8), (failed, false, Poll::No), "nothing has changed");

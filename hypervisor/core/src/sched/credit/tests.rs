@@ -40,9 +40,9 @@ fn simulate_late(
     }
 }
 
-fn look(cpu: u32, at: u64) -> Option<Look> {
+fn look(cpu: u32, at: u64) -> Option<Resched> {
     let cpu = CpuId(cpu);
-    Some(Look { cpu, at })
+    Some(Resched { cpu, at })
 }
 
 fn weight(weight: u16) -> Share {
@@ -158,7 +158,7 @@ fn what_sleeps_is_not_picked_and_never_runs_twice() {
     assert!(credit.pick(CpuId(0), 0).next.is_some());
     credit.wake(unit, 10);
     assert!(credit.pick(CpuId(1), 10).next.is_none());
-    credit.sleep(unit, 20);
+    credit.sleep(unit);
     assert!(credit.pick(CpuId(0), 20).next.is_none());
     credit.wake(unit, 30);
     assert!(credit.pick(CpuId(1), 30).next.is_some());
@@ -190,10 +190,14 @@ fn a_unit_that_must_move_finds_an_idle_cpu_beyond_the_64th() {
     );
     let decision = credit.pick(CpuId(0), 2);
     assert!(decision.next.is_none());
-    assert_eq!(decision.tell, Some(CpuId(99)), "the idle CPU is told");
+    assert_eq!(
+        decision.resched,
+        Some(CpuId(99)),
+        "the idle CPU is notified"
+    );
     assert!(credit.pick(CpuId(99), 3).next.is_some());
     // While it waits, too.
-    credit.sleep(unit, 4);
+    credit.sleep(unit);
     assert!(credit.pick(CpuId(99), 4).next.is_none());
     assert_eq!(credit.wake(unit, 5), look(99, 5));
     assert_eq!(credit.set_affinity(unit, hard(&[70]), 6), Some(CpuId(70)));
@@ -213,7 +217,7 @@ fn what_is_pushed_off_its_cpu_goes_to_an_idle_one() {
     credit.set_affinity(pinned, hard(&[0]), 0);
     assert_eq!(credit.wake(pinned, 5_000_000), look(0, 5_000_000));
     let decision = credit.pick(CpuId(0), 5_000_000);
-    assert_eq!((decision.next, decision.tell), (Some(1), Some(CpuId(1))));
+    assert_eq!((decision.next, decision.resched), (Some(1), Some(CpuId(1))));
     assert_eq!(credit.pick(CpuId(1), 5_000_000).next, Some(0));
 }
 
@@ -235,10 +239,10 @@ fn a_soft_affinity_is_a_wish() {
     assert_eq!(credit.wake(units[1], 1), look(0, 1), "it need not wait");
     assert_eq!(credit.pick(CpuId(0), 1).next, Some(1));
     // The CPU that it would rather have is free again: it goes there.
-    credit.sleep(units[0], 2);
+    credit.sleep(units[0]);
     assert!(credit.pick(CpuId(2), 2).next.is_none());
     let decision = credit.pick(CpuId(0), 3);
-    assert_eq!((decision.next, decision.tell), (None, Some(CpuId(2))));
+    assert_eq!((decision.next, decision.resched), (None, Some(CpuId(2))));
     assert_eq!(credit.pick(CpuId(2), 4).next, Some(1));
 }
 
@@ -265,11 +269,11 @@ fn who_sleeps_and_wakes_all_the_time_interrupts_no_oftener_than_the_rate_limit()
             if credit.pick(cpu, now).next == Some('w') {
                 interrupted += 1;
                 now += 2_000;
-                credit.sleep(waker, now);
+                credit.sleep(waker);
                 assert_eq!(credit.pick(cpu, now).next, Some('v'));
             }
         }
-        credit.sleep(waker, now);
+        credit.sleep(waker);
     }
     let most = (now - start) / credit.rate_limit() + 1;
     assert!(
@@ -288,7 +292,7 @@ fn a_unit_that_has_just_begun_is_interrupted_when_the_limit_is_over() {
     credit.wake(victim, 0);
     assert_eq!(credit.pick(cpu, 0).next, Some('v'));
     // It has burned a lot, rested, and begins again.
-    credit.sleep(victim, 9_000_000);
+    credit.sleep(victim);
     assert!(credit.pick(cpu, 9_000_000).next.is_none());
     credit.wake(victim, 10_000_000);
     assert_eq!(credit.pick(cpu, 10_000_000).next, Some('v'));
@@ -301,7 +305,7 @@ fn a_unit_that_has_just_begun_is_interrupted_when_the_limit_is_over() {
     // Who yields, blocks or may not stay is not kept.
     credit.give_way(cpu, 10_500_100);
     assert_eq!(credit.pick(cpu, 10_500_100).next, Some('v'));
-    credit.sleep(victim, 10_500_200);
+    credit.sleep(victim);
     assert_eq!(credit.pick(cpu, 10_500_200).next, Some('o'));
     credit.wake(victim, 10_500_300);
     credit.set_affinity(other, hard(&[1]), 10_500_300);
@@ -324,7 +328,7 @@ fn a_cap_ends_a_run_within_the_rate_limit() {
     credit.wake(capped, 0);
     let decision = credit.pick(cpu, 0);
     assert_eq!((decision.next, decision.until), (Some('c'), 1_000_000));
-    credit.sleep(capped, 800_000);
+    credit.sleep(capped);
     assert!(credit.pick(cpu, 800_000).next.is_none());
     credit.wake(capped, 900_000);
     assert_eq!(credit.pick(cpu, 900_000).until, 1_100_000);
@@ -344,10 +348,48 @@ fn who_wakes_takes_the_cpu_that_can_be_interrupted_first() {
     }
     // Unit 0 has burned more, but has just begun again.
     credit.give_way(CpuId(0), 8_000_000);
-    credit.sleep(units[0], 8_000_000);
+    credit.sleep(units[0]);
     assert!(credit.pick(CpuId(0), 8_000_000).next.is_none());
     credit.set_share(units[1], weight(512));
     credit.wake(units[0], 8_000_000);
     assert_eq!(credit.pick(CpuId(0), 8_000_000).next, Some(0));
     assert_eq!(credit.wake(units[2], 8_100_000), look(1, 8_100_000));
+}
+
+/// The run queue is a list through the units: an order of any length costs no memory.
+#[test]
+fn the_run_queue_keeps_the_order_of_coming_whatever_leaves_it() {
+    let mut credit = Credit::new(1);
+    let ids: Vec<UnitId> = (0..1000)
+        .map(|i| credit.add(i, weight(256)).expect("memory"))
+        .collect();
+    let mut model: Vec<usize> = Vec::new();
+    let order = |credit: &Credit<usize>| -> Vec<usize> {
+        credit.queued().map(|(_, unit)| unit.payload).collect()
+    };
+    let mut seed = 1u64;
+    for _ in 0..4 {
+        for (n, &id) in ids.iter().enumerate() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let queued = model.iter().position(|&queued| queued == n);
+            match (seed >> 33) % 3 {
+                0 => {
+                    credit.sleep(id);
+                    queued.map(|at| model.remove(at));
+                }
+                _ => {
+                    credit.wake(id, 0);
+                    if queued.is_none() {
+                        model.push(n);
+                    }
+                }
+            }
+        }
+        assert_eq!(order(&credit), model);
+    }
+    for id in ids {
+        credit.remove(id);
+    }
+    assert!(order(&credit).is_empty() && (credit.first, credit.last) == (None, None));
+    assert!(credit.pick(CpuId(0), 1).next.is_none());
 }

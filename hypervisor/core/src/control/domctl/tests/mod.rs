@@ -194,7 +194,7 @@ fn a_pause_counts_once_and_waits_until_the_guest_stands_still() {
     use crate::hypercall::{Outcome, dispatch};
     for _ in 0..3 {
         assert_eq!(dispatch(number, &mut call), Outcome::Again);
-        assert_eq!(guest.domain.life.lock().pauses, 1);
+        assert_eq!(guest.domain.life().pauses, 1);
     }
     assert_eq!(
         world.platform.kicked.lock().expect("kicks").as_slice(),
@@ -204,11 +204,11 @@ fn a_pause_counts_once_and_waits_until_the_guest_stands_still() {
     assert_eq!(dispatch(number, &mut call), Outcome::Done(0));
     // The next pause is another one.
     assert_eq!(simple(&dom0, abi::XEN_DOMCTL_PAUSEDOMAIN, 5), 0);
-    assert_eq!(guest.domain.life.lock().pauses, 2);
+    assert_eq!(guest.domain.life().pauses, 2);
     assert!(!vcpu.is_runnable());
     for left in [1, 0] {
         assert_eq!(simple(&dom0, abi::XEN_DOMCTL_UNPAUSEDOMAIN, 5), 0);
-        assert_eq!(guest.domain.life.lock().pauses, left);
+        assert_eq!(guest.domain.life().pauses, left);
     }
     assert!(vcpu.is_runnable());
     assert_eq!(
@@ -267,7 +267,7 @@ fn states_that_info_shows() {
         dom0.domctl(abi::XEN_DOMCTL_GETVCPUINFO, 5, &mut ask),
         errno(Errno::Inval)
     );
-    guest.domain.shutdown(abi::SHUTDOWN_CRASH);
+    guest.shut_down(abi::SHUTDOWN_CRASH);
     let shutdown = abi::XEN_DOMINF_SHUTDOWNMASK << abi::XEN_DOMINF_SHUTDOWNSHIFT;
     let crashed = abi::SHUTDOWN_CRASH << abi::XEN_DOMINF_SHUTDOWNSHIFT;
     assert_eq!(
@@ -296,17 +296,17 @@ fn a_suspended_guest_tells_its_subscriber_and_resumes() {
     assert_eq!(bound, 0);
     let local = oxen_types::Port(bind.local_port);
     dom0.domain
-        .shared_info
+        .shared_info()
         .word(2048)
         .store(0, Ordering::SeqCst);
     assert_eq!(
         dom0.domctl(abi::XEN_DOMCTL_SUBSCRIBE, 5, &mut { port.0 }),
         0
     );
-    guest.domain.shutdown(abi::SHUTDOWN_SUSPEND);
+    guest.shut_down(abi::SHUTDOWN_SUSPEND);
     assert!(dom0.domain.events.is_pending(&dom0.domain, local));
     assert!(!guest.vcpu(0).is_runnable());
     assert_eq!(simple(&dom0, abi::XEN_DOMCTL_RESUMEDOMAIN, 5), 0);
     assert!(guest.vcpu(0).is_runnable());
-    assert_eq!(guest.domain.life.lock().shutdown, None);
+    assert_eq!(guest.domain.life().shutdown, None);
 }

@@ -91,7 +91,7 @@ fn event_words_clocks_and_grants_are_logged() {
     assert_eq!(shadow_op(&dom0, 5, enable, 0, 0).0, 0);
     let written = || {
         let frames = world.frames;
-        frames.written(guest.domain.shared_info.mfn(), true)
+        frames.written(guest.domain.shared_info().mfn(), true)
     };
     written();
     assert!(!written());

@@ -104,7 +104,7 @@ fn small_settings() {
     assert_eq!(info(&dom0, 5).expect("info").handle, [5; 16]);
     assert_eq!(dom0.domctl(abi::XEN_DOMCTL_SETTIMEOFFSET, 5, &mut 60i64), 0);
     assert_eq!(
-        guest.domain.shared_info.word(3076).load(Ordering::SeqCst),
+        guest.domain.shared_info().word(3076).load(Ordering::SeqCst),
         60
     );
     assert_eq!(

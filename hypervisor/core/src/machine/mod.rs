@@ -2,23 +2,32 @@
 //!
 //! The order of its locks, and of all others, is in docs/lock-order.md.
 
+mod domains;
+
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU16, Ordering};
 
 use oxen_types::{DomainId, Errno, Result, RwLock};
 
-use crate::domain::Domain;
-use crate::domains::Domains;
+use crate::domain::{Domain, DomainBuilder};
 use crate::evtchn;
-use crate::sched::Sched;
+use crate::sched::Scheduler;
 use crate::seams::{FrameSource, Platform};
 use crate::timer::Timers;
+use crate::vcpu::Vcpu;
+use domains::Domains;
 
 pub struct Machine {
+    /// Clock, console, CPUs and power.
     pub platform: &'static dyn Platform,
+    /// The frame table.
     pub frames: &'static dyn FrameSource,
-    pub sched: Sched,
-    pub timers: Timers,
+    /// Makes new domains.
+    pub builder: &'static dyn DomainBuilder,
+    /// The scheduler; [`Machine::pick_vcpu`] calls it for a CPU.
+    pub sched: Scheduler<Arc<Vcpu>>,
+    /// The timer queues of all CPUs.
+    pub timers: Timers<Arc<Vcpu>>,
     domains: RwLock<Domains>,
     next_id: AtomicU16,
 }
@@ -27,12 +36,14 @@ impl Machine {
     pub fn new(
         platform: &'static dyn Platform,
         frames: &'static dyn FrameSource,
+        builder: &'static dyn DomainBuilder,
         cpus: usize,
     ) -> Self {
         Self {
             platform,
             frames,
-            sched: Sched::new(cpus),
+            builder,
+            sched: Scheduler::new(cpus),
             timers: Timers::new(cpus),
             domains: RwLock::new(Domains::new()),
             next_id: AtomicU16::new(1),
@@ -65,17 +76,20 @@ impl Machine {
     }
 
     pub fn domain_count(&self) -> usize {
-        self.domains.read().count
+        self.domains.read().count()
     }
 
     pub fn dom0(&self) -> Option<Arc<Domain>> {
         self.domain(DomainId::DOM0)
     }
 
-    /// A number for a new domain: the wish if it is free, else the next free one.
-    pub fn free_domain_id(&self, wish: Option<DomainId>) -> Result<DomainId> {
+    /// A number for a new domain: the one that is wanted, or the next free one.
+    ///
+    /// # Errors
+    /// `Exist` if the wanted number is taken; `NoMem` if all are.
+    pub fn free_domain_id(&self, wanted: Option<DomainId>) -> Result<DomainId> {
         let domains = self.domains.read();
-        if let Some(id) = wish {
+        if let Some(id) = wanted {
             return if domains.get(id).is_some() {
                 Err(Errno::Exist)
             } else {

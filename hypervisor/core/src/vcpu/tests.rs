@@ -1,11 +1,11 @@
-//! The scheduler with vcpus: what is picked, asked for later, and quiet.
+//! Vcpus and the scheduler: what is picked, rescheduled later, and quiet.
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{CpuId, Errno};
 
+use super::Hold;
 use crate::testing::{Guest, World};
-use crate::vcpu::Hold;
 
 const CPU: CpuId = CpuId(0);
 
@@ -21,14 +21,14 @@ fn alone(vcpus: u32) -> (World, Guest, Guest) {
 fn a_vcpu_that_a_cpu_has_picked_is_not_quiet() {
     let (world, _dom0, guest) = alone(1);
     let vcpu = guest.vcpu(0);
-    let picked = world.machine.sched.pick(CPU, 2_000).next.expect("a vcpu");
+    let picked = world.machine.pick_vcpu(CPU, 2_000).next.expect("a vcpu");
     assert_eq!(picked.id, vcpu.id);
     // The toolstack pauses it before that CPU got any further.
     guest.domain.pause().expect("paused");
     assert!(!guest.domain.is_quiet() && vcpu.cpu() == Some(CPU));
     // It looks at the holds, lets go of what it has not begun, and finds nothing to pick.
     vcpu.set_cpu(None);
-    assert!(world.machine.sched.pick(CPU, 3_000).next.is_none());
+    assert!(world.machine.pick_vcpu(CPU, 3_000).next.is_none());
     assert!(guest.domain.is_quiet());
 }
 
@@ -38,10 +38,10 @@ fn a_vcpu_that_a_cpu_has_picked_is_not_quiet() {
 fn who_pauses_a_vcpu_that_is_held_already_may_rely_on_it() {
     let (world, _dom0, guest) = alone(1);
     let vcpu = guest.vcpu(0);
-    vcpu.hold_untold(Hold::Paused);
+    vcpu.hold_without_scheduler(Hold::Paused);
     guest.domain.pause().expect("paused");
     assert!(guest.domain.is_quiet());
-    assert!(world.machine.sched.pick(CPU, 2_000).next.is_none());
+    assert!(world.machine.pick_vcpu(CPU, 2_000).next.is_none());
 }
 
 #[test]
@@ -51,22 +51,16 @@ fn a_wake_up_within_the_rate_limit_is_looked_at_later() {
     let (first, second) = (guest.vcpu(0), guest.vcpu(1));
     guest.vcpu(2).hold(Hold::Down);
     second.hold(Hold::Blocked);
-    world.machine.sched.pick(CPU, 0).next.expect("the first");
+    world.machine.pick_vcpu(CPU, 0).next.expect("the first");
     first.hold(Hold::Blocked);
-    assert!(world.machine.sched.pick(CPU, 9_000_000).next.is_none());
+    assert!(world.machine.pick_vcpu(CPU, 9_000_000).next.is_none());
     // It has burned 9 ms, and begins again.
     first.release(Hold::Blocked);
-    world
-        .machine
-        .sched
-        .pick(CPU, 9_000_000)
-        .next
-        .expect("again");
+    world.machine.pick_vcpu(CPU, 9_000_000).next.expect("again");
     guest.vcpu(2).release(Hold::Down);
     world
         .machine
-        .sched
-        .pick(CpuId(1), 9_000_000)
+        .pick_vcpu(CpuId(1), 9_000_000)
         .next
         .expect("the third");
     world.platform.rescheduled.lock().unwrap().clear();

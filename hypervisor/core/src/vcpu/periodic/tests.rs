@@ -78,11 +78,11 @@ impl Ticking {
         let pending = domain.events.is_pending(domain, self.port);
         // The guest takes it: shared_info's first word of pending bits, and the upcall's flag.
         domain
-            .shared_info
+            .shared_info()
             .word(2048)
             .store(0, core::sync::atomic::Ordering::SeqCst);
         domain
-            .shared_info
+            .shared_info()
             .word(0)
             .store(0, core::sync::atomic::Ordering::SeqCst);
         pending
@@ -156,7 +156,7 @@ fn a_vcpu_that_waits_for_an_event_is_woken_by_one_tick() {
     // With the event masked it is not woken, and nobody goes on ticking for it.
     t.guest
         .domain
-        .shared_info
+        .shared_info()
         .word(2560)
         .store(u64::MAX as u32, core::sync::atomic::Ordering::SeqCst);
     vcpu.hold(Hold::Blocked);

@@ -9,10 +9,11 @@ use crate::fallible::{Account, Paged};
 
 type Place = Option<Arc<Domain>>;
 
-pub struct Domains {
+/// The list of domains. Its caller locks it.
+pub(super) struct Domains {
     account: Account,
     by_id: Paged<Place>,
-    pub count: usize,
+    count: usize,
 }
 
 impl Domains {
@@ -24,6 +25,12 @@ impl Domains {
         }
     }
 
+    /// How many domains there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The domain of a number.
     pub fn get(&self, id: DomainId) -> Option<&Arc<Domain>> {
         self.by_id.get(id.index())?.as_ref()
     }
@@ -38,7 +45,10 @@ impl Domains {
         head.chain(rest).find_map(Option::as_ref)
     }
 
-    /// -EEXIST if the number is taken.
+    /// Lists a domain.
+    ///
+    /// # Errors
+    /// `Exist` if its number is taken; `NoMem` if there is no memory for the entry.
     pub fn insert(&mut self, domain: Arc<Domain>) -> Result<()> {
         let at = domain.id.index();
         self.by_id.ensure(at, &self.account, || None)?;
@@ -52,7 +62,7 @@ impl Domains {
         }
     }
 
-    /// Takes a domain off. Another one of the same number stays.
+    /// Takes a domain off the list. Another one of the same number stays.
     pub fn remove(&mut self, domain: &Domain) {
         let at = domain.id.index();
         let Some(place) = self.by_id.get_mut(at) else {

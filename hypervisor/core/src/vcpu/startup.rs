@@ -1,41 +1,43 @@
 //! How a vcpu is started and stopped: by INIT and SIPI, or by VCPUOP_initialise, up and down.
 //!
-//! `initialised` is the one word about whether a vcpu has a state to run from: set by a context, a record
-//! or a SIPI, cleared by INIT. [`Hold::Down`] is the one word about whether it runs.
+//! `initialised` alone says whether a vcpu has a state to run from: a context, a save record or a SIPI
+//! sets it, INIT clears it. [`Hold::Down`] alone says whether the vcpu may run.
 //!
-//! A SIPI is posted while its receiver may be on its way down: the sender posts, then looks at the hold;
-//! the receiver takes the hold, then looks at what was posted. One of them sees the other.
+//! A SIPI may be posted while its receiver goes down. The sender posts, then reads the hold; the
+//! receiver sets the hold, then reads what was posted. So one of them sees the other.
 
 use core::sync::atomic::{Ordering, fence};
 
-use crate::vcpu::{Hold, Vcpu};
+use super::{Hold, Vcpu};
 
 impl Vcpu {
-    /// Has it a state to run from?
+    /// Whether the vcpu has a state to run from.
     pub fn is_initialised(&self) -> bool {
         self.initialised.load(Ordering::SeqCst)
     }
 
-    /// It has got a state, by a context or a record.
+    /// Notes that a context or a save record gave the vcpu a state, or that it lost its state.
     pub fn set_initialised(&self, initialised: bool) {
         self.initialised.store(initialised, Ordering::SeqCst);
     }
 
-    /// The CPU that runs it takes an INIT. It waits for a SIPI or a context from here on, however it was
-    /// started before; but the boot vcpu goes on at its reset vector, as a boot CPU does.
+    /// Takes an INIT, on the CPU that runs the vcpu. From here on the vcpu waits for a SIPI or a
+    /// context, however it was started before; but the boot vcpu goes on at its reset vector, as a boot
+    /// CPU does.
     pub fn take_init(&self) {
         if self.id.0 != 0 {
             self.set_initialised(false);
         }
     }
 
-    /// The CPU that runs it takes a SIPI. Returns whether it starts: one that has a state ignores it.
+    /// Takes a SIPI, on the CPU that runs the vcpu. Returns whether the vcpu starts: a vcpu that has a
+    /// state ignores the SIPI.
     pub fn take_startup(&self) -> bool {
         !self.initialised.swap(true, Ordering::SeqCst)
     }
 
-    /// It goes off, until somebody starts it. If it was the last one that was up, nobody can: its domain
-    /// has powered itself down.
+    /// Takes the vcpu down until another one starts it. If it was the last one that was up, none can:
+    /// then the domain has powered itself down.
     pub fn go_down(&self) {
         self.hold(Hold::Down);
         fence(Ordering::SeqCst);
@@ -46,7 +48,8 @@ impl Vcpu {
         }
     }
 
-    /// Something was posted to its local APIC. One that is down is woken by a SIPI only.
+    /// Kicks the vcpu for an interrupt that was posted to its local APIC. Only a SIPI wakes a vcpu that
+    /// is down.
     pub fn kick_apic(&self) {
         fence(Ordering::SeqCst);
         if !self.is_held(Hold::Down) {
@@ -56,7 +59,7 @@ impl Vcpu {
         }
     }
 
-    /// Is a SIPI posted that will start it?
+    /// Whether a SIPI is posted that will start the vcpu.
     fn startup_waits(&self) -> bool {
         let posted = self.arch.posted_start();
         posted.startup && (posted.init || !self.is_initialised())
@@ -89,7 +92,7 @@ mod tests {
         guest.with_arch(vcpu, |arch| *arch.posted.lock().unwrap() = posted);
     }
 
-    /// What the CPU that runs a vcpu does before each entry; true if it goes on.
+    /// Does what the CPU that runs a vcpu does before each entry; returns whether it goes on.
     fn prepare(guest: &Guest, id: u32) -> bool {
         let vcpu = guest.vcpu(id);
         let posted = vcpu.arch.posted_start();
@@ -163,7 +166,7 @@ mod tests {
             let up = guest.try_vcpu_op(abi::VCPUOP_UP, 1, &0u64);
             assert_eq!(up, errno(Errno::Inval), "it has no state to run from");
         }
-        assert_eq!(guest.domain.life.lock().shutdown, None);
+        assert_eq!(guest.domain.life().shutdown, None);
     }
 
     #[test]
@@ -190,9 +193,9 @@ mod tests {
             post(&guest, id, INIT);
             assert!(!prepare(&guest, id));
         }
-        assert_eq!(guest.domain.life.lock().shutdown, None);
+        assert_eq!(guest.domain.life().shutdown, None);
         guest.vcpu(0).go_down();
-        let shutdown = guest.domain.life.lock().shutdown;
+        let shutdown = guest.domain.life().shutdown;
         assert_eq!(shutdown, Some(abi::SHUTDOWN_POWEROFF));
     }
 }
