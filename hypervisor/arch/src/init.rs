@@ -7,7 +7,7 @@ use crate::console::{self, LogLevels, SerialConfig};
 use crate::cpu::{self, Features, features};
 use crate::trap::{PanicAction, set_panic_action};
 use crate::{apic, ipi, irq, power, time, vectors};
-use oxen_types::Maddr;
+use oxen_types::{Maddr, Polarity, Trigger};
 
 /// The options that this crate reads; the kernel adds its own before it names unknown ones.
 pub const OPTIONS: &[&str] = &[
@@ -95,16 +95,8 @@ fn route_serial(platform: &Platform) {
         return;
     };
     let (gsi, level, low) = platform.isa_to_gsi(isa_irq);
-    let trigger = if level {
-        apic::io::Trigger::Level
-    } else {
-        apic::io::Trigger::Edge
-    };
-    let polarity = if low {
-        apic::io::Polarity::Low
-    } else {
-        apic::io::Polarity::High
-    };
+    let trigger = if level { Trigger::Level } else { Trigger::Edge };
+    let polarity = if low { Polarity::Low } else { Polarity::High };
     irq::set_handler(vectors::UART, |_| console::poll_input());
     let routed = apic::io::route(gsi, vectors::UART, cpu::cpu_id(), trigger, polarity)
         .and_then(|()| apic::io::unmask(gsi));

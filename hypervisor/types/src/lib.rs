@@ -8,14 +8,18 @@
 
 mod addr;
 mod cpu_mask;
+mod ecam;
 mod errno;
 mod ids;
 mod index;
+mod irq;
 mod lock;
 
 pub use addr::{Gaddr, Gfn, Maddr, Mfn, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Vaddr};
 pub use cpu_mask::{CpuMask, MAX_CPUS};
+pub use ecam::EcamRegion;
 pub use errno::{Errno, Result};
 pub use ids::{CpuId, DomainId, GrantRef, Port, VcpuId};
 pub use index::masked;
+pub use irq::{Polarity, Trigger};
 pub use lock::{ReadGuard, RwLock};

@@ -6,15 +6,15 @@
 
 use alloc::vec::Vec;
 
-use oxen_arch::acpi::{self, McfgRegion};
+use oxen_arch::acpi;
 use oxen_arch::apic::{self, io};
 use oxen_arch::{cpu::io_port, irq, vectors};
 use oxen_core::domain::Domain;
-use oxen_types::{CpuId, Gfn, Maddr, Mfn, PAGE_SIZE};
-use oxen_virt::dev::ioapic::{IoApicConfig, IoApicHost, IoApics, Polarity, Trigger};
+use oxen_types::{CpuId, EcamRegion, Gfn, Maddr, Mfn, PAGE_SIZE, Polarity, Trigger};
+use oxen_virt::dev::ioapic::{IoApicConfig, IoApicHost, IoApics};
 use oxen_virt::dev::lapic::deliver;
 use oxen_virt::dev::message::Message;
-use oxen_virt::dev::pci::{self, HostMsi, Mmcfg, MsiHandle, MsiHost, PciHost, Sbdf, Vpci};
+use oxen_virt::dev::pci::{self, HostMsi, MsiHandle, MsiHost, PciHost, Sbdf, Vpci};
 use spin::Mutex;
 
 use crate::domain::{ApicBus, HvDomain, hv_domain};
@@ -28,7 +28,7 @@ pub struct Hardware {
 
 /// What stands behind dom0's interrupt controllers and PCI.
 struct Host {
-    ecam: Vec<McfgRegion>,
+    ecam: Vec<EcamRegion>,
     /// Vectors of each message-signalled interrupt, by handle.
     msis: Vec<Option<Msi>>,
 }
@@ -63,16 +63,7 @@ impl Hardware {
                 pins: io::pins(io_apic.gsi_base).unwrap_or(24) as u8,
             })
             .collect();
-        let ecam: Vec<McfgRegion> = platform.mcfg.iter().copied().collect();
-        let regions: Vec<Mmcfg> = ecam
-            .iter()
-            .map(|region| Mmcfg {
-                base: region.base.raw(),
-                segment: region.segment,
-                first_bus: region.bus_start,
-                last_bus: region.bus_end,
-            })
-            .collect();
+        let ecam: Vec<EcamRegion> = platform.mcfg.iter().copied().collect();
         for region in &ecam {
             let (start, end) = region.range();
             let len = end.raw().saturating_sub(start.raw());
@@ -83,7 +74,7 @@ impl Hardware {
         irq::set_device_handler(interrupt);
         Self {
             ioapics: IoApics::new(&configs),
-            pci: Vpci::new(&regions),
+            pci: Vpci::new(&ecam),
             host: Host {
                 ecam,
                 msis: Vec::new(),
@@ -167,14 +158,6 @@ impl IoApicHost for Side<'_> {
         };
         meanings[usize::from(vector)] = Some(Meaning::Gsi(gsi));
         drop(meanings);
-        let trigger = match trigger {
-            Trigger::Edge => io::Trigger::Edge,
-            Trigger::Level => io::Trigger::Level,
-        };
-        let polarity = match polarity {
-            Polarity::High => io::Polarity::High,
-            Polarity::Low => io::Polarity::Low,
-        };
         io::route(gsi, vector, TARGET, trigger, polarity).is_ok()
     }
 
@@ -195,9 +178,8 @@ const LEGACY_CONFIG_SIZE: u16 = 256;
 impl Side<'_> {
     /// The address of a register in memory-mapped configuration space.
     fn ecam(&self, sbdf: Sbdf, reg: u16) -> Option<Maddr> {
-        let region = self.host.ecam.iter().find(|r| {
-            r.segment == sbdf.segment && (r.bus_start..=r.bus_end).contains(&sbdf.bus())
-        })?;
+        let mut regions = self.host.ecam.iter();
+        let region = regions.find(|region| region.has(sbdf.segment, sbdf.bus()))?;
         region
             .base
             .checked_add(u64::from(sbdf.bdf) << 12 | u64::from(reg & 0xfff))
@@ -342,7 +324,7 @@ pub fn scan(hv: &HvDomain, domain: &Domain) -> usize {
         .host
         .ecam
         .iter()
-        .map(|r| (r.segment, r.bus_start, r.bus_end))
+        .map(|r| (r.segment, r.first_bus, r.last_bus))
         .collect();
     let (_, vpci, mut side) = hardware.parts(hv, domain);
     let mut found = 0;

@@ -22,9 +22,7 @@ mod tests;
 /// reached. It stays as it is for good.
 pub type FirmwareMemory = fn(u64, usize) -> Option<&'static [u8]>;
 
-pub use platform::{
-    Cpu, Fadt, IoApic, LocalNmi, McfgRegion, Override, Platform, PmTimer, Register, Table,
-};
+pub use platform::{Cpu, Fadt, IoApic, LocalNmi, Override, Platform, PmTimer, Register, Table};
 #[cfg(target_os = "none")]
 pub(crate) use root::try_platform;
 #[cfg(any(test, target_os = "none"))]

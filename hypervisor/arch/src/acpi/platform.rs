@@ -1,7 +1,7 @@
 //! The machine as its tables describe it.
 
 use arrayvec::ArrayVec;
-use oxen_types::{MAX_CPUS, Maddr};
+use oxen_types::{EcamRegion, MAX_CPUS, Maddr};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cpu {
@@ -49,23 +49,6 @@ pub struct PmTimer {
     pub port: u16,
     /// Else 24 bits.
     pub is_32_bit: bool,
-}
-
-/// One ECAM region: configuration space of `bus_start..=bus_end`; `base` is that of bus 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct McfgRegion {
-    pub segment: u16,
-    pub bus_start: u8,
-    pub bus_end: u8,
-    pub base: Maddr,
-}
-
-impl McfgRegion {
-    /// First and end address of what the region decodes.
-    pub fn range(&self) -> (Maddr, Maddr) {
-        let at = |bus: u64| Maddr::new(self.base.raw().saturating_add(bus << 20));
-        (at(self.bus_start.into()), at(u64::from(self.bus_end) + 1))
-    }
 }
 
 /// A register by ACPI's generic address.
@@ -121,7 +104,7 @@ pub struct Platform {
     pub has_8259: bool,
     pub hpet: Option<Maddr>,
     pub pm_timer: Option<PmTimer>,
-    pub mcfg: ArrayVec<McfgRegion, 16>,
+    pub mcfg: ArrayVec<EcamRegion, 16>,
     pub fadt: Option<Fadt>,
 }
 

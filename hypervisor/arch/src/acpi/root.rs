@@ -3,14 +3,14 @@
 
 use super::FirmwareMemory;
 use super::checks::{Root, from_copy};
-use super::platform::{McfgRegion, Platform, PmTimer, Table};
+use super::platform::{Platform, PmTimer, Table};
 use super::{fadt, madt};
 use crate::boot::{BootInfo, MemoryKind, MemoryRange};
 use ::acpi::mcfg::Mcfg;
 use ::acpi::rsdp::Rsdp;
 use ::acpi::{AcpiError, AcpiHandler, AcpiTables, HpetInfo, PhysicalMapping};
 use core::ptr::NonNull;
-use oxen_types::Maddr;
+use oxen_types::{EcamRegion, Maddr};
 use spin::Once;
 
 const HEADER: usize = 36;
@@ -96,13 +96,13 @@ pub(super) fn read(info: &BootInfo, memory: Memory) -> Result<Platform, AcpiErro
         .map(|hpet| Maddr::new(hpet.base_address as u64));
     if let Ok(mcfg) = tables.find_table::<Mcfg>() {
         for entry in mcfg.entries() {
-            let region = McfgRegion {
+            let region = EcamRegion {
                 segment: entry.pci_segment_group,
-                bus_start: entry.bus_number_start,
-                bus_end: entry.bus_number_end,
+                first_bus: entry.bus_number_start,
+                last_bus: entry.bus_number_end,
                 base: Maddr::new(entry.base_address),
             };
-            if region.bus_start <= region.bus_end && out.mcfg.try_push(region).is_err() {
+            if region.first_bus <= region.last_bus && out.mcfg.try_push(region).is_err() {
                 log::warn!("ACPI: more ECAM regions than we keep");
             }
         }

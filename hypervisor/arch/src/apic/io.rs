@@ -2,13 +2,13 @@
 //! Intel 82093AA, section 3.2. All entries are masked at start; physical destinations.
 #![allow(unsafe_code)] // MMIO of the IO-APICs
 
+pub use super::route::Route;
 use super::route::{MASKED, decode, encode};
-pub use super::route::{Polarity, Route, Trigger};
 use crate::acpi::Platform;
 use crate::layout;
 use crate::sync::Mutex;
 use arrayvec::ArrayVec;
-use oxen_types::{CpuId, Maddr};
+use oxen_types::{CpuId, Maddr, Polarity, Trigger};
 
 const SELECT: u64 = 0x00;
 const WINDOW: u64 = 0x10;

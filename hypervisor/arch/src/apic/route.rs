@@ -1,20 +1,10 @@
 //! Redirection entries of an IO-APIC (82093AA, 3.2.4), as values.
 
+use oxen_types::{Polarity, Trigger};
+
 const LEVEL: u64 = 1 << 15;
 const ACTIVE_LOW: u64 = 1 << 13;
 pub(super) const MASKED: u64 = 1 << 16;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trigger {
-    Edge,
-    Level,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Polarity {
-    High,
-    Low,
-}
 
 /// A redirection entry, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

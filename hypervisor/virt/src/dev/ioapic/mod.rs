@@ -19,8 +19,9 @@ mod tests;
 
 use alloc::vec::Vec;
 
-pub use pin::{Polarity, Trigger};
 pub use registers::IoApicConfig;
+
+use oxen_types::{Polarity, Trigger};
 
 use crate::dev::message::Message;
 use registers::IoApic;

@@ -1,19 +1,9 @@
 //! One pin: its redirection entry, and how the host's entry follows it.
 
+use oxen_types::{Polarity, Trigger};
+
 use super::IoApicHost;
 use crate::dev::message::{Delivery, Destination, Message};
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trigger {
-    Edge,
-    Level,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Polarity {
-    High,
-    Low,
-}
 
 const LOGICAL: u32 = 1 << 11;
 const LOW_ACTIVE: u32 = 1 << 13;

@@ -1,5 +1,7 @@
 //! From an access of a port or of memory to a function's register.
 
+use oxen_types::EcamRegion;
+
 use super::host::Sbdf;
 use super::pages::Pages;
 use super::regs::CONFIG_SIZE;
@@ -24,38 +26,23 @@ pub(super) fn from_cf8(cf8: u32, lane: u16) -> Option<Target> {
     })
 }
 
-/// An entry of the MCFG table: configuration space in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mmcfg {
-    /// Where bus 0 would be, even when the first bus is another.
-    pub base: u64,
-    pub segment: u16,
-    pub first_bus: u8,
-    pub last_bus: u8,
+/// The pages that a region of configuration space decodes. `None` if they do not lie below 2^64.
+pub(super) fn ecam_pages(region: &EcamRegion) -> Option<Pages> {
+    let bus = |number: u8| u64::from(number) << 20;
+    let size = (bus(region.last_bus) + bus(1)).checked_sub(bus(region.first_bus))?;
+    Pages::covering(region.base.raw().checked_add(bus(region.first_bus))?, size)
 }
 
-impl Mmcfg {
-    pub(super) fn pages(&self) -> Option<Pages> {
-        let bus = |number: u8| u64::from(number) << 20;
-        let size = (bus(self.last_bus) + bus(1)).checked_sub(bus(self.first_bus))?;
-        Pages::covering(self.base.checked_add(bus(self.first_bus))?, size)
-    }
-
-    pub(super) fn decode(&self, gpa: u64) -> Option<Target> {
-        let offset = gpa.checked_sub(self.base)?;
-        let bdf = u32::try_from(offset / u64::from(CONFIG_SIZE)).ok()?;
-        let bdf = u16::try_from(bdf).ok()?;
-        let sbdf = Sbdf {
-            segment: self.segment,
-            bdf,
-        };
-        (self.first_bus..=self.last_bus)
-            .contains(&sbdf.bus())
-            .then_some(Target {
-                sbdf,
-                reg: (offset % u64::from(CONFIG_SIZE)) as u16,
-            })
-    }
+/// The register at an address of configuration space in memory, if it lies in the region.
+pub(super) fn from_ecam(region: &EcamRegion, gpa: u64) -> Option<Target> {
+    let offset = gpa.checked_sub(region.base.raw())?;
+    let bdf = u16::try_from(offset / u64::from(CONFIG_SIZE)).ok()?;
+    let segment = region.segment;
+    let sbdf = Sbdf { segment, bdf };
+    region.has(segment, sbdf.bus()).then_some(Target {
+        sbdf,
+        reg: (offset % u64::from(CONFIG_SIZE)) as u16,
+    })
 }
 
 /// Aligned accesses of 1, 2 or 4 bytes exist; anything else is answered like an absent function.
@@ -65,6 +52,8 @@ pub(super) fn is_access(reg: u16, size: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use oxen_types::Maddr;
+
     use super::*;
 
     #[test]
@@ -77,19 +66,19 @@ mod tests {
 
     #[test]
     fn mmcfg_counts_from_bus_zero() {
-        let region = Mmcfg {
-            base: 0xb000_0000,
+        let region = EcamRegion {
+            base: Maddr::new(0xb000_0000),
             segment: 1,
             first_bus: 2,
             last_bus: 3,
         };
-        let target = region.decode(0xb020_0000 + (9 << 12) + 0x104).unwrap();
+        let target = from_ecam(&region, 0xb020_0000 + (9 << 12) + 0x104).unwrap();
         assert_eq!(target.sbdf, Sbdf::new(1, 2, 1, 1));
         assert_eq!(target.reg, 0x104);
-        assert_eq!(region.decode(0xb010_0000), None);
-        assert_eq!(region.decode(0xb040_0000), None);
-        assert_eq!(region.decode(0), None);
-        assert_eq!(region.decode(u64::MAX), None);
+        assert_eq!(from_ecam(&region, 0xb010_0000), None);
+        assert_eq!(from_ecam(&region, 0xb040_0000), None);
+        assert_eq!(from_ecam(&region, 0), None);
+        assert_eq!(from_ecam(&region, u64::MAX), None);
     }
 
     #[test]

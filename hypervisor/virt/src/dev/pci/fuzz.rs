@@ -7,6 +7,8 @@ use std::vec::Vec;
 
 use super::fake::{Function, Machine};
 use super::regs::*;
+use oxen_types::{EcamRegion, Maddr};
+
 use super::*;
 
 const A: Sbdf = Sbdf::new(0, 0, 1, 0);
@@ -144,7 +146,7 @@ proptest! {
     #[test]
     fn any_traffic_keeps_the_promises(ops in prop::collection::vec(op(), 1..100)) {
         let mut m = machine();
-        let mut v = Vpci::new(&[Mmcfg { base: 0, segment: 0, first_bus: 0, last_bus: 0 }]);
+        let mut v = Vpci::new(&[EcamRegion { base: Maddr::new(0), segment: 0, first_bus: 0, last_bus: 0 }]);
         for sbdf in scan(0, 0..=0, &mut m) {
             v.add(sbdf, &mut m);
         }
@@ -184,7 +186,7 @@ proptest! {
         function.set(STATUS, 2, STATUS_CAP_LIST);
         function.set(CAP_HEAD, 1, u32::from(head));
         let mut m = Machine::with([(A, function)]);
-        let mut v = Vpci::new(&[Mmcfg { base: 0, segment: 0, first_bus: 0, last_bus: 255 }]);
+        let mut v = Vpci::new(&[EcamRegion { base: Maddr::new(0), segment: 0, first_bus: 0, last_bus: 255 }]);
         v.add(A, &mut m);
         prop_assert!(m.accesses < 2000, "{} accesses", m.accesses);
         for (reg, size, value, is_write) in accesses {

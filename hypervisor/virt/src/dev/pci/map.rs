@@ -1,11 +1,13 @@
-//! Which device memory is in the domain's map: what any function decodes, but for trapped pages.
+//! The device memory in the domain's map: all that any function decodes, without the trapped pages.
 //!
-//! It is computed anew from all functions at each change, so that BARs which share pages, or lie on
-//! each other while a domain moves them about, need no bookkeeping.
+//! The set is computed again from all functions at each change, so that BARs which share pages, or overlap
+//! while a domain moves them, need no bookkeeping.
 
 use alloc::vec::Vec;
 
-use super::address::Mmcfg;
+use oxen_types::EcamRegion;
+
+use super::address::ecam_pages;
 use super::device::Device;
 use super::host::PciHost;
 use super::pages::{Pages, difference, union};
@@ -15,7 +17,7 @@ pub(super) struct View<'a> {
     pub(super) left: &'a [Device],
     pub(super) right: &'a [Device],
     /// Configuration space traps, wherever a BAR may be put.
-    pub(super) regions: &'a [Mmcfg],
+    pub(super) regions: &'a [EcamRegion],
     pub(super) mapped: &'a mut Vec<Pages>,
 }
 
@@ -23,7 +25,7 @@ impl View<'_> {
     /// After `device` changed.
     pub(super) fn update(&mut self, device: &Device, host: &mut impl PciHost) {
         let all = || self.left.iter().chain([device]).chain(self.right);
-        let regions = self.regions.iter().filter_map(Mmcfg::pages);
+        let regions = self.regions.iter().filter_map(ecam_pages);
         let trapped = union(all().flat_map(Device::trapped).copied().chain(regions));
         let mut wanted = difference(&union(all().flat_map(Device::decoded)), &trapped);
         for pages in difference(self.mapped, &wanted) {

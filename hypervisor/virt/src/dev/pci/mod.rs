@@ -34,11 +34,12 @@ mod tests;
 
 use alloc::vec::Vec;
 
-pub use address::Mmcfg;
+use oxen_types::EcamRegion;
+
 pub use host::{Host, HostMsi, MsiHandle, MsiHost, PciHost, Sbdf};
 pub use scan::scan;
 
-use address::{Target, from_cf8, is_access};
+use address::{Target, from_cf8, from_ecam, is_access};
 use device::Device;
 use map::View;
 use pages::Pages;
@@ -63,7 +64,7 @@ pub enum Restriction {
 #[derive(Debug, Default)]
 pub struct Vpci {
     cf8: u32,
-    regions: Vec<Mmcfg>,
+    regions: Vec<EcamRegion>,
     restricted: Vec<(Sbdf, Restriction)>,
     /// Sorted by address.
     devices: Vec<Device>,
@@ -72,7 +73,7 @@ pub struct Vpci {
 }
 
 impl Vpci {
-    pub fn new(regions: &[Mmcfg]) -> Self {
+    pub fn new(regions: &[EcamRegion]) -> Self {
         Self {
             regions: regions.to_vec(),
             ..Self::default()
@@ -118,13 +119,6 @@ impl Vpci {
         }
     }
 
-    /// A region of configuration space in memory, told by the domain; again is no error.
-    pub fn add_region(&mut self, region: Mmcfg) {
-        if !self.regions.contains(&region) {
-            self.regions.push(region);
-        }
-    }
-
     /// `None`: not ours. Of the address register only 32-bit accesses are; 0xcf9 is the reset port.
     pub fn port_read(&mut self, port: u16, size: u8, host: &mut impl Host) -> Option<u32> {
         match port {
@@ -155,7 +149,7 @@ impl Vpci {
     pub fn claims(&self, gpa: u64) -> bool {
         self.regions
             .iter()
-            .any(|region| region.decode(gpa).is_some())
+            .any(|region| from_ecam(region, gpa).is_some())
             || self.devices.iter().any(|device| device.traps(gpa))
     }
 
@@ -254,7 +248,9 @@ impl Vpci {
     }
 
     fn region_target(&self, gpa: u64) -> Option<Target> {
-        self.regions.iter().find_map(|region| region.decode(gpa))
+        self.regions
+            .iter()
+            .find_map(|region| from_ecam(region, gpa))
     }
 
     fn restriction(&self, sbdf: Sbdf) -> Option<Restriction> {

@@ -4,6 +4,8 @@ use std::vec::Vec;
 
 use super::fake::{Function, HOST_ADDRESS, Machine};
 use super::regs::{COMMAND, HEADER_TYPE, ROM};
+use oxen_types::{EcamRegion, Maddr};
+
 use super::*;
 use crate::dev::message::{Delivery, Destination, Message};
 
@@ -35,8 +37,8 @@ fn new() -> (Vpci, Machine) {
     let mut bridge = Function::new(0x80);
     bridge.set(HEADER_TYPE, 1, 0x80);
     let mut machine = Machine::with([(NIC, nic()), (DISK.function_0(), bridge), (DISK, disk())]);
-    let mut vpci = Vpci::new(&[Mmcfg {
-        base: ECAM,
+    let mut vpci = Vpci::new(&[EcamRegion {
+        base: Maddr::new(ECAM),
         segment: 0,
         first_bus: 0,
         last_bus: 1,
