@@ -20,10 +20,10 @@ pub mod fpu;
 #[cfg(test)]
 mod fuzz;
 mod gprs;
-pub mod hvmctx;
 mod pat;
 pub mod platform;
 pub mod policy;
+pub mod save;
 pub mod shadow;
 pub mod spec;
 pub mod start;

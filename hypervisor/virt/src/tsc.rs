@@ -69,40 +69,40 @@ impl TscOffsets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hvmctx::{load_cpu, save_cpu};
+    use crate::save::tests::Vcpu;
     use crate::testing::vcpu;
 
-    /// As a toolstack builds a guest: the domain is made, its kernel loaded for seconds, then vcpu 0 gets
-    /// a record without a counter. The others are started by the guest.
+    /// As a toolstack builds a guest: it makes the domain, loads the kernel for seconds, and then gives vcpu 0
+    /// a record without a counter. The guest starts the other vcpus.
     #[test]
     fn the_record_of_one_vcpu_moves_the_counter_of_all() {
-        let (mut zero, mut one) = (vcpu(), vcpu());
+        let (mut zero, mut one) = (Vcpu::new(), Vcpu::new());
         let created = 1_000_000_000u64;
         let tsc = TscOffsets::new(2, created.wrapping_neg());
-        tsc.apply(0, &mut *zero);
-        tsc.apply(1, &mut *one);
-        let mut record = save_cpu(&*zero, created);
+        tsc.apply(0, &mut *zero.backend);
+        tsc.apply(1, &mut *one.backend);
+        let mut record = zero.save_cpu(created);
         record.tsc = 0;
         let built = created + 6_000_000_000;
-        load_cpu(&mut *zero, &record, built, &tsc).unwrap();
-        tsc.apply(1, &mut *one);
+        assert!(zero.load_cpu(&record, built, &tsc));
+        tsc.apply(1, &mut *one.backend);
         let now = built + 1;
-        let read = |v: &crate::BoxedVcpu| now.wrapping_add(v.tsc_offset());
+        let read = |v: &Vcpu| now.wrapping_add(v.backend.tsc_offset());
         assert_eq!((read(&zero), read(&one)), (1, 1));
-        // A saved guest: its last record counts, for vcpus that had one before it too.
+        // A saved guest: the last record counts, for vcpus that had one before it too.
         record.tsc = 500;
-        load_cpu(&mut *one, &record, built, &tsc).unwrap();
-        tsc.apply(0, &mut *zero);
+        assert!(one.load_cpu(&record, built, &tsc));
+        tsc.apply(0, &mut *zero.backend);
         assert_eq!((read(&zero), read(&one)), (501, 501));
     }
 
     #[test]
     fn a_record_that_is_refused_moves_nothing() {
-        let mut v = vcpu();
+        let mut v = Vcpu::new();
         let tsc = TscOffsets::new(1, 7);
-        let mut record = save_cpu(&*v, 0);
-        record.fpu[27] = 1;
-        assert!(load_cpu(&mut *v, &record, 1_000, &tsc).is_err());
+        let mut record = v.save_cpu(0);
+        record.fpu_regs[27] = 1;
+        assert!(!v.load_cpu(&record, 1_000, &tsc));
         assert_eq!(tsc.get(0), 7);
     }
 

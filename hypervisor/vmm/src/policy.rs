@@ -1,6 +1,6 @@
 //! CPUID and MSR policies of the machine's domains.
 
-use guest_pv_abi::CpuidLeaf;
+use guest_pv_abi::{CpuidLeaf, XEN_CPUID_NO_SUBLEAF, take_first};
 use oxen_arch::cpu::msr::rdmsr_safe;
 use oxen_arch::{cpu::regs, smp, time};
 use oxen_core::domain::DomainConfig;
@@ -13,10 +13,6 @@ use oxen_virt::x86::{CpuIdReaderNative, CpuIdResult};
 use spin::Once;
 
 use crate::globals;
-
-/// `xen_cpuid_leaf_t`: leaf, subleaf, and the four registers.
-const LEAF_SIZE: usize = 24;
-const NO_SUBLEAF: u32 = u32::MAX;
 
 static INVARIANT: Once<bool> = Once::new();
 static HOST_MSRS: Once<HostMsrs> = Once::new();
@@ -86,25 +82,29 @@ pub fn hypervisor_info(domain: DomainId, tsc_offset: u64) -> HypervisorInfo {
 }
 
 /// Narrows a policy by an array of `xen_cpuid_leaf_t`.
+///
+/// # Errors
+/// `Inval` if a leaf shows what the policy cannot; then the policy stays as it is.
 pub fn set_cpuid(policy: &mut CpuidPolicy, leaves: &[u8]) -> Result<()> {
-    let mut wished = policy.clone();
-    for leaf in leaves.chunks_exact(LEAF_SIZE) {
-        let word = |n: usize| {
-            let bytes = leaf.get(n * 4..n * 4 + 4).and_then(|b| b.try_into().ok());
-            bytes.map_or(0, u32::from_le_bytes)
+    let mut narrowed = policy.clone();
+    let mut rest = leaves;
+    while let Some((leaf, more)) = take_first::<CpuidLeaf>(rest) {
+        let subleaf = match leaf.subleaf {
+            XEN_CPUID_NO_SUBLEAF => 0,
+            subleaf => subleaf,
         };
-        let subleaf = if word(1) == NO_SUBLEAF { 0 } else { word(1) };
         let regs = CpuIdResult {
-            eax: word(2),
-            ebx: word(3),
-            ecx: word(4),
-            edx: word(5),
+            eax: leaf.a,
+            ebx: leaf.b,
+            ecx: leaf.c,
+            edx: leaf.d,
         };
-        wished
-            .set(word(0), subleaf, regs)
+        narrowed
+            .set(leaf.leaf, subleaf, regs)
             .map_err(|_| Errno::Inval)?;
+        rest = more;
     }
-    *policy = wished;
+    *policy = narrowed;
     Ok(())
 }
 

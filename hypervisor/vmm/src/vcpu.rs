@@ -161,7 +161,7 @@ impl VcpuArch for HvVcpu {
     }
 
     fn save(&self, kind: u16, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        crate::save::save(&mut *self.paused()?, kind, write)
+        crate::save::save(self, &mut *self.paused()?, kind, write)
     }
 
     fn load(&self, kind: u16, record: &[u8]) -> Result<()> {

@@ -1,35 +1,29 @@
-//! Leaves 0x40000000 and up: xen/arch-x86/cpuid.h.
+//! The hypervisor's CPUID leaves, 0x4000_0000 and up (xen/arch-x86/cpuid.h), and the page of hypercall stubs.
 
+use guest_pv_abi as abi;
 use oxen_types::DomainId;
 
 use crate::x86::CpuIdResult;
 
-/// "XenVMMXenVMM"
-const SIGNATURE: [u32; 3] = [0x566e_6558, 0x6558_4d4d, 0x4d4d_566e];
-const LAST_LEAF: u32 = 5;
-/// The MSR by which a guest asks for a page of hypercall stubs.
+/// The MSR by which a guest requests a page of hypercall stubs. Leaf 2 reports the number.
 pub const MSR_HYPERCALL_PAGE: u32 = 0x4000_0000;
 
-const IOMMU_MAPPINGS: u32 = 1 << 2;
-const VCPU_ID_PRESENT: u32 = 1 << 3;
-const DOMID_PRESENT: u32 = 1 << 4;
-const UPCALL_VECTOR: u32 = 1 << 6;
-
+// Flags of leaf 3. The header describes them in a comment only.
 const TSC_HOST_SAFE: u32 = 1 << 1;
 const TSC_RDTSCP: u32 = 1 << 2;
 
-/// What those leaves tell of a domain.
+/// The values of the hypervisor's leaves for one domain.
 #[derive(Clone, Copy, Debug)]
 pub struct HypervisorInfo {
     pub domain: DomainId,
     pub major: u16,
     pub minor: u16,
-    /// The host's TSC ticks steadily on all CPUs.
+    /// The host's TSC ticks at one constant rate on all CPUs.
     pub tsc_reliable: bool,
     pub rdtscp: bool,
     pub tsc_khz: u32,
     pub tsc_mode: u32,
-    /// Counts migrations.
+    /// The number of the domain's incarnation, which each migration increments.
     pub incarnation: u32,
     pub tsc_offset: u64,
     /// pvclock's factor and shift for the guest's TSC.
@@ -44,10 +38,10 @@ impl HypervisorInfo {
     pub(super) fn query(&self, leaf: u32, subleaf: u32, vcpu: u32) -> CpuIdResult {
         let [eax, ebx, ecx, edx] = match (leaf, subleaf) {
             (0, _) => [
-                0x4000_0000 + LAST_LEAF,
-                SIGNATURE[0],
-                SIGNATURE[1],
-                SIGNATURE[2],
+                abi::XEN_CPUID_FIRST_LEAF + abi::XEN_CPUID_MAX_NUM_LEAVES,
+                abi::XEN_CPUID_SIGNATURE_EBX,
+                abi::XEN_CPUID_SIGNATURE_ECX,
+                abi::XEN_CPUID_SIGNATURE_EDX,
             ],
             (1, _) => [u32::from(self.major) << 16 | u32::from(self.minor), 0, 0, 0],
             (2, _) => [1, MSR_HYPERCALL_PAGE, 0, 0],
@@ -65,11 +59,14 @@ impl HypervisorInfo {
             (3, 2) => [self.tsc_khz, 0, 0, 0],
             (4, _) => {
                 let iommu = if self.iommu_mappings {
-                    IOMMU_MAPPINGS
+                    abi::XEN_HVM_CPUID_IOMMU_MAPPINGS
                 } else {
                     0
                 };
-                let flags = iommu | VCPU_ID_PRESENT | DOMID_PRESENT | UPCALL_VECTOR;
+                let flags = iommu
+                    | abi::XEN_HVM_CPUID_VCPU_ID_PRESENT
+                    | abi::XEN_HVM_CPUID_DOMID_PRESENT
+                    | abi::XEN_HVM_CPUID_UPCALL_VECTOR;
                 [flags, vcpu, u32::from(self.domain.0), 0]
             }
             _ => [0; 4],
@@ -78,13 +75,12 @@ impl HypervisorInfo {
     }
 }
 
-/// The page of hypercall stubs: `mov eax, n; vmmcall; ret` every 32 bytes. Slot 23 (iret) means
-/// nothing to such a guest.
+/// Fills the page of hypercall stubs: `mov eax, n; vmmcall; ret` every 32 bytes (VMCALL unless `amd`). The
+/// stub of HYPERVISOR_iret is UD2: an HVM-style guest does not return from exceptions by hypercall.
 pub fn fill_hypercall_page(page: &mut [u8; 4096], amd: bool) {
-    const IRET: usize = 23;
     page.fill(0xcc);
     for (number, stub) in page.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        if number == IRET {
+        if number == abi::HYPERVISOR_IRET as usize {
             stub[..2].copy_from_slice(&[0x0f, 0x0b]);
             continue;
         }

@@ -1,15 +1,18 @@
-//! Memory type range registers: kept for the guest to read back. With nested paging the guest's
-//! PAT and our nested tables decide memory types; MTRRs only inform (dom0 sees the host's).
+//! Memory type range registers, which a guest reads back as it wrote them. The guest's PAT and the nested
+//! tables decide memory types; MTRRs have no effect and only inform the guest. dom0 sees the machine's.
 
-/// Variable ranges that guests have, and the record of a saved one.
-const VARIABLE: usize = 8;
+use guest_pv_abi::{MTRR_VCNT, NUM_FIXED_MSR};
+
+/// Variable ranges of a guest, and of the MTRR record.
+const VARIABLE: usize = MTRR_VCNT as usize;
+const FIXED_COUNT: usize = NUM_FIXED_MSR as usize;
 /// The most that a machine has, for dom0: the registers of more would run into those of fixed ranges.
 const MOST: usize = 16;
 const MSR_CAP: u32 = 0xfe;
 const MSR_VARIABLE: u32 = 0x200;
 const MSR_VARIABLE_LAST: u32 = MSR_VARIABLE + 2 * MOST as u32 - 1;
 const MSR_DEF_TYPE: u32 = 0x2ff;
-const FIXED: [u32; 11] = [
+const FIXED: [u32; FIXED_COUNT] = [
     0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
 ];
 /// Fixed ranges, write combining. The number of variable ranges is below.
@@ -22,7 +25,7 @@ const MASK_VALID: u64 = 1 << 11;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mtrr {
     pub def_type: u64,
-    pub fixed: [u64; 11],
+    pub fixed: [u64; FIXED_COUNT],
     /// Base and mask of each range.
     variable: [u64; 2 * MOST],
     /// Ranges that exist.
@@ -40,7 +43,7 @@ impl Mtrr {
     pub fn write_back() -> Self {
         Self {
             def_type: WRITE_BACK | ENABLE,
-            fixed: [0; 11],
+            fixed: [0; FIXED_COUNT],
             variable: [0; 2 * MOST],
             ranges: VARIABLE,
         }
@@ -89,7 +92,7 @@ impl Mtrr {
     /// `None` if a register would not take its value.
     pub(crate) fn from_record(
         def_type: u64,
-        fixed: [u64; 11],
+        fixed: [u64; FIXED_COUNT],
         variable: [u64; 2 * VARIABLE],
         phys_bits: u32,
     ) -> Option<Self> {

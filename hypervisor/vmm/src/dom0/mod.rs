@@ -11,6 +11,7 @@ mod start_info;
 use alloc::sync::Arc;
 use core::fmt;
 
+use guest_pv_abi::{XEN_X86_EMU_IOAPIC, XEN_X86_EMU_LAPIC, XEN_X86_EMU_VPCI};
 use oxen_arch::boot::{BootInfo, MemoryKind};
 use oxen_arch::cmdline::CommandLine;
 use oxen_core::domain::{Domain, DomainConfig};
@@ -40,8 +41,8 @@ const MAX_PORTS: u32 = (1 << 17) - 1;
 const GRANT_FRAMES: u32 = 64;
 const MAPTRACK_FRAMES: u32 = 1024;
 
-/// XEN_X86_EMU_LAPIC | _IOAPIC | _VPCI.
-const EMULATION: u32 = 1 << 0 | 1 << 4 | 1 << 10;
+/// The emulated devices of dom0.
+const EMULATION: u32 = XEN_X86_EMU_LAPIC | XEN_X86_EMU_IOAPIC | XEN_X86_EMU_VPCI;
 
 #[derive(Debug)]
 pub enum BuildError {

@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 
 use super::tests::config;
+use bytemuck::Zeroable;
+use guest_pv_abi::{HvmHwLapic, HvmHwLapicRegs};
+
 use super::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -153,11 +156,11 @@ proptest! {
     fn any_record_restores_to_a_sane_state_or_is_refused(
         base in any::<u64>(),
         tdt_msr in any::<u64>(),
-        page in prop::collection::vec(any::<u8>(), LAPIC_REGS_SIZE),
+        page in prop::collection::vec(any::<u8>(), 1024),
     ) {
         let mut lapic = Lapic::new(config(1)).unwrap();
-        let hidden = LapicHidden { apic_base_msr: base, tdt_msr, ..LapicHidden::default() };
-        let page = page.try_into().unwrap();
+        let hidden = HvmHwLapic { apic_base_msr: base, tdt_msr, ..HvmHwLapic::zeroed() };
+        let page = HvmHwLapicRegs { data: page.try_into().unwrap() };
         let _ = lapic.restore(&hidden, &page, Now::default());
         check(&lapic);
     }

@@ -35,7 +35,7 @@ pub use msr::GpFault;
 pub use regs::{
     MSR_APIC_BASE, MSR_TSC_DEADLINE, MSR_X2APIC_FIRST, MSR_X2APIC_LAST, XAPIC_BASE, XAPIC_SIZE,
 };
-pub use save::{LAPIC_REGS_SIZE, LapicHidden, RestoreError};
+pub use save::RestoreError;
 pub use shared::{Events, LapicIdInfo, LapicPosted, Posted};
 pub use timer::Now;
 

@@ -1,34 +1,25 @@
-//! The two records of a saved domain: LAPIC (5) and LAPIC_REGS (6), as arch-x86/hvm/save.h has them.
+//! The records LAPIC and LAPIC_REGS of a saved domain (xen/arch-x86/hvm/save.h).
+
+use guest_pv_abi::{HvmHwLapic, HvmHwLapicRegs};
 
 use super::regs::*;
 use super::timer::Mode;
 use super::{Lapic, Now};
 
-/// `struct hvm_hw_lapic_regs`: the start of the register page.
-pub const LAPIC_REGS_SIZE: usize = 1024;
-
-/// `struct hvm_hw_lapic`.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct LapicHidden {
-    pub apic_base_msr: u64,
-    /// Bit 0: disabled by software, bit 1: by APIC_BASE.
-    pub disabled: u32,
-    pub timer_divisor: u32,
-    pub tdt_msr: u64,
-}
-
+// Bits of `HvmHwLapic::disabled`: by the spurious-vector register, by APIC_BASE.
 const SW_DISABLED: u32 = 1;
 const HW_DISABLED: u32 = 2;
 
-/// The records contradict themselves, or this domain's policy.
+/// The records contradict each other or the domain's CPUID policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RestoreError;
 
 impl Lapic {
-    pub fn save(&mut self, now: Now) -> (LapicHidden, [u8; LAPIC_REGS_SIZE]) {
+    /// The two records of this APIC.
+    pub fn save(&mut self, now: Now) -> (HvmHwLapic, HvmHwLapicRegs) {
         self.timer_fired(now);
-        let mut page = [0; LAPIC_REGS_SIZE];
-        for (reg, slot) in page.chunks_exact_mut(16).enumerate() {
+        let mut page = HvmHwLapicRegs { data: [0; 1024] };
+        for (reg, slot) in page.data.chunks_exact_mut(16).enumerate() {
             if let Some(value) = self.read(reg as u32, now)
                 && let Some(word) = slot.first_chunk_mut::<4>()
             {
@@ -41,7 +32,7 @@ impl Lapic {
             0
         };
         let hw = if self.hw_enabled() { 0 } else { HW_DISABLED };
-        let hidden = LapicHidden {
+        let hidden = HvmHwLapic {
             apic_base_msr: self.base,
             disabled: sw | hw,
             timer_divisor: self.timer.divisor(),
@@ -50,12 +41,16 @@ impl Lapic {
         (hidden, page)
     }
 
-    /// A count starts over from its initial value; a TSC deadline stands. On error the APIC is as
+    /// Sets the state to that of the records. The timer counts from its initial value again; a TSC deadline
+    /// stands.
+    ///
+    /// # Errors
+    /// `RestoreError` if the records contradict each other or the domain's CPUID policy. The APIC is then as
     /// after reset.
     pub fn restore(
         &mut self,
-        hidden: &LapicHidden,
-        page: &[u8; LAPIC_REGS_SIZE],
+        hidden: &HvmHwLapic,
+        page: &HvmHwLapicRegs,
         now: Now,
     ) -> Result<(), RestoreError> {
         self.reset();
@@ -65,7 +60,8 @@ impl Lapic {
             return Err(RestoreError);
         }
         let reg = |number: u32| {
-            page.chunks_exact(16)
+            page.data
+                .chunks_exact(16)
                 .nth(number as usize)
                 .and_then(|slot| slot.first_chunk::<4>())
                 .map_or(0, |word| u32::from_le_bytes(*word))

@@ -5,6 +5,8 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::SeqCst;
 use std::vec::Vec;
 
+use guest_pv_abi::HvmHwLapic;
+
 use super::*;
 use crate::dev::message::{Delivery, Destination, Message};
 
@@ -405,7 +407,7 @@ fn saved_and_restored() {
     assert_eq!(hidden.apic_base_msr, 0xfee0_0c00);
     assert_eq!((hidden.disabled, hidden.timer_divisor), (0, 16));
     assert_eq!(hidden.tdt_msr, 5000);
-    assert_eq!(page[0xd0..0xd4], (1u32 << 2).to_le_bytes());
+    assert_eq!(page.data[0xd0..0xd4], (1u32 << 2).to_le_bytes());
 
     let mut new = Lapic::new(config(1)).unwrap();
     new.restore(&hidden, &page, T0).unwrap();
@@ -416,7 +418,7 @@ fn saved_and_restored() {
     assert_eq!(new.msr_write(0x80b, 0, T0), Ok(Effect::LevelEoi(0x91)));
     assert!(new.posted().info().enabled);
 
-    let bad = LapicHidden {
+    let bad = HvmHwLapic {
         apic_base_msr: 0xfee0_0400,
         ..hidden
     };
