@@ -148,7 +148,6 @@ pub struct Platform {
 impl Platform {
     /// Once, when the heap works.
     pub fn detect(to_maddr: ToMaddr, options: &spec::Options) -> Result<Self, VirtError> {
-        crate::emul::build_tables();
         let cpuid = CpuIdReaderNative;
         let mut rdmsr = |msr| oxen_arch::cpu::msr::rdmsr_safe(msr).unwrap_or(0);
         let mut hardware = Hardware::detect(&cpuid, &mut rdmsr)?;

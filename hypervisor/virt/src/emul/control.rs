@@ -5,10 +5,10 @@
 //! operation that is not an access such as the exit tells is refused, and all but SMSW are privileged: SMSW makes
 //! user code exit too (APM volume 2, 15.9).
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use oxen_types::Vaddr;
 
 use super::alu::Width;
+use super::encoding::Encoding;
 use super::fetch::fetch;
 use super::operand;
 use super::space::{Fault, GuestSpace, Memory};
@@ -202,19 +202,18 @@ pub fn control_op(
 
 /// LMSW and SMSW with an operand in memory.
 fn status_in_memory(vcpu: &dyn VcpuEmulation, bytes: &[u8]) -> Option<(ControlOp, u8)> {
-    let (bits, rip) = (vcpu.execution().mode().bits(), vcpu.get(Reg::Rip));
-    let mut insn = Instruction::default();
-    Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE).decode_out(&mut insn);
-    if insn.is_invalid() || insn.op_kind(0) != OpKind::Memory {
+    let insn = Encoding::parse(bytes, vcpu.execution().mode(), vcpu.get(Reg::Rip))?;
+    if insn.opcode != 0x0f01 || insn.prefixes.lock {
         return None;
     }
-    let operand = |insn| operand::address(vcpu, insn).map(Operand::Memory);
-    let op = match insn.mnemonic() {
-        Mnemonic::Smsw => ControlOp::StoreStatus(operand(&insn)?),
-        Mnemonic::Lmsw => ControlOp::LoadStatus(operand(&insn)?),
+    // `None` for a register.
+    let operand = Operand::Memory(operand::address(vcpu, &insn)?);
+    let op = match insn.reg & 7 {
+        4 => ControlOp::StoreStatus(operand),
+        6 => ControlOp::LoadStatus(operand),
         _ => return None,
     };
-    Some((op, insn.len() as u8))
+    Some((op, insn.len))
 }
 
 fn decode(bytes: &[u8], long: bool) -> Option<(ControlOp, u8)> {

@@ -4,6 +4,7 @@
 use iced_x86::{Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use std::vec::Vec;
 
+use super::decode::oracle::part as general;
 use super::*;
 use crate::backend::{BoxedVcpu, Gprs};
 use crate::testing::{CODE, DEVICE, Space, vcpu};
@@ -268,7 +269,7 @@ fn judge(before: &Before, v: &BoxedVcpu, space: &Space, insn: &Instruction, what
     );
     let mut gprs = before.gprs;
     if let Some((register, value)) = model.register {
-        let part = operand::part(register).expect("a general register");
+        let part = general(register).expect("a general register");
         operand::write(&mut gprs, part, value);
     }
     assert!(
@@ -290,7 +291,7 @@ fn linear(before: &Before, insn: &Instruction, bits: u32) -> u64 {
     let part = |register| match register {
         // What is relative to RIP, the decoder has added up.
         Register::None | Register::RIP | Register::EIP => None,
-        other => operand::part(other),
+        other => general(other),
     };
     let value = |register| part(register).map_or(0, |part| operand::read(&before.gprs, part));
     let (base, index) = (insn.memory_base(), insn.memory_index());
@@ -343,7 +344,7 @@ fn model(before: &Before, insn: &Instruction, old: u64, bits: u32) -> Model {
     let source = match insn.op_kind(other) {
         _ if insn.op_count() == 1 => 0,
         OpKind::Register => {
-            let part = operand::part(register).expect("a general register");
+            let part = general(register).expect("a general register");
             operand::read(&before.gprs, part)
         }
         _ => insn.immediate(other),

@@ -9,9 +9,10 @@
 //! the guest run into its next fault.
 
 mod alu;
-mod codes;
+
 mod control;
 mod decode;
+mod encoding;
 mod fetch;
 mod operand;
 mod real;
@@ -21,7 +22,6 @@ mod string;
 use oxen_types::{Gaddr, Vaddr};
 
 pub use control::{ControlOp, ControlOutcome, Operand, control_exit, control_op};
-pub(crate) use decode::build_tables;
 pub use fetch::insn_len;
 pub use real::{RealMode, real_mode};
 pub use space::{Fault, GuestSpace};

@@ -1,8 +1,8 @@
 //! Registers and addresses as the decoder names them.
 
-use iced_x86::{Instruction, OpKind, Register};
 use oxen_types::Vaddr;
 
+use super::encoding::Encoding;
 use crate::backend::{CpuMode, Gprs, SegReg, VcpuEmulation};
 
 /// A general register, or the part of one that an instruction names.
@@ -37,39 +37,17 @@ pub(super) fn address_part(number: u8, bytes: u8) -> GprPart {
     }
 }
 
-/// The decoder numbers each class in encoding order; only the byte registers have a gap.
-pub(super) fn part(register: Register) -> Option<GprPart> {
-    let n = register as usize;
-    let (first, bytes) = [
-        (Register::AL, 1),
-        (Register::AX, 2),
-        (Register::EAX, 4),
-        (Register::RAX, 8),
-    ]
-    .into_iter()
-    .map(|(r, bytes)| (r as usize, bytes))
-    .rfind(|&(first, _)| n >= first)?;
-    let index = (n - first) as u8;
-    match (bytes, index) {
-        (1, 4..=7) => Some(GprPart {
-            number: index - 4,
-            bytes,
-            high: true,
-        }),
-        (1, 8..=19) => Some(GprPart {
-            number: index - 4,
-            bytes,
-            high: false,
-        }),
-        (_, 0..=15) => Some(GprPart {
-            number: index,
-            bytes,
-            high: false,
-        }),
-        _ => None,
+/// A register by its number. Without a REX prefix, 4 to 7 are the second bytes of the first four.
+pub(super) fn part(number: u8, bytes: u8, rex: bool) -> GprPart {
+    let high = bytes == 1 && !rex && matches!(number, 4..=7);
+    GprPart {
+        number: if high { number - 4 } else { number },
+        bytes,
+        high,
     }
 }
 
+#[cfg(test)]
 impl GprPart {
     pub(super) fn bytes(self) -> u8 {
         self.bytes
@@ -100,52 +78,21 @@ pub(super) fn write(gprs: &mut Gprs, part: GprPart, value: u64) {
     gprs.set(part.number, new);
 }
 
-/// The linear address of a memory operand.
-pub(super) fn address(vcpu: &dyn VcpuEmulation, insn: &Instruction) -> Option<Vaddr> {
-    let offset = |register: Register| match register {
-        Register::None => Some((0, 0)),
-        r => part(r).map(|p| (read(vcpu.gprs(), p), p.bytes())),
-    };
-    // The decoder has added RIP to the displacement already.
-    let relative = matches!(insn.memory_base(), Register::RIP | Register::EIP);
-    let (base, base_bytes) = if relative {
-        (0, 0)
-    } else {
-        offset(insn.memory_base())?
-    };
-    let (index, index_bytes) = offset(insn.memory_index())?;
-    let scaled = index.wrapping_mul(u64::from(insn.memory_index_scale()));
-    let effective = insn
-        .memory_displacement64()
-        .wrapping_add(base)
-        .wrapping_add(scaled);
-    let bytes = match base_bytes.max(index_bytes) {
-        0 => match vcpu.execution().mode() {
-            CpuMode::Long64 => 8,
-            _ => insn.memory_displ_size() as u8,
-        },
-        bytes => bytes,
-    };
-    linear(vcpu, insn.memory_segment(), truncate(effective, bytes))
+/// The linear address of a memory operand. `None` if the instruction has none.
+pub(super) fn address(vcpu: &dyn VcpuEmulation, encoding: &Encoding) -> Option<Vaddr> {
+    let (place, prefixes) = (encoding.place?, &encoding.prefixes);
+    let offset = truncate(place.offset(vcpu.gprs()), prefixes.address_bytes);
+    Some(linear(vcpu, place.segment(prefixes), offset))
 }
 
 /// The linear address of an offset in a segment.
-pub(super) fn linear(vcpu: &dyn VcpuEmulation, segment: Register, offset: u64) -> Option<Vaddr> {
-    let segment = match segment {
-        Register::ES => SegReg::Es,
-        Register::CS => SegReg::Cs,
-        Register::SS => SegReg::Ss,
-        Register::DS => SegReg::Ds,
-        Register::FS => SegReg::Fs,
-        Register::GS => SegReg::Gs,
-        _ => return None,
-    };
+pub(super) fn linear(vcpu: &dyn VcpuEmulation, segment: SegReg, offset: u64) -> Vaddr {
     let base = vcpu.segment(segment).base;
-    Some(Vaddr::new(match (vcpu.execution().mode(), segment) {
+    Vaddr::new(match (vcpu.execution().mode(), segment) {
         (CpuMode::Long64, SegReg::Fs | SegReg::Gs) => base.wrapping_add(offset),
         (CpuMode::Long64, _) => offset,
         _ => base.wrapping_add(offset) & 0xffff_ffff,
-    }))
+    })
 }
 
 pub(super) fn truncate(value: u64, bytes: u8) -> u64 {
@@ -157,45 +104,21 @@ pub(super) fn truncate(value: u64, bytes: u8) -> u64 {
     }
 }
 
-/// The immediate at operand `n`, sign-extended as the instruction says.
-pub(super) fn immediate(insn: &Instruction, n: u32) -> Option<u64> {
-    Some(match insn.op_kind(n) {
-        OpKind::Immediate8 => u64::from(insn.immediate8()),
-        OpKind::Immediate16 => u64::from(insn.immediate16()),
-        OpKind::Immediate32 => u64::from(insn.immediate32()),
-        OpKind::Immediate64 => insn.immediate64(),
-        OpKind::Immediate8to16 => insn.immediate8to16() as u64,
-        OpKind::Immediate8to32 => insn.immediate8to32() as u64,
-        OpKind::Immediate8to64 => insn.immediate8to64() as u64,
-        OpKind::Immediate32to64 => insn.immediate32to64() as u64,
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn registers_by_class() {
-        let p = |r| part(r).map(|p| (p.number, p.bytes, p.high));
-        assert_eq!(p(Register::AL), Some((0, 1, false)));
-        assert_eq!(p(Register::BH), Some((3, 1, true)));
-        assert_eq!(p(Register::SPL), Some((4, 1, false)));
-        assert_eq!(p(Register::R15L), Some((15, 1, false)));
-        assert_eq!(p(Register::AX), Some((0, 2, false)));
-        assert_eq!(p(Register::R8W), Some((8, 2, false)));
-        assert_eq!(p(Register::EDI), Some((7, 4, false)));
-        assert_eq!(p(Register::R15), Some((15, 8, false)));
-        assert_eq!(
-            [
-                p(Register::RIP),
-                p(Register::ES),
-                p(Register::XMM0),
-                p(Register::None)
-            ],
-            [None; 4]
-        );
+    fn registers_by_number() {
+        let p = |number, bytes, rex| {
+            let p = part(number, bytes, rex);
+            (p.number, p.bytes, p.high)
+        };
+        assert_eq!(p(0, 1, false), (0, 1, false));
+        assert_eq!(p(7, 1, false), (3, 1, true));
+        assert_eq!(p(4, 1, true), (4, 1, false));
+        assert_eq!(p(15, 1, true), (15, 1, false));
+        assert_eq!(p(7, 4, false), (7, 4, false));
     }
 
     #[test]
@@ -204,11 +127,11 @@ mod tests {
             rax: 0x1122_3344_5566_7788,
             ..Default::default()
         };
-        write(&mut g, part(Register::AH).unwrap(), 0xaa);
+        write(&mut g, part(4, 1, false), 0xaa);
         assert_eq!(g.rax, 0x1122_3344_5566_aa88);
-        write(&mut g, part(Register::AX).unwrap(), 0xbbcc);
+        write(&mut g, part(0, 2, false), 0xbbcc);
         assert_eq!(g.rax, 0x1122_3344_5566_bbcc);
-        write(&mut g, part(Register::EAX).unwrap(), 1);
+        write(&mut g, part(0, 4, false), 1);
         assert_eq!(g.rax, 1);
     }
 }

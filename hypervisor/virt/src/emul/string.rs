@@ -1,6 +1,5 @@
 //! String instructions, element by element, so that a fault leaves the registers where they are.
 
-use iced_x86::Register;
 use oxen_types::{Gaddr, Vaddr};
 
 use super::MAX_REPEAT;
@@ -8,7 +7,7 @@ use super::alu::Width;
 use super::decode::Insn;
 use super::operand::{self, RCX, RDI, RSI, accumulator, address_part};
 use super::space::{Fault, GuestSpace, Memory};
-use crate::backend::{Reg, VcpuEmulation};
+use crate::backend::{Reg, SegReg, VcpuEmulation};
 use crate::walk::Access;
 use crate::x86::RFLAGS_DF;
 
@@ -48,14 +47,9 @@ fn repeat(
 }
 
 /// The linear address in RSI or RDI.
-fn pointer(
-    vcpu: &dyn VcpuEmulation,
-    insn: &Insn,
-    number: u8,
-    seg: Register,
-) -> Result<Vaddr, Fault> {
+fn pointer(vcpu: &dyn VcpuEmulation, insn: &Insn, number: u8, seg: SegReg) -> Result<Vaddr, Fault> {
     let offset = operand::read(vcpu.gprs(), address_part(number, insn.address_bytes));
-    operand::linear(vcpu, seg, offset).ok_or(Fault::Protection)
+    Ok(operand::linear(vcpu, seg, offset))
 }
 
 fn step(vcpu: &mut dyn VcpuEmulation, insn: &Insn, number: u8, width: Width) {
@@ -80,7 +74,7 @@ pub(super) fn movs(
 ) -> Result<bool, Fault> {
     repeat(vcpu, insn, |vcpu| {
         let from = pointer(vcpu, insn, RSI, insn.segment)?;
-        let to = pointer(vcpu, insn, RDI, Register::ES)?;
+        let to = pointer(vcpu, insn, RDI, SegReg::Es)?;
         let mut memory = Memory::new(vcpu, space);
         let from = memory.translate(from, width, Access::READ)?;
         let to = memory.translate(to, width, Access::WRITE)?;
@@ -104,7 +98,7 @@ pub(super) fn stos(
 ) -> Result<bool, Fault> {
     let value = operand::read(vcpu.gprs(), accumulator(width.bytes()));
     repeat(vcpu, insn, |vcpu| {
-        let to = pointer(vcpu, insn, RDI, Register::ES)?;
+        let to = pointer(vcpu, insn, RDI, SegReg::Es)?;
         let mut memory = Memory::new(vcpu, space);
         let to = memory.translate(to, width, Access::WRITE)?;
         if !to.touches(page) {
@@ -124,7 +118,7 @@ pub(super) fn ins(
     port: &mut dyn FnMut(Option<u32>) -> u32,
 ) -> Result<bool, Fault> {
     repeat(vcpu, insn, |vcpu| {
-        let to = pointer(vcpu, insn, RDI, Register::ES)?;
+        let to = pointer(vcpu, insn, RDI, SegReg::Es)?;
         let mut memory = Memory::new(vcpu, space);
         // Before the port is read: a read can have effects, and a fault repeats the instruction.
         let to = memory.translate(to, width, Access::WRITE)?;

@@ -216,3 +216,32 @@ fn the_others() {
     // VMRUN is not one of them.
     assert_eq!(of(&[0x0f, 0x01, 0xd8]), None);
 }
+
+/// iced-x86 is the judge of each operand that LMSW and SMSW can have in memory.
+#[test]
+fn status_words_in_memory_are_where_another_decoder_says() {
+    use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+    let mut v = vcpu();
+    for number in 0..16 {
+        v.gprs_mut()
+            .set(number, 0x1111_0000 * u64::from(number + 1));
+    }
+    let mut found = 0;
+    for modrm in 0..0xc0 {
+        for prefixes in [&[][..], &[0x66], &[0x67], &[0x64, 0xf3], &[0xf0]] {
+            let code = [prefixes, &[0x0f, 0x01, modrm, 0x5c, 0x92, 0x83, 0x74, 0x65]].concat();
+            let (bits, rip) = (v.execution().mode().bits(), v.get(Reg::Rip));
+            let insn = Decoder::with_ip(bits, &code, rip, DecoderOptions::NONE).decode();
+            let at = || super::super::decode::oracle::address(&*v, &insn).map(Operand::Memory);
+            let judged = match insn.mnemonic() {
+                Mnemonic::Smsw => at().map(ControlOp::StoreStatus),
+                Mnemonic::Lmsw => at().map(ControlOp::LoadStatus),
+                _ => None,
+            };
+            found += usize::from(judged.is_some());
+            let judged = judged.map(|op| (op, insn.len() as u8));
+            assert_eq!(status_in_memory(&*v, &code), judged, "{code:02x?}");
+        }
+    }
+    assert_eq!(found, 2 * 24 * 4);
+}
