@@ -7,17 +7,13 @@
 
 #[cfg(test)]
 mod tests;
+mod xz;
 
 use core::fmt;
-#[cfg(not(target_os = "none"))]
-use std::io::{Error, Read};
 
-use lzma_rust2::XzReader;
-#[cfg(target_os = "none")]
-use lzma_rust2::{Error, Read};
+pub use xz::XzError;
 
 const ELF: &[u8] = b"\x7fELF";
-const XZ: &[u8] = b"\xfd7zXZ\0";
 
 /// Offsets in the boot sector.
 const SETUP_SECTS: usize = 0x1f1;
@@ -39,7 +35,7 @@ pub enum ImageError {
     Truncated,
     /// The first bytes of the payload.
     Compression([u8; 4]),
-    Corrupt(Error),
+    Corrupt(XzError),
     Size,
     NoMemory,
 }
@@ -53,7 +49,7 @@ impl fmt::Display for ImageError {
                 f,
                 "a compression that we do not unpack ({magic:02x?}): xz is"
             ),
-            Self::Corrupt(error) => write!(f, "corrupt: {error:?}"),
+            Self::Corrupt(error) => write!(f, "corrupt: {error}"),
             Self::Size => write!(f, "larger than it says"),
             Self::NoMemory => write!(f, "no contiguous memory to unpack it"),
         }
@@ -78,7 +74,7 @@ impl<'a> Image<'a> {
         if payload.starts_with(ELF) {
             return Ok(Self::Plain(payload));
         }
-        if !payload.starts_with(XZ) {
+        if !payload.starts_with(xz::MAGIC) {
             let mut magic = [0; 4];
             magic.copy_from_slice(payload.get(..4).ok_or(ImageError::Truncated)?);
             return Err(ImageError::Compression(magic));
@@ -118,14 +114,9 @@ impl<'a> Image<'a> {
             packed.len() >> 10,
             size >> 10
         );
-        let mut reader = XzReader::new(packed, false);
-        // The kernel's checksum is looked at behind its last byte.
-        let rest = reader
-            .read_exact(unpacked)
-            .and_then(|()| reader.read(&mut [0]));
-        match rest {
-            Ok(0) => Ok(unpacked),
-            Ok(_) => Err(ImageError::Size),
+        match xz::unpack(packed, unpacked) {
+            Ok(()) => Ok(unpacked),
+            Err(XzError::Longer) => Err(ImageError::Size),
             Err(error) => Err(ImageError::Corrupt(error)),
         }
     }
