@@ -1,7 +1,19 @@
 //! The hypervisor's logic: domains, vcpus, event channels, grants, scheduling and hypercalls.
 //!
-//! No hardware and no `unsafe`: what it needs of the machine comes in through [`seams`], so all of
-//! it runs under `cargo test` on the host. (One of the tests is an allocator, hence `not(test)`.)
+//! No hardware and no `unsafe`: the machine is reached through [`seams`], so all of this crate runs
+//! under `cargo test` on the host. (One of the tests is an allocator, hence `not(test)`.)
+//!
+//! The rooms stand on floors. A room imports from its own floor and from those below; the test
+//! `no_import_runs_upwards` reads the sources and holds them to it.
+//!
+//! | floor | rooms | know |
+//! |---|---|---|
+//! | operations | [`hypercall`], [`control`], the operations of [`evtchn`] and [`grant`] | a caller: its registers, its memory, its rights |
+//! | objects | [`machine`], [`domain`], [`vcpu`], [`evtchn`], [`grant`] | each other: a vcpu its domain, a port the domain at its other end |
+//! | guest-visible time | `clock`, [`runstate`] | the areas that they are published in |
+//! | mechanisms | [`sched`], [`timer`], `area`, `params` | no domain: they carry what their owner gives |
+//! | growth | [`fallible`] | the free memory |
+//! | seams | [`seams`] | nothing of this crate |
 #![no_std]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
@@ -24,5 +36,7 @@ pub mod sched;
 pub mod seams;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod timer;
 pub mod vcpu;

@@ -1,0 +1,3 @@
+//! Checks on the source text of the crate.
+
+mod floors;
