@@ -2,8 +2,8 @@
 //!
 //! The fields that change are private to this room; each file of it holds one group with its lock and
 //! its methods: `lifecycle` (pauses, shutdown, the end), `shared` (the shared_info page and its wall
-//! clock), `hvm` (parameters, memory map and callback), `watchdogs`, and `control` (what the toolstack
-//! sets and reads back).
+//! clock), `hvm` (parameters, memory map and callback), `memory` (the limit of RAM),
+//! `watchdogs`, and `control` (what the toolstack sets and reads back).
 //!
 //! Lock order: docs/lock-order.md.
 
@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod hvm;
 mod lifecycle;
+mod memory;
 mod shared;
 mod watchdogs;
 

@@ -8,7 +8,7 @@ use oxen_types::{Errno, PAGE_SIZE, Port};
 
 use super::not_self;
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call};
+use crate::hypercall::{Answer, Call, Stop};
 
 const KIB_PER_FRAME: u64 = PAGE_SIZE as u64 / 1024;
 const ADDRESS_BITS: u32 = 64;
@@ -31,11 +31,13 @@ pub fn max_vcpus(call: &Call<'_>, domain: &Arc<Domain>, op: &abi::Domctl) -> Ans
     }
 }
 
-/// It may be less than the domain has: then it gets no more.
+/// Goes in steps, the call executed again for each: a higher limit takes page tables along.
 pub fn max_mem(domain: &Domain, op: &abi::Domctl) -> Answer {
     let ask: abi::DomctlMaxMem = op.u.view();
-    domain.memory.set_max_frames(ask.max_memkb / KIB_PER_FRAME);
-    Ok(0)
+    match domain.set_max_frames(ask.max_memkb / KIB_PER_FRAME)? {
+        true => Ok(0),
+        false => Err(Stop::Again),
+    }
 }
 
 pub fn handle(domain: &Domain, op: &abi::Domctl) -> Answer {

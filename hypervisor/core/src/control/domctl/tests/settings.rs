@@ -175,3 +175,21 @@ fn small_settings() {
     let absent = u64::from(abi::XEN_DOMCTL_PFINFO_XTAB);
     assert_eq!(dom0.read::<[u64; 3]>(LIST), [0, 0, absent]);
 }
+
+#[test]
+fn a_higher_limit_of_memory_takes_page_tables_along() {
+    let (world, dom0) = World::new();
+    let guest = world.guest(5, 1);
+    let memory = &guest.domain.memory;
+    let set = |mib: u64| dom0.domctl(abi::XEN_DOMCTL_MAX_MEM, 5, &mut (mib << 10));
+    // A table for each 2 MiB, one above these, and some for what is no RAM.
+    assert_eq!(set(7), 0);
+    assert_eq!((memory.max_frames(), memory.pool()), (7 << 8, 4 + 1 + 64));
+    // A lower limit leaves the pool, and so does one that a larger pool suffices for.
+    assert_eq!(set(1), 0);
+    assert_eq!((memory.max_frames(), memory.pool()), (1 << 8, 69));
+    while !memory.set_pool(1000).expect("memory") {}
+    // As good as no limit: what the machine has is what counts.
+    assert_eq!(set(1 << 40), 0);
+    assert_eq!((memory.max_frames(), memory.pool()), (1 << 48, 1000));
+}
