@@ -1,11 +1,11 @@
-//! Guest memory that the hypervisor keeps writing after the call that named it.
+//! Guest memory that the hypervisor writes long after the call that named it.
 
 use oxen_types::{Errno, PAGE_SIZE, Result, Vaddr};
 
 use crate::seams::{GuestMemory, LinearMemory, PageRef};
 
-/// A registered area of up to a page, which may lie across a page border. The frames are found and
-/// held when the guest registers it: later changes of its page tables do not move it.
+/// A registered area of up to a page, which may lie across a page border. Its frames are found and
+/// held when the guest registers it: later changes of the guest's page tables do not move it.
 #[derive(Debug)]
 pub struct SharedArea {
     first: PageRef,
@@ -14,6 +14,10 @@ pub struct SharedArea {
 }
 
 impl SharedArea {
+    /// The area of `len` bytes at a linear address of the caller.
+    ///
+    /// # Errors
+    /// `Fault` if the address is not mapped, and what `GuestMemory::page` returns.
     pub fn at_linear(
         linear: &dyn LinearMemory,
         memory: &dyn GuestMemory,
@@ -38,6 +42,7 @@ impl SharedArea {
         })
     }
 
+    /// The area at `offset` within a page.
     pub fn in_page(page: PageRef, offset: usize) -> Self {
         Self {
             first: page,

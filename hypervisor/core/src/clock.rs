@@ -5,25 +5,31 @@ use core::sync::atomic::{Ordering, fence};
 use crate::area::SharedArea;
 use crate::seams::{Clock, PageRef};
 
-/// The flag that says: pvclock reads agree on all vcpus (XEN_PVCLOCK_TSC_STABLE_BIT).
+/// The flag that pvclock readings agree on all vcpus (XEN_PVCLOCK_TSC_STABLE_BIT).
 const TSC_STABLE: u8 = 1;
 
-/// Size and offsets of `struct vcpu_time_info`.
+/// The size of `struct vcpu_time_info`.
 pub const TIME_INFO_SIZE: usize = 32;
 const TSC_TIMESTAMP: usize = 8;
 const FLAGS: usize = 29;
 
-/// One reading of the clock in the guest's terms.
+/// One reading of the clock, in the terms of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeInfo {
+    /// The guest's TSC.
     pub tsc: u64,
+    /// System time at that TSC, in ns.
     pub system: u64,
+    /// See [`crate::seams::ClockScale`].
     pub mul: u32,
+    /// See [`crate::seams::ClockScale`].
     pub shift: i8,
+    /// Whether readings on different vcpus may be compared.
     pub stable: bool,
 }
 
 impl TimeInfo {
+    /// Reads the clock for a guest whose TSC is ahead of the host's by `tsc_offset`.
     pub fn now(clock: &dyn Clock, tsc_offset: u64) -> Self {
         let (tsc, system) = clock.sample();
         let scale = clock.scale();
@@ -47,7 +53,7 @@ impl TimeInfo {
     }
 }
 
-/// Where one vcpu's clock is published: its vcpu_info, and a second area that the guest may register.
+/// The version of one vcpu's published clock, and the second area that the guest may register for it.
 #[derive(Default)]
 pub struct TimePage {
     version: u32,
@@ -55,15 +61,18 @@ pub struct TimePage {
 }
 
 impl TimePage {
+    /// Publishes in a second area from now on, or no longer.
     pub fn set_secondary(&mut self, area: Option<SharedArea>) {
         self.secondary = area;
     }
 
+    /// Drops the reference to the second area.
     pub fn forget(&mut self) {
         self.secondary = None;
     }
 
-    /// Readers retry while the version is odd or changes.
+    /// Writes the clock to the vcpu_info at `offset` in `page`. Readers retry while the version is odd
+    /// or changes.
     pub fn publish(&mut self, page: &PageRef, offset: usize, time: &TimeInfo) {
         self.version = self.version.wrapping_add(1) | 1;
         page.word(offset).store(self.version, Ordering::SeqCst);
@@ -75,6 +84,7 @@ impl TimePage {
         page.mark_written();
     }
 
+    /// Writes the clock to the second area, if there is one.
     pub fn publish_secondary(&mut self, time: &TimeInfo) {
         let Some(area) = &self.secondary else { return };
         self.version = self.version.wrapping_add(1) | 1;

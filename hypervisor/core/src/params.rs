@@ -6,6 +6,7 @@ use oxen_types::{Errno, Result, masked};
 
 const COUNT: usize = 40;
 
+/// The values of all parameters of a domain.
 #[derive(Clone)]
 pub struct HvmParams([u64; COUNT]);
 
@@ -15,7 +16,10 @@ impl Default for HvmParams {
     }
 }
 
-/// Is there such a parameter? Its place in the table.
+/// The place of a parameter in the table.
+///
+/// # Errors
+/// `Inval` if there is no such parameter.
 pub fn check(index: u32) -> Result<usize> {
     let index = index as usize;
     if index >= COUNT {
@@ -25,17 +29,25 @@ pub fn check(index: u32) -> Result<usize> {
 }
 
 impl HvmParams {
+    /// A parameter's value.
+    ///
+    /// # Errors
+    /// As [`check`].
     pub fn get(&self, index: u32) -> Result<u64> {
         self.0.get(check(index)?).copied().ok_or(Errno::Inval)
     }
 
+    /// Sets a parameter.
+    ///
+    /// # Errors
+    /// As [`check`].
     pub fn set(&mut self, index: u32, value: u64) -> Result<()> {
         *self.0.get_mut(check(index)?).ok_or(Errno::Inval)? = value;
         Ok(())
     }
 }
 
-/// May an unprivileged domain read this parameter of its own?
+/// Whether an unprivileged domain may read this parameter of its own.
 pub fn guest_may_read(index: u32) -> bool {
     matches!(
         index,
@@ -51,7 +63,7 @@ pub fn guest_may_read(index: u32) -> bool {
     )
 }
 
-/// May an unprivileged domain write this parameter of its own?
+/// Whether an unprivileged domain may write this parameter of its own.
 pub fn guest_may_write(index: u32) -> bool {
     index == abi::HVM_PARAM_CALLBACK_IRQ
 }

@@ -5,22 +5,28 @@ use core::sync::atomic::{Ordering, fence};
 
 use crate::area::SharedArea;
 
+/// What a vcpu does with its time (RUNSTATE_*).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum State {
+    /// A CPU runs it.
     Running = 0,
     /// It could run, but no CPU is free.
     Runnable = 1,
+    /// It waits for an event.
     Blocked = 2,
+    /// It is down or paused.
     Offline = 3,
 }
 
-/// In `state_entry_time`: the area is being written (XEN_RUNSTATE_UPDATE).
+/// The flag in `state_entry_time` that the area is being written (XEN_RUNSTATE_UPDATE).
 const UPDATE: u64 = 1 << 63;
 
+/// The size of `struct vcpu_runstate_info`.
 pub const RUNSTATE_SIZE: usize = 48;
 const ENTRY_TIME: usize = 8;
 
+/// The run state of one vcpu, and the time spent in each.
 pub struct Runstate {
     state: State,
     since: u64,
@@ -31,6 +37,7 @@ pub struct Runstate {
 }
 
 impl Runstate {
+    /// A vcpu that is offline since `now`.
     pub fn new(now: u64) -> Self {
         Self {
             state: State::Offline,
@@ -58,7 +65,7 @@ impl Runstate {
         self.publish();
     }
 
-    /// The times with what the present state has lasted until `now`.
+    /// The time spent in each state until `now`, in ns.
     pub fn times_at(&self, now: u64) -> [u64; 4] {
         let mut times = self.times;
         let spent = &mut times[self.state as usize];
@@ -66,21 +73,24 @@ impl Runstate {
         times
     }
 
+    /// Publishes the run state in an area from now on, or no longer.
     pub fn set_area(&mut self, area: Option<SharedArea>) {
         self.area = area;
         self.publish();
     }
 
+    /// Drops the reference to the area.
     pub fn forget(&mut self) {
         self.area = None;
     }
 
+    /// Whether readers are shown that the area is being written.
     pub fn mark_updates(&mut self, on: bool) {
         self.mark_updates = on;
     }
 
-    /// `struct vcpu_runstate_info` as bytes, with what the present state has lasted until `now`: as
-    /// VCPUOP_get_runstate_info answers.
+    /// `struct vcpu_runstate_info` as bytes, with the times until `now`: the reply of
+    /// VCPUOP_get_runstate_info.
     pub fn encode_at(&self, now: u64) -> [u8; RUNSTATE_SIZE] {
         self.encode(self.times_at(now))
     }

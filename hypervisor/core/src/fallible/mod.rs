@@ -1,4 +1,5 @@
-//! Memory of the hypervisor's that domains cause: refused when there is none, never a panic.
+//! Growth of the hypervisor's tables on behalf of domains: refused when there is no memory, never a
+//! panic.
 //!
 //! The standard library's collections end the machine when the heap has nothing for them. So
 //! whatever grows on behalf of a domain grows through here, and a failure is the caller's -ENOMEM.
@@ -33,6 +34,7 @@ pub struct Account {
 }
 
 impl Account {
+    /// An account that is charged for `who`, with a quota of bytes.
     pub fn new(source: &'static dyn FrameSource, who: Claimant, most: usize) -> Self {
         Self {
             source: Some((source, who)),
@@ -50,15 +52,20 @@ impl Account {
         }
     }
 
+    /// The bytes that are charged.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The quota, in bytes.
     pub fn most(&self) -> usize {
         self.most
     }
 
     /// Counts an object of so many bytes, before it is allocated.
+    ///
+    /// # Errors
+    /// `NoMem` if free memory or the quota does not suffice.
     pub fn charge(&self, bytes: usize) -> Result<()> {
         let has_room = |(source, who): (&dyn FrameSource, _)| source.has_room(who);
         if !self.source.is_none_or(has_room) {
@@ -74,7 +81,7 @@ impl Account {
         done.map(drop).map_err(|_| Errno::NoMem)
     }
 
-    /// The object of so many bytes is gone, or was not to be had.
+    /// Counts an object of so many bytes no more: it is gone, or could not be allocated.
     pub fn refund(&self, bytes: usize) {
         let less = |used: usize| Some(used.saturating_sub(cost(bytes)));
         let _always = self
@@ -92,11 +99,12 @@ fn cost(bytes: usize) -> usize {
     }
 }
 
-/// Text that grows as far as the heap has room: what does not fit is an error of the formatter's.
+/// Text that grows as far as the heap has room; then formatting fails.
 #[derive(Default)]
 pub struct Text(String);
 
 impl Text {
+    /// The lines of the text.
     pub fn lines(&self) -> core::str::Lines<'_> {
         self.0.lines()
     }
@@ -110,19 +118,20 @@ impl fmt::Write for Text {
     }
 }
 
-/// Appends, if the heap has room for it.
+/// Appends a value to a list.
+///
+/// # Errors
+/// `NoMem` if the heap has no room.
 pub fn push<T>(list: &mut Vec<T>, value: T) -> Result<()> {
     attempt(|| list.try_reserve(1))?;
     list.push(value);
     Ok(())
 }
 
-/// Makes room in a list for so many values in all.
-pub fn reserve<T>(list: &mut Vec<T>, count: usize) -> Result<()> {
-    attempt(|| list.try_reserve(count.saturating_sub(list.len())))
-}
-
-/// A list with room for exactly so many.
+/// A list with room for exactly so many values.
+///
+/// # Errors
+/// `NoMem` if the heap has no room.
 pub fn list<T>(count: usize) -> Result<Vec<T>> {
     let mut list = Vec::new();
     attempt(|| list.try_reserve_exact(count))?;
@@ -130,6 +139,9 @@ pub fn list<T>(count: usize) -> Result<Vec<T>> {
 }
 
 /// A list of so many values.
+///
+/// # Errors
+/// `NoMem` if the heap has no room.
 pub fn filled<T>(count: usize, make: impl FnMut() -> T) -> Result<Vec<T>> {
     let mut all = list(count)?;
     all.extend(core::iter::repeat_with(make).take(count));

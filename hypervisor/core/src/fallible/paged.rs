@@ -1,4 +1,4 @@
-//! A table of fixed length whose pieces come into being as they are used.
+//! A table of fixed length whose pieces are allocated when they are first used.
 //!
 //! Three levels: leaves of at most a page of values, directories of leaves, and a root. No piece is
 //! larger than a page, nothing ever moves, and a lookup takes three loads.
@@ -13,7 +13,7 @@ use super::{Account, filled};
 const DIRECTORY_SHIFT: u32 = 7;
 const DIRECTORY: usize = 1 << DIRECTORY_SHIFT;
 
-/// A piece that is not there is an empty list, which takes no memory.
+/// The table. A piece that is not there is an empty list, which takes no memory.
 pub struct Paged<T> {
     root: Vec<Vec<Vec<T>>>,
     len: usize,
@@ -38,7 +38,7 @@ impl<T> Paged<T> {
     /// As many values as a root of a page leads to.
     const MOST: usize = (PAGE_SIZE / size_of::<Vec<Vec<T>>>()) << Self::ROOT_SHIFT;
 
-    /// A table of which nothing is there. It is not longer than one page as its root allows.
+    /// An empty table. Its length is at most what a root of one page allows.
     pub fn new(len: usize) -> Self {
         Self {
             root: Vec::new(),
@@ -47,10 +47,12 @@ impl<T> Paged<T> {
         }
     }
 
+    /// The length of the table.
     pub fn capacity(&self) -> usize {
         self.len
     }
 
+    /// The value at a place, if its leaf is there.
     pub fn get(&self, index: usize) -> Option<&T> {
         let index = self.masked(index)?;
         let directory = self.root.get(index >> Self::ROOT_SHIFT)?;
@@ -58,6 +60,7 @@ impl<T> Paged<T> {
         leaf.get(index % Self::LEAF)
     }
 
+    /// The value at a place, if its leaf is there.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         let index = self.masked(index)?;
         let directory = self.root.get_mut(index >> Self::ROOT_SHIFT)?;
@@ -77,6 +80,9 @@ impl<T> Paged<T> {
     }
 
     /// Makes the leaf of `index`, if it is not there yet, with values that `make` gives.
+    ///
+    /// # Errors
+    /// `NoMem` if the account or the heap has no room; then nothing is charged for the leaf.
     pub fn ensure(
         &mut self,
         index: usize,
@@ -139,6 +145,7 @@ impl<T> Paged<T> {
             .flat_map(|(leaf, values)| ((leaf << Self::LEAF_SHIFT)..).zip(values))
     }
 
+    /// All values that are there.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.root.iter_mut().flatten().flatten()
     }

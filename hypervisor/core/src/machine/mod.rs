@@ -17,6 +17,7 @@ use crate::timer::Timers;
 use crate::vcpu::Vcpu;
 use domains::Domains;
 
+/// The one machine: every domain and vcpu leads to it.
 pub struct Machine {
     /// Clock, console, CPUs and power.
     pub platform: &'static dyn Platform,
@@ -33,6 +34,7 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// A machine of so many CPUs without domains. Allocates: only while the machine boots.
     pub fn new(
         platform: &'static dyn Platform,
         frames: &'static dyn FrameSource,
@@ -50,12 +52,13 @@ impl Machine {
         }
     }
 
+    /// Nanoseconds since boot.
     pub fn now(&self) -> u64 {
         self.platform.clock().now()
     }
 
-    /// The domain of that number, unless it is gone. Dying domains are still found, and dead ones as long as
-    /// others hold frames of them.
+    /// The domain of a number, unless it is gone. Dying domains are still found, and dead ones as long
+    /// as others hold frames of them.
     pub fn domain(&self, id: DomainId) -> Option<Arc<Domain>> {
         self.domains.read().get(id).cloned()
     }
@@ -75,10 +78,12 @@ impl Machine {
         })
     }
 
+    /// How many domains are listed.
     pub fn domain_count(&self) -> usize {
         self.domains.read().count()
     }
 
+    /// The privileged domain, if it has been built.
     pub fn dom0(&self) -> Option<Arc<Domain>> {
         self.domain(DomainId::DOM0)
     }
@@ -106,6 +111,10 @@ impl Machine {
         Err(Errno::NoMem)
     }
 
+    /// Lists a domain.
+    ///
+    /// # Errors
+    /// `Exist` if its number is taken; `NoMem` if there is no memory for the entry.
     pub fn insert(&self, domain: Arc<Domain>) -> Result<()> {
         self.domains.write().insert(domain)
     }
@@ -115,7 +124,7 @@ impl Machine {
         self.domains.write().remove(domain);
     }
 
-    /// Takes domains off the list that are dead, and that nobody holds frames of any more.
+    /// Takes the domains off the list that are dead and of which others hold no frame any more.
     pub fn reap(&self) {
         for domain in self.all_domains().filter(|domain| domain.is_gone()) {
             self.remove(&domain);

@@ -21,6 +21,7 @@ pub trait FrameSource: Send + Sync {
     fn get(&self, mfn: Mfn) -> bool;
     /// Gives one reference back.
     fn put(&self, mfn: Mfn);
+    /// The domain that a frame belongs to, if it belongs to one.
     fn owner(&self, mfn: Mfn) -> Option<DomainId>;
     /// The frame's contents. Only for a frame that the caller holds a reference to.
     fn words(&self, mfn: Mfn) -> &'static PageWords;
@@ -36,10 +37,11 @@ pub trait FrameSource: Send + Sync {
     fn mark_written(&self, mfn: Mfn);
     /// Frames in use that a domain owns: its RAM, whoever holds it, and what was made for it.
     fn held_by(&self, owner: DomainId) -> u64;
-    /// Has a domain's RAM, or what was made for it, come to nothing since the last call?
+    /// Whether, since the last call, the last frame of some domain has been freed.
     fn take_emptied(&self) -> bool;
+    /// The machine's memory in frames.
     fn stats(&self) -> MemoryStats;
-    /// Is there more free memory than what is kept back for others than `who`?
+    /// Whether there is more free memory than is kept back for claimants other than `who`.
     fn has_room(&self, who: Claimant) -> bool;
 }
 
@@ -47,14 +49,18 @@ pub trait FrameSource: Send + Sync {
 /// privileged, and what must not fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Claimant {
+    /// An unprivileged domain.
     Guest,
+    /// dom0, or the hypervisor itself.
     Privileged,
 }
 
 /// The machine's memory in frames (for sysctl physinfo and leak checks).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
+    /// Frames of RAM in all.
     pub total_frames: u64,
+    /// Frames that nobody has.
     pub free_frames: u64,
     /// Those of them that are kept for domains that claimed them.
     pub claimed_frames: u64,
@@ -100,14 +106,17 @@ impl PageRef {
         mfn
     }
 
+    /// The frame's number.
     pub fn mfn(&self) -> Mfn {
         self.mfn
     }
 
+    /// The domain that the frame belongs to.
     pub fn owner(&self) -> Option<DomainId> {
         self.source.owner(self.mfn)
     }
 
+    /// The frame's contents.
     pub fn words(&self) -> &'static PageWords {
         self.words
     }
@@ -125,19 +134,23 @@ impl PageRef {
         result
     }
 
+    /// Notes that the frame was written: log-dirty mode asks for it.
     pub fn mark_written(&self) {
         self.source.mark_written(self.mfn);
     }
 
+    /// Copies bytes out of the frame; what passes its end is not touched.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         self.source.read(self.mfn, offset, into);
     }
 
+    /// Copies bytes into the frame; what passes its end is dropped.
     pub fn write(&self, offset: usize, from: &[u8]) {
         self.source.write(self.mfn, offset, from);
         self.mark_written();
     }
 
+    /// Copies `len` bytes out of another frame, clipped to both frames' ends.
     pub fn copy_from(&self, offset: usize, src: &PageRef, src_offset: usize, len: usize) {
         self.source.copy(self.mfn, offset, src.mfn, src_offset, len);
         self.mark_written();
@@ -166,7 +179,10 @@ pub enum MapKind {
     /// Another domain's RAM, mapped by a privileged domain.
     Foreign,
     /// Another domain's (or its own) frame, mapped through a grant.
-    Grant { writable: bool },
+    Grant {
+        /// Whether the granter lets it be written.
+        writable: bool,
+    },
     /// Device memory: no frame reference behind it.
     Mmio,
 }
@@ -174,35 +190,45 @@ pub enum MapKind {
 /// A frame that was put at a place, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mapped {
+    /// The place.
     pub gfn: Gfn,
+    /// The frame.
     pub mfn: Mfn,
+    /// Why it stands there.
     pub kind: MapKind,
 }
 
+/// An entry of a p2m.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct P2mEntry {
+    /// The frame.
     pub mfn: Mfn,
+    /// Why it stands there.
     pub kind: MapKind,
 }
 
-/// A frame with what the domain may do to it just now.
+/// A frame with the rights that the domain has to it at this moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mapping {
+    /// The frame.
     pub mfn: Mfn,
-    /// It is part of a page of 2 MiB (or more), aligned in both spaces.
+    /// The frame is part of a page of 2 MiB (or more), aligned in both spaces.
     pub large: bool,
+    /// The domain may write it.
     pub write: bool,
+    /// The domain may execute it.
     pub exec: bool,
+    /// Accesses are cached.
     pub cached: bool,
 }
 
-/// Pages whose translations are flushed together, at most.
+/// The most pages whose translations are flushed together.
 pub const FLUSHED_TOGETHER: usize = 64;
 
-/// Hears of each item of a list, in its order, what became of it.
+/// Takes the result of each item of a list, in the order of the list.
 pub type Report<'a> = dyn FnMut(Result<()>) + 'a;
 
-/// What a list of one item came to.
+/// The result of a list of one item.
 fn one(list: impl FnOnce(&mut Report<'_>)) -> Result<()> {
     let mut result = Ok(());
     list(&mut |done| result = done);
@@ -214,6 +240,7 @@ fn one(list: impl FnOnce(&mut Report<'_>)) -> Result<()> {
 /// Whatever takes an entry away or lowers its rights has flushed the guest's translations before it
 /// returns, and drops the entry's frame reference after that.
 pub trait GuestMemory: Send + Sync {
+    /// The entry at `gfn`, if there is one.
     fn lookup(&self, gfn: Gfn) -> Option<P2mEntry>;
 
     /// Copies out of guest-physical memory: RAM, grants and shared frames, across pages. -EFAULT if a page
@@ -225,11 +252,11 @@ pub trait GuestMemory: Send + Sync {
         self.read(Gaddr::new(at.raw() & !7), &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
-    /// What stands at a gfn, for a shadow of the guest's page tables.
+    /// The frame at a gfn and the rights to it, for a shadow of the guest's page tables.
     fn mapping(&self, _gfn: Gfn) -> Option<Mapping> {
         None
     }
-    /// Changes an aligned value of 4 or 8 bytes if it is still `old`: an entry of a guest's page tables. Was it?
+    /// Changes an aligned value of 4 or 8 bytes if it is still `old`: an entry of a guest's page tables. Returns whether it was.
     fn exchange(&self, _at: Gaddr, _size: u8, _old: u64, _new: u64) -> Result<bool> {
         Err(Errno::Fault)
     }
@@ -251,7 +278,7 @@ pub trait GuestMemory: Send + Sync {
         one(|report| self.move_all(&mut [(from, to)].into_iter(), report))
     }
     /// The same for several, whose translations are flushed together, up to [`FLUSHED_TOGETHER`] at a
-    /// time; tells of each what `move_ram` returns.
+    /// time; reports of each what `move_ram` returns.
     fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, report: &mut Report<'_>);
     /// Takes the RAM page at `gfn` away from the domain (decrease_reservation): -ENOENT if nothing is
     /// there, -EINVAL if it is no RAM.
@@ -284,21 +311,26 @@ pub trait GuestMemory: Send + Sync {
     fn unmap(&self, gfn: Gfn, mfn: Mfn, kind: MapKind) -> Result<()> {
         one(|report| self.unmap_all(&mut [Mapped { gfn, mfn, kind }].into_iter(), report))
     }
-    /// The same for several, flushed together; tells of each what `unmap` returns.
+    /// The same for several, flushed together; reports of each what `unmap` returns.
     fn unmap_all(&self, list: &mut dyn Iterator<Item = Mapped>, report: &mut Report<'_>);
 
     /// Maps device memory (for a domain that may have it).
     fn map_mmio(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()>;
+    /// Unmaps device memory.
     fn unmap_mmio(&self, gfn: Gfn, count: u64) -> Result<()>;
 
-    /// Frames of RAM that the domain holds now, and may hold at most.
+    /// The frames of RAM that the domain holds.
     fn ram_frames(&self) -> u64;
+    /// The frames of RAM that the domain may hold.
     fn max_frames(&self) -> u64;
+    /// Sets [`GuestMemory::max_frames`].
     fn set_max_frames(&self, frames: u64);
-    /// Pages that are set aside for the domain's nested page tables, in use or not.
+    /// The pages that are set aside for the domain's nested page tables, in use or not.
     fn pool(&self) -> u64;
-    /// Brings that nearer to a number, by a step; true when it is there. -ENOMEM if there is not enough free
-    /// memory, or if more of them are in use.
+    /// Brings [`GuestMemory::pool`] nearer to a number, by a step. Returns whether it is reached.
+    ///
+    /// # Errors
+    /// `NoMem` if free memory does not suffice, or if more pages are in use.
     fn set_pool(&self, pages: u64) -> Result<bool>;
     /// Keeps free memory for the domain until it has `pages` in all; 0 gives up what is left of the claim.
     /// -ENOMEM if there is not so much, -EINVAL if there is a claim already, or nothing to be claimed.
@@ -311,32 +343,33 @@ pub trait GuestMemory: Send + Sync {
     /// Makes all vcpus forget their cached translations.
     fn flush(&self);
 
-    /// Is log-dirty mode on?
+    /// Whether log-dirty mode is on.
     fn logs_writes(&self) -> bool;
     /// Switches log-dirty mode for the memory from `from` on, as far as one step goes: from now on writes to
     /// it are noticed (and it counts as clean), or not. Where to go on; `None` when all is done. The
     /// flag of [`GuestMemory::logs_writes`] changes with the first step on, and with the last off.
     fn log_writes(&self, on: bool, from: Gfn) -> Option<Gfn>;
     /// Which of `count` gfns from `first` on were written since they were last clean: a bit each is set,
-    /// lowest first. `clean` makes them clean. How many were written.
+    /// lowest first. `clean` makes them clean. Returns how many were written.
     fn written(&self, first: Gfn, count: u64, bits: &mut [u8], clean: bool) -> u64;
-    /// The guest may not write the page just now. True if log-dirty mode alone was the reason: the page
-    /// counts as written, and may be written.
+    /// Handles a fault of a write that the p2m forbids. Returns whether log-dirty mode alone forbade it:
+    /// then the page counts as written, and may be written from here on.
     fn log_write(&self, gfn: Gfn) -> bool;
-    /// The guest may not execute the page just now. True if it could not be for the size of its mapping alone: it
-    /// may be now.
+    /// Handles a fault of an instruction fetch that the p2m forbids. Returns whether the size of the
+    /// mapping alone forbade it: then the page may be executed from here on.
     fn allow_exec(&self, gfn: Gfn) -> bool;
     /// Faults that log-dirty mode took since the counter was last taken to 0.
     fn log_faults(&self, reset: bool) -> u32;
 
-    /// Takes everything away, at most `budget` entries in this call. True when nothing is left.
+    /// Takes everything away, at most `budget` entries in this call. Returns whether nothing is left.
     fn teardown(&self, budget: usize) -> bool;
 }
 
 /// The linear address space of the vcpu that makes the call, at its current page tables.
 pub trait LinearMemory {
-    /// -EFAULT unless every byte can be read by the guest's kernel.
+    /// Copies out of the space; -EFAULT unless every byte can be read by the guest's kernel.
     fn read(&self, from: Vaddr, into: &mut [u8]) -> Result<()>;
+    /// Copies into the space; -EFAULT unless every byte can be written by the guest's kernel.
     fn write(&self, to: Vaddr, from: &[u8]) -> Result<()>;
     /// The guest-physical address behind a linear one.
     fn translate(&self, at: Vaddr) -> Result<Gaddr>;

@@ -1,8 +1,8 @@
-//! What the hypervisor's logic needs of the machine below it.
+//! The traits through which the hypervisor's logic reaches the machine below it.
 //!
-//! Core never touches hardware: it sees memory, clocks, CPUs and the vcpus' processor state through
-//! the traits here. The crates mm, virt and kernel implement them on the machine; tests implement
-//! them on the host.
+//! Core never touches hardware: memory, clocks, CPUs and the vcpus' processor state are behind the
+//! traits here. The crates mm, vmm and kernel implement them on the machine; tests implement them on
+//! the host.
 
 mod machine;
 mod memory;

@@ -1,4 +1,4 @@
-//! The processor side of domains and vcpus: what the crate virt keeps for each.
+//! The processor side of domains and vcpus, which the crate vmm keeps for each.
 
 use alloc::boxed::Box;
 use core::any::Any;
@@ -6,10 +6,12 @@ use core::any::Any;
 use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_types::{CpuId, Result, VcpuId};
 
-/// Start-up messages that wait in a vcpu's local APIC. INIT comes before SIPI.
+/// The start-up messages that wait in a vcpu's local APIC. INIT comes before SIPI.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PostedStart {
+    /// An INIT waits.
     pub init: bool,
+    /// A SIPI waits.
     pub startup: bool,
 }
 
@@ -20,25 +22,35 @@ pub trait VcpuArch: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     /// Posts an edge-triggered vector to the local APIC. The caller then wakes the vcpu.
     fn post_vector(&self, vector: u8);
-    /// It runs on `cpu`, another CPU: can that take what was posted without leaving the guest? Then it is told to.
+    /// The vcpu runs on `cpu`, another CPU. Notifies that CPU of posted vectors if it can take them
+    /// without a VM exit; returns whether it can.
     fn notify(&self, cpu: CpuId) -> bool {
         let _ = cpu;
         false
     }
     /// Posts an NMI.
     fn post_nmi(&self);
-    /// Which start-up messages it has not taken yet.
+    /// The start-up messages that the vcpu has not taken yet.
     fn posted_start(&self) -> PostedStart;
-    /// The guest's TSC is the host's plus this.
+    /// The difference of the guest's TSC to the host's.
     fn tsc_offset(&self) -> u64;
-    /// Does an interrupt wait that would end a HLT? (For wake-up races: checked after blocking.)
+    /// Whether an interrupt waits that would end a HLT; checked after blocking, against lost wake-ups.
     fn has_deliverable_event(&self) -> bool;
-    /// *Paused.* The hvm save record of this vcpu of one kind (public/arch-x86/hvm/save.h), in parts that
-    /// `write` takes. -ENOENT if it has none.
+    /// *Paused.* Writes the hvm save record of one kind (public/arch-x86/hvm/save.h) in parts.
+    ///
+    /// # Errors
+    /// `NoEnt` if the vcpu has no such record, and what `write` returns.
     fn save(&self, kind: u16, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
     /// *Paused.* Loads one hvm save record.
+    ///
+    /// # Errors
+    /// `NoEnt` for an unknown kind, `NoData` for a record of another length, `Inval` for a state that
+    /// cannot be.
     fn load(&self, kind: u16, record: &[u8]) -> Result<()>;
-    /// *Paused.* The state of VCPUOP_initialise, a `struct vcpu_hvm_context` as bytes.
+    /// *Paused.* Loads the state of VCPUOP_initialise, a `struct vcpu_hvm_context` as bytes.
+    ///
+    /// # Errors
+    /// `Inval` for a state that cannot be.
     fn load_start_context(&self, context: &[u8]) -> Result<()>;
 }
 
@@ -46,20 +58,40 @@ pub trait VcpuArch: Send + Sync {
 pub trait DomainArch: Send + Sync {
     /// As [`VcpuArch::as_any`].
     fn as_any(&self) -> &dyn Any;
+    /// Makes the processor side of a vcpu.
+    ///
+    /// # Errors
+    /// `NoMem` if the hypervisor has no memory for it.
     fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>>;
-    /// Sets the CPUID and MSR policy (public/arch-x86/xen.h: `xen_cpuid_leaf_t` and `xen_msr_entry_t`
-    /// arrays, as bytes).
+    /// Sets the CPUID policy: an array of `xen_cpuid_leaf_t` (public/arch-x86/xen.h) as bytes.
+    ///
+    /// # Errors
+    /// `Inval` for a policy that the machine cannot offer.
     fn set_cpuid(&self, leaves: &[u8]) -> Result<()>;
+    /// Sets the MSR policy: an array of `xen_msr_entry_t` as bytes.
+    ///
+    /// # Errors
+    /// As [`DomainArch::set_cpuid`].
     fn set_msrs(&self, entries: &[u8]) -> Result<()>;
-    /// Shows the policy, an entry at a time.
+    /// Visits the CPUID policy, an entry at a time.
+    ///
+    /// # Errors
+    /// What `visit` returns.
     fn cpuid(&self, visit: &mut dyn FnMut(&CpuidLeaf) -> Result<()>) -> Result<()>;
+    /// Visits the MSR policy, an entry at a time.
+    ///
+    /// # Errors
+    /// What `visit` returns.
     fn msrs(&self, visit: &mut dyn FnMut(&MsrEntry) -> Result<()>) -> Result<()>;
-    /// Bytes that shadows of its page tables may take, if its vcpus run on such.
+    /// The bytes that shadow page tables may take; `None` for a domain with nested paging.
     fn shadow_pool(&self) -> Option<u64> {
         None
     }
-    /// Brings them nearer to a number, by a step, and takes the memory or gives it back at once; true when they
-    /// are there. More than shadows are of use for is not taken. -ENOMEM if there is not enough free memory.
+    /// Brings the pool of shadow page tables nearer to a size, by a step, and takes the memory or gives
+    /// it back at once. Returns whether the size is reached. A pool takes no more than shadows can use.
+    ///
+    /// # Errors
+    /// `NoMem` if free memory does not suffice.
     fn set_shadow_pool(&self, _bytes: u64) -> Result<bool> {
         Ok(true)
     }
