@@ -31,7 +31,11 @@ const PARTS: &[Part] = &[
     },
     Part {
         package: "oxen-virt",
-        share: 3,
+        share: 1,
+    },
+    Part {
+        package: "oxen-paging",
+        share: 2,
     },
     Part {
         package: "oxen-config",

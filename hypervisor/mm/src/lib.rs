@@ -25,7 +25,6 @@ pub mod p2m;
 pub mod phys;
 pub mod pool;
 pub mod pt;
-pub mod shadow;
 pub mod start;
 
 pub use frames::{AllocOptions, FrameTable, FrameUse};

@@ -105,13 +105,15 @@ impl Phys {
         Maddr::new(offset)
     }
 
-    pub(crate) fn words(self, mfn: Mfn) -> &'static PageWords {
+    /// A frame as 32-bit words.
+    pub fn words(self, mfn: Mfn) -> &'static PageWords {
         // SAFETY: the frame is mapped for good (`new`), page aligned, and only seen through atomics and
         // raw copies.
         unsafe { &*self.at(mfn).cast() }
     }
 
-    pub(crate) fn table(self, mfn: Mfn) -> &'static Table {
+    /// A frame as 64-bit words.
+    pub fn table(self, mfn: Mfn) -> &'static Table {
         // SAFETY: as in `words`.
         unsafe { &*self.at(mfn).cast() }
     }
@@ -125,7 +127,8 @@ impl Phys {
         unsafe { core::slice::from_raw_parts(self.at(first).cast(), len) }
     }
 
-    pub(crate) fn zero(self, first: Mfn, count: u64) {
+    /// Fills frames with zeros, which must be the caller's.
+    pub fn zero(self, first: Mfn, count: u64) {
         if count == 0 {
             return;
         }

@@ -14,6 +14,7 @@ mod ids;
 mod index;
 mod irq;
 mod lock;
+pub mod paging;
 
 pub use addr::{Gaddr, Gfn, Maddr, Mfn, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Vaddr};
 pub use cpu_mask::{CpuMask, MAX_CPUS};

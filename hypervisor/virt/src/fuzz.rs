@@ -1,21 +1,9 @@
-//! The emulator, guest walks and shadows against their models: a few seeds in the default run, as many as there is
-//! time for by `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
+//! The emulator against its model: a few seeds in the default run, as many as there is time for by `soak_fuzz`
+//! (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
 use std::time::{Duration, Instant};
 
-use crate::{emul, shadow, walk};
-
-/// What was done.
-#[derive(Debug, Default, Clone, Copy)]
-struct Counts {
-    instructions: u64,
-    judged: u64,
-    walks: u64,
-    shadow_steps: u64,
-}
-
-/// Loads of roots by a guest that crowds the cache.
-const LOADS: u64 = 4000;
+use crate::emul;
 
 /// Says from where a failure can be repeated.
 struct Seed(u64);
@@ -28,24 +16,10 @@ impl Drop for Seed {
     }
 }
 
-/// All three from a seed, `scale` times as long as a short test would.
-fn round(seed: u64, scale: u64) -> Counts {
+/// Emulates instructions from a seed, `scale` times as many as a short test would.
+fn round(seed: u64, scale: u64) -> emul::fuzz::Counts {
     let _seed = Seed(seed);
-    let emulated = emul::fuzz::run(seed, 2000 * scale);
-    let (walks, shadow_steps) = (2000 * scale, 500 * scale);
-    walk::tests::model::soak::run(seed, walks);
-    shadow::tests::soak::run(seed, shadow_steps);
-    // Each takes the memory of a machine, and gives none back.
-    let loads = if seed % 8 == 1 { LOADS } else { 0 };
-    if loads > 0 {
-        shadow::tests::crowd::run(seed, loads);
-    }
-    Counts {
-        instructions: emulated.instructions,
-        judged: emulated.judged,
-        walks,
-        shadow_steps: shadow_steps + loads,
-    }
+    emul::fuzz::run(seed, 2000 * scale)
 }
 
 #[test]
@@ -65,19 +39,11 @@ fn number(name: &str, default: u64) -> u64 {
 fn soak_fuzz() {
     let seed = number("OXEN_SEED", 1);
     let until = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS", 60));
-    let mut sum = Counts::default();
+    let mut instructions = 0;
     let mut next = seed;
     while Instant::now() < until {
-        let counts = round(next, 10);
-        sum.instructions += counts.instructions;
-        sum.walks += counts.walks;
-        sum.shadow_steps += counts.shadow_steps;
+        instructions += round(next, 10).instructions;
         next = next.wrapping_add(1);
     }
-    std::println!(
-        "fuzz virt: seed={seed} instructions={} walks={} shadow_steps={}",
-        sum.instructions,
-        sum.walks,
-        sum.shadow_steps
-    );
+    std::println!("fuzz virt: seed={seed} instructions={instructions}");
 }

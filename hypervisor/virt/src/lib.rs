@@ -20,11 +20,11 @@ pub mod fpu;
 #[cfg(test)]
 mod fuzz;
 mod gprs;
+mod paging;
 mod pat;
 pub mod platform;
 pub mod policy;
 pub mod save;
-pub mod shadow;
 pub mod spec;
 pub mod start;
 mod step;
@@ -34,7 +34,6 @@ mod tags;
 mod testing;
 pub mod tsc;
 pub mod vmx;
-pub mod walk;
 pub mod x86;
 mod zeroed;
 

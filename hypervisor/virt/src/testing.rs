@@ -7,8 +7,8 @@ use crate::backend::{BoxedVcpu, Reg, SegReg, Segment};
 use crate::emul::GuestSpace;
 use crate::platform::Platform;
 use crate::start;
-use crate::walk::{Limits, PhysRead};
 use crate::x86::{CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME};
+use oxen_paging::walk::{Limits, PhysRead};
 
 pub(crate) const CODE: u64 = 0x1000;
 pub(crate) const DEVICE: u64 = 0xfee0_0000;

@@ -14,12 +14,12 @@ use oxen_core::vcpu::Vcpu;
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::{Rules, SpaceConfig};
 use oxen_mm::pt::{Ept, Format, Npt};
+use oxen_paging::walk::Limits;
 use oxen_types::{DomainId, Errno, Maddr, PAGE_SIZE, Result, RwLock, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
 use oxen_virt::policy::CpuidPolicy;
 use oxen_virt::policy::features::Leaf1Ecx;
 use oxen_virt::tsc::TscOffsets;
-use oxen_virt::walk::Limits;
 use oxen_virt::{DomainControls, NestedFormat};
 use spin::{Mutex, Once};
 

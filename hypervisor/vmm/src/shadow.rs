@@ -8,11 +8,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_core::seams::GuestMemory;
 use oxen_mm::FrameTable;
-use oxen_mm::shadow::{Allowance, Around, Cache, Counts, Page, Tables, View, Walked, top};
+use oxen_paging::shadow::{self, Allowance, Answer, Cache, Counts, ShadowedGuest, View};
+use oxen_paging::walk::Paging;
 use oxen_types::{DomainId, Gfn, PAGE_SIZE, Result, Vaddr};
-use oxen_virt::shadow::{self, Answer, Fill, GuestTables};
-use oxen_virt::walk::Paging;
-use oxen_virt::x86::EFER_NX;
 use oxen_virt::{ShadowRoots, VcpuBackend};
 use spin::Mutex;
 
@@ -119,7 +117,7 @@ struct Outside<'a> {
     memory: &'a dyn GuestMemory,
 }
 
-impl Around for Outside<'_> {
+impl ShadowedGuest for Outside<'_> {
     fn frame(&self, gfn: u64) -> Option<oxen_types::Mfn> {
         // Tables lie in RAM.
         let at = Gfn::new(gfn).base();
@@ -134,8 +132,8 @@ impl Around for Outside<'_> {
 
 pub struct VcpuShadow {
     view: View,
-    /// What its root was taken for: the mode, and CR3.
-    mode: u16,
+    /// What its root was taken for: bits of control registers, and CR3.
+    control: u16,
     cr3: u64,
     generation: u64,
     tlb: u64,
@@ -147,7 +145,7 @@ impl VcpuShadow {
     pub fn new(frames: &'static FrameTable, domain: DomainId) -> Option<Self> {
         Some(Self {
             view: View::new(frames, domain)?,
-            mode: 0,
+            control: 0,
             cr3: 0,
             generation: 0,
             tlb: 0,
@@ -172,12 +170,12 @@ impl VcpuShadow {
         let Some(shared) = &hv.shadow else {
             return true;
         };
-        let paging = Paging::of(&backend.execution(), hv.limits());
+        let paging = backend.execution().paging(hv.limits());
         !self.reload
             && self.cr3 == paging.cr3
             && self.generation == hv.flush.generation()
             && self.tlb == shared.tlb.load(Ordering::SeqCst)
-            && self.mode == shadow::tables(&paging).1
+            && self.control == shadow::control_bits(&paging)
     }
 
     /// Takes a root for what the guest's registers say.
@@ -190,19 +188,18 @@ impl VcpuShadow {
         let Some(shared) = &hv.shadow else {
             return;
         };
-        let paging = Paging::of(&backend.execution(), hv.limits());
-        let (tables, mode) = shadow::tables(&paging);
+        let paging = backend.execution().paging(hv.limits());
+        let control = shadow::control_bits(&paging);
         let followed = &mut *shared.cache.lock();
         let generation = followed.follow(&hv.flush, shared);
         let cache = &mut followed.cache;
-        let moved = self.reload || self.cr3 != paging.cr3 || self.mode != mode;
+        let moved = self.reload || self.cr3 != paging.cr3 || self.control != control;
         if moved || cache.is_stale(&self.view) {
-            let top = (tables == GuestTables::Long).then(|| top(mode, paging.cr3));
             let around = shared.around(memory);
-            let long = cache.activate(&mut self.view, top.as_ref(), &around);
+            let long = cache.activate(&mut self.view, &paging, &around);
             let pae = self.view.pae();
             backend.move_shadow_roots(ShadowRoots { long, pae });
-            (self.mode, self.cr3) = (mode, paging.cr3);
+            (self.control, self.cr3) = (control, paging.cr3);
             self.reload = false;
         }
         self.generation = generation;
@@ -227,11 +224,9 @@ impl VcpuShadow {
         let followed = &mut *shared.cache.lock();
         let answer = shadow::fault(&Ram(memory), paging, address, code);
         if let Answer::Fill(fill) = &answer {
-            let cache = &mut followed.cache;
-            let large = !fill.write || cache.may_be_large(fill.gfn.raw());
-            let path = walked(paging, fill).path(large);
             let around = shared.around(memory);
-            cache.fill(&mut self.view, &path, fill.for_write, &around);
+            let cache = &mut followed.cache;
+            cache.fill(&mut self.view, paging, fill, &around);
         }
         answer
     }
@@ -242,33 +237,5 @@ impl VcpuShadow {
             let cache = &mut shared.cache.lock().cache;
             cache.resync_or_forget(|| shared.flush());
         }
-    }
-}
-
-fn walked<'a>(paging: &Paging, fill: &'a Fill) -> Walked<'a> {
-    let (tables, mode) = shadow::tables(paging);
-    Walked {
-        tables: match tables {
-            GuestTables::None => Tables::None,
-            GuestTables::Short => Tables::Short,
-            GuestTables::Pae => Tables::Pae,
-            GuestTables::Long => Tables::Long,
-        },
-        mode,
-        no_execute: paging.efer & EFER_NX != 0,
-        cr3: paging.cr3,
-        entries: fill.entries.get(..fill.depth).unwrap_or(&[]),
-        shift: fill.shift,
-        linear: fill.linear,
-        page: Page {
-            gfn: fill.gfn.raw(),
-            mfn: fill.mfn,
-            large: fill.large,
-            user: fill.user,
-            write: fill.write,
-            exec: fill.exec,
-            cached: fill.cached,
-            global: fill.global,
-        },
     }
 }

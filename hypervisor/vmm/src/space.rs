@@ -2,11 +2,12 @@
 
 use oxen_core::domain::Domain;
 use oxen_core::seams::{GuestMemory, LinearMemory};
+use oxen_paging::shadow::ShadowSpace;
+use oxen_paging::walk::{self, Access, Limits, Paging, PhysRead};
+use oxen_types::paging::GuestPage;
 use oxen_types::{Errno, Gaddr, Gfn, PAGE_MASK, Result, Vaddr};
 use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;
-use oxen_virt::shadow::{GuestPage, ShadowSpace};
-use oxen_virt::walk::{self, Access, Limits, Paging, PhysRead};
 
 use crate::domain::HvDomain;
 
@@ -32,14 +33,7 @@ impl ShadowSpace for Ram<'_> {
     }
 
     fn page(&self, gfn: Gfn) -> Option<GuestPage> {
-        let found = self.0.mapping(gfn)?;
-        Some(GuestPage {
-            mfn: found.mfn,
-            large: found.large,
-            write: found.write,
-            exec: found.exec,
-            cached: found.cached,
-        })
+        self.0.mapping(gfn)
     }
 }
 
@@ -51,7 +45,7 @@ pub struct Linear<'a> {
 
 impl<'a> Linear<'a> {
     pub fn of(state: &Execution, domain: &'a Domain, limits: Limits) -> Self {
-        let mut paging = Paging::of(state, limits);
+        let mut paging = state.paging(limits);
         // privcmd hands us its user's buffers, within a hypercall of the kernel's.
         paging.ac = true;
         Self {

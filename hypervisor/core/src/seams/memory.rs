@@ -4,6 +4,7 @@
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 
+use oxen_types::paging::GuestPage;
 use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result, Vaddr};
 
 /// A frame's contents as words that a guest may change at any moment.
@@ -207,21 +208,6 @@ pub struct P2mEntry {
     pub kind: MapKind,
 }
 
-/// A frame with the rights that the domain has to it at this moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mapping {
-    /// The frame.
-    pub mfn: Mfn,
-    /// The frame is part of a page of 2 MiB (or more), aligned in both spaces.
-    pub large: bool,
-    /// The domain may write it.
-    pub write: bool,
-    /// The domain may execute it.
-    pub exec: bool,
-    /// Accesses are cached.
-    pub cached: bool,
-}
-
 /// The most pages whose translations are flushed together.
 pub const FLUSHED_TOGETHER: usize = 64;
 
@@ -253,7 +239,7 @@ pub trait GuestMemory: Send + Sync {
         Ok(u64::from_le_bytes(bytes))
     }
     /// The frame at a gfn and the rights to it, for a shadow of the guest's page tables.
-    fn mapping(&self, _gfn: Gfn) -> Option<Mapping> {
+    fn mapping(&self, _gfn: Gfn) -> Option<GuestPage> {
         None
     }
     /// Changes an aligned value of 4 or 8 bytes if it is still `old`: an entry of a guest's page tables. Returns whether it was.

@@ -56,8 +56,8 @@ impl FrameTable {
         Some(at)
     }
 
-    /// One frame of the hypervisor's own that a domain's configuration asks for: its paging pool's.
-    pub(crate) fn alloc_prepaid(&self, owner: DomainId) -> Option<Mfn> {
+    /// One frame of the hypervisor's own that a domain's configuration asks for: a page of its paging pool.
+    pub fn alloc_prepaid(&self, owner: DomainId) -> Option<Mfn> {
         let at = self.take_for(owner, 0, false, AllocOptions::default())?;
         self.entry(at).set(State::new(FrameUse::Own, owner));
         Some(at)

@@ -205,6 +205,16 @@ impl FrameTable {
         self.phys
     }
 
+    /// The number that the owner of a frame without references keeps beside it.
+    pub fn note(&self, mfn: Mfn) -> u32 {
+        self.entry(mfn).note()
+    }
+
+    /// Keeps a number beside a frame of the hypervisor's own, which has no references.
+    pub fn set_note(&self, mfn: Mfn, note: u32) {
+        self.entry(mfn).set_note(note);
+    }
+
     /// What the frame is used for now; `Free` for all free frames.
     pub fn use_of(&self, mfn: Mfn) -> FrameUse {
         self.get_entry(mfn)

@@ -2,7 +2,8 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::seams::{GuestMemory, MapKind, Mapped, Mapping, P2mEntry, PageRef, Report};
+use oxen_core::seams::{GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Report};
+use oxen_types::paging::GuestPage;
 use oxen_types::{Errno, Gaddr, Gfn, Mfn, Result};
 
 use super::kind::kind_of;
@@ -26,9 +27,9 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
         self.word(at)
     }
 
-    fn mapping(&self, gfn: Gfn) -> Option<Mapping> {
+    fn mapping(&self, gfn: Gfn) -> Option<GuestPage> {
         let leaf = self.leaf(gfn)?;
-        Some(Mapping {
+        Some(GuestPage {
             mfn: leaf.mfn,
             large: leaf.level >= 2,
             write: leaf.attrs.write,

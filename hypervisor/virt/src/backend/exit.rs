@@ -1,6 +1,7 @@
 //! The reasons for which a guest is left, the same for both vendors.
 
-use oxen_types::{Gaddr, Vaddr};
+use oxen_types::Vaddr;
+use oxen_types::paging::NestedFault;
 
 use crate::emul::ControlOp;
 
@@ -19,21 +20,6 @@ pub struct IoExit {
     pub rep: bool,
     /// RIP behind the instruction.
     pub next_rip: u64,
-}
-
-/// An access to guest physical memory that the nested tables do not allow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NestedFault {
-    /// The guest physical address of the access.
-    pub gpa: Gaddr,
-    /// The access is a write.
-    pub write: bool,
-    /// The access is an instruction fetch.
-    pub fetch: bool,
-    /// A translation exists, but its rights do not suffice.
-    pub present: bool,
-    /// The walk of the guest's own page tables faulted, not the access itself.
-    pub table_walk: bool,
 }
 
 /// An access to a control register that caused an exit.

@@ -30,9 +30,11 @@ use core::fmt;
 pub use capability::{ApicAssist, RunDeadline};
 pub use emulation::VcpuEmulation;
 pub use event::{Event, VcpuEvents, Window};
-pub use exit::{ControlExit, Exit, IoExit, NestedFault};
+pub use oxen_types::paging::{NestedFault, ShadowRoots};
+
+pub use exit::{ControlExit, Exit, IoExit};
 pub use registers::{Gprs, Reg, VcpuRegisters};
-pub use run::{ShadowRoots, VcpuBackend};
+pub use run::VcpuBackend;
 pub use segment::{CpuMode, Execution, SegReg, Segment};
 
 /// A virtual CPU of the vendor that this machine has.

@@ -3,20 +3,12 @@
 use core::fmt;
 
 use oxen_types::Maddr;
+use oxen_types::paging::ShadowRoots;
 
 use super::capability::{ApicAssist, RunDeadline};
 use super::event::VcpuEvents;
 use super::exit::Exit;
 use crate::platform::PhysCpu;
-
-/// The root tables of a shadow. The CPU's CR3 holds one of them instead of the guest's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ShadowRoots {
-    /// The four-level table, for a guest in long mode.
-    pub long: Maddr,
-    /// The three-level (PAE) table, for a guest that is not in long mode.
-    pub pae: Maddr,
-}
 
 /// One virtual CPU of some vendor's hardware.
 ///

@@ -14,8 +14,8 @@ use super::operand;
 use super::space::{Fault, GuestSpace, Memory};
 use crate::backend::{ControlExit, CpuMode, Event, Reg, VcpuEmulation};
 use crate::policy::{self, CpuidPolicy, MsrFault};
-use crate::walk::Access;
 use crate::x86::{CR0_TS, CR4_UMIP};
+use oxen_paging::walk::Access;
 
 /// What an instruction does to a control register. General registers are named by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use oxen_types::Vaddr;
 
 use super::space::{Fault, GuestSpace, Memory};
 use crate::backend::{CpuMode, Exit, VcpuEmulation};
-use crate::walk::Access;
+use oxen_paging::walk::Access;
 
 #[derive(Clone, Copy, Default)]
 pub(super) struct Bytes {

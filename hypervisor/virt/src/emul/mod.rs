@@ -26,10 +26,11 @@ pub use fetch::insn_len;
 pub use real::{RealMode, real_mode};
 pub use space::{Fault, GuestSpace};
 
-use crate::backend::{Event, IoExit, NestedFault, Reg, VcpuEmulation};
-use crate::walk::Access;
+use crate::backend::{Event, IoExit, Reg, VcpuEmulation};
 use alu::Width;
 use decode::{Insn, Kind, Operation};
+use oxen_paging::walk::Access;
+use oxen_types::paging::NestedFault;
 use space::Memory;
 
 /// Elements of a REP that one call does.

@@ -9,8 +9,8 @@ use super::fetch::fetch;
 use super::operand;
 use super::space::{Fault, GuestSpace, Memory};
 use crate::backend::{CpuMode, Exit, Reg, SegReg, Segment, VcpuEmulation};
-use crate::walk::Access;
 use crate::x86::{CR0_PE, CR0_PG, CR0_TS};
+use oxen_paging::walk::Access;
 
 /// What became of the instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use oxen_types::{Gaddr, Vaddr};
 
 use super::alu::Width;
 use crate::backend::{Execution, VcpuEmulation};
-use crate::walk::{Access, Limits, Paging, PhysRead, Translation, WalkError, walk};
+use oxen_paging::walk::{Access, Limits, Paging, PhysRead, Translation, WalkError, walk};
 
 /// Guest physical space: RAM, and the devices between it.
 pub trait GuestSpace: PhysRead {
@@ -65,7 +65,7 @@ impl<'a> Memory<'a> {
 
     /// For those who have asked the vcpu already.
     pub(super) fn at(state: &Execution, cpl: u8, space: &'a mut dyn GuestSpace) -> Self {
-        let paging = Paging::of(state, space.limits());
+        let paging = state.paging(space.limits());
         Self {
             space,
             paging,

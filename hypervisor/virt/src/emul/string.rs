@@ -8,8 +8,8 @@ use super::decode::Insn;
 use super::operand::{self, RCX, RDI, RSI, accumulator, address_part};
 use super::space::{Fault, GuestSpace, Memory};
 use crate::backend::{Reg, SegReg, VcpuEmulation};
-use crate::walk::Access;
 use crate::x86::RFLAGS_DF;
+use oxen_paging::walk::Access;
 
 /// Runs `element` once, or up to the count in RCX with a REP, then steps over the instruction if
 /// all is done. `element` answers whether it did its work.

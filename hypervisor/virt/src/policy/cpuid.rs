@@ -8,8 +8,8 @@ use super::hypervisor::HypervisorInfo;
 use super::{topology, xstate};
 use crate::fpu::{FpuLayout, XCR0_PKRU};
 use crate::spec::Offer;
-use crate::walk::Limits;
 use crate::x86::{CR4_OSXSAVE, CR4_PKE, CpuIdReader, CpuIdResult, NO_LEAF};
+use oxen_paging::walk::Limits;
 
 const MAX_BASIC: u32 = 0xd;
 const EXTENDED: u32 = 0x8000_0000;

@@ -3,8 +3,9 @@
 use oxen_types::{Gaddr, Vaddr};
 
 use super::vmcb::Control;
-use crate::backend::{ControlExit, Exit, IoExit, NestedFault};
+use crate::backend::{ControlExit, Exit, IoExit};
 use crate::emul::ControlOp;
+use oxen_types::paging::NestedFault;
 
 pub(crate) const EXCEPTION_DB: u64 = 0x41;
 pub(crate) const EXCEPTION_AC: u64 = 0x51;

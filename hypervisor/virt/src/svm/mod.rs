@@ -12,9 +12,9 @@ mod exit;
 mod insn;
 mod intercept;
 pub(crate) mod maps;
-mod shadow;
 mod switch;
 mod vcpu;
+mod virtual_registers;
 mod vmcb;
 
 pub use caps::{SvmCaps, SvmFeatures};

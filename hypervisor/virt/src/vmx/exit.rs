@@ -3,7 +3,8 @@
 use oxen_types::{Gaddr, Vaddr};
 
 use super::{event, field, insn};
-use crate::backend::{Exit, IoExit, NestedFault};
+use crate::backend::{Exit, IoExit};
+use oxen_types::paging::NestedFault;
 
 pub(super) mod reason {
     pub const EXCEPTION: u32 = 0;

@@ -3,7 +3,7 @@
 //! Layers, from below: `insn` (the instructions), `field` (the encodings), `state` (the guest's part
 //! of a VMCS, cached), `switch` (the entry in assembly), `caps` (what the CPU can do, and the
 //! controls that follow from it), `maps`, `cpu` and `host` (what a CPU owns), `vcpu`
-//! (the back end) with `apic` (the local APIC in the CPU's hands), `enter` (one entry), `msrs` and `debug` (registers outside the VMCS), `control` (control registers), `restricted` (guests without paging on CPUs that want it), `shadow` (guests without nested paging), `exit` (exit reasons to `Exit`), `refused` (why an
+//! (the back end) with `apic` (the local APIC in the CPU's hands), `enter` (one entry), `msrs` and `debug` (registers outside the VMCS), `control` (control registers), `restricted` (guests without paging on CPUs that want it), `virtual_registers` (guests without nested paging), `exit` (exit reasons to `Exit`), `refused` (why an
 //! entry failed).
 //!
 //! A VMCS is active on a CPU only between `load` and `unload`: the latter reads everything into the
@@ -25,10 +25,10 @@ mod msrs;
 mod refused;
 mod restricted;
 mod segment;
-mod shadow;
 mod state;
 mod switch;
 mod vcpu;
+mod virtual_registers;
 
 pub use caps::VmxCaps;
 pub use cpu::VmxCpu;

@@ -16,8 +16,8 @@ use oxen_types::{Gfn, PAGE_SIZE};
 use super::VmxVcpu;
 use super::caps::{VmxCaps, proc};
 use super::exit::Info;
-use super::shadow::control_op;
 use super::state::{self, State};
+use super::virtual_registers::control_op;
 use super::{control, event};
 use crate::backend::{
     ControlExit, Event, Exit, Reg, SegReg, VcpuEmulation, VcpuEvents, VcpuRegisters,

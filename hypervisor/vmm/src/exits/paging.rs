@@ -1,9 +1,8 @@
 //! Guests without nested paging: page faults, INVLPG, and moves from and to control registers.
 
+use oxen_paging::shadow::Answer;
 use oxen_types::Vaddr;
 use oxen_virt::emul::{self, ControlOp, ControlOutcome};
-use oxen_virt::shadow::Answer;
-use oxen_virt::walk::Paging;
 use oxen_virt::{ControlExit, Event, Exit, Reg};
 
 use super::{Cx, memory};
@@ -17,7 +16,7 @@ const DOUBLE_FAULT: Event = Event::Exception {
 /// The guest's own fault, or one that the shadow settles.
 pub fn fault(cx: &mut Cx<'_>, code: u32, address: Vaddr) {
     let context = &mut *cx.context;
-    let paging = Paging::of(&context.backend.execution(), cx.hv.hv.limits());
+    let paging = context.backend.execution().paging(cx.hv.hv.limits());
     let Some(shadow) = &mut context.shadow else {
         return;
     };

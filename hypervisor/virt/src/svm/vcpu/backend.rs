@@ -6,7 +6,7 @@ use oxen_types::Maddr;
 
 use super::super::SvmFeatures;
 use super::super::intercept::{self, g1};
-use super::super::shadow::Shadowed;
+use super::super::virtual_registers::VirtualRegisters;
 use super::super::vmcb::Clean;
 use super::{INTERRUPT_SHADOW, SvmVcpu};
 use crate::backend::{
@@ -119,7 +119,7 @@ impl VcpuBackend for SvmVcpu {
     }
 
     fn set_shadow_roots(&mut self, roots: ShadowRoots) {
-        let guest = Shadowed::new(roots);
+        let guest = VirtualRegisters::new(roots);
         guest.apply(&mut self.vmcb.save);
         self.shadowed = Some(guest);
         let c = &mut self.vmcb.control;

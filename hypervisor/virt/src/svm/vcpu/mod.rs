@@ -14,7 +14,7 @@ use oxen_types::Maddr;
 use super::caps::{SvmCaps, SvmFeatures};
 use super::insn;
 use super::intercept::{self, g1};
-use super::shadow::Shadowed;
+use super::virtual_registers::VirtualRegisters;
 use super::vmcb::{Clean, Vmcb, int_ctl};
 use crate::backend::{Gprs, VcpuBackend};
 use crate::controls::DomainControls;
@@ -65,7 +65,7 @@ pub struct SvmVcpu {
     /// With nested paging, the guest's CR4. The CPU's CR4 has MCE set whatever the guest sets.
     cr4: u64,
     /// Without nested paging, the guest's control registers.
-    shadowed: Option<Shadowed>,
+    shadowed: Option<VirtualRegisters>,
     /// Keeps the permission maps alive that the VMCB points to.
     domain: Arc<DomainControls>,
 }

@@ -15,8 +15,8 @@ use super::caps::{VmxCaps, second};
 use super::cpu::Page;
 use super::enter::EXCEPTIONS;
 use super::exit::Info;
-use super::shadow::Shadowed;
 use super::state;
+use super::virtual_registers::VirtualRegisters;
 use crate::backend::{Event, Gprs, VcpuBackend};
 use crate::controls::DomainControls;
 use crate::fpu::Fpu;
@@ -71,7 +71,7 @@ pub struct VmxVcpu {
     pub(super) tsc_aux: u64,
     pub(super) spec: SpecVcpu,
     /// Without nested paging, the guest's control registers.
-    pub(super) shadowed: Option<Shadowed>,
+    pub(super) shadowed: Option<VirtualRegisters>,
     /// The vcpu is on a CPU, between `load` and `unload`.
     pub(super) loaded: bool,
 }

@@ -14,11 +14,12 @@
 use super::caps::{VmxCaps, enter, leave, proc, second};
 use super::state::{self, State};
 use super::{VmxVcpu, enter::EXCEPTIONS, insn};
-use crate::backend::{ControlExit, Event, Exit, Reg, ShadowRoots, VcpuEmulation, VcpuEvents};
+use crate::backend::{ControlExit, Event, Exit, Reg, VcpuEmulation, VcpuEvents};
 use crate::emul::ControlOp;
 use crate::policy;
 use crate::tags::Tag;
 use crate::x86::*;
+use oxen_types::paging::ShadowRoots;
 
 const PAGE_FAULT: u64 = 1 << 14;
 /// Bits that a CPU has: PE, MP, EM, TS, ET, NE, WP, AM, NW, CD, PG.
@@ -26,7 +27,7 @@ const CR0_KNOWN: u64 = 0xe005_003f;
 
 /// What the guest sees.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shadowed {
+pub(super) struct VirtualRegisters {
     cr0: u64,
     cr3: u64,
     cr4: u64,
@@ -35,7 +36,7 @@ pub(super) struct Shadowed {
     roots: ShadowRoots,
 }
 
-impl Shadowed {
+impl VirtualRegisters {
     fn new(roots: ShadowRoots) -> Self {
         Self {
             cr0: CR0_ET,
@@ -121,7 +122,7 @@ impl VmxVcpu {
         s.set(state::PROC_CONTROLS, self.caps.proc.into());
         s.set(state::ENTRY_CONTROLS, self.caps.entry.into());
         s.set(state::EXCEPTIONS, EXCEPTIONS | PAGE_FAULT);
-        let guest = Shadowed::new(roots);
+        let guest = VirtualRegisters::new(roots);
         guest.apply(s, &self.caps);
         self.shadowed = Some(guest);
     }
@@ -205,7 +206,7 @@ mod tests {
     };
 
     fn applied(registers: &[(Reg, u64)]) -> State {
-        let (mut guest, mut s, mut caps) = (Shadowed::new(ROOTS), State::new(), caps());
+        let (mut guest, mut s, mut caps) = (VirtualRegisters::new(ROOTS), State::new(), caps());
         caps.on_shadow();
         for (reg, value) in registers {
             assert!(guest.set(*reg, *value));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::x86::CR0_PE;
+use crate::bits::CR0_PE;
 use std::collections::BTreeMap;
 
 #[derive(Default)]

@@ -12,9 +12,9 @@ use oxen_types::{DomainId, Errno, Mfn, Result};
 
 use super::index::Links;
 use super::key::Key;
-use crate::frames::FrameTable;
-use crate::phys::Table;
-use crate::pt::NoMemory;
+use oxen_mm::FrameTable;
+use oxen_mm::phys::Table;
+use oxen_mm::pt::NoMemory;
 
 /// A pair's number.
 pub(super) type Pair = u32;
@@ -150,7 +150,7 @@ impl Pool {
         let page = || self.frames.alloc_prepaid(self.owner).ok_or(Errno::NoMem);
         let mfn = page()?;
         let origin = page().inspect_err(|_| self.frames.free_own(mfn, 1))?;
-        self.frames.entry(mfn).set_note(self.pairs as u32);
+        self.frames.set_note(mfn, self.pairs as u32);
         *slot = Slot {
             mfn,
             origin,
@@ -269,7 +269,7 @@ impl Pool {
 
     /// The pair whose shadow lies in a frame.
     pub(super) fn number(&self, mfn: Mfn) -> Option<Pair> {
-        let pair = self.frames.entry(mfn).note();
+        let pair = self.frames.note(mfn);
         (self.mfn(pair)? == mfn).then_some(pair)
     }
 

@@ -4,24 +4,24 @@
 //! and dirty bits included: a CPU's caches of tables know no more of one another. One that faults does so by the tables as they are. The hypervisor changes the guest's memory, at
 //! moments of its choice: whenever a vcpu could enter, no shadow leads to anything that the guest has not got.
 
-use std::boxed::Box;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use oxen_mm::memmap::{FirmwareKind, FirmwareRange, MemoryMap};
-use oxen_mm::pt::{Attrs, Shadow as Fmt, TableAccess};
-use oxen_mm::shadow::{self, Allowance, Around, Cache, Page, Tables, View, Walked};
-use oxen_mm::{AllocOptions, FrameTable, Phys};
-use oxen_types::DomainId;
-use proptest::prelude::*;
-
 use core::sync::atomic::Ordering;
 
-use super::*;
-use crate::x86::*;
+use oxen_mm::pt::{Attrs, Shadow as Fmt, pages_at};
+use oxen_mm::{AllocOptions, Phys};
+use oxen_types::paging::GuestPage;
+use oxen_types::{Gaddr, Gfn, Mfn, Vaddr};
+use proptest::prelude::*;
 
-pub(crate) mod crowd;
+use crate::bits::*;
+use crate::shadow::cache::{Allowance, Cache, ShadowedGuest, View};
+use crate::shadow::fault::{ACCESSED, Answer, DIRTY, Fill, LINEAR_PAGES, ShadowSpace, fault};
+use crate::testing::{OWNER, frames, zeroed};
+use crate::walk::{self, Access, Found, Paging, PhysRead, Step, WalkError};
+
 mod history;
 pub(crate) mod soak;
 
@@ -128,7 +128,7 @@ struct Outside<'a> {
     flushed: &'a Cell<u32>,
 }
 
-impl Around for Outside<'_> {
+impl ShadowedGuest for Outside<'_> {
     fn frame(&self, gfn: u64) -> Option<Mfn> {
         Some(self.memory.mfn(self.memory.entry(gfn)?.frame))
     }
@@ -272,22 +272,11 @@ struct Machine {
 
 impl Machine {
     fn new(pages: usize) -> Self {
-        let ram = FirmwareRange {
-            start: 0,
-            len: 1536 << 12,
-            kind: FirmwareKind::Ram,
-        };
-        let phys = Phys::arena(1536);
-        let mut map = MemoryMap::new(core::iter::once(ram));
-        let frames: &'static FrameTable =
-            Box::leak(Box::new(FrameTable::new(phys, &mut map, &[]).unwrap()));
-        let zeroed = AllocOptions {
-            zeroed: true,
-            ..AllocOptions::default()
-        };
-        let first = frames.alloc_own(6, DomainId(1), zeroed).unwrap();
+        let frames = frames(1536);
+        let phys = frames.phys();
+        let first = zeroed(frames, 6);
         let large = AllocOptions::default();
-        let large = frames.alloc_own(9, DomainId(1), large).unwrap();
+        let large = frames.alloc_own(9, OWNER, large).unwrap();
         let vcpu = || Vcpu {
             paging: Paging {
                 cr0: CR0_PE | CR0_PG | CR0_WP,
@@ -295,12 +284,12 @@ impl Machine {
                 cr4: CR4_PAE | CR4_PGE,
                 efer: EFER_LME | EFER_LMA | EFER_NX,
                 ac: false,
-                limits: crate::walk::Limits {
+                limits: walk::Limits {
                     phys_bits: 40,
                     pages_1g: true,
                 },
             },
-            view: View::new(frames, DomainId(1)).unwrap(),
+            view: View::new(frames, OWNER).unwrap(),
             tlb: BTreeMap::new(),
             seen: ADDRESSES.map(History::new).into(),
         };
@@ -312,7 +301,7 @@ impl Machine {
                 p2m: RefCell::new(p2m()),
                 large: Cell::new(true),
             },
-            cache: Cache::new(frames, DomainId(1), pages, [1, 2]).unwrap(),
+            cache: Cache::new(frames, OWNER, pages, [1, 2]).unwrap(),
             vcpus: (0..VCPUS).map(|_| vcpu()).collect(),
             flushed: Cell::new(0),
             followed: 0,
@@ -360,13 +349,11 @@ impl Machine {
 
     fn activate(&mut self, n: usize) {
         let vcpu = &mut self.vcpus[n];
-        let (tables, mode) = super::tables(&vcpu.paging);
-        let top = (tables == super::GuestTables::Long).then(|| shadow::top(mode, vcpu.paging.cr3));
         let outside = Outside {
             memory: &self.memory,
             flushed: &self.flushed,
         };
-        self.cache.activate(&mut vcpu.view, top.as_ref(), &outside);
+        self.cache.activate(&mut vcpu.view, &vcpu.paging, &outside);
         vcpu.tlb.clear();
         self.follow();
     }
@@ -425,7 +412,7 @@ impl Machine {
         let rights = |entry: &Entry| (self.memory.mfn(entry.frame), (entry.write, entry.exec));
         let rights: BTreeMap<_, _> = p2m.iter().flatten().map(rights).collect();
         for (first, level, attrs) in self.cache.leaves() {
-            for n in 0..oxen_mm::pt::pages_at(level) {
+            for n in 0..pages_at(level) {
                 let there = rights.get(&Mfn::new(first.raw() + n));
                 let (write, exec) = there.expect("a frame that is gone");
                 assert!((*write || !attrs.write) && (*exec || !attrs.exec));
@@ -503,15 +490,12 @@ impl Machine {
     }
 
     fn fill(&mut self, n: usize, paging: &Paging, fill: &Fill) {
-        let walked = walked(paging, fill);
         let outside = Outside {
             memory: &self.memory,
             flushed: &self.flushed,
         };
-        let large = !fill.write || self.cache.may_be_large(fill.gfn.raw());
-        let path = walked.path(large);
         let view = &mut self.vcpus[n].view;
-        self.cache.fill(view, &path, fill.for_write, &outside);
+        self.cache.fill(view, paging, fill, &outside);
     }
 
     /// The CPU's own check: WP and NXE are always on.
@@ -676,34 +660,6 @@ impl Machine {
                 }
             }
         }
-    }
-}
-
-fn walked<'a>(paging: &Paging, fill: &'a Fill) -> Walked<'a> {
-    let (tables, mode) = super::tables(paging);
-    Walked {
-        tables: match tables {
-            GuestTables::None => Tables::None,
-            GuestTables::Short => Tables::Short,
-            GuestTables::Pae => Tables::Pae,
-            GuestTables::Long => Tables::Long,
-        },
-        mode,
-        no_execute: paging.efer & EFER_NX != 0,
-        cr3: paging.cr3,
-        entries: fill.entries.get(..fill.depth).unwrap_or(&[]),
-        shift: fill.shift,
-        linear: fill.linear,
-        page: Page {
-            gfn: fill.gfn.raw(),
-            mfn: fill.mfn,
-            large: fill.large,
-            user: fill.user,
-            write: fill.write,
-            exec: fill.exec,
-            cached: fill.cached,
-            global: fill.global,
-        },
     }
 }
 

@@ -13,7 +13,7 @@ use oxen_types::{DomainId, Mfn};
 
 use super::key::Key;
 use super::pool::{Info, NONE, Pair, Pool};
-use crate::frames::FrameTable;
+use oxen_mm::FrameTable;
 
 /// Frames that hold the heads of the buckets, 1024 each.
 const HEAD_FRAMES: usize = 4;
@@ -252,21 +252,14 @@ fn sip_round(v: &mut [u64; 4]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::test_table;
-    use crate::shadow::key::{Entries, Rights};
+    use crate::shadow::cache::key::{Entries, Rights};
+    use crate::testing::frames;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::vec::Vec;
 
     fn info(gfn: u64, mode: u16) -> Info {
-        let key = Key {
-            gfn,
-            level: 4,
-            part: 0,
-            entries: Entries::Long,
-            rights: Rights::ALL,
-            mode,
-        };
+        let key = Key::new(Entries::Long, mode, gfn, 4, Rights::ALL);
         Info::new(key, Some(Mfn::new(1)))
     }
 
@@ -290,7 +283,7 @@ mod tests {
         fn lists_hold_what_was_put_in(
             ops in prop::collection::vec((any::<bool>(), 0u64..40, 0u16..6), 1..300)
         ) {
-            let frames = test_table(0x1000);
+            let frames = frames(0x1000);
             let owner = DomainId(5);
             let mut pool = Pool::new(frames, owner);
             pool.grow(1000, 1000).unwrap();

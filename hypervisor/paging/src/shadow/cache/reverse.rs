@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::pool::{Pair, Pool};
-use crate::pt::NoMemory;
+use oxen_mm::pt::NoMemory;
 
 /// Pages of a part: two of 2 MiB.
 pub(super) const PART: u64 = 1024;

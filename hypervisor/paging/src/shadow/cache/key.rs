@@ -1,15 +1,15 @@
-//! What a shadow is the shadow of: a guest's frame, and the way it is looked at.
+//! The name of a shadow: a guest's frame, and the way it is read.
 
 use core::sync::atomic::Ordering;
 
-use crate::phys::Table;
-use crate::pt::pages_at;
+use oxen_mm::phys::Table;
+use oxen_mm::pt::pages_at;
 
 /// How a guest's table is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Entries {
-    /// Not at all: the shadow is of a piece of memory, part of a guest's larger page or of a guest without
-    /// paging. It follows from its key alone.
+pub(super) enum Entries {
+    /// Not at all. The shadow is of a piece of memory: part of a guest's larger page, or of a guest without paging.
+    /// All of it follows from the key.
     Direct,
     /// 512 entries of 8 bytes.
     Long,
@@ -19,16 +19,16 @@ pub enum Entries {
 
 /// The rights that all tables above leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rights {
-    pub write: bool,
-    pub user: bool,
-    pub exec: bool,
-    /// Of a piece of memory only.
-    pub global: bool,
+pub(super) struct Rights {
+    pub(super) write: bool,
+    pub(super) user: bool,
+    pub(super) exec: bool,
+    /// The guest's page is global. Set for a piece of memory only.
+    pub(super) global: bool,
 }
 
 impl Rights {
-    pub const ALL: Self = Self {
+    pub(super) const ALL: Self = Self {
         write: true,
         user: true,
         exec: true,
@@ -38,20 +38,38 @@ impl Rights {
 
 /// Two walks that come by the same key find the same table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Key {
+pub(super) struct Key {
     /// The guest's table, or the first page of the piece.
-    pub gfn: u64,
-    /// 1 to 4: what an entry spans in the shadow.
-    pub level: u8,
+    pub(super) gfn: u64,
+    /// 1 to 4: the span of an entry in the shadow.
+    pub(super) level: u8,
     /// Which part of a table of short entries.
-    pub part: u8,
-    pub entries: Entries,
-    pub rights: Rights,
+    pub(super) part: u8,
+    pub(super) entries: Entries,
+    pub(super) rights: Rights,
     /// Bits of control registers that decide how entries are read.
-    pub mode: u16,
+    pub(super) control: u16,
 }
 
 impl Key {
+    /// The first part of a table, or all of it.
+    pub(super) const fn new(
+        entries: Entries,
+        control: u16,
+        gfn: u64,
+        level: u8,
+        rights: Rights,
+    ) -> Self {
+        Self {
+            gfn,
+            level,
+            part: 0,
+            entries,
+            rights,
+            control,
+        }
+    }
+
     /// The guest's entry behind one of the shadow's.
     pub(super) fn entry_of(&self, guest: &Table, slot: usize) -> u64 {
         match self.entries {
@@ -67,7 +85,8 @@ impl Key {
         }
     }
 
-    /// The first page that a leaf of the shadow holds, by what it was made from; `None` if that does not tell.
+    /// The first page that a leaf of the shadow holds, by the guest's entry that it was made from; `None` if that
+    /// entry does not say.
     pub(super) fn page_of(&self, slot: usize, origin: u64) -> Option<u64> {
         const FRAME: u64 = (1 << 40) - 1;
         let span = pages_at(self.level.into());

@@ -1,26 +1,27 @@
-//! The walk of a guest's own page tables: guest linear to guest physical (APM volume 2, chapter 5;
-//! SDM volume 3, chapter 4). No paging, 32-bit, PAE and 4-level; large pages; rights by NX, U/S,
-//! R/W, SMEP and SMAP. Accessed and dirty bits are not set: the hypervisor reads on the guest's
-//! behalf, and the guest cannot tell.
+//! The walk of a guest's own page tables: guest-linear to guest-physical addresses (APM volume 2, chapter 5; SDM
+//! volume 3, chapter 4). No paging, 32-bit, PAE and 4-level paging; large pages; rights by NX, U/S, R/W, SMEP and
+//! SMAP.
 //!
-//! Bits of entries that must be zero fault as they do on a CPU, with the error code that says so.
+//! A walk sets no accessed or dirty bits: the hypervisor reads on the guest's behalf, and the guest cannot tell.
+//! [`crate::shadow::fault`], which walks in the CPU's place, sets them itself.
 //!
-//! Everything read is an allegation of the guest: an entry is read once, and any address in it
-//! may lead nowhere.
+//! Bits of entries that must be zero fault as on a CPU, with the same error code.
+//!
+//! All that is read is an allegation of the guest: an entry is read once, and an address in it may lead nowhere.
 
 use bitflags::bitflags;
+use oxen_types::paging::PagingMode;
 use oxen_types::{Gaddr, Vaddr};
 
-use crate::backend::Execution;
-use crate::x86::{
+use crate::bits::{
     CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX,
-    RFLAGS_AC,
 };
 
-/// Guest physical memory, of which only RAM can hold page tables.
+/// Guest-physical memory. Page tables lie in RAM only.
 pub trait PhysRead {
+    /// Reads an aligned word; `None` if there is no RAM.
     fn read_u64(&self, at: Gaddr) -> Option<u64>;
-    /// Bytes within one page; false if it is no RAM.
+    /// Reads bytes within one page. False if there is no RAM.
     fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
         (at.raw()..).zip(into).all(|(at, byte)| {
             let quad = self.read_u64(Gaddr::new(at & !7));
@@ -28,6 +29,7 @@ pub trait PhysRead {
                 .is_some()
         })
     }
+    /// Reads an aligned half of a word; `None` if there is no RAM.
     fn read_u32(&self, at: Gaddr) -> Option<u32> {
         let quad = self.read_u64(Gaddr::new(at.raw() & !7))?;
         Some((quad >> ((at.raw() & 4) * 8)) as u32)
@@ -35,69 +37,86 @@ pub trait PhysRead {
 }
 
 bitflags! {
-    /// What an access wants, in the bits of a page fault's error code.
+    /// The kind of an access, in the bits of a page fault's error code.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Access: u32 {
+        /// A write; a read if not.
         const WRITE = 1 << 1;
+        /// At CPL 3.
         const USER = 1 << 2;
+        /// An instruction fetch.
         const FETCH = 1 << 4;
     }
 }
 
 impl Access {
+    /// A read at CPL 0 to 2.
     pub const READ: Self = Self::empty();
 }
 
-/// What a processor's page walk depends on besides its registers: as CPUID tells the guest.
+/// What a processor's page walk depends on besides its registers, as CPUID shows it to the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
     /// Bits of a physical address.
     pub phys_bits: u32,
-    /// There are pages of 1 GiB.
+    /// Pages of 1 GiB exist.
     pub pages_1g: bool,
 }
 
 /// The registers that rule translation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Paging {
+    /// The guest's CR0.
     pub cr0: u64,
+    /// The guest's CR3.
     pub cr3: u64,
+    /// The guest's CR4.
     pub cr4: u64,
+    /// The guest's EFER.
     pub efer: u64,
     /// RFLAGS.AC, which suspends SMAP.
     pub ac: bool,
+    /// What CPUID shows.
     pub limits: Limits,
 }
 
 impl Paging {
-    pub fn of(state: &Execution, limits: Limits) -> Self {
-        Self {
-            cr0: state.cr0,
-            cr3: state.cr3,
-            cr4: state.cr4,
-            efer: state.efer,
-            ac: state.rflags & RFLAGS_AC != 0,
-            limits,
+    /// The mode of the guest's page tables.
+    pub fn mode(&self) -> PagingMode {
+        if self.cr0 & CR0_PG == 0 {
+            PagingMode::Off
+        } else if self.efer & EFER_LMA != 0 {
+            PagingMode::Long
+        } else if self.cr4 & CR4_PAE != 0 {
+            PagingMode::Pae
+        } else {
+            PagingMode::Bits32
         }
     }
 }
 
+/// Why an address has no translation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WalkError {
     /// The guest's tables refuse: #PF with this error code.
-    Fault { code: u32 },
+    Fault {
+        /// The error code that the CPU would push.
+        code: u32,
+    },
     /// The address is not canonical: #GP.
     NotCanonical,
     /// A table lies where there is no RAM.
     BadTable(Gaddr),
-    /// A paging mode that we do not offer.
+    /// A paging mode that CPUID does not offer: 5 levels.
     Unsupported,
 }
 
 /// A translation: the address, and the bytes from it to the end of its page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Translation {
+    /// The guest-physical address.
     pub gpa: Gaddr,
+    /// Bytes from `gpa` to the end of its page.
     pub left_in_page: u64,
 }
 
@@ -111,10 +130,13 @@ const NX: u64 = 1 << 63;
 const CODE_PRESENT: u32 = 1;
 const CODE_RESERVED: u32 = 1 << 3;
 
+/// One level of a mode.
 struct Level {
+    /// The size of the memory behind an entry, as a power of two.
     shift: u32,
+    /// The number of a table's entries, as a power of two.
     bits: u32,
-    /// A large page may be mapped here.
+    /// An entry may map a large page.
     large: bool,
 }
 
@@ -129,43 +151,53 @@ const LONG: [Level; 4] = [
     level(12, 9, false),
 ];
 const PAE: [Level; 3] = [level(30, 2, false), level(21, 9, true), level(12, 9, false)];
-const LEGACY: [Level; 2] = [level(22, 10, true), level(12, 10, false)];
+const BITS32: [Level; 2] = [level(22, 10, true), level(12, 10, false)];
 
-/// An entry that the walk went through.
+/// An entry that a walk went through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
+    /// The entry's address.
     pub at: Gaddr,
+    /// The entry as it was read.
     pub entry: u64,
-    /// It has no accessed bit of its own: a top entry of PAE.
+    /// The entry has no accessed bit: one of PAE's top level.
     pub bare: bool,
 }
 
-/// All that a walk found: the page, its rights and the way to it.
+/// The result of a walk: the page, its rights and the way to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
+    /// The translation of the address.
     pub place: Translation,
     /// The page's size as a power of two.
     pub shift: u32,
     rights: u64,
     no_execute: bool,
+    /// The page is global, and CR4.PGE is set.
     pub global: bool,
     /// Bytes of an entry.
     pub entry_size: u8,
-    /// From the root down; the last is the page's own.
+    /// The entries from the root down; the last is the page's own.
     pub steps: [Option<Step>; 4],
 }
 
 impl Found {
+    /// Whether all entries on the way have U/S set.
     pub fn user(&self) -> bool {
         self.rights & USER != 0
     }
+    /// Whether all entries on the way have R/W set.
     pub fn writable(&self) -> bool {
         self.rights & WRITABLE != 0
     }
+    /// Whether no entry on the way has NX set.
     pub fn executable(&self) -> bool {
         !self.no_execute
     }
-    /// May it be accessed so? If not, the error code of the fault.
+    /// Checks an access against the rights.
+    ///
+    /// # Errors
+    /// The error code of the page fault, if the rights do not allow the access.
     pub fn check(&self, paging: &Paging, access: Access) -> Result<(), u32> {
         if paging.cr0 & CR0_PG == 0 || allowed(paging, access, self.rights, self.no_execute) {
             return Ok(());
@@ -175,7 +207,10 @@ impl Found {
     }
 }
 
-/// Translates one byte's address.
+/// Translates one byte's address, for an access of some kind.
+///
+/// # Errors
+/// `Fault` if the guest's tables do not allow the access, and as [`find`].
 pub fn walk(
     mem: &(impl PhysRead + ?Sized),
     paging: &Paging,
@@ -189,48 +224,35 @@ pub fn walk(
     }
 }
 
-/// Finds the page of one byte's address, whoever may access it; `access` is for the error code of what is
-/// absent.
+/// Finds the page of one byte's address, whoever may access it. `access` counts in error codes only.
+///
+/// # Errors
+/// `Fault` if an entry is absent or has a bit set that must be zero; `NotCanonical`; `BadTable` if a table does not
+/// lie in RAM; `Unsupported` if the guest has 5-level paging on.
 pub fn find(
     mem: &(impl PhysRead + ?Sized),
     paging: &Paging,
     linear: Vaddr,
     access: Access,
 ) -> Result<Found, WalkError> {
-    let long = paging.efer & EFER_LMA != 0;
     let va = linear.raw();
-    if paging.cr0 & CR0_PG == 0 {
-        return Ok(Found {
-            place: translation(va & 0xffff_ffff, 12),
+    let low = va & 0xffff_ffff;
+    match paging.mode() {
+        PagingMode::Off => Ok(Found {
+            place: translation(low, 12),
             shift: 12,
             rights: WRITABLE | USER,
             no_execute: false,
             global: false,
             entry_size: 0,
             steps: [None; 4],
-        });
+        }),
+        PagingMode::Long if paging.cr4 & CR4_LA57 != 0 => Err(WalkError::Unsupported),
+        PagingMode::Long if (va as i64) << 16 >> 16 != va as i64 => Err(WalkError::NotCanonical),
+        PagingMode::Long => descend(mem, paging, va, access, &LONG, PagingMode::Long),
+        PagingMode::Pae => descend(mem, paging, low, access, &PAE, PagingMode::Pae),
+        PagingMode::Bits32 => descend(mem, paging, low, access, &BITS32, PagingMode::Bits32),
     }
-    if long && paging.cr4 & CR4_LA57 != 0 {
-        return Err(WalkError::Unsupported);
-    }
-    let low = va & 0xffff_ffff;
-    if long {
-        if (va as i64) << 16 >> 16 != va as i64 {
-            return Err(WalkError::NotCanonical);
-        }
-        descend(mem, paging, va, access, &LONG, Format::Long)
-    } else if paging.cr4 & CR4_PAE != 0 {
-        descend(mem, paging, low, access, &PAE, Format::Pae)
-    } else {
-        descend(mem, paging, low, access, &LEGACY, Format::Legacy)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Legacy,
-    Pae,
-    Long,
 }
 
 impl Paging {
@@ -239,35 +261,35 @@ impl Paging {
         ((1u64 << self.limits.phys_bits.clamp(32, 52)) - 1) & !0xfff
     }
 
-    /// May an entry of this level be a large page?
-    fn has_large(&self, level: &Level, format: Format) -> bool {
+    /// Whether an entry of this level may be a large page.
+    fn has_large(&self, level: &Level, mode: PagingMode) -> bool {
         level.large
-            && (format != Format::Legacy || self.cr4 & CR4_PSE != 0)
+            && (mode != PagingMode::Bits32 || self.cr4 & CR4_PSE != 0)
             && (level.shift != 30 || self.limits.pages_1g)
     }
 
     /// The bits that must be zero in each present entry that has rights, of whatever level.
-    fn reserved_everywhere(&self, format: Format) -> u64 {
+    fn reserved_everywhere(&self, mode: PagingMode) -> u64 {
         const ADDRESS: u64 = bits(12, 51);
         let beyond = ADDRESS & !self.frames();
         let no_execute = if self.efer & EFER_NX == 0 { NX } else { 0 };
-        match format {
-            Format::Legacy => 0,
-            Format::Pae => beyond | no_execute | bits(52, 62),
-            Format::Long => beyond | no_execute,
+        match mode {
+            PagingMode::Bits32 => 0,
+            PagingMode::Pae => beyond | no_execute | bits(52, 62),
+            PagingMode::Long | PagingMode::Off => beyond | no_execute,
         }
     }
 
     /// The bits that must be zero in a present entry of this level (SDM volume 3, 4.3 to 4.5; APM volume 2, 5.3).
     #[inline(never)]
-    fn reserved(&self, everywhere: u64, level: &Level, format: Format, leaf: bool) -> u64 {
-        match (level.shift, format) {
+    fn reserved(&self, everywhere: u64, level: &Level, mode: PagingMode, leaf: bool) -> u64 {
+        match (level.shift, mode) {
             (12, _) => everywhere,
             // PSE-36: bits 13 to 20 are address bits 32 to 39, as far as the CPU has those.
             (22, _) if leaf => bits(13, 21) & !((self.frames() >> 32 & 0xff) << 13),
             (22, _) => 0,
             // A top entry of PAE has no rights.
-            (30, Format::Pae) => everywhere | NX | bits(5, 8) | bits(1, 2),
+            (30, PagingMode::Pae) => everywhere | NX | bits(5, 8) | bits(1, 2),
             // A large page's address has zeros below its size, but for the bit that became PAT.
             (shift, _) if leaf => everywhere | bits(13, shift - 1),
             (21, _) => everywhere,
@@ -287,28 +309,28 @@ fn descend(
     va: u64,
     access: Access,
     levels: &[Level],
-    format: Format,
+    mode: PagingMode,
 ) -> Result<Found, WalkError> {
     let frame_mask = paging.frames();
-    let everywhere = paging.reserved_everywhere(format);
+    let everywhere = paging.reserved_everywhere(mode);
     let nx = paging.efer & EFER_NX != 0;
     let code = fault_code(paging, access, nx);
-    let mut table = match format {
-        Format::Legacy => paging.cr3 & 0xffff_f000,
-        Format::Pae => paging.cr3 & 0xffff_ffe0,
-        Format::Long => paging.cr3 & frame_mask,
+    let mut table = match mode {
+        PagingMode::Bits32 => paging.cr3 & 0xffff_f000,
+        PagingMode::Pae => paging.cr3 & 0xffff_ffe0,
+        PagingMode::Long | PagingMode::Off => paging.cr3 & frame_mask,
     };
     let mut rights = WRITABLE | USER;
     let mut no_execute = false;
     let mut steps = [None; 4];
     for (depth, level) in levels.iter().enumerate() {
         let index = va >> level.shift & ((1 << level.bits) - 1);
-        let (at, entry) = read_entry(mem, table, index, format)?;
+        let (at, entry) = read_entry(mem, table, index, mode)?;
         if entry & PRESENT == 0 {
             return Err(WalkError::Fault { code });
         }
         // The four top entries of PAE have no rights of their own.
-        let pdpte = format == Format::Pae && depth == 0;
+        let pdpte = mode == PagingMode::Pae && depth == 0;
         if let Some(step) = steps.get_mut(depth) {
             let bare = pdpte;
             *step = Some(Step { at, entry, bare });
@@ -317,29 +339,29 @@ fn descend(
             rights &= entry;
             no_execute |= nx && entry & NX != 0;
         }
-        // Nearly all entries of nearly all guests, told at once.
-        let plain = entry & (everywhere | LARGE) == 0 && format == Format::Long;
+        // One test settles nearly all entries of nearly all guests.
+        let plain = entry & (everywhere | LARGE) == 0 && mode == PagingMode::Long;
         let leaf =
-            level.shift == 12 || (!plain && entry & LARGE != 0 && paging.has_large(level, format));
-        if !plain && entry & paging.reserved(everywhere, level, format, leaf) != 0 {
+            level.shift == 12 || (!plain && entry & LARGE != 0 && paging.has_large(level, mode));
+        if !plain && entry & paging.reserved(everywhere, level, mode, leaf) != 0 {
             return Err(WalkError::Fault {
                 code: code | CODE_PRESENT | CODE_RESERVED,
             });
         }
         if !leaf {
-            table = match format {
-                Format::Legacy => entry & 0xffff_f000,
+            table = match mode {
+                PagingMode::Bits32 => entry & 0xffff_f000,
                 _ => entry & frame_mask,
             };
             continue;
         }
         let offset_mask = (1u64 << level.shift) - 1;
-        let base = match format {
+        let base = match mode {
             // PSE-36: bits 13-20 of the entry are bits 32-39 of the address.
-            Format::Legacy if level.shift == 22 => {
+            PagingMode::Bits32 if level.shift == 22 => {
                 (entry & 0xffc0_0000 | (entry >> 13 & 0xff) << 32) & frame_mask
             }
-            Format::Legacy => entry & 0xffff_f000,
+            PagingMode::Bits32 => entry & 0xffff_f000,
             _ => entry & frame_mask & !offset_mask,
         };
         return Ok(Found {
@@ -348,7 +370,7 @@ fn descend(
             rights,
             no_execute,
             global: entry & GLOBAL != 0 && paging.cr4 & CR4_PGE != 0,
-            entry_size: if format == Format::Legacy { 4 } else { 8 },
+            entry_size: if mode == PagingMode::Bits32 { 4 } else { 8 },
             steps,
         });
     }
@@ -359,10 +381,10 @@ fn read_entry(
     mem: &(impl PhysRead + ?Sized),
     table: u64,
     index: u64,
-    format: Format,
+    mode: PagingMode,
 ) -> Result<(Gaddr, u64), WalkError> {
-    let (at, entry) = match format {
-        Format::Legacy => {
+    let (at, entry) = match mode {
+        PagingMode::Bits32 => {
             let at = Gaddr::new(table + index * 4);
             (at, mem.read_u32(at).map(u64::from))
         }

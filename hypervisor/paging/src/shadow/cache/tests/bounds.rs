@@ -1,20 +1,16 @@
-//! What a guest can make one step of the cache cost: shadows and entries looked at, not time.
+//! The cost of one step of the cache, whatever the guest does: shadows and entries looked at, not time.
 
-use super::*;
-use crate::frames::test_table;
 use std::vec::Vec;
 
-/// A guest all of whose tables are one frame.
-struct Flat(Mfn);
+use oxen_mm::pt::{Attrs, Format};
+use oxen_types::Mfn;
 
-impl Around for Flat {
-    fn frame(&self, _: u64) -> Option<Mfn> {
-        Some(self.0)
-    }
-    fn flush(&self) {}
-}
+use crate::shadow::cache::index::MOST_SHAPES;
+use crate::shadow::cache::path::top;
+use crate::shadow::cache::pool::Pair;
+use crate::shadow::cache::{Allowance, Cache, Fmt, LOOSE, View};
+use crate::testing::{Flat, OWNER, frames, zeroed};
 
-const OWNER: DomainId = DomainId(5);
 const SHAPES: u16 = MOST_SHAPES as u16;
 /// Of the hash that was: frames that fell into one bucket of it.
 const COLLIDING: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -23,14 +19,10 @@ const COLLIDING: u64 = 0x9e37_79b9_7f4a_7c15;
 const MOST: u64 = 4000;
 
 fn cache(pages: usize) -> (Cache, View, Flat) {
-    let frames = test_table(0x10000);
-    let zeroed = AllocOptions {
-        zeroed: true,
-        ..AllocOptions::default()
-    };
-    let guest = frames.alloc_own(0, OWNER, zeroed).unwrap();
+    let frames = frames(0x10000);
     let cache = Cache::new(frames, OWNER, pages, [0x1234, 0x5678]).unwrap();
-    (cache, View::new(frames, OWNER).unwrap(), Flat(guest))
+    let view = View::new(frames, OWNER).unwrap();
+    (cache, view, Flat(zeroed(frames, 0)))
 }
 
 /// Runs a step; how much it looked at.
@@ -42,7 +34,7 @@ fn cost<T>(cache: &mut Cache, step: impl FnOnce(&mut Cache) -> T) -> u64 {
 
 /// As many shadows as the pool holds, of as few frames as they can be of, all in one bucket of a hash that the
 /// guest knows.
-fn crowd(cache: &mut Cache, view: &mut View, around: &Flat, pages: usize) -> (Vec<u64>, u64) {
+fn crowd(cache: &mut Cache, view: &mut View, guest: &Flat, pages: usize) -> (Vec<u64>, u64) {
     let heads = (pages / 4).clamp(16, 1 << 14).next_power_of_two() as u64;
     let bucket = |gfn: u64| (gfn.wrapping_mul(COLLIDING) >> 32) & (heads - 1);
     let most = pages / 2 - 600;
@@ -55,7 +47,7 @@ fn crowd(cache: &mut Cache, view: &mut View, around: &Flat, pages: usize) -> (Ve
     for gfn in &gfns {
         for shape in 0..SHAPES {
             let load =
-                |cache: &mut Cache| cache.activate(view, Some(&top(shape, gfn << 12)), around);
+                |cache: &mut Cache| cache.activate_root(view, Some(&top(shape, gfn << 12)), guest);
             worst = worst.max(cost(cache, load));
         }
     }
@@ -65,8 +57,8 @@ fn crowd(cache: &mut Cache, view: &mut View, around: &Flat, pages: usize) -> (Ve
 #[test]
 fn no_step_takes_longer_for_what_else_there_is() {
     for pages in [0x1000, 0x8000] {
-        let (mut cache, mut view, around) = cache(pages);
-        let (gfns, worst) = crowd(&mut cache, &mut view, &around, pages);
+        let (mut cache, mut view, guest) = cache(pages);
+        let (gfns, worst) = crowd(&mut cache, &mut view, &guest, pages);
         assert_eq!(
             cache.counts().resets,
             0,
@@ -76,7 +68,7 @@ fn no_step_takes_longer_for_what_else_there_is() {
         assert!(worst < MOST, "{pages} pages: a new shadow looks at {worst}");
         let key = top(3, gfns[0] << 12);
         let load = cost(&mut cache, |cache| {
-            cache.activate(&mut view, Some(&key), &around)
+            cache.activate_root(&mut view, Some(&key), &guest)
         });
         assert!(load < MOST, "{pages} pages: a load of CR3 looks at {load}");
         let sync = cost(&mut cache, |cache| cache.resync());
@@ -87,11 +79,11 @@ fn no_step_takes_longer_for_what_else_there_is() {
 /// The guest fills the pool with shadows of different frames.
 #[test]
 fn no_bucket_is_longer_than_chance_has_it() {
-    let (mut cache, mut view, around) = cache(0x4000);
+    let (mut cache, mut view, guest) = cache(0x4000);
     for n in 0..7000 {
         let key = top(0, n << 12);
         let new = cost(&mut cache, |cache| {
-            cache.activate(&mut view, Some(&key), &around)
+            cache.activate_root(&mut view, Some(&key), &guest)
         });
         assert!(new < MOST, "shadow {n} looks at {new}");
     }
@@ -101,8 +93,8 @@ fn no_bucket_is_longer_than_chance_has_it() {
 /// What a vcpu does before it enters, after its guest moved 64 pages onto its own tables.
 #[test]
 fn changes_of_the_p2m_are_followed_in_bounded_time() {
-    let (mut cache, mut view, around) = cache(0x8000);
-    let (gfns, _) = crowd(&mut cache, &mut view, &around, 0x8000);
+    let (mut cache, mut view, guest) = cache(0x8000);
+    let (gfns, _) = crowd(&mut cache, &mut view, &guest, 0x8000);
     for gfn in gfns.iter().skip(1).take(128) {
         let mut next = cache.index.next_of(&cache.pool, *gfn, None);
         while let Some(pair) = next {
@@ -137,10 +129,10 @@ fn changes_of_the_p2m_are_followed_in_bounded_time() {
 /// Loose tables in many shapes, with all of their entries in use.
 #[test]
 fn tables_in_too_many_shapes_are_forgotten_and_not_compared() {
-    let (mut cache, mut view, around) = cache(0x8000);
+    let (mut cache, mut view, guest) = cache(0x8000);
     for gfn in 0..LOOSE as u64 {
         for shape in 0..SHAPES {
-            cache.activate(&mut view, Some(&top(shape, gfn << 12)), &around);
+            cache.activate_root(&mut view, Some(&top(shape, gfn << 12)), &guest);
             fill(&mut cache, view.roots[0]);
         }
     }

@@ -3,13 +3,30 @@
 use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
+use oxen_mm::pt::{Decoded, Format, NoMemory, pages_at};
 
 use super::pool::{Info, Pair};
 use super::reverse::Place;
-use super::{Allowance, Around, BATCH, Cache, EVICT, Fmt, Page};
-use crate::pt::{Decoded, Format, NoMemory, pages_at};
+use super::{Allowance, BATCH, Cache, EVICT, Fmt, ShadowedGuest};
 
 impl Cache {
+    /// Follows the guest's flush, be it of a part: drops what the guest changed of the tables that it may write. The
+    /// caller flushes the vcpu's TLB. False if that would take too long: then all has to be forgotten.
+    #[must_use]
+    pub fn resync(&mut self) -> bool {
+        let mut left = Allowance::for_compare();
+        let loose = self.loose.clone();
+        loose.iter().all(|gfn| self.compare_all(*gfn, &mut left))
+    }
+
+    /// As [`Cache::resync`]; forgets all after `flush` if that would take too long.
+    pub fn resync_or_forget(&mut self, flush: impl FnOnce()) {
+        if !self.resync() {
+            flush();
+            self.reset();
+        }
+    }
+
     /// Compares all shadows of a table with it. False if there was not enough left of the allowance.
     pub(super) fn compare_all(&mut self, gfn: u64, left: &mut Allowance) -> bool {
         let mut last = None;
@@ -59,7 +76,7 @@ impl Cache {
     }
 
     /// The table may be written from now on.
-    pub(super) fn loosen(&mut self, gfn: u64, around: &impl Around) -> Result<(), NoMemory> {
+    pub(super) fn loosen(&mut self, gfn: u64, guest: &impl ShadowedGuest) -> Result<(), NoMemory> {
         if self.loose.contains(&gfn) {
             return Ok(());
         }
@@ -76,21 +93,21 @@ impl Cache {
             }
         }
         if self.loose.is_full() {
-            self.tighten(around)?;
+            self.tighten(guest)?;
         }
         self.loose.push(gfn);
         Ok(())
     }
 
     /// Protects the tables that have been loose for longest, but for those that nobody needs.
-    fn tighten(&mut self, around: &impl Around) -> Result<(), NoMemory> {
+    fn tighten(&mut self, guest: &impl ShadowedGuest) -> Result<(), NoMemory> {
         let batch: ArrayVec<u64, BATCH> = self.loose.drain(..BATCH).collect();
         for gfn in &batch {
             self.drop_unused(*gfn);
             if self.index.next_of(&self.pool, *gfn, None).is_none() {
                 continue;
             }
-            self.cover(*gfn, around)?;
+            self.cover(*gfn, guest)?;
             for large in [false, true] {
                 for place in self.reverse.places(&self.pool, *gfn, large) {
                     self.drop_writer(place, *gfn);
@@ -100,7 +117,7 @@ impl Cache {
             self.counts.protected += 1;
         }
         // What a TLB still let through is seen by the comparison.
-        self.flush(around);
+        self.flush(guest);
         let mut left = Allowance::for_compare();
         let compared = batch.iter().all(|gfn| self.compare_all(*gfn, &mut left));
         compared.then_some(()).ok_or(NoMemory)
@@ -149,26 +166,26 @@ impl Cache {
 
     /// Notes that an entry holds a page. One that may write is always found again; for that another may have to
     /// go.
-    pub(super) fn note(&mut self, page: &Page, place: Place, large: bool, write: bool) {
-        let noted = self.reverse.places(&self.pool, page.gfn, large);
+    pub(super) fn note(&mut self, gfn: u64, place: Place, large: bool, write: bool) {
+        let noted = self.reverse.places(&self.pool, gfn, large);
         if noted.contains(&Some(place)) {
             return;
         }
-        let [newer, older] = noted.map(|old| old.and_then(|old| self.holds(old, page.gfn)));
+        let [newer, older] = noted.map(|old| old.and_then(|old| self.holds(old, gfn)));
         let gone = match (newer, older) {
             (_, None) => 1,
             (None, _) => 0,
-            _ if !write => return self.reverse.note_others(&self.pool, page.gfn, large),
+            _ if !write => return self.reverse.note_others(&self.pool, gfn, large),
             (_, Some(false)) => 1,
             (Some(false), _) => 0,
             _ => 1,
         };
         if [newer, older][gone] == Some(false) {
-            self.reverse.note_others(&self.pool, page.gfn, large);
+            self.reverse.note_others(&self.pool, gfn, large);
         }
-        self.drop_writer(noted[gone], page.gfn);
+        self.drop_writer(noted[gone], gfn);
         let places = [Some(place), noted[1 - gone]];
-        self.reverse.note(&self.pool, page.gfn, large, places);
+        self.reverse.note(&self.pool, gfn, large, places);
     }
 
     /// The p2m's entry of a page changed: what was made from the old one goes. False if it is not known where that
@@ -199,18 +216,18 @@ impl Cache {
     }
 
     /// Makes the reverse map cover a page.
-    pub(super) fn cover(&mut self, gfn: u64, around: &impl Around) -> Result<(), NoMemory> {
+    pub(super) fn cover(&mut self, gfn: u64, guest: &impl ShadowedGuest) -> Result<(), NoMemory> {
         if self.reverse.covers(gfn) {
             return Ok(());
         }
-        let pair = self.take(around)?;
+        let pair = self.take(guest)?;
         self.reverse
             .add_part(gfn, pair)
             .inspect_err(|_| self.pool.give(pair))
     }
 
     /// A zeroed pair; room is made for it.
-    pub(super) fn take(&mut self, around: &impl Around) -> Result<Pair, NoMemory> {
+    pub(super) fn take(&mut self, guest: &impl ShadowedGuest) -> Result<Pair, NoMemory> {
         if let Ok(pair) = self.pool.take() {
             return Ok(pair);
         }
@@ -221,13 +238,13 @@ impl Cache {
             self.evict(oldest);
         }
         if self.pool.has_limbo() {
-            self.flush(around);
+            self.flush(guest);
         }
         self.pool.take()
     }
 
-    pub(super) fn flush(&mut self, around: &impl Around) {
-        around.flush();
+    pub(super) fn flush(&mut self, guest: &impl ShadowedGuest) {
+        guest.flush();
         self.pool.flushed();
     }
 

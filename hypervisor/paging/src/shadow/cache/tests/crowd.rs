@@ -1,8 +1,9 @@
 //! A guest that loads roots at frames of its choice, so that the cache is full of shadows which look alike: what one
 //! load, or one change of the guest's memory, looks at stays as little as in an empty cache.
 
-use super::*;
-use crate::emul::fuzz::Random;
+use crate::shadow::cache::path::top;
+use crate::shadow::cache::{Allowance, Cache, View};
+use crate::testing::{Flat, OWNER, Random, frames, zeroed};
 
 /// No step looks at more.
 const MOST: u64 = 4000;
@@ -11,16 +12,6 @@ const USUAL: u64 = 64;
 /// Frames of the machine, and of them the cache's.
 const MACHINE: u64 = 4096;
 const PAGES: usize = 3000;
-
-/// A guest all of whose tables are one frame.
-struct Flat(Mfn);
-
-impl Around for Flat {
-    fn frame(&self, _: u64) -> Option<Mfn> {
-        Some(self.0)
-    }
-    fn flush(&self) {}
-}
 
 /// Frames that a hash which the guest knows could confuse.
 struct Family {
@@ -53,23 +44,11 @@ impl Family {
 /// That many loads of one guest, by a seed.
 pub(crate) fn run(seed: u64, loads: u64) {
     let mut random = Random(seed);
-    let ram = FirmwareRange {
-        start: 0,
-        len: MACHINE << 12,
-        kind: FirmwareKind::Ram,
-    };
-    let mut map = MemoryMap::new(core::iter::once(ram));
-    let phys = Phys::arena(MACHINE);
-    let frames: &'static FrameTable =
-        Box::leak(Box::new(FrameTable::new(phys, &mut map, &[]).unwrap()));
-    let zeroed = AllocOptions {
-        zeroed: true,
-        ..AllocOptions::default()
-    };
-    let guest = Flat(frames.alloc_own(0, DomainId(1), zeroed).unwrap());
+    let frames = frames(MACHINE);
+    let guest = Flat(zeroed(frames, 0));
     let secret = [random.next(), random.next()];
-    let mut cache = Cache::new(frames, DomainId(1), PAGES, secret).unwrap();
-    let mut view = View::new(frames, DomainId(1)).unwrap();
+    let mut cache = Cache::new(frames, OWNER, PAGES, secret).unwrap();
+    let mut view = View::new(frames, OWNER).unwrap();
     let family = Family {
         kind: random.below(5),
         start: random.below(1 << 28),
@@ -79,7 +58,7 @@ pub(crate) fn run(seed: u64, loads: u64) {
     for n in 0..loads {
         let gfn = family.gfn(n, &mut random);
         let shape = random.below(4) as u16;
-        cache.activate(&mut view, Some(&shadow::top(shape, gfn << 12)), &guest);
+        cache.activate_root(&mut view, Some(&top(shape, gfn << 12)), &guest);
         if random.below(16) == 0 {
             let mut left = Allowance::for_changes();
             let before = random.below(n + 1);

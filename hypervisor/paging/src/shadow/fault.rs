@@ -1,76 +1,74 @@
-//! What a page fault of a guest without nested paging means: its own, a page for the shadow to hold, or an
-//! access to guest-physical memory that has to be looked at.
+//! What a page fault of a guest without nested paging means: a fault of the guest's own, a page for the shadow to
+//! hold, or an access to guest-physical memory that the p2m does not allow.
 //!
-//! The shadows keep to a TLB's rules (see `oxen_mm::shadow`), and this is their page walker: it walks the guest's tables as
-//! they are now, sets accessed and dirty bits as the CPU would (SDM vol. 3, 4.8), and says what the shadow
+//! Shadows keep to a TLB's rules (see [`super::Cache`]), and this is their page walker. It walks the guest's tables
+//! as they are now, sets accessed and dirty bits as the CPU would (SDM volume 3, 4.8), and returns what the shadow
 //! holds from now on. A page is writable there only once it is dirty.
 
-use oxen_types::{Gaddr, Gfn, Mfn, Vaddr};
+use oxen_types::paging::{GuestPage, NestedFault};
+use oxen_types::{Gaddr, Gfn, Vaddr};
 
-use crate::backend::NestedFault;
-use crate::walk::{self, Access, Found, Paging, PhysRead, Step, WalkError};
-use crate::x86::{
+use crate::bits::{
     CR0_PG, CR0_WP, CR4_PAE, CR4_PCIDE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX,
 };
+use crate::walk::{self, Access, Found, Paging, PhysRead, Step, WalkError};
 
 /// Guest-physical memory, as far as a shadow needs it.
 pub trait ShadowSpace: PhysRead {
-    /// Changes an entry of the guest's tables if it still is `old`.
+    /// Changes an entry of the guest's tables, of `size` bytes. False if the entry is not `old` any more.
     fn exchange(&self, at: Gaddr, size: u8, old: u64, new: u64) -> bool;
+    /// The page at a gfn; `None` if there is none.
     fn page(&self, gfn: Gfn) -> Option<GuestPage>;
 }
 
-/// What stands at a gfn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct GuestPage {
-    pub mfn: Mfn,
-    /// It is part of a page of 2 MiB, aligned in both spaces.
-    pub large: bool,
-    pub write: bool,
-    pub exec: bool,
-    pub cached: bool,
-}
-
-/// A page for the shadow.
+/// A page for the shadow to hold, and the way to it through the guest's tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fill {
     /// Linear address / 4096.
     pub linear: u64,
-    pub mfn: Mfn,
-    pub large: bool,
-    /// The size of the guest's own page, as a power of two.
-    pub shift: u32,
-    pub user: bool,
-    pub write: bool,
-    pub exec: bool,
-    pub cached: bool,
-    pub global: bool,
+    /// The page's number in the guest's memory.
     pub gfn: Gfn,
-    /// The guest is about to write it.
+    /// The page with the rights that the shadow may give; `large` only if the guest's own page is large, too.
+    pub page: GuestPage,
+    /// User code may access the page.
+    pub user: bool,
+    /// The page is global.
+    pub global: bool,
+    /// The guest is about to write the page.
     pub for_write: bool,
-    /// The guest's entries from the root down, accessed and dirty bits set, and how many there are.
-    pub entries: [u64; 4],
-    pub depth: usize,
+    /// The guest's entries from the root down, with accessed and dirty bits set; the last is the page's own.
+    entries: [u64; 4],
+    /// The number of `entries`.
+    depth: usize,
 }
 
+impl Fill {
+    /// The guest's entries from the root down, with accessed and dirty bits set; the last is the page's own.
+    pub fn entries(&self) -> &[u64] {
+        self.entries.get(..self.depth).unwrap_or(&[])
+    }
+}
+
+/// What a page fault means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
+    /// The page goes into the shadow, and the guest tries again.
     Fill(Fill),
-    /// The guest's own fault, with this error code.
+    /// The fault is the guest's own, with this error code.
     Guest(u32),
-    /// The guest's tables lead to where memory does not allow the access.
+    /// The guest's tables lead to memory that the p2m does not allow the access to.
     Memory(NestedFault),
-    /// The tables changed under our hands: the access is tried again.
+    /// The tables changed during the walk: the guest tries again.
     Retry,
 }
 
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
+pub(super) const ACCESSED: u64 = 1 << 5;
+pub(super) const DIRTY: u64 = 1 << 6;
 const LARGE_SHIFT: u32 = 21;
 /// Numbers of linear pages: 48 bits of address.
-const LINEAR_PAGES: u64 = (1 << 36) - 1;
+pub(super) const LINEAR_PAGES: u64 = (1 << 36) - 1;
 
-/// A fault at a linear address with the CPU's error code.
+/// Finds out what a fault at a linear address means; `code` is the CPU's error code.
 pub fn fault(
     space: &(impl ShadowSpace + ?Sized),
     paging: &Paging,
@@ -86,7 +84,7 @@ pub fn fault(
         // A table that is not in RAM reads as ones there: a reserved bit is set.
         Err(WalkError::BadTable(_) | WalkError::Unsupported) => {
             const PRESENT_RESERVED: u32 = 1 | 1 << 3;
-            return Answer::Guest(code & access_mask() | PRESENT_RESERVED);
+            return Answer::Guest(code & Access::all().bits() | PRESENT_RESERVED);
         }
     };
     if let Err(code) = found.check(paging, access) {
@@ -112,11 +110,7 @@ pub fn fault(
     if (write && !page.write) || (access.contains(Access::FETCH) && !page.exec) {
         return refuse(true);
     }
-    Answer::Fill(fill(paging, linear, access, &found, &page))
-}
-
-fn access_mask() -> u32 {
-    Access::all().bits()
+    Answer::Fill(fill(paging, linear, access, &found, page))
 }
 
 /// Sets the accessed bits of all entries, and the page's dirty bit. False if one of them changed.
@@ -131,7 +125,7 @@ fn mark(space: &(impl ShadowSpace + ?Sized), found: &Found, write: bool) -> bool
     true
 }
 
-/// The bits that a walk sets in an entry.
+/// The bits that a CPU's walk sets in an entry.
 fn marks(step: &Step, written: bool) -> u64 {
     match (step.bare, written) {
         (true, _) => 0,
@@ -140,7 +134,7 @@ fn marks(step: &Step, written: bool) -> u64 {
     }
 }
 
-fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &GuestPage) -> Fill {
+fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: GuestPage) -> Fill {
     let write = access.contains(Access::WRITE);
     let is_dirty = match found.steps.iter().flatten().last() {
         Some(step) => write || step.entry & DIRTY != 0,
@@ -148,15 +142,15 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &Gu
     };
     let mut fill = Fill {
         linear: (linear.raw() >> 12) & LINEAR_PAGES,
-        mfn: page.mfn,
-        large: page.large && found.shift >= LARGE_SHIFT,
-        shift: found.shift,
-        user: found.user(),
-        write: found.writable() && is_dirty && page.write,
-        exec: found.executable() && page.exec,
-        cached: page.cached,
-        global: found.global,
         gfn: found.place.gpa.frame(),
+        page: GuestPage {
+            large: page.large && found.shift >= LARGE_SHIFT,
+            write: found.writable() && is_dirty && page.write,
+            exec: found.executable() && page.exec,
+            ..page
+        },
+        user: found.user(),
+        global: found.global,
         for_write: write,
         entries: [0; 4],
         depth: found.steps.iter().flatten().count(),
@@ -164,30 +158,22 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: &Gu
     for (n, (entry, step)) in (1..).zip(fill.entries.iter_mut().zip(found.steps.iter().flatten())) {
         *entry = step.entry | marks(step, write && n == fill.depth);
     }
-    // The CPU always protects from the kernel's writes too, as our own reasons to forbid them need it. A
-    // guest that does not (CR0.WP = 0) gets the page it writes as the kernel's, until its user's next access.
+    // The CPU always protects pages from the kernel's writes too, as the cache's own reasons to forbid them need it.
+    // A guest that does not (CR0.WP = 0) gets the page that it writes as the kernel's, until its user's next access.
     let kernel_writes = write && !access.contains(Access::USER) && !found.writable();
     if kernel_writes && paging.cr0 & (CR0_WP | CR0_PG) == CR0_PG {
-        fill.write = page.write;
-        fill.exec &= !(fill.user && paging.cr4 & CR4_SMEP != 0);
+        fill.page.write = page.write;
+        fill.page.exec &= !(fill.user && paging.cr4 & CR4_SMEP != 0);
         fill.user = false;
     }
     fill
 }
 
-/// How the guest's tables are made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GuestTables {
-    None,
-    Short,
-    Pae,
-    Long,
-}
-
-/// How the guest's tables are read, and the bits of control registers that decide about it.
-pub fn tables(paging: &Paging) -> (GuestTables, u16) {
+/// The bits of control registers that decide how a guest's tables are read. A shadow of a table serves those vcpus
+/// whose bits are the same.
+pub fn control_bits(paging: &Paging) -> u16 {
     let on = |register: u64, bit: u64, n: u32| u16::from(register & bit != 0) << n;
-    let mode = on(paging.cr0, CR0_PG, 0)
+    on(paging.cr0, CR0_PG, 0)
         | on(paging.cr0, CR0_WP, 1)
         | on(paging.cr4, CR4_PSE, 2)
         | on(paging.cr4, CR4_PAE, 3)
@@ -196,18 +182,5 @@ pub fn tables(paging: &Paging) -> (GuestTables, u16) {
         | on(paging.cr4, CR4_SMAP, 6)
         | on(paging.efer, EFER_LMA, 7)
         | on(paging.efer, EFER_NX, 8)
-        | on(paging.cr4, CR4_PCIDE, 9);
-    let tables = if paging.cr0 & CR0_PG == 0 {
-        GuestTables::None
-    } else if paging.efer & EFER_LMA != 0 {
-        GuestTables::Long
-    } else if paging.cr4 & CR4_PAE != 0 {
-        GuestTables::Pae
-    } else {
-        GuestTables::Short
-    };
-    (tables, mode)
+        | on(paging.cr4, CR4_PCIDE, 9)
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

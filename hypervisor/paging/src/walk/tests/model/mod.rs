@@ -130,16 +130,17 @@ impl PhysRead for Way {
     }
 }
 
-fn walked(case: &Case, format: Format) -> Outcome {
-    let (skip, efer, cr4) = match format {
-        Format::Long => (0, EFER_LMA, CR4_PAE),
-        Format::Pae => (1, 0, CR4_PAE),
-        Format::Legacy => (2, 0, if case.pse { CR4_PSE } else { 0 }),
+fn walked(case: &Case, mode: PagingMode) -> Outcome {
+    let (skip, efer, cr4) = match mode {
+        PagingMode::Long => (0, EFER_LMA, CR4_PAE),
+        PagingMode::Pae => (1, 0, CR4_PAE),
+        PagingMode::Bits32 => (2, 0, if case.pse { CR4_PSE } else { 0 }),
+        PagingMode::Off => panic!("no tables to walk"),
     };
     let way = Way {
         entries: case.entries,
         next: skip.into(),
-        short: format == Format::Legacy,
+        short: mode == PagingMode::Bits32,
     };
     let paging = Paging {
         cr0: CR0_PE | CR0_PG,
@@ -197,9 +198,9 @@ proptest! {
 
     #[test]
     fn bits_that_must_be_zero_fault_as_the_manuals_say(case in case()) {
-        prop_assert_eq!(walked(&case, Format::Long), long(&case));
-        prop_assert_eq!(walked(&case, Format::Pae), pae(&case));
-        prop_assert_eq!(walked(&case, Format::Legacy), short(&case));
+        prop_assert_eq!(walked(&case, PagingMode::Long), long(&case));
+        prop_assert_eq!(walked(&case, PagingMode::Pae), pae(&case));
+        prop_assert_eq!(walked(&case, PagingMode::Bits32), short(&case));
     }
 }
 
@@ -214,18 +215,26 @@ fn each_bit_of_an_address_that_the_cpu_has_not_faults() {
         entries: [0x1003, 0x2003, 0x3003, 0x4003],
         linear: 0x123,
     };
-    assert_eq!(walked(&good, Format::Long), Ok(0x4123));
+    assert_eq!(walked(&good, PagingMode::Long), Ok(0x4123));
     for level in 0..4 {
         for bit in 40..52 {
             let mut case = good.clone();
             case.entries[level] |= 1 << bit;
-            assert_eq!(walked(&case, Format::Long), Err(RESERVED), "{level} {bit}");
+            assert_eq!(
+                walked(&case, PagingMode::Long),
+                Err(RESERVED),
+                "{level} {bit}"
+            );
             if level > 0 {
-                assert_eq!(walked(&case, Format::Pae), Err(RESERVED), "{level} {bit}");
+                assert_eq!(
+                    walked(&case, PagingMode::Pae),
+                    Err(RESERVED),
+                    "{level} {bit}"
+                );
             }
         }
     }
     let mut case = good;
     case.entries[0] |= LARGE;
-    assert_eq!(walked(&case, Format::Long), Err(RESERVED));
+    assert_eq!(walked(&case, PagingMode::Long), Err(RESERVED));
 }

@@ -4,14 +4,15 @@
 //! guest in long mode runs on the shadow's four levels, any other on its three levels (PAE): in real mode
 //! too, which AMD-V allows with paging ("paged real mode", APM volume 2, 15.19).
 
-use crate::backend::{Reg, ShadowRoots};
+use crate::backend::Reg;
 use crate::x86::*;
+use oxen_types::paging::ShadowRoots;
 
 use super::vmcb::Save;
 
 /// What the guest sees.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shadowed {
+pub(super) struct VirtualRegisters {
     pub(super) cr0: u64,
     pub(super) cr3: u64,
     pub(super) cr4: u64,
@@ -19,7 +20,7 @@ pub(super) struct Shadowed {
     pub(super) roots: ShadowRoots,
 }
 
-impl Shadowed {
+impl VirtualRegisters {
     pub(super) fn new(roots: ShadowRoots) -> Self {
         Self {
             cr0: CR0_ET,

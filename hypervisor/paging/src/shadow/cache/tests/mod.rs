@@ -1,0 +1,4 @@
+//! Tests that look into the cache.
+
+mod bounds;
+pub(crate) mod crowd;
