@@ -2,22 +2,28 @@
 #![allow(unsafe_code)] // the entry symbol, and the change of stacks
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use oxen_arch::boot::BootInfo;
+use oxen_arch::boot::{BootInfo, MemoryKind, MemoryRange};
 use oxen_arch::cmdline::CommandLine;
-use oxen_arch::cpu::{self, IstStacks};
-use oxen_arch::{Reach, console, irq, layout, smp, trap, vectors};
+use oxen_arch::cpu::{self, IstStacks, msr::rdmsr_safe};
+use oxen_arch::{Reach, acpi, console, irq, layout, smp, trap, vectors};
 use oxen_core::machine::Machine;
 use oxen_core::seams::FrameSource;
 use oxen_mm::HostSpace;
+use oxen_mm::dom0::MapRange;
 use oxen_types::{CpuId, MAX_CPUS, Maddr, Vaddr};
+use oxen_virt::policy::HostMsrs;
 use oxen_virt::{PhysCpu, Platform, spec};
 use spin::Once;
 
-use oxen_vmm::globals::{self, Globals};
-use oxen_vmm::{dom0, percpu, run, trace};
+use oxen_vmm::dom0::{self, BuildError, Kernel, Plan};
+use oxen_vmm::{Parts, Settings, Vmm, cpu_loop};
 
-use crate::{console as input, memory, platform};
+use crate::host::{CPUS, Hw, VMM};
+use crate::memory::{self, Memory};
+use crate::modules::BootModule;
+use crate::{devices, platform};
 
 oxen_arch::main!(start);
 
@@ -38,17 +44,13 @@ const STACK_PAGES: u64 = 8;
 const IST_PAGES: u64 = 3;
 
 /// Set once dom0 stands: the CPUs' loops begin.
-static GO: Once<&'static Machine> = Once::new();
-static BOOT: Once<&'static BootInfo> = Once::new();
+static GO: Once<&'static Vmm<Hw>> = Once::new();
 
 fn start(info: &'static BootInfo) -> ! {
     oxen_arch::init_cpu(info);
     let options = CommandLine::new(&info.cmdline);
     name_unknown(options);
-    if let Some(words) = options.get("trace") {
-        trace::configure(words);
-    }
-    let mut memory = memory::init(info);
+    let (mut memory, mut modules) = memory::init(info);
     let acpi = oxen_arch::init(
         info,
         Reach {
@@ -62,91 +64,166 @@ fn start(info: &'static BootInfo) -> ! {
         .unwrap_or(MAX_CPUS)
         .max(1);
     let cpus = acpi.cpus.len().min(limit);
-    let kernel = match dom0::unpack(&memory.modules) {
-        Ok(kernel) => kernel,
-        Err(error) => panic!("dom0 cannot be built: {error}"),
-    };
-    let dom0_frames = dom0::reserve(memory.frames, info, options, cpus);
+    let kernel = unpack(&modules.kernel, &mut modules.room);
+    let firmware: Vec<MapRange> = info.memory.iter().map(range).collect();
+    let dom0_frames = dom0::reserve(memory.frames, &firmware, options, cpus);
     memory.free_low();
     log::info!(
         "memory: {} frames for dom0, {:?}",
         dom0_frames,
         memory.frames.stats()
     );
-    BOOT.call_once(|| info);
-
-    let virt = match Platform::detect(to_maddr, &speculation(options)) {
-        Ok(mut virt) => {
-            limit_apic(&mut virt, options);
-            Box::leak(Box::new(virt))
-        }
-        Err(error) => panic!("{error}"),
-    };
-    log::info!("{virt:?}");
-    log::info!("speculation: {}", virt.spec);
-    log::info!("CPU errata mended: {}", virt.spec.errata);
-    for (name, text) in virt.spec.open.iter() {
-        log::warn!("OPEN: {name}: {text}");
-    }
-    let platform: &'static platform::Machine = Box::leak(Box::new(platform::Machine {
-        command_line: info.cmdline.as_str(),
-    }));
-    let machine: &'static Machine = Box::leak(Box::new(Machine::new(
-        platform,
-        memory.frames,
-        platform,
-        cpus,
-    )));
-    let is_amd = matches!(
-        cpu::features::vendor(),
-        cpu::Vendor::Amd | cpu::Vendor::Hygon
-    );
-    let phys_bits = platform::physical_bits();
-    globals::set(Globals {
-        machine,
-        frames: memory.frames,
-        virt,
-        space: memory.space,
-        is_amd,
-        large_exec: large_exec(virt, options),
-        uart_gsi: input::gsi(),
-        phys_bits,
-    });
-
-    irq::set_handler(vectors::TIMER, |_| percpu::this().timer_fired());
-    console::set_output_hook(|| {});
-    trap::set_state_hook(|cpu, out| {
-        let _ = match percpu::current(cpu) {
-            Some(vcpu) => writeln!(out, "CPU{cpu} runs d{}v{}", vcpu.domain.id, vcpu.id),
-            None => writeln!(out, "CPU{cpu} runs no domain"),
-        };
-    });
-    let space = memory.space;
-    let count = smp::start_all(acpi, info, cpus, &mut |_| stacks(space), ap_main);
-    if count < cpus {
-        log::error!("{count} of {cpus} CPUs run");
-    } else {
-        log::info!("{count} CPUs");
-    }
-    if virt.quirks.injects_twice && count > 1 {
-        log::info!(
-            "QEMU emulates these CPUs: it must run with -accel tcg,thread=single, see SUPPORT.md"
-        );
-    }
+    let vmm = make_vmm(info, &memory, options, cpus);
+    let count = start_cpus(vmm, acpi, info, cpus);
 
     let vcpus = options
         .get("dom0_max_vcpus")
         .and_then(|n| n.parse().ok())
         .unwrap_or(count as u32)
         .clamp(1, 128);
-    let cmdline = info
-        .modules
-        .first()
-        .map_or("", |module| module.cmdline.as_str());
-    let built = dom0::build(&kernel, &memory.modules, cmdline, vcpus, info);
-    if let Err(error) = built {
-        panic!("dom0 cannot be built: {error}");
+    let plan = Plan {
+        kernel: &kernel,
+        initrd: modules.initrd.as_ref().map(BootModule::bytes),
+        cmdline: info.modules.first().map_or("", |module| &module.cmdline),
+        vcpus,
+        options,
+        firmware: &firmware,
+        acpi,
+        devices: devices::find(memory.space),
+    };
+    if let Err(error) = dom0::build(vmm, plan) {
+        no_dom0(error);
     }
+    modules.free(memory.frames);
+    begin(memory.space)
+}
+
+fn unpack<'a>(file: &'a Option<BootModule>, room: &'a mut Option<BootModule>) -> Kernel<'a> {
+    let Some(file) = file else {
+        no_dom0(BuildError::NoKernel);
+    };
+    let room = room.as_mut().map(BootModule::bytes_mut);
+    match dom0::unpack(file.bytes(), room.unwrap_or_default()) {
+        Ok(kernel) => kernel,
+        Err(error) => no_dom0(error),
+    }
+}
+
+fn no_dom0(error: BuildError) -> ! {
+    panic!("dom0 cannot be built: {error}")
+}
+
+/// An entry of the firmware's memory map, as E820 has it.
+fn range(range: &MemoryRange) -> MapRange {
+    let (start, end) = (range.start.raw(), range.end.raw());
+    MapRange {
+        start,
+        len: end - start,
+        kind: match range.kind {
+            MemoryKind::Ram => guest_pv_abi::E820_RAM,
+            MemoryKind::Reserved => guest_pv_abi::E820_RESERVED,
+            MemoryKind::AcpiReclaim => guest_pv_abi::E820_ACPI,
+            MemoryKind::AcpiNvs => guest_pv_abi::E820_NVS,
+            MemoryKind::Unusable => guest_pv_abi::E820_UNUSABLE,
+        },
+    }
+}
+
+/// Finds the virtualization hardware, and makes the one vmm on it.
+fn make_vmm(
+    info: &'static BootInfo,
+    memory: &Memory,
+    options: CommandLine<'_>,
+    cpus: usize,
+) -> &'static Vmm<Hw> {
+    let virt = detect(options);
+    let platform = platform::Machine {
+        command_line: info.cmdline.as_str(),
+        frames: memory.frames,
+        virt,
+    };
+    let platform: &'static platform::Machine = Box::leak(Box::new(platform));
+    let machine = Machine::new(platform, memory.frames, platform, cpus);
+    let machine = Box::leak(Box::new(machine));
+    let is_amd = matches!(
+        cpu::features::vendor(),
+        cpu::Vendor::Amd | cpu::Vendor::Hygon
+    );
+    let settings = Settings {
+        is_amd,
+        large_exec: large_exec(virt, options),
+        phys_bits: platform::physical_bits(),
+        msrs: HostMsrs::read(is_amd, &mut |msr| rdmsr_safe(msr).unwrap_or(0)),
+    };
+    let host = Hw {
+        space: memory.space,
+        virt,
+        invariant_tsc: platform::tsc_is_invariant(),
+    };
+    let vmm = VMM.call_once(|| {
+        Vmm::new(Parts {
+            host,
+            machine,
+            frames: memory.frames,
+            virt,
+            cpus: &CPUS,
+            settings,
+        })
+    });
+    if let Some(words) = options.get("trace") {
+        vmm.trace.configure(words);
+    }
+    vmm
+}
+
+fn detect(options: CommandLine<'_>) -> &'static Platform {
+    let mut virt = match Platform::detect(to_maddr, &speculation(options)) {
+        Ok(virt) => virt,
+        Err(error) => panic!("{error}"),
+    };
+    limit_apic(&mut virt, options);
+    log::info!("{virt:?}");
+    log::info!("speculation: {}", virt.spec);
+    log::info!("CPU errata mended: {}", virt.spec.errata);
+    for (name, text) in virt.spec.open.iter() {
+        log::warn!("OPEN: {name}: {text}");
+    }
+    Box::leak(Box::new(virt))
+}
+
+/// Sets the handlers of interrupts, and starts the other CPUs. Returns how many run.
+fn start_cpus(vmm: &Vmm<Hw>, acpi: &acpi::Platform, info: &BootInfo, cpus: usize) -> usize {
+    irq::set_handler(vectors::TIMER, |_| {
+        CPUS[cpu::cpu_id().index() % MAX_CPUS].timer_fired();
+    });
+    irq::set_device_handler(|vector| {
+        if let Some(vmm) = VMM.get() {
+            vmm.interrupt(vector);
+        }
+    });
+    trap::set_state_hook(|cpu, out| {
+        let _ = match CPUS[cpu.index() % MAX_CPUS].current() {
+            Some(vcpu) => writeln!(out, "CPU{cpu} runs d{}v{}", vcpu.domain.id, vcpu.id),
+            None => writeln!(out, "CPU{cpu} runs no domain"),
+        };
+    });
+    let space = vmm.host.space;
+    let count = smp::start_all(acpi, info, cpus, &mut |_| stacks(space), ap_main);
+    if count < cpus {
+        log::error!("{count} of {cpus} CPUs run");
+    } else {
+        log::info!("{count} CPUs");
+    }
+    if vmm.virt.quirks.injects_twice && count > 1 {
+        log::info!(
+            "QEMU emulates these CPUs: it must run with -accel tcg,thread=single, see SUPPORT.md"
+        );
+    }
+    count
+}
+
+/// The boot CPU's own stacks, and its loop.
+fn begin(space: &HostSpace) -> ! {
     match console::errors() {
         0 => {}
         errors => log::error!(
@@ -162,27 +239,30 @@ fn start(info: &'static BootInfo) -> ! {
 }
 
 fn boot_cpu_loop() -> ! {
-    let machine = GO.call_once(|| globals::get().machine);
+    let Some(vmm) = VMM.get() else {
+        unreachable!("set before dom0 was built")
+    };
+    GO.call_once(|| vmm);
     smp::online()
         .iter()
         .filter(|id| *id != cpu::cpu_id())
         .for_each(oxen_arch::ipi::kick);
-    run::cpu_loop(machine, enable_virt(), input::work)
+    cpu_loop(vmm, enable_virt(vmm))
 }
 
 fn ap_main(_: CpuId) -> ! {
-    let machine = loop {
+    let vmm = loop {
         match GO.get() {
-            Some(machine) => break *machine,
+            Some(vmm) => break *vmm,
             // The boot CPU's kick ends the halt.
             None => irq::idle(),
         }
     };
-    run::cpu_loop(machine, enable_virt(), input::work)
+    cpu_loop(vmm, enable_virt(vmm))
 }
 
-fn enable_virt() -> PhysCpu {
-    match globals::get().virt.enable_cpu(cpu::cpu_id()) {
+fn enable_virt(vmm: &Vmm<Hw>) -> PhysCpu {
+    match vmm.virt.enable_cpu(cpu::cpu_id()) {
         Ok(phys) => phys,
         Err(error) => panic!("CPU{}: {error}", cpu::cpu_id()),
     }

@@ -6,7 +6,9 @@ use oxen_arch::console;
 use oxen_types::CpuId;
 use spin::Mutex;
 
-use oxen_vmm::globals;
+use oxen_vmm::Vmm;
+
+use crate::host::Hw;
 
 const CTRL_A: u8 = 1;
 const SWITCH_COUNT: u32 = 3;
@@ -32,7 +34,7 @@ static INPUT: Mutex<Input> = Mutex::new(Input {
 });
 
 /// Sorts what was typed. From each CPU's loop, with no lock held.
-pub fn work(cpu: CpuId) {
+pub fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
     console::release_lines();
     // The UART interrupts the boot CPU.
     if cpu != CpuId(0) {
@@ -66,14 +68,12 @@ pub fn work(cpu: CpuId) {
             Focus::Dom0 => {}
             Focus::Hypervisor => {
                 drop(input);
-                crate::keys::run(byte);
+                crate::keys::run(vmm, byte);
             }
         }
     }
     if news {
-        globals::get()
-            .machine
-            .raise_global_virq(guest_pv_abi::VIRQ_CONSOLE);
+        vmm.machine.raise_global_virq(guest_pv_abi::VIRQ_CONSOLE);
     }
 }
 

@@ -7,13 +7,14 @@ use oxen_core::fallible::Text;
 use oxen_core::seams::FrameSource;
 use oxen_types::CpuId;
 
-use oxen_vmm::domain::hv_domain;
-use oxen_vmm::{globals, percpu, trace};
+use oxen_vmm::Vmm;
+
+use crate::host::Hw;
 
 struct Key {
     key: u8,
     help: &'static str,
-    run: fn(),
+    run: fn(&Vmm<Hw>),
 }
 
 const KEYS: &[Key] = &[
@@ -55,7 +56,7 @@ const KEYS: &[Key] = &[
     Key {
         key: b't',
         help: "trace: off, hypercalls, exits too",
-        run: trace::cycle,
+        run: |vmm| vmm.trace.cycle(),
     },
     Key {
         key: b's',
@@ -70,35 +71,35 @@ const KEYS: &[Key] = &[
     Key {
         key: b'R',
         help: "reboot the machine",
-        run: || crate::platform::reboot(),
+        run: |_| crate::platform::reboot(),
     },
     Key {
         key: b'O',
         help: "power the machine off",
-        run: || crate::platform::power_off(),
+        run: |_| crate::platform::power_off(),
     },
 ];
 
-pub fn run(key: u8) {
+pub fn run(vmm: &Vmm<Hw>, key: u8) {
     match KEYS.iter().find(|entry| entry.key == key) {
-        Some(entry) => (entry.run)(),
+        Some(entry) => (entry.run)(vmm),
         None => log::info!("no debug key '{}': h lists them", key.escape_ascii()),
     }
 }
 
-fn crash() {
+fn crash(_: &Vmm<Hw>) {
     panic!("asked for by debug key")
 }
 
-fn help() {
+fn help(_: &Vmm<Hw>) {
     for entry in KEYS {
         log::info!("  {}  {}", entry.key as char, entry.help);
     }
 }
 
 /// Formats one domain after the other, so that no lock is held while lines go out.
-fn each_domain(show: impl Fn(&Domain, &mut Text) -> core::fmt::Result) {
-    for domain in globals::get().machine.all_domains() {
+fn each_domain(vmm: &Vmm<Hw>, show: impl Fn(&Domain, &mut Text) -> core::fmt::Result) {
+    for domain in vmm.machine.all_domains() {
         let mut text = Text::default();
         let shown = show(&domain, &mut text);
         text.lines().for_each(|line| log::info!("{line}"));
@@ -108,8 +109,8 @@ fn each_domain(show: impl Fn(&Domain, &mut Text) -> core::fmt::Result) {
     }
 }
 
-fn domains() {
-    each_domain(|domain, out| {
+fn domains(vmm: &Vmm<Hw>) {
+    each_domain(vmm, |domain, out| {
         let life = domain.life();
         writeln!(
             out,
@@ -123,10 +124,7 @@ fn domains() {
             memory.ram_frames(),
             memory.max_frames()
         )?;
-        let shadow = hv_domain(domain).and_then(|hv| hv.shadow.as_ref()?.counts());
-        if let Some(counts) = shadow {
-            writeln!(out, "  shadows: {counts:?}")?;
-        }
+        domain.arch.dump(out)?;
         domain.with_vcpus(|vcpus| {
             vcpus.iter().try_for_each(|vcpu| {
                 let (state, times) = vcpu.run_times(vcpu.domain.machine.now());
@@ -143,15 +141,15 @@ fn domains() {
     });
 }
 
-fn events() {
-    each_domain(|domain, out| {
+fn events(vmm: &Vmm<Hw>) {
+    each_domain(vmm, |domain, out| {
         writeln!(out, "d{}:", domain.id)?;
         domain.events.dump(domain, out)
     });
 }
 
-fn grants() {
-    each_domain(|domain, out| {
+fn grants(vmm: &Vmm<Hw>) {
+    each_domain(vmm, |domain, out| {
         let (frames, most) = domain.grants.size();
         let (maps, pins) = domain.grants.usage();
         writeln!(
@@ -162,25 +160,22 @@ fn grants() {
     });
 }
 
-fn scheduler() {
+fn scheduler(vmm: &Vmm<Hw>) {
     let mut text = Text::default();
-    globals::get()
-        .machine
-        .sched
-        .with(|policy| policy.dump(&mut text));
+    vmm.machine.sched.with(|policy| policy.dump(&mut text));
     text.lines().for_each(|line| log::info!("{line}"));
 }
 
-fn cpus() {
+fn cpus(vmm: &Vmm<Hw>) {
     for cpu in oxen_arch::smp::online().iter() {
-        show_cpu(cpu);
+        show_cpu(vmm, cpu);
     }
 }
 
-fn show_cpu(cpu: CpuId) {
-    let shared = percpu::shared(cpu);
+fn show_cpu(vmm: &Vmm<Hw>, cpu: CpuId) {
+    let shared = vmm.cpu(cpu);
     let (idle, entries) = (shared.idle_ns() / 1_000_000, shared.entries());
-    match percpu::current(cpu) {
+    match shared.current() {
         Some(vcpu) => log::info!(
             "CPU{cpu}: d{}v{}, idle for {idle} ms in all, {entries} entries to guests",
             vcpu.domain.id,
@@ -192,8 +187,8 @@ fn show_cpu(cpu: CpuId) {
     }
 }
 
-fn memory() {
-    let stats = globals::get().frames.stats();
+fn memory(vmm: &Vmm<Hw>) {
+    let stats = vmm.frames.stats();
     log::info!(
         "{} frames, {} free, {} with the heap, {} bytes of heap",
         stats.total_frames,
@@ -203,8 +198,8 @@ fn memory() {
     );
 }
 
-fn clocks() {
-    let machine = globals::get().machine;
+fn clocks(vmm: &Vmm<Hw>) {
+    let machine = vmm.machine;
     log::info!(
         "{:?}, {} kHz, system time {} ns",
         oxen_arch::time::source(),

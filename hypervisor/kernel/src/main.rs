@@ -9,9 +9,15 @@ mod boot;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
+mod devices;
+#[cfg(target_os = "none")]
+mod host;
+#[cfg(target_os = "none")]
 mod keys;
 #[cfg(target_os = "none")]
 mod memory;
+#[cfg(target_os = "none")]
+mod modules;
 #[cfg(target_os = "none")]
 mod platform;
 

@@ -3,7 +3,7 @@
 
 use arrayvec::ArrayVec;
 use oxen_arch::boot::entry::stack_guard;
-use oxen_arch::boot::{BootInfo, MemoryKind, Module as BootModule};
+use oxen_arch::boot::{BootInfo, MemoryKind, Module};
 use oxen_arch::cpu::{self, Features, features};
 use oxen_arch::layout;
 use oxen_mm::host::{Rights, Section};
@@ -13,7 +13,7 @@ use oxen_mm::{FrameTable, Heap, HostSpace, MemoryMap, Phys};
 use oxen_types::{Maddr, Mfn, PAGE_SIZE, Vaddr};
 use spin::Once;
 
-use oxen_vmm::dom0::Modules;
+use crate::modules::{BootModule, Modules};
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
@@ -27,7 +27,6 @@ const PAGE: u64 = PAGE_SIZE as u64;
 pub struct Memory {
     pub frames: &'static FrameTable,
     pub space: &'static HostSpace,
-    pub modules: Modules,
     low: Option<(Mfn, u64)>,
 }
 
@@ -42,7 +41,7 @@ impl Memory {
 
 /// See `oxen_mm::start` for the order.
 #[inline(never)] // Its lists need not stay on the boot stack.
-pub fn init(info: &BootInfo) -> Memory {
+pub fn init(info: &BootInfo) -> (Memory, Modules) {
     // The tables have the bit, which is a reserved one on a CPU without it.
     if !features().contains(Features::NX) {
         panic!(
@@ -90,12 +89,8 @@ pub fn init(info: &BootInfo) -> Memory {
     });
     HEAP.init(frames);
     let space = SPACE.call_once(|| HostSpace::new(start.into_builder(), frames));
-    Memory {
-        frames,
-        space,
-        modules,
-        low,
-    }
+    let memory = Memory { frames, space, low };
+    (memory, modules)
 }
 
 /// RAM that an erratum of the processor's makes unusable.
@@ -122,10 +117,12 @@ fn modules(start: &mut Start, phys: Phys) -> Modules {
         _ => 0,
     };
     let room = (needed > 0).then(|| start.carve(needed)).flatten();
+    // SAFETY: RAM that `start` keeps for them: nothing else uses it.
+    let module = |span| unsafe { BootModule::new(span) };
     Modules {
-        kernel,
-        initrd,
-        room,
+        kernel: kernel.map(module),
+        initrd: initrd.map(module),
+        room: room.map(module),
     }
 }
 
@@ -145,7 +142,7 @@ pub fn map_device(page: Maddr) {
     }
 }
 
-fn span(module: &BootModule) -> Span {
+fn span(module: &Module) -> Span {
     Span {
         at: module.start,
         len: module.end.raw().saturating_sub(module.start.raw()),

@@ -8,13 +8,24 @@ use oxen_core::domain::{Domain, DomainBuilder, DomainConfig};
 use oxen_core::seams::{
     Clock, ClockScale, Console, FrameSource, MachineInfo, Platform, PowerAction,
 };
-use oxen_types::{CpuId, DomainId, Result};
+use oxen_mm::FrameTable;
+use oxen_types::{CpuId, DomainId, Errno, MAX_CPUS, Result};
+use oxen_vmm::PerCpu;
 use spin::Mutex;
 
-use oxen_vmm::{dom0, domain, globals, percpu};
+use oxen_virt::Platform as Virt;
 
+use crate::host::{CPUS, VMM};
+
+/// The machine, for core.
 pub struct Machine {
     pub command_line: &'static str,
+    pub frames: &'static FrameTable,
+    pub virt: &'static Virt,
+}
+
+fn cpu_part(cpu: CpuId) -> &'static PerCpu {
+    &CPUS[cpu.index() % MAX_CPUS]
 }
 
 struct SystemClock;
@@ -24,6 +35,11 @@ struct SystemConsole;
 static WALL: Mutex<Option<(u64, u32)>> = Mutex::new(None);
 
 const NS_PER_S: u64 = 1_000_000_000;
+
+/// The TSCs run at one rate in all states (CPUID 8000_0007 EDX bit 8).
+pub fn tsc_is_invariant() -> bool {
+    regs::cpuid(0x8000_0000, 0).eax >= 0x8000_0007 && regs::cpuid(0x8000_0007, 0).edx & 1 << 8 != 0
+}
 
 fn clock_is_tsc() -> bool {
     time::source() == time::ClockSource::Tsc
@@ -85,7 +101,9 @@ impl Console for SystemConsole {
     }
 
     fn debug_key(&self, key: u8) {
-        crate::keys::run(key);
+        if let Some(vmm) = VMM.get() {
+            crate::keys::run(vmm, key);
+        }
     }
 }
 
@@ -113,16 +131,16 @@ impl Platform for Machine {
     }
 
     fn reschedule(&self) {
-        percpu::this().ask_reschedule();
+        cpu_part(cpu_id()).request_reschedule();
     }
 
     fn reschedule_on(&self, cpu: CpuId) {
-        percpu::shared(cpu).ask_reschedule();
+        cpu_part(cpu).request_reschedule();
         self.kick(cpu);
     }
 
     fn reschedule_at(&self, cpu: CpuId, at: u64) {
-        if percpu::shared(cpu).ask_reschedule_at(at) {
+        if cpu_part(cpu).request_reschedule_at(at) {
             self.kick(cpu);
         }
     }
@@ -145,14 +163,14 @@ impl Platform for Machine {
             cores_per_socket: smp::online_count() as u32,
             cpu_khz: time::tsc_khz() as u32,
             hw_cap,
-            memory: globals::get().frames.stats(),
-            hap: globals::get().virt.nested_paging(),
+            memory: self.frames.stats(),
+            hap: self.virt.nested_paging(),
             shadow: true,
         }
     }
 
     fn idle_ns(&self, cpu: CpuId) -> u64 {
-        percpu::shared(cpu).idle_ns()
+        cpu_part(cpu).idle_ns()
     }
 
     fn power(&self, action: PowerAction) {
@@ -174,8 +192,8 @@ impl Platform for Machine {
     }
 
     fn dom0_memory_map(&self, visit: &mut dyn FnMut(u64, u64, u32)) {
-        dom0::memory_map()
-            .iter()
+        let map = VMM.get().map_or(&[][..], |vmm| vmm.dom0_map());
+        map.iter()
             .for_each(|range| visit(range.start, range.len, range.kind));
     }
 }
@@ -187,7 +205,9 @@ impl DomainBuilder for Machine {
         config: DomainConfig,
         max_frames: u64,
     ) -> Result<Arc<Domain>> {
-        domain::create(id, config, max_frames, None)
+        VMM.get()
+            .ok_or(Errno::NoSys)?
+            .create_domain(id, config, max_frames)
     }
 }
 

@@ -1,6 +1,5 @@
-//! Flushing a guest's translations: a generation per domain, compared at each entry, and everybody
-//! who is inside at the moment is made to leave. For a domain on shadows it is kept what changed, as far as
-//! there is room.
+//! Flushing a guest's translations: a domain has a generation, which each CPU compares at each entry; a CPU that is
+//! inside at the moment is made to leave. For a domain on shadows, the changes are kept too, as far as there is room.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -9,21 +8,25 @@ use oxen_mm::{Cause, FlushGuest};
 use oxen_types::{DomainId, Gfn};
 use spin::Mutex;
 
-use crate::percpu;
+use crate::percpu::Expel;
 
-pub struct Flush {
+/// A domain's flush generation.
+pub(crate) struct Flush {
     domain: DomainId,
+    cpus: &'static dyn Expel,
     generation: AtomicU64,
     /// A leaf lock: nothing else is taken inside.
     history: Option<Mutex<History>>,
 }
 
-/// What made the generation rise.
-#[derive(Clone, Copy)]
-pub enum Change {
+/// The change that raised the generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// The entry of one page of RAM.
     Page(Gfn),
+    /// Perhaps all entries.
     Many,
-    /// The guest's own tables.
+    /// None of the p2m: the guest's own tables may have changed.
     Guest,
 }
 
@@ -36,8 +39,8 @@ struct History {
 }
 
 impl Flush {
-    /// `shadowed`: what changed is to be remembered.
-    pub fn new(domain: DomainId, shadowed: bool) -> Arc<Self> {
+    /// `shadowed`: changes are kept.
+    pub(crate) fn new(domain: DomainId, cpus: &'static dyn Expel, shadowed: bool) -> Arc<Self> {
         let none = (0, Change::Guest);
         let history = shadowed.then(|| {
             Mutex::new(History {
@@ -47,18 +50,20 @@ impl Flush {
         });
         Arc::new(Self {
             domain,
+            cpus,
             generation: AtomicU64::new(1),
             history,
         })
     }
 
-    pub fn generation(&self) -> u64 {
+    /// Translations that were made before it last rose are out of date.
+    pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Tells what changed after a generation, the youngest not always last. False if not all of it is known any
-    /// more.
-    pub fn changes_since(&self, generation: u64, mut each: impl FnMut(Change)) -> bool {
+    /// Calls `each` for the changes after a generation, the youngest not always last. False if some of them are
+    /// forgotten.
+    pub(crate) fn changes_since(&self, generation: u64, mut each: impl FnMut(Change)) -> bool {
         let Some(history) = &self.history else {
             return false;
         };
@@ -76,7 +81,12 @@ impl Flush {
         known
     }
 
-    /// Who sees the new generation finds the change.
+    /// Makes each CPU that is in the domain's guest leave it.
+    pub(crate) fn expel(&self) {
+        self.cpus.expel(self.domain);
+    }
+
+    /// A CPU that sees the new generation finds the change.
     fn raise(&self, cause: Cause<'_>) {
         let mut history = self.history.as_ref().map(|history| history.lock());
         let new = self.generation.load(Ordering::SeqCst) + 1;
@@ -102,12 +112,12 @@ impl History {
     }
 }
 
-/// The p2m's handle on it.
-pub struct FlushHandle(pub Arc<Flush>);
+/// The p2m's handle on a domain's generation.
+pub(crate) struct FlushHandle(pub(crate) Arc<Flush>);
 
 impl FlushGuest for FlushHandle {
     fn flush(&self, cause: Cause<'_>) {
         self.0.raise(cause);
-        percpu::expel(self.0.domain);
+        self.0.expel();
     }
 }

@@ -1,21 +1,40 @@
-//! The loop of a CPU and what hangs on it: guests' exits, flushes, saving, interrupt routing, and dom0.
-#![cfg(target_os = "none")]
+//! The loop of a CPU and all that hangs on it: guests' exits, flushes, saving, interrupt routing, and dom0.
+//!
+//! No hardware and no `unsafe`: [`host`] has the traits by which the machine comes in. `kernel` implements them; the
+//! tests of this crate implement them in memory.
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+#[macro_use]
+extern crate std;
 
+mod deliver;
+mod devices;
 pub mod dom0;
-pub mod domain;
+mod domain;
 mod exits;
-pub mod flush;
-pub mod globals;
-pub mod hardware;
-pub mod percpu;
+mod flush;
+pub mod host;
+mod irq_routes;
+mod percpu;
 mod policy;
-mod ports;
-pub mod run;
+mod run;
+mod runner;
 mod save;
-pub mod shadow;
+mod shadow;
 mod space;
-pub mod trace;
+mod trace;
 mod vcpu;
+mod vmm;
+mod vpci_host;
+
+pub use devices::{DeviceConfig, frames_of};
+pub use host::Host;
+pub use percpu::PerCpu;
+pub use run::cpu_loop;
+pub use trace::Trace;
+pub use vmm::{Parts, Settings, Vmm};
+
+use oxen_arch::guest_log;

@@ -1,42 +1,39 @@
 //! What each physical CPU keeps for itself, and the little that others may change of it.
-
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+//!
+//! Flush against entry: a CPU stores the domain that it is about to enter before it reads the domain's flush
+//! generation; a flush raises the generation before it looks which CPUs are inside. Both are sequentially
+//! consistent, so either the CPU sees the new generation, or the flush sees the CPU and waits for it to leave.
 
 use alloc::sync::Arc;
-use oxen_arch::{ipi, smp, time};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use oxen_core::vcpu::Vcpu;
 use oxen_mm::expel::Cpus;
 use oxen_types::{CpuId, DomainId, MAX_CPUS};
+use oxen_virt::PhysCpu;
+use spin::Mutex;
 
-/// Flags and counters of one CPU that any CPU may touch.
-pub struct Shared {
+use crate::Vmm;
+use crate::host::{Host, Time};
+
+/// One CPU's flags and counters. Any CPU may touch them.
+pub struct PerCpu {
     /// It must ask the scheduler before it enters a guest again.
     resched: AtomicBool,
     /// The same from this time on; [`NEVER`] if nobody wants it.
     resched_at: AtomicU64,
-    /// What its timer is set for; [`FIRED`] when that has passed.
+    /// The time that its timer is set for; [`FIRED`] when that has passed.
     deadline: AtomicU64,
-    /// Low 16 bits: 1 + the number of the domain whose guest it is in, 0 for none. Above: how often it entered.
+    /// Low 16 bits: 1 + the number of the domain whose guest the CPU is in, 0 for none. Above: how often it entered.
     guest: AtomicU64,
     idle_ns: AtomicU64,
     /// It was far too late to leave its guest, which is to be stopped.
     stop: AtomicBool,
+    /// The vcpu that it runs, for dumps and panics.
+    current: Mutex<Option<Arc<Vcpu>>>,
+    /// Its virtualization hardware, once that is switched on. Locked by this CPU while it runs a vcpu.
+    pub(crate) phys: Mutex<Option<PhysCpu>>,
 }
-
-static SHARED: [Shared; MAX_CPUS] = [const {
-    Shared {
-        resched: AtomicBool::new(false),
-        resched_at: AtomicU64::new(NEVER),
-        deadline: AtomicU64::new(FIRED),
-        guest: AtomicU64::new(0),
-        idle_ns: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-    }
-}; MAX_CPUS];
-
-/// What runs on each CPU, for dumps and panics.
-static CURRENT: [spin::Mutex<Option<Arc<Vcpu>>>; MAX_CPUS] =
-    [const { spin::Mutex::new(None) }; MAX_CPUS];
 
 /// No deadline: time began later.
 const FIRED: u64 = 0;
@@ -46,46 +43,47 @@ const NEVER: u64 = u64::MAX;
 const IN_GUEST: u64 = 0xffff;
 const ENTRY: u64 = 0x1_0000;
 
-pub fn shared(cpu: CpuId) -> &'static Shared {
-    &SHARED[cpu.index() % MAX_CPUS]
-}
+impl PerCpu {
+    /// A CPU that has not begun.
+    pub const fn new() -> Self {
+        Self {
+            resched: AtomicBool::new(false),
+            resched_at: AtomicU64::new(NEVER),
+            deadline: AtomicU64::new(FIRED),
+            guest: AtomicU64::new(0),
+            idle_ns: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            current: Mutex::new(None),
+            phys: Mutex::new(None),
+        }
+    }
 
-pub fn this() -> &'static Shared {
-    shared(oxen_arch::cpu::cpu_id())
-}
+    /// Places for all CPUs.
+    pub const fn array() -> [Self; MAX_CPUS] {
+        [const { Self::new() }; MAX_CPUS]
+    }
 
-pub fn set_current(vcpu: Option<Arc<Vcpu>>) {
-    *CURRENT[oxen_arch::cpu::cpu_id().index() % MAX_CPUS].lock() = vcpu;
-}
-
-/// None also if the CPU is just changing it.
-pub fn current(cpu: CpuId) -> Option<Arc<Vcpu>> {
-    CURRENT[cpu.index() % MAX_CPUS]
-        .try_lock()
-        .and_then(|vcpu| vcpu.clone())
-}
-
-impl Shared {
-    pub fn ask_reschedule(&self) {
+    /// The CPU is to ask the scheduler before it enters a guest again.
+    pub fn request_reschedule(&self) {
         self.resched.store(true, Ordering::SeqCst);
     }
 
-    pub fn must_reschedule(&self) -> bool {
+    pub(crate) fn must_reschedule(&self) -> bool {
         self.resched.load(Ordering::SeqCst)
     }
 
-    /// True if nobody has asked for as early a time: the CPU has to set its deadline anew.
-    pub fn ask_reschedule_at(&self, ns: u64) -> bool {
+    /// The same at a later time. True if nobody has requested as early a time: the CPU has to set its deadline again.
+    pub fn request_reschedule_at(&self, ns: u64) -> bool {
         self.resched_at.fetch_min(ns, Ordering::SeqCst) > ns
     }
 
     /// When it must ask the scheduler, if not before.
-    pub fn reschedules_at(&self) -> u64 {
+    pub(crate) fn reschedules_at(&self) -> u64 {
         self.resched_at.load(Ordering::SeqCst)
     }
 
     /// This CPU is about to ask the scheduler.
-    pub fn take_reschedule(&self) {
+    pub(crate) fn take_reschedule(&self) {
         self.resched.store(false, Ordering::SeqCst);
         self.resched_at.store(NEVER, Ordering::SeqCst);
     }
@@ -96,21 +94,21 @@ impl Shared {
     }
 
     /// Sets this CPU's timer, unless it is set for that moment already.
-    pub fn set_deadline(&self, ns: u64) {
+    pub(crate) fn set_deadline(&self, ns: u64, time: &impl Time) {
         if self.deadline.load(Ordering::Relaxed) != ns {
             self.deadline.store(ns, Ordering::Relaxed);
-            time::set_deadline(ns);
+            time.set_deadline(ns);
         }
     }
 
-    /// Is this CPU's timer set, for that moment or an earlier one?
-    pub fn wakes_by(&self, ns: u64) -> bool {
+    /// Whether this CPU's timer is set for that moment or an earlier one.
+    pub(crate) fn wakes_by(&self, ns: u64) -> bool {
         (1..=ns).contains(&self.deadline.load(Ordering::Relaxed))
     }
 
-    /// This CPU is about to use the domain's translations. What it reads after this, a flush that
-    /// starts later sees it in the guest.
-    pub fn enter_guest(&self, domain: DomainId) {
+    /// This CPU is about to use the domain's translations. A flush that raises the generation after this CPU has read
+    /// it sees the CPU in the guest.
+    pub(crate) fn enter_guest(&self, domain: DomainId) {
         let entries = self.guest.load(Ordering::Relaxed) & !IN_GUEST;
         self.guest.store(
             entries.wrapping_add(ENTRY) | (u64::from(domain.0) + 1),
@@ -118,13 +116,19 @@ impl Shared {
         );
     }
 
-    pub fn leave_guest(&self) {
+    pub(crate) fn leave_guest(&self) {
         let word = self.guest.load(Ordering::Relaxed);
         self.guest.store(word & !IN_GUEST, Ordering::Release);
     }
 
-    /// Is the guest that this CPU just left to be stopped?
-    pub fn take_stop(&self) -> bool {
+    /// A number that changes with each entry, if the CPU is in a guest of the domain.
+    pub(crate) fn inside(&self, domain: DomainId) -> Option<u64> {
+        let word = self.guest.load(Ordering::SeqCst);
+        (word & IN_GUEST == u64::from(domain.0) + 1).then_some(word)
+    }
+
+    /// Whether the guest that this CPU just left is to be stopped.
+    pub(crate) fn take_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::SeqCst)
     }
 
@@ -133,54 +137,80 @@ impl Shared {
         self.guest.load(Ordering::Relaxed) / ENTRY
     }
 
-    pub fn add_idle(&self, ns: u64) {
+    pub(crate) fn add_idle(&self, ns: u64) {
         self.idle_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
+    /// Nanoseconds that it was idle since boot.
     pub fn idle_ns(&self) -> u64 {
         self.idle_ns.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn set_current(&self, vcpu: Option<Arc<Vcpu>>) {
+        *self.current.lock() = vcpu;
+    }
+
+    /// The vcpu that the CPU runs. `None` also while the CPU is changing it.
+    pub fn current(&self) -> Option<Arc<Vcpu>> {
+        self.current.try_lock().and_then(|vcpu| vcpu.clone())
+    }
 }
 
-/// Makes every other CPU that is in a guest of `domain` leave it, and waits until each has. A CPU
-/// that is in the hypervisor uses no guest translations, and looks for flushes before it enters.
-pub fn expel(domain: DomainId) {
-    let me = oxen_arch::cpu::cpu_id();
-    let others = smp::online();
-    oxen_mm::expel::expel(&Inside(domain), others.iter().filter(|cpu| *cpu != me));
+impl Default for PerCpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes CPUs leave a domain's guest.
+pub(crate) trait Expel: Send + Sync {
+    /// Makes each other CPU that is in a guest of `domain` leave it, and waits until each has. A CPU that is in the
+    /// hypervisor uses no guest translations, and looks for flushes before it enters.
+    fn expel(&self, domain: DomainId);
+}
+
+impl<H: Host> Expel for Vmm<H> {
+    fn expel(&self, domain: DomainId) {
+        let me = self.host.this_cpu();
+        let others = self.host.online();
+        let inside = Inside { vmm: self, domain };
+        oxen_mm::expel::expel(&inside, others.iter().filter(|cpu| *cpu != me));
+    }
 }
 
 /// The CPUs as they run guests of one domain.
-struct Inside(DomainId);
+struct Inside<'a, H: Host> {
+    vmm: &'a Vmm<H>,
+    domain: DomainId,
+}
 
-impl Cpus for Inside {
+impl<H: Host> Cpus for Inside<'_, H> {
     fn inside(&self, cpu: CpuId) -> Option<u64> {
-        let word = shared(cpu).guest.load(Ordering::SeqCst);
-        (word & IN_GUEST == u64::from(self.0.0) + 1).then_some(word)
+        self.vmm.cpu(cpu).inside(self.domain)
     }
 
     fn kick(&self, cpu: CpuId) {
-        ipi::kick(cpu);
+        self.vmm.host.kick(cpu);
     }
 
     fn nmi(&self, cpu: CpuId) {
         log::warn!(
             "CPU{cpu} is late to leave a guest of d{}: it gets an NMI",
-            self.0
+            self.domain
         );
-        ipi::nmi(cpu);
+        self.vmm.host.nmi(cpu);
     }
 
     fn stop(&self, cpu: CpuId) {
-        shared(cpu).stop.store(true, Ordering::SeqCst);
+        self.vmm.cpu(cpu).stop.store(true, Ordering::SeqCst);
     }
 
     fn now_ns(&self) -> u64 {
-        time::now_ns()
+        self.vmm.host.now_ns()
     }
 
     fn relax(&self) {
-        ipi::poll();
+        self.vmm.host.poll();
         core::hint::spin_loop();
     }
 }

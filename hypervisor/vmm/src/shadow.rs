@@ -4,6 +4,7 @@
 //! all vcpus are made to leave the guest: the p2m's, which the cache follows before anybody enters, and the cache's
 //! own, when it takes rights or tables away. The cache's lock is never waited for by a CPU that counts as inside.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_core::seams::GuestMemory;
@@ -14,17 +15,17 @@ use oxen_types::{DomainId, Gfn, PAGE_SIZE, Result, Vaddr};
 use oxen_virt::{ShadowRoots, VcpuBackend};
 use spin::Mutex;
 
-use crate::domain::HvDomain;
+use crate::domain::HvmDomain;
 use crate::flush::{Change, Flush};
-use crate::percpu;
+use crate::host::Host;
 use crate::space::Ram;
 
 /// 256 MiB: more is of no use.
 const MOST: usize = 1 << 16;
 
 /// What a domain's vcpus share.
-pub struct DomainShadow {
-    domain: DomainId,
+pub(crate) struct DomainShadow {
+    p2m: Arc<Flush>,
     cache: Mutex<Followed>,
     /// Raised when TLBs have to forget what the cache had.
     tlb: AtomicU64,
@@ -66,36 +67,43 @@ impl Followed {
 
 impl DomainShadow {
     /// With a pool of so many pages to begin with.
-    pub fn new(frames: &'static FrameTable, domain: DomainId, pages: usize) -> Option<Self> {
-        let cache = Cache::new(frames, domain, pages, secret())?;
+    /// `key` is for the cache's hash: a guest that knew it could make its shadows slow to find.
+    pub(crate) fn new(
+        frames: &'static FrameTable,
+        domain: DomainId,
+        p2m: Arc<Flush>,
+        pages: usize,
+        key: [u64; 2],
+    ) -> Option<Self> {
+        let cache = Cache::new(frames, domain, pages, key)?;
         let generation = 0;
         Some(Self {
-            domain,
+            p2m,
             cache: Mutex::new(Followed { cache, generation }),
             tlb: AtomicU64::new(0),
         })
     }
 
     /// Its pool's size, in bytes.
-    pub fn pool(&self) -> u64 {
+    pub(crate) fn pool(&self) -> u64 {
         (self.cache.lock().cache.pages() * PAGE_SIZE) as u64
     }
 
     /// Brings the pool nearer to a size, by a step; true if it is there.
-    pub fn set_pool(&self, bytes: u64) -> Result<bool> {
+    pub(crate) fn set_pool(&self, bytes: u64) -> Result<bool> {
         let pages = usize::try_from(bytes / PAGE_SIZE as u64).unwrap_or(usize::MAX);
         let followed = &mut *self.cache.lock();
         followed.cache.resize(pages.min(MOST), || self.flush())
     }
 
     /// What was done so far, if nobody is at it just now.
-    pub fn counts(&self) -> Option<Counts> {
+    pub(crate) fn counts(&self) -> Option<Counts> {
         Some(self.cache.try_lock()?.cache.counts())
     }
 
     fn flush(&self) {
         self.tlb.fetch_add(1, Ordering::SeqCst);
-        percpu::expel(self.domain);
+        self.p2m.expel();
     }
 
     fn around<'a>(&'a self, memory: &'a dyn GuestMemory) -> Outside<'a> {
@@ -104,12 +112,6 @@ impl DomainShadow {
             memory,
         }
     }
-}
-
-/// A key for the cache's hash: a guest that knew it could make its shadows slow to find.
-fn secret() -> [u64; 2] {
-    let number = || oxen_arch::cpu::regs::random().unwrap_or(0) ^ oxen_arch::time::rdtsc();
-    [number(), number().rotate_left(32)]
 }
 
 struct Outside<'a> {
@@ -130,7 +132,7 @@ impl ShadowedGuest for Outside<'_> {
     }
 }
 
-pub struct VcpuShadow {
+pub(crate) struct VcpuShadow {
     view: View,
     /// What its root was taken for: bits of control registers, and CR3.
     control: u16,
@@ -142,7 +144,7 @@ pub struct VcpuShadow {
 }
 
 impl VcpuShadow {
-    pub fn new(frames: &'static FrameTable, domain: DomainId) -> Option<Self> {
+    pub(crate) fn new(frames: &'static FrameTable, domain: DomainId) -> Option<Self> {
         Some(Self {
             view: View::new(frames, domain)?,
             control: 0,
@@ -153,7 +155,7 @@ impl VcpuShadow {
         })
     }
 
-    pub fn roots(&self) -> ShadowRoots {
+    pub(crate) fn roots(&self) -> ShadowRoots {
         ShadowRoots {
             long: self.view.pae(),
             pae: self.view.pae(),
@@ -161,37 +163,37 @@ impl VcpuShadow {
     }
 
     /// A load of CR3.
-    pub fn new_address_space(&mut self) {
+    pub(crate) fn new_address_space(&mut self) {
         self.reload = true;
     }
 
     /// May the guest be entered with the root as it is? Asked while this CPU counts as inside already.
-    pub fn is_ready(&self, hv: &HvDomain, backend: &dyn VcpuBackend) -> bool {
-        let Some(shared) = &hv.shadow else {
+    pub(crate) fn is_ready<H: Host>(&self, hvm: &HvmDomain<H>, backend: &dyn VcpuBackend) -> bool {
+        let Some(shared) = &hvm.shadow else {
             return true;
         };
-        let paging = backend.execution().paging(hv.limits());
+        let paging = backend.execution().paging(hvm.limits());
         !self.reload
             && self.cr3 == paging.cr3
-            && self.generation == hv.flush.generation()
+            && self.generation == hvm.flush.generation()
             && self.tlb == shared.tlb.load(Ordering::SeqCst)
             && self.control == shadow::control_bits(&paging)
     }
 
     /// Takes a root for what the guest's registers say.
-    pub fn prepare(
+    pub(crate) fn prepare<H: Host>(
         &mut self,
-        hv: &HvDomain,
+        hvm: &HvmDomain<H>,
         memory: &dyn GuestMemory,
         backend: &mut dyn VcpuBackend,
     ) {
-        let Some(shared) = &hv.shadow else {
+        let Some(shared) = &hvm.shadow else {
             return;
         };
-        let paging = backend.execution().paging(hv.limits());
+        let paging = backend.execution().paging(hvm.limits());
         let control = shadow::control_bits(&paging);
         let followed = &mut *shared.cache.lock();
-        let generation = followed.follow(&hv.flush, shared);
+        let generation = followed.follow(&hvm.flush, shared);
         let cache = &mut followed.cache;
         let moved = self.reload || self.cr3 != paging.cr3 || self.control != control;
         if moved || cache.is_stale(&self.view) {
@@ -208,15 +210,15 @@ impl VcpuShadow {
     }
 
     /// A page fault: what the cache can settle, it does.
-    pub fn fault(
+    pub(crate) fn fault<H: Host>(
         &mut self,
-        hv: &HvDomain,
+        hvm: &HvmDomain<H>,
         memory: &dyn GuestMemory,
         paging: &Paging,
         address: Vaddr,
         code: u32,
     ) -> Answer {
-        let Some(shared) = &hv.shadow else {
+        let Some(shared) = &hvm.shadow else {
             return Answer::Retry;
         };
         // The p2m is read and the shadow written under one lock: the cache follows who changes the p2m in between
@@ -232,8 +234,8 @@ impl VcpuShadow {
     }
 
     /// INVLPG, of whatever page. The caller flushes the TLB.
-    pub fn invalidate(&mut self, hv: &HvDomain) {
-        if let Some(shared) = &hv.shadow {
+    pub(crate) fn invalidate<H: Host>(&mut self, hvm: &HvmDomain<H>) {
+        if let Some(shared) = &hvm.shadow {
             let cache = &mut shared.cache.lock().cache;
             cache.resync_or_forget(|| shared.flush());
         }

@@ -9,13 +9,11 @@ use oxen_types::{Errno, Gaddr, Gfn, PAGE_MASK, Result, Vaddr};
 use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;
 
-use crate::domain::HvDomain;
-
 /// The bits of CR3 that are the address of the guest's page tables.
 const ROOT: u64 = ((1 << 52) - 1) & !PAGE_MASK;
 
 /// Reads guest page tables out of the p2m.
-pub struct Ram<'a>(pub &'a dyn GuestMemory);
+pub(crate) struct Ram<'a>(pub(crate) &'a dyn GuestMemory);
 
 impl PhysRead for Ram<'_> {
     fn read_u64(&self, at: Gaddr) -> Option<u64> {
@@ -38,13 +36,13 @@ impl ShadowSpace for Ram<'_> {
 }
 
 /// The linear space of the guest's kernel at the moment of a hypercall.
-pub struct Linear<'a> {
+pub(crate) struct Linear<'a> {
     memory: &'a dyn GuestMemory,
     paging: Paging,
 }
 
 impl<'a> Linear<'a> {
-    pub fn of(state: &Execution, domain: &'a Domain, limits: Limits) -> Self {
+    pub(crate) fn of(state: &Execution, domain: &'a Domain, limits: Limits) -> Self {
         let mut paging = state.paging(limits);
         // privcmd hands us its user's buffers, within a hypercall of the kernel's.
         paging.ac = true;
@@ -105,11 +103,12 @@ impl LinearMemory for Linear<'_> {
 }
 
 /// Guest-physical space with its devices, for the emulator. Devices answer through `device`.
-pub struct Devices<'a> {
-    pub domain: &'a Domain,
-    pub hv: &'a HvDomain,
+pub(crate) struct Devices<'a> {
+    pub(crate) domain: &'a Domain,
+    /// Of the domain's processors, for walks of the guest's page tables.
+    pub(crate) limits: Limits,
     /// Reads (None) or writes a device register; None where no device is.
-    pub device: &'a mut dyn FnMut(Gaddr, u8, Option<u64>) -> Option<u64>,
+    pub(crate) device: &'a mut dyn FnMut(Gaddr, u8, Option<u64>) -> Option<u64>,
 }
 
 impl PhysRead for Devices<'_> {
@@ -146,6 +145,6 @@ impl GuestSpace for Devices<'_> {
     }
 
     fn limits(&self) -> Limits {
-        self.hv.limits()
+        self.limits
     }
 }

@@ -5,57 +5,64 @@
 
 use alloc::sync::Arc;
 
-use oxen_arch::cpu::{apic_id_of, cpu_id};
-use oxen_arch::{apic, ipi, time, vectors};
 use oxen_core::seams::{PostedStart, VcpuArch};
+use oxen_core::vcpu::Vcpu;
 use oxen_types::{CpuId, Errno, Result, VcpuId};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;
-use oxen_virt::{ApicAssist, BoxedVcpu, PhysCpu, Reg, RunDeadline, start};
+use oxen_virt::{ApicAssist, BoxedVcpu, Reg, RunDeadline, start};
 use spin::{Mutex, MutexGuard};
 
-use crate::domain::HvDomain;
+use crate::domain::HvmDomain;
+use crate::exits::Cx;
+use crate::host::{Host, PostedTarget, Time};
+use crate::run;
+use crate::runner::Phys;
 use crate::shadow::VcpuShadow;
 
-pub struct HvVcpu {
-    pub hv: Arc<HvDomain>,
-    pub posted: Arc<LapicPosted>,
-    pub context: Mutex<Context>,
+/// A vcpu that virtualization hardware runs.
+pub(crate) struct HvmVcpu<H: Host> {
+    /// Its domain's processor side.
+    pub(crate) domain: Arc<HvmDomain<H>>,
+    /// The half of its local APIC that any CPU posts to.
+    pub(crate) posted: Arc<LapicPosted>,
+    /// See the module.
+    pub(crate) context: Mutex<Context>,
     number: usize,
 }
 
 /// Processor state that only one CPU at a time may use.
-pub struct Context {
-    pub backend: BoxedVcpu,
+pub(crate) struct Context {
+    pub(crate) backend: BoxedVcpu,
     lapic: Lapic,
     /// The hardware has the current state of the APIC's interrupts: see [`Context::lapic`].
     lapic_lent: bool,
     /// The hardware can virtualize the APIC. Kept here, as each entry reads it.
     lapic_lendable: bool,
-    pub msrs: MsrState,
+    pub(crate) msrs: MsrState,
     /// Without nested paging: its place among the tables that the CPU uses.
-    pub shadow: Option<VcpuShadow>,
+    pub(crate) shadow: Option<VcpuShadow>,
     /// The flush generation of the domain that its translations are not older than.
-    pub flushed: u64,
+    pub(crate) flushed: u64,
     /// The `Now::ns` for which the local APIC's timer is queued.
-    pub lapic_deadline: Option<u64>,
+    pub(crate) lapic_deadline: Option<u64>,
     leave_at: TscAt,
 }
 
 /// The host's TSC at a moment. The moment is mostly the one of the last call, so the result is kept.
 #[derive(Default)]
-pub struct TscAt {
+pub(crate) struct TscAt {
     ns: u64,
     tsc: u64,
 }
 
 impl TscAt {
     /// The TSC when the system time is `ns`.
-    pub fn get(&mut self, ns: u64) -> u64 {
+    pub(crate) fn get(&mut self, ns: u64, time: &impl Time) -> u64 {
         if self.ns != ns {
             *self = Self {
                 ns,
-                tsc: time::tsc_at(ns),
+                tsc: time.tsc_at(ns),
             };
         }
         self.tsc
@@ -65,9 +72,9 @@ impl TscAt {
 /// Tries for a context that another call may hold.
 const PATIENCE: u32 = 10_000;
 
-impl HvVcpu {
-    pub fn new(
-        hv: Arc<HvDomain>,
+impl<H: Host> HvmVcpu<H> {
+    pub(crate) fn new(
+        domain: Arc<HvmDomain<H>>,
         id: VcpuId,
         mut backend: BoxedVcpu,
         lapic: Lapic,
@@ -89,27 +96,32 @@ impl HvVcpu {
             leave_at: TscAt::default(),
         };
         Self {
-            hv,
+            domain,
             posted,
             context: Mutex::new(context),
             number: id.index(),
         }
     }
 
+    /// The guest's TSC is the host's plus this.
+    pub(crate) fn current_tsc_offset(&self) -> u64 {
+        self.domain.tsc.get(self.number)
+    }
+
     /// The guest wrote the counter of this vcpu.
-    pub fn set_tsc_offset(&self, offset: u64) {
-        self.hv.tsc.set(self.number, offset);
+    pub(crate) fn set_tsc_offset(&self, offset: u64) {
+        self.domain.tsc.set(self.number, offset);
     }
 
     /// A CPU loads it, or its state is asked for: the counter may have been moved meanwhile.
-    pub fn apply_tsc(&self, context: &mut Context) {
-        self.hv.tsc.apply(self.number, &mut *context.backend);
+    pub(crate) fn apply_tsc(&self, context: &mut Context) {
+        self.domain.tsc.apply(self.number, &mut *context.backend);
     }
 
     /// It starts anew.
-    pub fn restart_tsc(&self, context: &mut Context) {
+    pub(crate) fn restart_tsc(&self, context: &mut Context) {
         let backend = &mut *context.backend;
-        context.msrs.tsc_adjust = self.hv.tsc.restart(self.number, backend);
+        context.msrs.tsc_adjust = self.domain.tsc.restart(self.number, backend);
     }
 
     /// The context of a vcpu that does not run. -EBUSY if it does after all: a CPU holds it for as long as
@@ -124,9 +136,16 @@ impl HvVcpu {
     }
 }
 
-impl VcpuArch for HvVcpu {
-    fn as_any(&self) -> &dyn core::any::Any {
-        self
+impl<H: Host> VcpuArch for HvmVcpu<H> {
+    fn run(&self, vcpu: &Arc<Vcpu>, slice_end: u64) {
+        // The scheduler gave it to this CPU: nobody else has the context, but for a toolstack's call that is just done.
+        let context = &mut *self.context.lock();
+        let mut runner = Cx {
+            context,
+            hvm: self,
+            vcpu,
+        };
+        run::run(self.domain.vmm, vcpu, &mut runner, slice_end);
     }
 
     fn post_vector(&self, vector: u8) {
@@ -136,7 +155,7 @@ impl VcpuArch for HvVcpu {
     fn notify(&self, cpu: CpuId) -> bool {
         let takes = self.posted.hardware_takes_all();
         if takes && self.posted.descriptor().announce() {
-            ipi::notify(cpu);
+            self.domain.vmm.host.notify(cpu);
         }
         takes
     }
@@ -153,7 +172,7 @@ impl VcpuArch for HvVcpu {
     }
 
     fn tsc_offset(&self) -> u64 {
-        self.hv.tsc.get(self.number)
+        self.current_tsc_offset()
     }
 
     fn has_deliverable_event(&self) -> bool {
@@ -174,12 +193,17 @@ impl VcpuArch for HvVcpu {
         self.restart_tsc(&mut own);
         Ok(())
     }
+
+    fn start_pvh(&self, entry: u32, start_info: u32) -> Result<()> {
+        start::pvh(&mut *self.paused()?.backend, entry, start_info);
+        Ok(())
+    }
 }
 
 impl Context {
     /// The local APIC, taken back from the hardware if it was lent.
     #[inline]
-    pub fn lapic(&mut self) -> &mut Lapic {
+    pub(crate) fn lapic(&mut self) -> &mut Lapic {
         if self.lapic_lent {
             self.take_lapic();
         }
@@ -196,19 +220,19 @@ impl Context {
     }
 
     /// For what the hardware has no part in: the mode, the timer.
-    pub fn lapic_settings(&self) -> &Lapic {
+    pub(crate) fn lapic_settings(&self) -> &Lapic {
         &self.lapic
     }
 
     /// Back end and local APIC at once, the latter as [`Context::lapic`] has it.
-    pub fn parts(&mut self) -> (&mut BoxedVcpu, &mut Lapic) {
+    pub(crate) fn parts(&mut self) -> (&mut BoxedVcpu, &mut Lapic) {
         self.lapic();
         (&mut self.backend, &mut self.lapic)
     }
 
     /// Lends the local APIC to the hardware for the next entry, with all that was posted, if there is such hardware
     /// and it can have it.
-    pub fn lend_lapic(&mut self) -> bool {
+    pub(crate) fn lend_lapic(&mut self) -> bool {
         if !self.lapic_lendable || !self.lapic.suits_hardware() {
             return false;
         }
@@ -223,25 +247,30 @@ impl Context {
         true
     }
 
-    /// The CPU that this runs on takes it.
-    pub fn load(&mut self, phys: &mut PhysCpu) {
-        self.backend.load(phys);
+    /// The CPU that this runs on takes it; `target` is where the CPU takes notifications of posted interrupts.
+    pub(crate) fn load(&mut self, phys: &mut Phys, target: impl FnOnce() -> Option<PostedTarget>) {
+        if let Some(phys) = phys {
+            self.backend.load(phys);
+        }
         if let Some(assist) = self.backend.apic_assist()
             && assist.delivers_posted()
-            && let Some(id) = apic_id_of(cpu_id())
+            && let Some(target) = target()
         {
             let descriptor = self.lapic.posted().descriptor();
-            descriptor.arm(vectors::POSTED, id, apic::is_x2apic());
+            descriptor.arm(target.vector, target.apic_id, target.x2apic);
         }
     }
 
-    pub fn unload(&mut self, phys: &mut PhysCpu) {
+    /// The CPU gives it up.
+    pub(crate) fn unload(&mut self, phys: &mut Phys) {
         self.lapic().posted().descriptor().disarm();
-        self.backend.unload(phys);
+        if let Some(phys) = phys {
+            self.backend.unload(phys);
+        }
     }
 
     /// The task priority lives in the back end while the guest runs; the APIC gets it for its sums.
-    pub fn sync_cr8(&mut self) {
+    pub(crate) fn sync_cr8(&mut self) {
         let class = self.backend.get(Reg::Cr8) as u8;
         if !self.lapic_lent && class != self.lapic.cr8() {
             self.lapic.set_cr8(class);
@@ -249,7 +278,7 @@ impl Context {
     }
 
     /// The guest wrote its local APIC's registers by an exit: the task priority is the back end's while it runs.
-    pub fn lapic_written(&mut self) {
+    pub(crate) fn lapic_written(&mut self) {
         let class = u64::from(self.lapic().cr8());
         if self.backend.get(Reg::Cr8) != class {
             self.backend.set(Reg::Cr8, class);
@@ -257,31 +286,31 @@ impl Context {
     }
 
     /// The back end's timer for the end of a run, if there is one, and the TSC at a moment.
-    pub fn run_deadline(&mut self) -> Option<(&mut dyn RunDeadline, &mut TscAt)> {
+    pub(crate) fn run_deadline(&mut self) -> Option<(&mut dyn RunDeadline, &mut TscAt)> {
         let leave_at = &mut self.leave_at;
         self.backend.run_deadline().map(|timer| (timer, leave_at))
     }
 
     /// INIT.
-    pub fn init(&mut self) {
+    pub(crate) fn init(&mut self) {
         self.backend.reset(false);
         self.lapic().init();
     }
 
     /// The domain's memory changed: no translation is good any more.
-    pub fn flush_translations(&mut self) {
+    pub(crate) fn flush_translations(&mut self) {
         self.backend.flush_tlb();
     }
 
     /// The guest loaded CR3, perhaps with what it was.
-    pub fn new_address_space(&mut self) {
+    pub(crate) fn new_address_space(&mut self) {
         if let Some(shadow) = &mut self.shadow {
             shadow.new_address_space();
         }
     }
 
     /// SIPI, to a vcpu that waits for one: it starts in real mode at the page.
-    pub fn sipi(&mut self, page: u8) {
+    pub(crate) fn sipi(&mut self, page: u8) {
         start::sipi(&mut *self.backend, page);
     }
 }

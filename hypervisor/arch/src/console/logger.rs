@@ -81,6 +81,12 @@ pub fn log_limited(limit: &super::RateLimit, level: log::Level, args: core::fmt:
     }
 }
 
+/// On the host: without a limit.
+#[cfg(not(target_os = "none"))]
+pub fn log_limited(_: &super::RateLimit, level: log::Level, args: core::fmt::Arguments<'_>) {
+    log::log!(target: GUEST_TARGET, level, "{args}");
+}
+
 /// `guest_log!(level, format...)`: a message about what a guest did, under `guest_loglvl=`, at most
 /// ten at once from each place in the code and then one a second.
 #[macro_export]

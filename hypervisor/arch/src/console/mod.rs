@@ -17,13 +17,11 @@ mod serial;
 #[cfg(target_os = "none")]
 mod state;
 
-pub use logger::{GUEST_TARGET, LogLevels, errors, set_log_levels};
+pub use logger::{GUEST_TARGET, LogLevels, errors, log_limited, set_log_levels};
 pub use ratelimit::RateLimit;
 pub use ring::{RING_SIZE, Ring};
 pub use serial_config::SerialConfig;
 
-#[cfg(target_os = "none")]
-pub use logger::log_limited;
 #[cfg(target_os = "none")]
 pub use state::{
     clear, configure, emergency, enable_input_interrupt, init_early, poll_input, read_byte,

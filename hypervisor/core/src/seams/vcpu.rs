@@ -1,10 +1,13 @@
 //! The processor side of domains and vcpus, which the crate vmm keeps for each.
 
 use alloc::boxed::Box;
-use core::any::Any;
+use alloc::sync::Arc;
+use core::fmt;
 
 use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_types::{CpuId, Result, VcpuId};
+
+use crate::vcpu::Vcpu;
 
 /// The start-up messages that wait in a vcpu's local APIC. INIT comes before SIPI.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -18,8 +21,10 @@ pub struct PostedStart {
 /// Processor state and local APIC of one vcpu. Calls come from any CPU; those marked *paused* only
 /// while the vcpu does not run.
 pub trait VcpuArch: Send + Sync {
-    /// For the layer that made it, to find its own type again.
-    fn as_any(&self) -> &dyn Any;
+    /// Runs `vcpu`, which is this one, on the calling CPU: until its slice ends, it cannot go on, or the
+    /// scheduler is to be asked. The scheduler has given it to this CPU; the caller gives it up afterwards
+    /// ([`Vcpu::set_cpu`]).
+    fn run(&self, vcpu: &Arc<Vcpu>, slice_end: u64);
     /// Posts an edge-triggered vector to the local APIC. The caller then wakes the vcpu.
     fn post_vector(&self, vector: u8);
     /// The vcpu runs on `cpu`, another CPU. Notifies that CPU of posted vectors if it can take them
@@ -52,12 +57,19 @@ pub trait VcpuArch: Send + Sync {
     /// # Errors
     /// `Inval` for a state that cannot be.
     fn load_start_context(&self, context: &[u8]) -> Result<()>;
+    /// *Paused.* Loads the state of a PVH kernel's entry. `start_info` is the guest-physical address of its
+    /// boot information.
+    ///
+    /// # Errors
+    /// `Busy` if the vcpu is not paused.
+    fn start_pvh(&self, entry: u32, start_info: u32) -> Result<()>;
+    /// The double that the tests made it of.
+    #[cfg(test)]
+    fn as_fake(&self) -> &crate::testing::FakeVcpu;
 }
 
 /// Processor-side state of a domain.
 pub trait DomainArch: Send + Sync {
-    /// As [`VcpuArch::as_any`].
-    fn as_any(&self) -> &dyn Any;
     /// Makes the processor side of a vcpu.
     ///
     /// # Errors
@@ -95,4 +107,9 @@ pub trait DomainArch: Send + Sync {
     fn set_shadow_pool(&self, _bytes: u64) -> Result<bool> {
         Ok(true)
     }
+    /// Writes lines for the debug key that lists domains, if there is something to say.
+    ///
+    /// # Errors
+    /// `fmt::Error` if `out` has no room.
+    fn dump(&self, out: &mut dyn fmt::Write) -> fmt::Result;
 }

@@ -1,10 +1,10 @@
 //! Processors that remember what was done to them.
 
-use core::any::Any;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::boxed::Box;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
 use guest_pv_abi::{CpuidLeaf, MsrEntry};
@@ -12,6 +12,7 @@ use oxen_types::{Errno, Result, VcpuId};
 
 use super::heap;
 use crate::seams::{DomainArch, PostedStart, VcpuArch};
+use crate::vcpu::Vcpu;
 
 /// Records that a vcpu has, and their sizes: CPU, LAPIC registers, MTRR.
 const RECORDS: [(u16, usize); 3] = [(2, 1032), (6, 1024), (14, 240)];
@@ -42,7 +43,13 @@ impl FakeVcpu {
 }
 
 impl VcpuArch for FakeVcpu {
-    fn as_any(&self) -> &dyn Any {
+    fn run(&self, _: &Arc<Vcpu>, _: u64) {}
+
+    fn start_pvh(&self, _: u32, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    fn as_fake(&self) -> &FakeVcpu {
         self
     }
 
@@ -113,8 +120,8 @@ impl FakeDomain {
 }
 
 impl DomainArch for FakeDomain {
-    fn as_any(&self) -> &dyn Any {
-        self
+    fn dump(&self, _: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
     }
 
     fn new_vcpu(&self, id: VcpuId) -> Result<Box<dyn VcpuArch>> {

@@ -76,7 +76,7 @@ impl Guest {
     /// What was done to a vcpu's processor.
     pub fn with_arch<R>(&self, id: u32, look: impl FnOnce(&FakeVcpu) -> R) -> R {
         let vcpu = self.vcpu(id);
-        look(vcpu.arch.as_any().downcast_ref().expect("a fake"))
+        look(vcpu.arch.as_fake())
     }
 
     pub fn read<T: Pod>(&self, at: u64) -> T {

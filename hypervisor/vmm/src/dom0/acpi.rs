@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use oxen_arch::acpi::platform;
+use oxen_arch::acpi::Platform;
 use oxen_types::Errno;
 
 /// Tables that dom0 may see. FADT leads it to FACS and DSDT.
@@ -17,36 +17,42 @@ const CHECKSUM: usize = 9;
 const LAPIC: u32 = 0xfee0_0000;
 
 /// Puts bytes at a guest-physical address.
-pub type Writer<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Errno> + 'a;
+pub(crate) type Writer<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Errno> + 'a;
 
-pub struct Tables {
+/// The tables that are made for dom0, and the addresses of the machine's that it sees.
+pub(crate) struct Tables {
     madt: Vec<u8>,
     shown: Vec<u64>,
 }
 
 impl Tables {
-    pub fn new(vcpus: u32) -> Self {
-        let tables = &platform().tables;
-        let shown = tables
+    /// For a dom0 of so many vcpus.
+    pub(crate) fn new(platform: &Platform, vcpus: u32) -> Self {
+        let shown = platform
+            .tables
             .iter()
             .filter(|t| SHOWN.contains(&&t.signature))
             .map(|t| t.address.raw())
             .collect();
         Self {
-            madt: madt(vcpus),
+            madt: madt(platform, vcpus),
             shown,
         }
     }
 
-    pub fn len(&self) -> u64 {
+    /// Bytes of the tables that are made.
+    pub(crate) fn len(&self) -> u64 {
         (RSDP.next_multiple_of(64)
             + self.madt.len().next_multiple_of(64)
             + HEADER
             + 8 * (self.shown.len() + 1)) as u64
     }
 
-    /// Writes the tables at `at`; where the RSDP is.
-    pub fn install(&self, at: u64, write: &mut Writer<'_>) -> Result<u64, Errno> {
+    /// Writes the tables at `at`. Returns the address of the RSDP.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(crate) fn install(&self, at: u64, write: &mut Writer<'_>) -> Result<u64, Errno> {
         let madt_at = at + RSDP.next_multiple_of(64) as u64;
         let xsdt_at = madt_at + self.madt.len().next_multiple_of(64) as u64;
         let mut xsdt = header(b"XSDT", 1);
@@ -103,11 +109,11 @@ fn checksum(bytes: &[u8]) -> u8 {
 }
 
 /// dom0's processors as x2APIC entries (uid = vcpu, id = 2 * vcpu), the machine's IO-APICs and overrides.
-fn madt(vcpus: u32) -> Vec<u8> {
+fn madt(platform: &Platform, vcpus: u32) -> Vec<u8> {
     let mut table = header(b"APIC", 4);
     table.extend_from_slice(&LAPIC.to_le_bytes());
     table.extend_from_slice(&0u32.to_le_bytes());
-    for io_apic in &platform().io_apics {
+    for io_apic in &platform.io_apics {
         table.extend_from_slice(&[1, 12, io_apic.id, 0]);
         table.extend_from_slice(&(io_apic.address.raw() as u32).to_le_bytes());
         table.extend_from_slice(&io_apic.gsi_base.to_le_bytes());
@@ -118,7 +124,7 @@ fn madt(vcpus: u32) -> Vec<u8> {
             table.extend_from_slice(&word.to_le_bytes());
         }
     }
-    for entry in &platform().overrides {
+    for entry in &platform.overrides {
         table.extend_from_slice(&[2, 10, 0, entry.isa_irq]);
         table.extend_from_slice(&entry.gsi.to_le_bytes());
         table.extend_from_slice(&entry.flags.to_le_bytes());

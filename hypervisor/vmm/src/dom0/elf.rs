@@ -5,16 +5,19 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
+use guest_pv_abi as abi;
 use object::LittleEndian;
 use object::elf::{FileHeader64, PT_LOAD, PT_NOTE};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-const PHYS32_ENTRY: u32 = 18;
-
-#[derive(Debug)]
+/// The file is no kernel that dom0 can start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ElfError {
+    /// No 64-bit ELF file.
     NotElf64,
+    /// Headers or segments lie beyond the file's end.
     Truncated,
+    /// No note with the PVH entry.
     NoEntryNote,
 }
 
@@ -28,20 +31,28 @@ impl fmt::Display for ElfError {
     }
 }
 
-pub struct Segment {
-    /// Where its bytes are in the file.
-    pub file: Range<usize>,
+/// A part of the file that is loaded.
+pub(crate) struct Segment {
+    /// The place of its bytes in the file.
+    pub(crate) file: Range<usize>,
     /// Guest-physical address.
-    pub address: u64,
-    pub memory_len: u64,
+    pub(crate) address: u64,
+    /// Bytes in memory: those past the file's are zero.
+    pub(crate) memory_len: u64,
 }
 
-pub struct Kernel {
-    pub segments: Vec<Segment>,
-    pub entry: u32,
+/// A kernel's headers.
+pub(crate) struct Kernel {
+    pub(crate) segments: Vec<Segment>,
+    /// The PVH entry.
+    pub(crate) entry: u32,
 }
 
-pub fn parse(file: &[u8]) -> Result<Kernel, ElfError> {
+/// Reads a kernel's headers.
+///
+/// # Errors
+/// See [`ElfError`].
+pub(crate) fn parse(file: &[u8]) -> Result<Kernel, ElfError> {
     let header = FileHeader64::<LittleEndian>::parse(file).map_err(|_| ElfError::NotElf64)?;
     let endian = LittleEndian;
     let programs = header
@@ -71,7 +82,8 @@ pub fn parse(file: &[u8]) -> Result<Kernel, ElfError> {
                     .map_err(|_| ElfError::Truncated)?;
                 let mut notes = notes.into_iter().flatten();
                 while let Ok(Some(note)) = notes.next().transpose() {
-                    if note.name() == b"Xen" && note.n_type(endian) == PHYS32_ENTRY {
+                    if note.name() == b"Xen" && note.n_type(endian) == abi::XEN_ELFNOTE_PHYS32_ENTRY
+                    {
                         entry = note
                             .desc()
                             .first_chunk()

@@ -1,17 +1,17 @@
 //! CPUID: the domain's policy, completed with what is true at the moment.
 
-use oxen_core::seams::VcpuArch;
 use oxen_virt::policy::Live;
 use oxen_virt::{Exit, Reg};
 
 use super::Cx;
+use crate::host::Host;
 
-pub fn handle(cx: &mut Cx<'_>) {
+pub(crate) fn handle<H: Host>(cx: &mut Cx<'_, H>) {
     let (leaf, subleaf) = {
         let regs = cx.context.backend.gprs();
         (regs.rax as u32, regs.rcx as u32)
     };
-    let info = crate::policy::hypervisor_info(cx.hv.hv.id, cx.hv.tsc_offset());
+    let info = cx.hvm.domain.hypervisor_info(cx.hvm.current_tsc_offset());
     let live = Live {
         vcpu: cx.vcpu.id.0,
         cr4: cx.context.backend.get(Reg::Cr4),
@@ -19,7 +19,7 @@ pub fn handle(cx: &mut Cx<'_>) {
         apic_enabled: cx.context.lapic_settings().hw_enabled(),
         hypervisor: &info,
     };
-    let found = cx.hv.hv.cpuid.read().query(leaf, subleaf, &live);
+    let found = cx.hvm.domain.cpuid.read().query(leaf, subleaf, &live);
     let regs = cx.context.backend.gprs_mut();
     regs.rax = found.eax.into();
     regs.rbx = found.ebx.into();

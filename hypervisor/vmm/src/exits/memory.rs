@@ -7,12 +7,14 @@ use oxen_virt::dev::lapic::{Effect, Lapic, send_ipi};
 use oxen_virt::{Event, NestedFault, emul};
 
 use super::Cx;
+use crate::deliver::{arm_lapic_timer, clock};
 use crate::domain::ApicBus;
-use crate::run::{arm_lapic_timer, clock};
+use crate::guest_log;
+use crate::host::Host;
 use crate::space::Devices;
-use crate::vcpu::HvVcpu;
+use crate::vcpu::HvmVcpu;
 
-pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
+pub(crate) fn handle<H: Host>(cx: &mut Cx<'_, H>, fault: NestedFault) {
     let domain = &cx.vcpu.domain;
     if let Some(entry) = domain.memory.lookup(fault.gpa.frame()) {
         match entry.kind {
@@ -29,7 +31,7 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
             MapKind::Ram => return spurious(cx, fault),
             MapKind::Grant { writable } if writable || !fault.write => return spurious(cx, fault),
             _ => {
-                oxen_arch::guest_log!(
+                guest_log!(
                     log::Level::Warn,
                     "{}: forbidden {fault:?} of {entry:?}",
                     cx.name()
@@ -41,80 +43,73 @@ pub fn handle(cx: &mut Cx<'_>, fault: NestedFault) {
     if !is_device(cx, fault.gpa) && map_own_device(cx, fault.gpa) {
         return;
     }
-    let (hv, vcpu) = (cx.hv, cx.vcpu);
+    let (hvm, vcpu) = (cx.hvm, cx.vcpu);
     // The emulator holds the back end, the device the rest of the context.
     let context = &mut *cx.context;
     let (backend, lapic) = context.parts();
     let mut touched = false;
     let mut device = |at: Gaddr, size: u8, value: Option<u64>| {
-        access(hv, vcpu, lapic, &mut touched, at, size, value)
+        access(hvm, vcpu, lapic, &mut touched, at, size, value)
     };
     let mut space = Devices {
         domain: &vcpu.domain,
-        hv: &hv.hv,
+        limits: hvm.domain.limits(),
         device: &mut device,
     };
     let outcome = emul::mmio(&mut **backend, &mut space, &fault);
     if touched {
         cx.context.lapic_written();
-        arm_lapic_timer(cx.context, cx.vcpu);
+        arm_lapic_timer(cx.hvm, cx.context, cx.vcpu);
     }
     cx.finish(outcome, &fault);
 }
 
 /// An entry is there that allows the access: only a stale translation can have faulted.
-fn spurious(cx: &mut Cx<'_>, fault: NestedFault) {
+fn spurious<H: Host>(cx: &mut Cx<'_, H>, fault: NestedFault) {
     if fault.present {
         cx.context.backend.flush_tlb();
     }
 }
 
 /// Must accesses of the address be emulated?
-fn is_device(cx: &Cx<'_>, at: Gaddr) -> bool {
+fn is_device<H: Host>(cx: &Cx<'_, H>, at: Gaddr) -> bool {
     if cx.context.lapic_settings().mmio_offset(at.raw()).is_some() {
         return true;
     }
-    let Some(hardware) = &cx.hv.hv.hardware else {
-        return false;
-    };
-    let hardware = hardware.lock();
-    hardware.ioapics.claims(at.raw()) || hardware.pci.claims(at.raw())
+    let devices = cx.hvm.domain.devices.as_ref();
+    devices.is_some_and(|devices| devices.claims(at))
 }
 
 /// dom0 has the machine's devices at their own addresses, mapped at the first touch.
-fn map_own_device(cx: &Cx<'_>, at: Gaddr) -> bool {
+fn map_own_device<H: Host>(cx: &Cx<'_, H>, at: Gaddr) -> bool {
     let frame = Mfn::new(at.frame().raw());
-    cx.hv.hv.hardware.is_some()
-        && crate::dom0::may_map(frame, 1)
-        && cx
-            .vcpu
-            .domain
-            .memory
-            .map_mmio(Gfn::new(frame.raw()), frame, 1)
-            .is_ok()
+    let Some(devices) = &cx.hvm.domain.devices else {
+        return false;
+    };
+    let memory = &cx.vcpu.domain.memory;
+    devices.may_map(frame, 1, cx.hvm.domain.vmm.frames)
+        && memory.map_mmio(Gfn::new(frame.raw()), frame, 1).is_ok()
 }
 
-/// What follows from a write of a local APIC's register. Done at each write, as an instruction with REP makes several.
-pub fn apply(hv: &HvVcpu, vcpu: &Vcpu, effect: Effect) {
-    let (hv, domain) = (&hv.hv, &vcpu.domain);
+/// Does what a write of a local APIC's register asks for: at each write, as an instruction with REP makes several.
+pub(crate) fn apply<H: Host>(hvm: &HvmVcpu<H>, vcpu: &Vcpu, effect: Effect) {
+    let (hvm, domain) = (&*hvm.domain, &*vcpu.domain);
     match effect {
         Effect::None => {}
         Effect::Ipi(request) => {
-            send_ipi(&ApicBus { hv, domain }, vcpu.id.index(), &request);
+            send_ipi(&ApicBus { hvm, domain }, vcpu.id.index(), &request);
         }
         Effect::LevelEoi(vector) => {
-            if let Some(hardware) = &hv.hardware {
-                let mut hardware = hardware.lock();
-                let (ioapics, _, mut side) = hardware.parts(hv, domain);
-                ioapics.eoi(vector, &mut side);
+            if let Some(devices) = &hvm.devices {
+                devices.with(hvm, domain, |buses, side| buses.ioapics.eoi(vector, side));
             }
         }
         Effect::Enabled => vcpu.recheck_upcall(),
     }
 }
 
-fn access(
-    hv: &HvVcpu,
+fn access<H: Host>(
+    hvm: &HvmVcpu<H>,
     vcpu: &Vcpu,
     lapic: &mut Lapic,
     lapic_touched: &mut bool,
@@ -123,30 +118,18 @@ fn access(
     value: Option<u64>,
 ) -> Option<u64> {
     if let Some(offset) = lapic.mmio_offset(at.raw()) {
-        let now = clock(hv, vcpu.domain.machine.now());
+        let now = clock(hvm, vcpu.domain.machine.now());
         *lapic_touched = true;
-        let apply = |effect| apply(hv, vcpu, effect);
+        let apply = |effect| apply(hvm, vcpu, effect);
         return Some(lapic.mmio(offset, size, value, now, apply));
     }
-    if let Some(hardware) = &hv.hv.hardware {
-        let mut hardware = hardware.lock();
-        let (ioapics, pci, mut side) = hardware.parts(&hv.hv, &vcpu.domain);
-        let taken = match value {
-            None => {
-                let found = ioapics.mmio_read(at.raw(), size.into()).map(u64::from);
-                found.or_else(|| pci.mmio_read(at.raw(), size, &mut side))
-            }
-            Some(value) => {
-                let taken = ioapics.mmio_write(at.raw(), size.into(), value as u32, &mut side)
-                    || pci.mmio_write(at.raw(), size, value, &mut side);
-                taken.then_some(0)
-            }
-        };
+    if let Some(devices) = &hvm.domain.devices {
+        let taken = devices.mmio(&hvm.domain, &vcpu.domain, at, size, value);
         if taken.is_some() {
             return taken;
         }
     }
-    // RAM answers for itself; what is neither reads as ones and swallows writes, as on a bus.
+    // The emulator reads and writes RAM itself; what is neither reads as ones and swallows writes, as on a bus.
     if vcpu.domain.memory.lookup(at.frame()).is_some() {
         None
     } else {

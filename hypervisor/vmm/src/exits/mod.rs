@@ -15,57 +15,119 @@ use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
 use oxen_virt::x86::RFLAGS_IF;
 use oxen_virt::{Event, Exit, Reg, VcpuEmulation, Window};
 
+use crate::deliver;
+use crate::guest_log;
+use crate::host::Host;
+use crate::runner::{Phys, Runner};
 use crate::space::Devices;
-use crate::trace;
-use crate::vcpu::{Context, HvVcpu};
+use crate::vcpu::{Context, HvmVcpu};
 
-/// Everything about one exit.
-pub struct Cx<'a> {
-    pub context: &'a mut Context,
-    pub hv: &'a HvVcpu,
-    pub vcpu: &'a Arc<Vcpu>,
+/// A vcpu with its context, on the CPU that runs it: the handler context of its exits.
+pub(crate) struct Cx<'a, H: Host> {
+    pub(crate) context: &'a mut Context,
+    pub(crate) hvm: &'a HvmVcpu<H>,
+    pub(crate) vcpu: &'a Arc<Vcpu>,
 }
 
-pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) {
-    context.sync_cr8();
-    trace::exit(vcpu, &*context.backend, &exit);
-    let mut cx = Cx { context, hv, vcpu };
+impl<H: Host> Runner for Cx<'_, H> {
+    type Exit = Exit;
+
+    fn load(&mut self, phys: &mut Phys) {
+        self.hvm.apply_tsc(self.context);
+        let host = &self.hvm.domain.vmm.host;
+        self.context.load(phys, || host.posted_target());
+    }
+
+    fn unload(&mut self, phys: &mut Phys) {
+        self.context.unload(phys);
+    }
+
+    fn prepare(&mut self, now: u64) -> bool {
+        deliver::prepare(self, now)
+    }
+
+    fn set_deadline(&mut self, at: impl FnOnce() -> Option<u64>) -> bool {
+        let Some((timer, tsc_at)) = self.context.run_deadline() else {
+            return false;
+        };
+        let time = &self.hvm.domain.vmm.host;
+        timer.set_deadline(at().map(|ns| tsc_at.get(ns, time)));
+        true
+    }
+
+    fn catch_up(&mut self) {
+        let generation = self.hvm.domain.flush.generation();
+        if self.context.flushed != generation {
+            self.context.flush_translations();
+            self.context.flushed = generation;
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let Some(shadow) = &self.context.shadow else {
+            return true;
+        };
+        shadow.is_ready(&self.hvm.domain, &*self.context.backend)
+    }
+
+    fn make_ready(&mut self) {
+        let memory = &*self.vcpu.domain.memory;
+        if let Some(shadow) = &mut self.context.shadow {
+            shadow.prepare(&self.hvm.domain, memory, &mut *self.context.backend);
+        }
+    }
+
+    fn enter(&mut self, phys: &mut Phys) -> Exit {
+        match phys {
+            Some(phys) => self.context.backend.run(phys),
+            None => Exit::InvalidState,
+        }
+    }
+
+    fn handle(&mut self, exit: Exit) {
+        handle(exit, self);
+    }
+}
+
+/// Does what an exit asks for.
+fn handle<H: Host>(exit: Exit, cx: &mut Cx<'_, H>) {
+    cx.context.sync_cr8();
+    let vmm = cx.hvm.domain.vmm;
+    vmm.trace.exit(cx.vcpu, &*cx.context.backend, &exit);
     match exit {
         Exit::Settled => {}
         // The CPU's loop takes the interrupt at its next window.
         Exit::ExternalInterrupt | Exit::HostNmi => {}
-        Exit::ShadowLost => halt_in_shadow(&mut cx),
+        Exit::ShadowLost => halt_in_shadow(cx),
         // Exits that acknowledge take what `window` would.
-        Exit::TakenInterrupt(vector) => oxen_arch::irq::dispatch(vector),
+        Exit::TakenInterrupt(vector) => vmm.host.dispatch(vector),
         // The exit has swallowed it: the handler has to be told.
-        Exit::HostMachineCheck => oxen_arch::trap::raise_machine_check(),
+        Exit::HostMachineCheck => vmm.host.raise_machine_check(),
         Exit::InterruptWindow => cx
             .context
             .backend
             .request_interrupt_window(Window::Unwanted),
         Exit::NmiWindow => {}
-        Exit::LevelEoi(vector) => memory::apply(hv, vcpu, Effect::LevelEoi(vector)),
-        Exit::SelfIpi(vector) => msr::self_ipi(&mut cx, vector),
-        Exit::Hypercall => hypercall::handle(&mut cx),
-        Exit::Cpuid => cpuid::handle(&mut cx),
-        Exit::Rdmsr => msr::read(&mut cx),
-        Exit::Wrmsr => msr::write(&mut cx),
-        Exit::Hlt => halt(&mut cx),
-        Exit::Io(io) => io::handle(&mut cx, io),
-        Exit::NestedFault(fault) => memory::handle(&mut cx, fault),
-        Exit::Xsetbv => msr::xsetbv(&mut cx),
-        Exit::PageFault { code, address } => paging::fault(&mut cx, code, address),
-        Exit::Invlpg => paging::invlpg(&mut cx),
-        Exit::ControlRegister(access) => paging::control_register(&mut cx, access),
-        Exit::RealMode => real_mode(&mut cx),
+        Exit::LevelEoi(vector) => memory::apply(cx.hvm, cx.vcpu, Effect::LevelEoi(vector)),
+        Exit::SelfIpi(vector) => msr::self_ipi(cx, vector),
+        Exit::Hypercall => hypercall::handle(cx),
+        Exit::Cpuid => cpuid::handle(cx),
+        Exit::Rdmsr => msr::read(cx),
+        Exit::Wrmsr => msr::write(cx),
+        Exit::Hlt => halt(cx),
+        Exit::Io(io) => io::handle(cx, io),
+        Exit::NestedFault(fault) => memory::handle(cx, fault),
+        Exit::Xsetbv => msr::xsetbv(cx),
+        Exit::PageFault { code, address } => paging::fault(cx, code, address),
+        Exit::Invlpg => paging::invlpg(cx),
+        Exit::ControlRegister(access) => paging::control_register(cx, access),
+        Exit::RealMode => real_mode(cx),
         Exit::Pause => {
-            let machine = vcpu.domain.machine;
-            machine
-                .sched
-                .give_way(machine.platform.this_cpu(), machine.now());
-            machine.platform.reschedule();
+            let cpu = vmm.host.this_cpu();
+            vmm.machine.sched.give_way(cpu, vmm.machine.now());
+            vmm.cpu(cpu).request_reschedule();
         }
-        Exit::Invd | Exit::Wbinvd => write_back(&mut cx, &exit),
+        Exit::Invd | Exit::Wbinvd => write_back(cx, &exit),
         Exit::Rdpmc => cx.inject(Event::GP),
         Exit::Monitor | Exit::Mwait | Exit::VirtInstruction | Exit::Rdpru => cx.inject(Event::UD),
         Exit::Icebp => {
@@ -83,15 +145,15 @@ pub fn handle(exit: Exit, context: &mut Context, hv: &HvVcpu, vcpu: &Arc<Vcpu>) 
 
 /// INVD and WBINVD. dom0 has devices that do not look into caches. Other guests' memory is always coherent for them,
 /// and INVD would lose what others wrote.
-fn write_back(cx: &mut Cx<'_>, exit: &Exit) {
-    if cx.hv.hv.hardware.is_some() {
-        oxen_arch::cpu::regs::wbinvd();
+fn write_back<H: Host>(cx: &mut Cx<'_, H>, exit: &Exit) {
+    if cx.hvm.domain.devices.is_some() {
+        cx.hvm.domain.vmm.host.write_back_caches();
     }
     cx.step(exit);
 }
 
 /// A privileged instruction of a real mode that is none to the CPU.
-fn real_mode(cx: &mut Cx<'_>) {
+fn real_mode<H: Host>(cx: &mut Cx<'_, H>) {
     match cx.with_memory(emul::real_mode) {
         RealMode::Done => {}
         RealMode::Exit(Exit::Rdmsr) => msr::read(cx),
@@ -106,7 +168,7 @@ fn real_mode(cx: &mut Cx<'_>) {
 }
 
 /// Carries out a HLT that stands behind an STI: the entry would deliver an interrupt between the two.
-fn halt_in_shadow(cx: &mut Cx<'_>) {
+fn halt_in_shadow<H: Host>(cx: &mut Cx<'_, H>) {
     let halts = |backend: &mut dyn VcpuEmulation, space: &mut dyn GuestSpace| {
         backend.cpl() == 0 && emul::insn_len(backend, space, &Exit::Hlt).is_some()
     };
@@ -115,7 +177,7 @@ fn halt_in_shadow(cx: &mut Cx<'_>) {
     }
 }
 
-fn halt(cx: &mut Cx<'_>) {
+fn halt<H: Host>(cx: &mut Cx<'_, H>) {
     cx.step(&Exit::Hlt);
     // A single step over it: the CPU does not stay halted.
     if cx.context.backend.event_pending() {
@@ -125,7 +187,7 @@ fn halt(cx: &mut Cx<'_>) {
     if cx.context.lapic().highest_pending().is_some() && interrupts_on {
         return;
     }
-    if !interrupts_on && !cx.hv.posted.nmi_pending() {
+    if !interrupts_on && !cx.hvm.posted.nmi_pending() {
         // Nothing but an NMI, INIT or SIPI would wake it: it is off.
         cx.vcpu.go_down();
         return;
@@ -133,13 +195,13 @@ fn halt(cx: &mut Cx<'_>) {
     cx.vcpu.block();
 }
 
-impl Cx<'_> {
-    pub fn inject(&mut self, event: Event) {
+impl<H: Host> Cx<'_, H> {
+    pub(crate) fn inject(&mut self, event: Event) {
         self.context.backend.inject(event);
     }
 
     /// Steps over the instruction that exited.
-    pub fn step(&mut self, exit: &Exit) {
+    pub(crate) fn step(&mut self, exit: &Exit) {
         let len = match self.context.backend.insn_len() {
             Some(len) => Some(len),
             None => self.with_memory(|backend, space| emul::insn_len(backend, space, exit)),
@@ -147,7 +209,7 @@ impl Cx<'_> {
         match len {
             Some(len) => self.context.backend.advance_rip(len),
             // The guest changed the instruction under our hands: it runs what is there now.
-            None => oxen_arch::guest_log!(
+            None => guest_log!(
                 log::Level::Debug,
                 "{}: no instruction at the exit {exit:?}",
                 self.name()
@@ -156,28 +218,27 @@ impl Cx<'_> {
     }
 
     /// The vcpu with its domain's memory, without devices.
-    pub fn with_memory<R>(
+    pub(crate) fn with_memory<R>(
         &mut self,
         act: impl FnOnce(&mut dyn VcpuEmulation, &mut dyn GuestSpace) -> R,
     ) -> R {
-        let (hv, vcpu) = (self.hv, self.vcpu);
         let mut none = |_, _, _| None;
         let mut space = Devices {
-            domain: &vcpu.domain,
-            hv: &hv.hv,
+            domain: &self.vcpu.domain,
+            limits: self.hvm.domain.limits(),
             device: &mut none,
         };
         act(&mut *self.context.backend, &mut space)
     }
 
     /// Does what the emulator says after an instruction.
-    pub fn finish(&mut self, outcome: Outcome, what: &dyn core::fmt::Debug) {
+    pub(crate) fn finish(&mut self, outcome: Outcome, what: &dyn core::fmt::Debug) {
         match outcome {
             Outcome::Done | Outcome::Retry => {}
             Outcome::Inject(event) => self.inject(event),
             Outcome::Unknown { bytes, len } => {
                 let bytes = bytes.get(..len.into()).unwrap_or(&bytes);
-                oxen_arch::guest_log!(
+                guest_log!(
                     log::Level::Warn,
                     "{}: cannot emulate {bytes:02x?} for {what:?}",
                     self.name()
@@ -188,7 +249,7 @@ impl Cx<'_> {
     }
 
     /// The guest cannot go on: its domain ends as crashed, with its state in the log.
-    pub fn crash(&mut self, why: &str, exit: &Exit) {
+    pub(crate) fn crash(&mut self, why: &str, exit: &Exit) {
         log::error!(
             "{} crashed, {why} {exit:?}\n{:?}",
             self.name(),
@@ -200,13 +261,13 @@ impl Cx<'_> {
             .perform(domain);
     }
 
-    pub fn name(&self) -> Name {
+    pub(crate) fn name(&self) -> Name {
         Name(self.vcpu.domain.id.0, self.vcpu.id.0)
     }
 }
 
 /// d1v0, as the log names a vcpu.
-pub struct Name(u16, u32);
+pub(crate) struct Name(u16, u32);
 
 impl core::fmt::Display for Name {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

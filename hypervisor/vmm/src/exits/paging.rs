@@ -6,6 +6,8 @@ use oxen_virt::emul::{self, ControlOp, ControlOutcome};
 use oxen_virt::{ControlExit, Event, Exit, Reg};
 
 use super::{Cx, memory};
+use crate::guest_log;
+use crate::host::Host;
 
 const PAGE_FAULT: u8 = 14;
 const DOUBLE_FAULT: Event = Event::Exception {
@@ -14,13 +16,19 @@ const DOUBLE_FAULT: Event = Event::Exception {
 };
 
 /// The guest's own fault, or one that the shadow settles.
-pub fn fault(cx: &mut Cx<'_>, code: u32, address: Vaddr) {
+pub(crate) fn fault<H: Host>(cx: &mut Cx<'_, H>, code: u32, address: Vaddr) {
     let context = &mut *cx.context;
-    let paging = context.backend.execution().paging(cx.hv.hv.limits());
+    let paging = context.backend.execution().paging(cx.hvm.domain.limits());
     let Some(shadow) = &mut context.shadow else {
         return;
     };
-    match shadow.fault(&cx.hv.hv, &*cx.vcpu.domain.memory, &paging, address, code) {
+    match shadow.fault(
+        &cx.hvm.domain,
+        &*cx.vcpu.domain.memory,
+        &paging,
+        address,
+        code,
+    ) {
         Answer::Fill(_) | Answer::Retry => {}
         Answer::Memory(fault) => memory::handle(cx, fault),
         Answer::Guest(code) => {
@@ -31,7 +39,7 @@ pub fn fault(cx: &mut Cx<'_>, code: u32, address: Vaddr) {
 }
 
 /// A fault while another event was being delivered takes that one's place, or doubles (SDM vol. 3, 6.15).
-fn deliver(cx: &mut Cx<'_>, code: u32) {
+fn deliver<H: Host>(cx: &mut Cx<'_, H>, code: u32) {
     let doubles = |vector| matches!(vector, 0 | 10..=13 | PAGE_FAULT);
     match cx.context.backend.pending_event() {
         Some(Event::Exception { vector: 8, .. }) => cx.crash("triple fault:", &Exit::Shutdown),
@@ -41,17 +49,17 @@ fn deliver(cx: &mut Cx<'_>, code: u32) {
 }
 
 /// MOV from and to control registers, CLTS, LMSW and SMSW.
-pub fn control_register(cx: &mut Cx<'_>, access: ControlExit) {
-    let hv = cx.hv;
+pub(crate) fn control_register<H: Host>(cx: &mut Cx<'_, H>, access: ControlExit) {
+    let hvm = cx.hvm;
     let outcome = {
-        let cpuid = hv.hv.cpuid.read();
+        let cpuid = hvm.domain.cpuid.read();
         cx.with_memory(|backend, space| emul::control_exit(backend, space, &cpuid, access))
     };
     match outcome {
         ControlOutcome::Done => {}
         ControlOutcome::NewAddressSpace => cx.context.new_address_space(),
         ControlOutcome::Inject(event) => cx.inject(event),
-        ControlOutcome::Retry => oxen_arch::guest_log!(
+        ControlOutcome::Retry => guest_log!(
             log::Level::Debug,
             "{}: no instruction at {:#x} that does {access:?}",
             cx.name(),
@@ -61,13 +69,13 @@ pub fn control_register(cx: &mut Cx<'_>, access: ControlExit) {
 }
 
 /// Forgets one page: here, what the guest changed since its last flush.
-pub fn invlpg(cx: &mut Cx<'_>) {
+pub(crate) fn invlpg<H: Host>(cx: &mut Cx<'_, H>) {
     let Some((ControlOp::Invlpg { .. }, len)) = cx.with_memory(emul::control_op) else {
         return; // Another instruction is there now: the guest runs that.
     };
     let context = &mut *cx.context;
     if let Some(shadow) = &mut context.shadow {
-        shadow.invalidate(&cx.hv.hv);
+        shadow.invalidate(&cx.hvm.domain);
     }
     context.backend.flush_tlb();
     context.backend.advance_rip(len);
