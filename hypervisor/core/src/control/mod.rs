@@ -1,7 +1,10 @@
 //! The toolstack's and dom0's side: domctl, sysctl, platform_op and physdev_op.
 //!
-//! Each call has an envelope with an interface version and a union of 128 bytes: one private copy is
-//! read, the operation works on it, and it is written back if it changed.
+//! The first three have an envelope with an interface version and a union of 128 bytes: see
+//! `hypercall/op/envelope.rs`.
+
+#![warn(missing_docs, unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 pub mod domctl;
 mod map;

@@ -2,7 +2,8 @@
 //! priority (xen/event_channel.h, "FIFO ABI"; design by D. Vrabel).
 //!
 //! The guest takes events off a queue's head while we append at its tail; the LINKED bit of the
-//! tail's word decides who came first. Our own copy of each tail is a hint that the guest cannot touch.
+//! tail's word decides who came first. Our own copy of each tail is a hint that the guest cannot
+//! touch.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -51,7 +52,7 @@ const PAGES_SIZE: usize = MOST_PAGES * size_of::<PageRef>();
 const _: () = assert!(PAGES_SIZE <= PAGE_SIZE);
 
 impl Fifo {
-    pub fn new(account: &Account, vcpus: u32) -> Result<Self> {
+    pub(super) fn new(account: &Account, vcpus: u32) -> Result<Self> {
         account.charge(PAGES_SIZE)?;
         let pages = fallible::list(MOST_PAGES).inspect_err(|_| account.refund(PAGES_SIZE))?;
         Ok(Self {
@@ -61,12 +62,12 @@ impl Fifo {
     }
 
     /// Gives back all of its memory and the guest's pages.
-    pub fn clear(mut self, account: &Account) {
+    pub(super) fn clear(mut self, account: &Account) {
         self.controls.clear(account);
         account.refund(PAGES_SIZE);
     }
 
-    pub fn add_control(
+    pub(super) fn add_control(
         &mut self,
         account: &Account,
         vcpu: u32,
@@ -96,7 +97,7 @@ impl Fifo {
     }
 
     /// One page more of words; the ports that it holds.
-    pub fn add_page(&mut self, page: PageRef) -> Result<core::ops::Range<u32>> {
+    pub(super) fn add_page(&mut self, page: PageRef) -> Result<core::ops::Range<u32>> {
         if self.pages.len() >= MOST_PAGES {
             return Err(Errno::NoSpc);
         }
@@ -126,28 +127,28 @@ impl Fifo {
         Some(page.update((port.0 % WORDS_PER_PAGE) as usize * 4, change))
     }
 
-    pub fn is_pending(&self, port: Port) -> bool {
+    pub(super) fn is_pending(&self, port: Port) -> bool {
         self.word(port)
             .is_some_and(|word| word.load(Ordering::SeqCst) & PENDING != 0)
     }
 
-    pub fn is_masked(&self, port: Port) -> bool {
+    pub(super) fn is_masked(&self, port: Port) -> bool {
         self.word(port)
             .is_none_or(|word| word.load(Ordering::SeqCst) & MASKED != 0)
     }
 
-    pub fn clear_pending(&self, port: Port) {
+    pub(super) fn clear_pending(&self, port: Port) {
         self.update(port, |word| word.fetch_and(!PENDING, Ordering::SeqCst));
     }
 
-    /// Unmasks; is the event pending, so that it must be queued?
-    pub fn unmask(&self, port: Port) -> bool {
+    /// Unmasks. Returns whether the event is pending, so that it must be queued.
+    pub(super) fn unmask(&self, port: Port) -> bool {
         self.update(port, |word| word.fetch_and(!MASKED, Ordering::SeqCst))
             .is_some_and(|before| before & PENDING != 0)
     }
 
-    /// Must the upcall of the port's vcpu be raised?
-    pub fn set_pending(&mut self, port: Port, entry: &mut Entry) -> bool {
+    /// Queues the event. Returns whether the upcall of the port's vcpu must be raised.
+    pub(super) fn set_pending(&mut self, port: Port, entry: &mut Entry) -> bool {
         let set = |bit| self.update(port, |word| word.fetch_or(bit, Ordering::SeqCst));
         let Some(before) = set(PENDING) else {
             entry.pending = true;
@@ -168,7 +169,7 @@ impl Fifo {
         self.append(port, queue)
     }
 
-    /// It was the tail of its old queue and the guest has taken it off: that queue is empty.
+    /// The port was the tail of its old queue and the guest has taken it off: that queue is empty.
     fn forget_tail(&mut self, port: Port, queue: Option<Queue>) {
         let Some(queue) = queue else {
             return;

@@ -5,6 +5,10 @@
 //! binding, lets go, and takes the receiver's, where the binding is checked again. Only bind and
 //! close of an interdomain port hold two locks: the lower domain number's first.
 
+#![warn(missing_docs, unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
+
+mod dump;
 mod fifo;
 mod ops;
 mod ports;
@@ -21,6 +25,8 @@ use crate::domain::Domain;
 use crate::fallible::Account;
 use crate::vcpu::Vcpu;
 
+#[cfg(test)]
+pub(crate) use ops::OPERATIONS;
 pub use ops::call;
 use ports::{Binding, PortTable};
 use virqs::Virqs;
@@ -35,10 +41,9 @@ pub(crate) struct Table {
     ports: PortTable,
     virqs: Virqs,
     delivery: Delivery,
-    /// Teardown got this far.
-    closed_below: u32,
 }
 
+/// A domain's event channels.
 pub struct EventChannels {
     table: Mutex<Table>,
     /// Some vcpu has used SCHEDOP_poll: events look for pollers.
@@ -49,8 +54,8 @@ const LOWEST_PRIORITY: u8 = 15;
 const DEFAULT_PRIORITY: u8 = 7;
 
 impl EventChannels {
-    /// Pages that the tables take at most for ports up to `max_port`: ports, FIFO's pages and control
-    /// blocks, virqs.
+    /// Pages that the tables take at most for ports up to `max_port`: ports, FIFO's pages and
+    /// control blocks, virqs.
     pub fn pages(max_port: usize, vcpus: usize) -> usize {
         PortTable::leaves(max_port) + 1 + vcpus.div_ceil(fifo::CONTROLS_OF_LEAF) + 1
     }
@@ -62,20 +67,22 @@ impl EventChannels {
                 ports: PortTable::new(max_port),
                 virqs: Virqs::new(account, vcpus)?,
                 delivery: Delivery::TwoLevel,
-                closed_below: 0,
             }),
             polled: AtomicBool::new(false),
         })
     }
 
+    /// Whether the port is in use.
     pub fn is_valid(&self, port: Port) -> bool {
         self.table.lock().ports.get(port).is_ok()
     }
 
+    /// Whether the port has an event that the guest has not handled.
     pub fn is_pending(&self, domain: &Domain, port: Port) -> bool {
         self.table.lock().is_pending(domain, port)
     }
 
+    /// Has each event from now on look for vcpus that poll.
     pub fn poll_begins(&self) {
         self.polled.store(true, Ordering::SeqCst);
     }
@@ -89,26 +96,28 @@ impl EventChannels {
         )
     }
 
-    /// Closes everything, `budget` ports at a time. True when done.
+    /// Closes everything, `budget` ports at a time, and frees the tables. True when done.
     pub fn teardown(&self, domain: &Arc<Domain>, budget: usize) -> bool {
-        let (first, end) = {
-            let table = self.table.lock();
-            (table.closed_below, table.ports.end())
-        };
-        let stop = end.min(first.saturating_add(budget as u32));
-        for port in first..stop {
-            // Fails for free ports only.
-            let _ = close(domain, Port(port));
-        }
-        let mut table = self.table.lock();
-        table.closed_below = stop;
-        if stop < end {
+        let budget = u32::try_from(budget).unwrap_or(u32::MAX);
+        let Some(mut table) = self.close_some(domain, budget) else {
             return false;
-        }
+        };
         table.end_fifo(&domain.heap);
         table.ports.clear(&domain.heap);
         table.virqs.clear(&domain.heap);
         true
+    }
+
+    /// Looks at the next `budget` ports and closes those in use. Returns the locked table once no
+    /// port is in use. Progress stands in the table: see [`PortTable::take_used`].
+    fn close_some(&self, domain: &Arc<Domain>, budget: u32) -> Option<MutexGuard<'_, Table>> {
+        let ports = self.table.lock().ports.take_used(budget);
+        for port in ports {
+            // Fails for a port that is free, or that the domain has opened anew meanwhile.
+            let _ = close(domain, Port(port));
+        }
+        let table = self.table.lock();
+        (table.ports.used() == 0).then_some(table)
     }
 }
 

@@ -1,126 +1,69 @@
-//! event_channel_op: decode, check, act.
+//! event_channel_op: the operations on a domain's ports (xen/event_channel.h).
 
 use alloc::sync::Arc;
 
 use guest_pv_abi as abi;
+use guest_pv_abi::UnionBytes;
 use oxen_types::{DomainId, Errno, Gfn, PAGE_SIZE, Port, Result};
 
 use super::fifo::{self, Fifo};
 use super::ports::Binding;
 use super::virqs::is_per_vcpu;
-use super::{Delivery, EventChannels, LOWEST_PRIORITY, domain_port_limit};
+use super::{Delivery, LOWEST_PRIORITY, domain_port_limit};
 use super::{alloc_unbound, close, send, signal, two_level, with_both};
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call, Handle, Long};
+use crate::hypercall::op::operations;
+use crate::hypercall::{Answer, Call, Stop, Target};
 
-/// args: cmd, argument.
-pub fn call(call: &mut Call<'_>) -> Answer {
-    let domain = call.domain();
-    match call.args[0] as u32 {
-        abi::EVTCHNOP_SEND => {
-            let ask: abi::EvtchnSend = call.read(call.handle(1))?;
-            send(domain, Port(ask.port))?;
-        }
-        abi::EVTCHNOP_ALLOC_UNBOUND => {
-            let at: Handle<abi::EvtchnAllocUnbound> = call.handle(1);
-            let ask = call.read(at)?;
-            let target = call.target(ask.dom)?;
-            let remote = own_or(call, ask.remote_dom);
-            let port = alloc_unbound(&target, remote)?;
-            call.write(
-                at,
-                &abi::EvtchnAllocUnbound {
-                    port: port.0,
-                    ..ask
-                },
-            )?;
-        }
-        abi::EVTCHNOP_BIND_INTERDOMAIN => {
-            let at: Handle<abi::EvtchnBindInterdomain> = call.handle(1);
-            let ask = call.read(at)?;
-            let remote = call
-                .machine()
-                .domain(own_or(call, ask.remote_dom))
-                .ok_or(Errno::Srch)?;
-            let local_port = bind_interdomain(domain, &remote, Port(ask.remote_port))?.0;
-            call.write(at, &abi::EvtchnBindInterdomain { local_port, ..ask })?;
-        }
-        abi::EVTCHNOP_BIND_VIRQ => {
-            let at: Handle<abi::EvtchnBindVirq> = call.handle(1);
-            let ask = call.read(at)?;
-            let port = bind_virq(domain, ask.virq, ask.vcpu)?.0;
-            call.write(at, &abi::EvtchnBindVirq { port, ..ask })?;
-        }
-        abi::EVTCHNOP_BIND_IPI => {
-            let at: Handle<abi::EvtchnBindIpi> = call.handle(1);
-            let ask = call.read(at)?;
-            domain.vcpu(ask.vcpu).ok_or(Errno::NoEnt)?;
-            let mut table = domain.events.table.lock();
-            let limit = domain_port_limit(&table);
-            let heap = &domain.heap;
-            let port = table.ports.alloc(heap, limit, Binding::Ipi, ask.vcpu)?.0;
-            drop(table);
-            call.write(at, &abi::EvtchnBindIpi { port, ..ask })?;
-        }
-        abi::EVTCHNOP_CLOSE => {
-            let ask: abi::EvtchnClose = call.read(call.handle(1))?;
-            close(domain, Port(ask.port))?;
-        }
-        abi::EVTCHNOP_STATUS => {
-            let at: Handle<abi::EvtchnStatus> = call.handle(1);
-            let ask = call.read(at)?;
-            let answer = status(&*call.target(ask.dom)?, ask);
-            call.write(at, &answer?)?;
-        }
-        abi::EVTCHNOP_BIND_VCPU => {
-            let ask: abi::EvtchnBindVcpu = call.read(call.handle(1))?;
-            bind_vcpu(domain, Port(ask.port), ask.vcpu)?;
-        }
-        abi::EVTCHNOP_UNMASK => {
-            let ask: abi::EvtchnUnmask = call.read(call.handle(1))?;
-            let mut table = domain.events.table.lock();
-            table.ports.get(Port(ask.port))?;
-            let vcpu = table.unmask(domain, Port(ask.port));
-            drop(table);
-            if let Some(vcpu) = vcpu {
-                vcpu.raise_upcall();
-            }
-        }
-        abi::EVTCHNOP_RESET => {
-            let ask: abi::EvtchnReset = call.read(call.handle(1))?;
-            let target = call.target(ask.dom)?;
-            return reset(call, &target);
-        }
-        abi::EVTCHNOP_INIT_CONTROL => {
-            let at: Handle<abi::EvtchnInitControl> = call.handle(1);
-            let ask = call.read(at)?;
-            init_control(domain, &ask)?;
-            call.write(
-                at,
-                &abi::EvtchnInitControl {
-                    link_bits: fifo::LINK_BITS as u8,
-                    ..ask
-                },
-            )?;
-        }
-        abi::EVTCHNOP_EXPAND_ARRAY => {
-            let ask: abi::EvtchnExpandArray = call.read(call.handle(1))?;
-            expand_array(domain, Gfn::new(ask.array_gfn))?;
-        }
-        abi::EVTCHNOP_SET_PRIORITY => {
-            let ask: abi::EvtchnSetPriority = call.read(call.handle(1))?;
-            if ask.priority > u32::from(LOWEST_PRIORITY) {
-                return Err(Errno::Inval.into());
-            }
-            let mut table = domain.events.table.lock();
-            if matches!(table.delivery, Delivery::TwoLevel) {
-                return Err(Errno::NoSys.into());
-            }
-            table.ports.get_mut(Port(ask.port))?.priority = ask.priority as u8;
-        }
-        _ => return Err(Errno::NoSys.into()),
+operations! {
+    /// args: cmd, argument.
+    pub fn call(call) with ();
+    declared OPERATIONS;
+    command call.args[0] as u32;
+    argument call.args[1];
+    accepted {
+        EVTCHNOP_SEND: takes(abi::EvtchnSend) by anyone => send_op, full;
+        EVTCHNOP_ALLOC_UNBOUND: updates(abi::EvtchnAllocUnbound) by target(dom) => alloc_unbound_op, full;
+        EVTCHNOP_BIND_INTERDOMAIN: updates(abi::EvtchnBindInterdomain) by anyone
+            => bind_interdomain_op, full;
+        EVTCHNOP_BIND_VIRQ: updates(abi::EvtchnBindVirq) by anyone => bind_virq, full;
+        EVTCHNOP_BIND_IPI: updates(abi::EvtchnBindIpi) by anyone => bind_ipi, full;
+        EVTCHNOP_CLOSE: takes(abi::EvtchnClose) by anyone => close_op, full;
+        EVTCHNOP_STATUS: updates(abi::EvtchnStatus) by target(dom) => status, full;
+        EVTCHNOP_BIND_VCPU: takes(abi::EvtchnBindVcpu) by anyone => bind_vcpu, full;
+        EVTCHNOP_UNMASK: takes(abi::EvtchnUnmask) by anyone => unmask, full;
+        EVTCHNOP_RESET: takes(abi::EvtchnReset) by target(dom) => reset,
+            full("another domain must be paused, as in Xen");
+        EVTCHNOP_INIT_CONTROL: updates(abi::EvtchnInitControl) by anyone => init_control,
+            full("FIFO ABI, 131071 ports");
+        EVTCHNOP_EXPAND_ARRAY: takes(abi::EvtchnExpandArray) by anyone => expand_array_op, full;
+        EVTCHNOP_SET_PRIORITY: takes(abi::EvtchnSetPriority) by anyone => set_priority,
+            full("without the FIFO ABI -ENOSYS");
     }
-    Ok(0)
+    refused {
+        EVTCHNOP_BIND_PIRQ: NoSys, "PVH domains have no pirqs";
+    }
+    else Err(Errno::NoSys.into());
+}
+
+fn send_op(call: &Call<'_>, ask: &abi::EvtchnSend) -> Result<()> {
+    send(call.domain(), Port(ask.port))
+}
+
+fn alloc_unbound_op(
+    call: &Call<'_>,
+    target: &Target,
+    ask: &mut abi::EvtchnAllocUnbound,
+) -> Result<()> {
+    ask.port = alloc_unbound(target, own_or(call, ask.remote_dom))?.0;
+    Ok(())
+}
+
+fn bind_interdomain_op(call: &Call<'_>, ask: &mut abi::EvtchnBindInterdomain) -> Result<()> {
+    let remote = call.machine().domain(own_or(call, ask.remote_dom));
+    let remote = remote.ok_or(Errno::Srch)?;
+    ask.local_port = bind_interdomain(call.domain(), &remote, Port(ask.remote_port))?.0;
+    Ok(())
 }
 
 fn own_or(call: &Call<'_>, id: u16) -> DomainId {
@@ -128,6 +71,34 @@ fn own_or(call: &Call<'_>, id: u16) -> DomainId {
         DomainId::SELF => call.domain().id,
         id => id,
     }
+}
+
+fn close_op(call: &Call<'_>, ask: &abi::EvtchnClose) -> Result<()> {
+    close(call.domain(), Port(ask.port))
+}
+
+fn unmask(call: &Call<'_>, ask: &abi::EvtchnUnmask) -> Result<()> {
+    let domain = call.domain();
+    let mut table = domain.events.table.lock();
+    table.ports.get(Port(ask.port))?;
+    let vcpu = table.unmask(domain, Port(ask.port));
+    drop(table);
+    if let Some(vcpu) = vcpu {
+        vcpu.raise_upcall();
+    }
+    Ok(())
+}
+
+fn set_priority(call: &Call<'_>, ask: &abi::EvtchnSetPriority) -> Result<()> {
+    let priority = u8::try_from(ask.priority).ok();
+    let priority = priority.filter(|priority| *priority <= LOWEST_PRIORITY);
+    let priority = priority.ok_or(Errno::Inval)?;
+    let mut table = call.domain().events.table.lock();
+    if matches!(table.delivery, Delivery::TwoLevel) {
+        return Err(Errno::NoSys);
+    }
+    table.ports.get_mut(Port(ask.port))?.priority = priority;
+    Ok(())
 }
 
 pub(super) fn bind_interdomain(
@@ -168,86 +139,106 @@ pub(super) fn bind_interdomain(
 }
 
 /// Any domain may bind any virq. Those of the machine as a whole are raised at dom0 alone.
-fn bind_virq(domain: &Domain, virq: u32, vcpu: u32) -> Result<Port> {
+fn bind_virq(call: &Call<'_>, ask: &mut abi::EvtchnBindVirq) -> Result<()> {
+    let domain = call.domain();
     let mut table = domain.events.table.lock();
-    table.virqs.check(vcpu, virq)?;
+    table.virqs.check(ask.vcpu, ask.virq)?;
     let limit = domain_port_limit(&table);
-    let binding = Binding::Virq(virq);
-    let port = table.ports.alloc(&domain.heap, limit, binding, vcpu)?;
-    table.virqs.bind(vcpu, virq, port);
-    Ok(port)
+    let binding = Binding::Virq(ask.virq);
+    let port = table.ports.alloc(&domain.heap, limit, binding, ask.vcpu)?;
+    table.virqs.bind(ask.vcpu, ask.virq, port);
+    ask.port = port.0;
+    Ok(())
 }
 
-fn bind_vcpu(domain: &Domain, port: Port, vcpu: u32) -> Result<()> {
-    domain.vcpu(vcpu).ok_or(Errno::NoEnt)?;
+fn bind_ipi(call: &Call<'_>, ask: &mut abi::EvtchnBindIpi) -> Result<()> {
+    let domain = call.domain();
+    domain.vcpu(ask.vcpu).ok_or(Errno::NoEnt)?;
     let mut table = domain.events.table.lock();
-    let entry = table.ports.get_mut(port)?;
+    let limit = domain_port_limit(&table);
+    let port = table
+        .ports
+        .alloc(&domain.heap, limit, Binding::Ipi, ask.vcpu)?;
+    ask.port = port.0;
+    Ok(())
+}
+
+fn bind_vcpu(call: &Call<'_>, ask: &abi::EvtchnBindVcpu) -> Result<()> {
+    let domain = call.domain();
+    domain.vcpu(ask.vcpu).ok_or(Errno::NoEnt)?;
+    let mut table = domain.events.table.lock();
+    let entry = table.ports.get_mut(Port(ask.port))?;
     match entry.binding {
         Binding::Unbound { .. } | Binding::Interdomain { .. } => {}
         Binding::Virq(virq) if !is_per_vcpu(virq) => {}
         _ => return Err(Errno::Inval),
     }
-    entry.vcpu = vcpu;
+    entry.vcpu = ask.vcpu;
     Ok(())
 }
 
-fn status(domain: &Domain, ask: abi::EvtchnStatus) -> Result<abi::EvtchnStatus> {
-    let table = domain.events.table.lock();
-    let mut answer = abi::EvtchnStatus {
-        status: abi::EVTCHNSTAT_CLOSED,
-        vcpu: 0,
-        u: [0; 8],
-        ..ask
-    };
+fn status(_call: &Call<'_>, target: &Target, ask: &mut abi::EvtchnStatus) -> Result<()> {
+    let table = target.events.table.lock();
     if ask.port >= domain_port_limit(&table) {
         return Err(Errno::Inval);
     }
+    (ask.status, ask.vcpu, ask.u) = (abi::EVTCHNSTAT_CLOSED, 0, [0; 8]);
     let Ok(entry) = table.ports.get(Port(ask.port)) else {
-        return Ok(answer);
+        return Ok(());
     };
-    answer.vcpu = entry.vcpu;
-    match &entry.binding {
-        Binding::Free => {}
+    ask.vcpu = entry.vcpu;
+    let mut peer = |id: DomainId, port| {
+        ask.u.store(&abi::EvtchnStatusInterdomain {
+            dom: id.0,
+            _pad: 0,
+            port,
+        });
+    };
+    ask.status = match &entry.binding {
+        Binding::Free => abi::EVTCHNSTAT_CLOSED,
         Binding::Unbound { remote } => {
-            answer.status = abi::EVTCHNSTAT_UNBOUND;
-            answer.u[..2].copy_from_slice(&remote.0.to_le_bytes());
+            peer(*remote, 0);
+            abi::EVTCHNSTAT_UNBOUND
         }
         Binding::Interdomain { domain, port } => {
-            answer.status = abi::EVTCHNSTAT_INTERDOMAIN;
-            answer.u[..2].copy_from_slice(&domain.id.0.to_le_bytes());
-            answer.u[4..].copy_from_slice(&port.0.to_le_bytes());
+            peer(domain.id, port.0);
+            abi::EVTCHNSTAT_INTERDOMAIN
         }
         Binding::Virq(virq) => {
-            answer.status = abi::EVTCHNSTAT_VIRQ;
-            answer.u[..4].copy_from_slice(&virq.to_le_bytes());
+            ask.u.store(virq);
+            abi::EVTCHNSTAT_VIRQ
         }
-        Binding::Ipi => answer.status = abi::EVTCHNSTAT_IPI,
-    }
-    Ok(answer)
+        Binding::Ipi => abi::EVTCHNSTAT_IPI,
+    };
+    Ok(())
 }
 
 /// Ports that a reset looks at before the CPU looks at its other work.
 const RESET_BATCH: u32 = 512;
 
-/// Closes all ports and goes back to the 2-level ABI (for kexec).
-fn reset(call: &Call<'_>, domain: &Arc<Domain>) -> Answer {
-    let name = call.args[1] ^ u64::from(domain.id.0) << 48;
-    let [first, _] = call.resume(Long::EventReset, name).unwrap_or_default();
-    let end = domain.events.table.lock().ports.end();
-    let stop = end.min(first.saturating_add(RESET_BATCH));
-    for port in first..stop {
-        // Fails for free ports only.
-        let _ = close(domain, Port(port));
+/// Closes all ports and goes back to the 2-level ABI (for kexec). How far the reset got stands in
+/// the domain's port table, so it does not matter who makes the next part, nor whether one was
+/// given up.
+///
+/// Another domain must be paused: one that runs could open ports as fast as they are closed, and
+/// its reset would not end.
+fn reset(call: &Call<'_>, target: &Target, _ask: &abi::EvtchnReset) -> Answer {
+    if target.is_other(call).is_ok() && target.life().pauses == 0 {
+        return Err(Errno::Inval.into());
     }
-    if stop < end {
-        return Err(call.go_on(Long::EventReset, name, [stop, 0]));
+    match target.events.close_some(target, RESET_BATCH) {
+        Some(mut table) => {
+            table.end_fifo(&target.heap);
+            Ok(0)
+        }
+        None => Err(Stop::Again),
     }
-    domain.events.table.lock().end_fifo(&domain.heap);
-    Ok(0)
 }
 
 /// The first call switches the domain to the FIFO ABI.
-fn init_control(domain: &Domain, ask: &abi::EvtchnInitControl) -> Result<()> {
+fn init_control(call: &Call<'_>, ask: &mut abi::EvtchnInitControl) -> Result<()> {
+    ask.link_bits = fifo::LINK_BITS as u8;
+    let domain = call.domain();
     domain.vcpu(ask.vcpu).ok_or(Errno::NoEnt)?;
     let offset = ask.offset as usize;
     if offset > PAGE_SIZE - fifo::CONTROL_SIZE || !offset.is_multiple_of(8) {
@@ -273,6 +264,10 @@ fn init_control(domain: &Domain, ask: &abi::EvtchnInitControl) -> Result<()> {
     Ok(())
 }
 
+fn expand_array_op(call: &Call<'_>, ask: &abi::EvtchnExpandArray) -> Result<()> {
+    expand_array(call.domain(), Gfn::new(ask.array_gfn))
+}
+
 pub(super) fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
     let page = domain.memory.page(gfn, true)?;
     let mut table = domain.events.table.lock();
@@ -290,46 +285,4 @@ pub(super) fn expand_array(domain: &Domain, gfn: Gfn) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Ports that a dump shows: it is made under the lock.
-const MOST_SHOWN: usize = 512;
-
-/// For dumps: one line about each port in use, up to a bound.
-impl EventChannels {
-    pub fn dump(&self, domain: &Domain, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
-        let table = self.table.lock();
-        let all = (1..table.ports.end()).map(Port);
-        let used = all.filter_map(|port| Some((port, table.ports.get(port).ok()?)));
-        for (port, entry) in used.take(MOST_SHOWN) {
-            let (pending, masked) = (
-                table.is_pending(domain, port),
-                table.is_masked(domain, port),
-            );
-            write!(
-                out,
-                "  port {port} vcpu {} prio {} ",
-                entry.vcpu, entry.priority
-            )?;
-            write!(
-                out,
-                "[{}{}] ",
-                if pending { 'p' } else { '-' },
-                if masked { 'm' } else { '-' }
-            )?;
-            match &entry.binding {
-                Binding::Free => writeln!(out, "free")?,
-                Binding::Unbound { remote } => writeln!(out, "unbound, for d{remote}")?,
-                Binding::Interdomain { domain, port } => {
-                    writeln!(out, "d{} port {port}", domain.id)?
-                }
-                Binding::Virq(virq) => writeln!(out, "virq {virq}")?,
-                Binding::Ipi => writeln!(out, "ipi")?,
-            }
-        }
-        match table.ports.used().saturating_sub(MOST_SHOWN) {
-            0 => Ok(()),
-            more => writeln!(out, "  and {more} more"),
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! The port table: which ports exist and what each is bound to.
 //!
-//! Entries stand in leaves of a page. A leaf in which nothing is free is marked as full, so that the
-//! lowest free port is found without a look at all of them: see [`PortTable::lowest_free`].
+//! Entries stand in leaves of a page. A leaf in which nothing is free is marked as full, so that
+//! the lowest free port is found without a look at all of them: see [`PortTable::lowest_free`].
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use oxen_types::{DomainId, Errno, Port, Result};
 
@@ -72,62 +73,77 @@ pub(super) fn take_looked_at() -> u32 {
 
 pub(super) struct PortTable {
     entries: Paged<Entry>,
-    /// Leaves of which no entry is free, a bit each. A leaf that is full is marked when that is noticed.
+    /// Leaves of which no entry is free, a bit each. A leaf that is full is marked when that is
+    /// noticed.
     full: [u64; WORDS],
     /// One more than the highest port that was ever in use.
     end: u32,
+    /// No port below is in use, but for those that a caller of [`PortTable::take_used`] is closing.
+    unused_below: u32,
     used: usize,
 }
 
 impl PortTable {
     /// `max_port`: the highest port number that the domain may use (`max_evtchn_port`).
-    pub fn new(max_port: u32) -> Self {
+    pub(super) fn new(max_port: u32) -> Self {
         let len = max_port.saturating_add(1).min(fifo::PORTS);
         Self {
             entries: Paged::new(len as usize),
             full: [0; WORDS],
             end: 0,
+            unused_below: 0,
             used: 0,
         }
     }
 
     /// Leaves of a table for ports up to `max_port`.
-    pub fn leaves(max_port: usize) -> usize {
+    pub(super) fn leaves(max_port: usize) -> usize {
         let len = max_port.saturating_add(1).min(fifo::PORTS as usize);
         len.div_ceil(LEAF as usize)
     }
 
-    pub fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.used
     }
 
     /// One more than the highest port that was ever in use.
-    pub fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         self.end
     }
 
-    pub fn get(&self, port: Port) -> Result<&Entry> {
+    /// The next `most` ports that may be in use, for a caller that closes them.
+    ///
+    /// The caller may stop there: whoever closes all ports goes on behind them, or at a lower port
+    /// that was opened meanwhile. (Xen keeps `next_evtchn` in its domain for the same purpose.)
+    pub(super) fn take_used(&mut self, most: u32) -> Range<u32> {
+        let first = self.unused_below;
+        self.unused_below = self.end.min(first.saturating_add(most));
+        first..self.unused_below
+    }
+
+    pub(super) fn get(&self, port: Port) -> Result<&Entry> {
         self.entries
             .get(port.index())
             .filter(|e| !e.is_free())
             .ok_or(Errno::Inval)
     }
 
-    pub fn get_mut(&mut self, port: Port) -> Result<&mut Entry> {
+    pub(super) fn get_mut(&mut self, port: Port) -> Result<&mut Entry> {
         self.entries
             .get_mut(port.index())
             .filter(|e| !e.is_free())
             .ok_or(Errno::Inval)
     }
 
-    /// Does `port` lead to `peer`'s `peer_port`?
-    pub fn is_peer(&self, port: Port, peer: &Arc<Domain>, peer_port: Port) -> bool {
+    /// Whether `port` leads to `peer`'s `peer_port`.
+    pub(super) fn is_peer(&self, port: Port, peer: &Arc<Domain>, peer_port: Port) -> bool {
         matches!(self.get(port).map(|e| &e.binding),
             Ok(Binding::Interdomain { domain, port }) if Arc::ptr_eq(domain, peer) && *port == peer_port)
     }
 
-    /// Takes the lowest free port. -ENOSPC if there is none below both limits, -ENOMEM without memory.
-    pub fn alloc(
+    /// Takes the lowest free port. -ENOSPC if there is none below both limits, -ENOMEM without
+    /// memory.
+    pub(super) fn alloc(
         &mut self,
         account: &Account,
         abi_limit: u32,
@@ -145,6 +161,7 @@ impl PortTable {
             ..Entry::new(binding, vcpu)
         };
         self.end = self.end.max(port.0 + 1);
+        self.unused_below = self.unused_below.min(port.0);
         self.used += 1;
         Ok(port)
     }
@@ -176,11 +193,12 @@ impl PortTable {
         }
     }
 
-    pub fn free(&mut self, port: Port) {
+    pub(super) fn free(&mut self, port: Port) {
         if let Some(entry) = self.entries.get_mut(port.index())
             && !entry.is_free()
         {
-            // Where it is linked outlives its use: the guest may not have taken it off the queue yet.
+            // Where it is linked outlives its use: the guest may not have taken it off the queue
+            // yet.
             *entry = Entry {
                 queued: entry.queued,
                 ..Entry::new(Binding::Free, 0)
@@ -194,8 +212,8 @@ impl PortTable {
     }
 
     /// Gives the memory back. No port is in use any more.
-    pub fn clear(&mut self, account: &Account) {
+    pub(super) fn clear(&mut self, account: &Account) {
         self.entries.clear(account);
-        (self.full, self.end) = ([0; WORDS], 0);
+        (self.full, self.end, self.unused_below) = ([0; WORDS], 0, 0);
     }
 }

@@ -24,7 +24,7 @@ fn is_set(domain: &Domain, bitmap: usize, port: Port) -> bool {
     port.0 < PORTS && word.load(Ordering::SeqCst) & bit(port) != 0
 }
 
-/// Sets a bit; was it set before?
+/// Sets a bit. Returns whether it was set before.
 fn set(domain: &Domain, bitmap: usize, port: Port) -> bool {
     let offset = bitmap + (port.0 / 32 * 4) as usize;
     let set = |word: &AtomicU32| word.fetch_or(bit(port), Ordering::SeqCst) & bit(port) != 0;
@@ -53,7 +53,7 @@ pub(super) fn clear_pending(domain: &Domain, port: Port) {
     clear(domain, PENDING, port);
 }
 
-/// Must the vcpu's upcall be raised?
+/// Returns whether the vcpu's upcall must be raised.
 pub(super) fn set_pending(domain: &Domain, vcpu: &Vcpu, port: Port) -> bool {
     !set(domain, PENDING, port) && !is_masked(domain, port) && select(vcpu, port)
 }
@@ -62,7 +62,7 @@ pub(super) fn unmask(domain: &Domain, vcpu: &Vcpu, port: Port) -> bool {
     clear(domain, MASK, port) && is_pending(domain, port) && select(vcpu, port)
 }
 
-/// Sets the port's selector bit; was it clear before?
+/// Sets the port's selector bit. Returns whether it was clear before.
 fn select(vcpu: &Vcpu, port: Port) -> bool {
     let index = port.0 / PORTS_PER_SELECTOR;
     let bit = 1 << (index % 32);

@@ -37,7 +37,7 @@ pub(super) struct Virqs {
 }
 
 impl Virqs {
-    pub fn new(account: &Account, vcpus: u32) -> Result<Self> {
+    pub(super) fn new(account: &Account, vcpus: u32) -> Result<Self> {
         let count = vcpus as usize;
         let charged = count * size_of::<[Place; PER_VCPU.len()]>();
         account.charge(charged)?;
@@ -49,7 +49,7 @@ impl Virqs {
         })
     }
 
-    pub fn get(&self, vcpu: u32, virq: u32) -> Option<Port> {
+    pub(super) fn get(&self, vcpu: u32, virq: u32) -> Option<Port> {
         let place = match PER_VCPU.iter().position(|own| *own == virq) {
             Some(own) => {
                 let vcpu = below(vcpu, self.per_vcpu.len())?;
@@ -71,8 +71,9 @@ impl Virqs {
         }
     }
 
-    /// May the virq be bound there? -EINVAL if it is none or belongs elsewhere, -EEXIST if it is bound.
-    pub fn check(&self, vcpu: u32, virq: u32) -> Result<()> {
+    /// May the virq be bound there? -EINVAL if it is none or belongs elsewhere, -EEXIST if it is
+    /// bound.
+    pub(super) fn check(&self, vcpu: u32, virq: u32) -> Result<()> {
         if virq as usize >= COUNT || (!is_per_vcpu(virq) && vcpu != 0) {
             return Err(Errno::Inval);
         }
@@ -85,20 +86,20 @@ impl Virqs {
         }
     }
 
-    pub fn bind(&mut self, vcpu: u32, virq: u32, port: Port) {
+    pub(super) fn bind(&mut self, vcpu: u32, virq: u32, port: Port) {
         if let Some(place) = self.place(vcpu, virq) {
             *place = Some(port);
         }
     }
 
     /// `vcpu` hears it: for a virq of the domain's that may be any.
-    pub fn unbind(&mut self, vcpu: u32, virq: u32) {
+    pub(super) fn unbind(&mut self, vcpu: u32, virq: u32) {
         if let Some(place) = self.place(vcpu, virq) {
             *place = None;
         }
     }
 
-    pub fn clear(&mut self, account: &Account) {
+    pub(super) fn clear(&mut self, account: &Account) {
         self.per_vcpu = Vec::new();
         account.refund(core::mem::take(&mut self.charged));
     }

@@ -15,25 +15,25 @@ const NOWHERE: Gfn = Gfn::new(u64::MAX);
 /// One mapping of another domain's grant.
 pub(super) struct Map {
     pin: Pin,
-    /// Where it stands in the mapper's space, which holds the reference; or `NOWHERE`: a device's map
-    /// alone was asked for, and the reference is this mapping's own.
+    /// Where it stands in the mapper's space, which holds the reference; or `NOWHERE`: a device's
+    /// map alone was asked for, and the reference is this mapping's own.
     gfn: Gfn,
     pub mfn: Mfn,
 }
 
 impl Map {
     /// The page stands at `gfn`.
-    pub fn at(pin: Pin, gfn: Gfn, mfn: Mfn) -> Self {
+    pub(super) fn at(pin: Pin, gfn: Gfn, mfn: Mfn) -> Self {
         Self { pin, gfn, mfn }
     }
 
     /// The page is held, and stands nowhere.
-    pub fn held(pin: Pin, page: PageRef) -> Self {
+    pub(super) fn held(pin: Pin, page: PageRef) -> Self {
         Self::at(pin, NOWHERE, page.into_mfn())
     }
 
-    /// What stands in the mapper's space of it.
-    pub fn mapped(&self) -> Option<Mapped> {
+    /// The part of it that stands in the mapper's space.
+    pub(super) fn mapped(&self) -> Option<Mapped> {
         let kind = MapKind::Grant {
             writable: self.pin.writable,
         };
@@ -42,12 +42,12 @@ impl Map {
     }
 
     /// Does an unmap that names this place mean it? One that stands nowhere is named by address 0.
-    pub fn is_named_by(&self, gfn: Gfn) -> bool {
+    pub(super) fn is_named_by(&self, gfn: Gfn) -> bool {
         self.gfn == gfn || (self.gfn == NOWHERE && gfn == Gfn::new(0))
     }
 
-    /// It is in nobody's space any more: the granter hears of it.
-    pub fn end(self, frames: &'static dyn FrameSource) {
+    /// Ends the mapping, which is in nobody's space any more: the granter learns of it.
+    pub(super) fn end(self, frames: &'static dyn FrameSource) {
         if self.gfn == NOWHERE {
             drop(PageRef::adopt(frames, self.mfn));
         }
@@ -72,7 +72,7 @@ pub(super) struct Maptrack {
 }
 
 impl Maptrack {
-    pub fn new(max_frames: u32) -> Self {
+    pub(super) fn new(max_frames: u32) -> Self {
         Self {
             slots: Paged::new((max_frames as usize).saturating_mul(PER_FRAME)),
             end: 0,
@@ -81,12 +81,12 @@ impl Maptrack {
         }
     }
 
-    pub fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.used
     }
 
     /// A handle for a mapping that is being made.
-    pub fn reserve(&mut self, account: &Account) -> Granted<u32> {
+    pub(super) fn reserve(&mut self, account: &Account) -> Granted<u32> {
         let handle = self.free.unwrap_or(self.end);
         let at = handle as usize;
         let no_room = Status::NoSpace;
@@ -102,13 +102,13 @@ impl Maptrack {
         Ok(handle)
     }
 
-    pub fn fill(&mut self, handle: u32, map: Map) {
+    pub(super) fn fill(&mut self, handle: u32, map: Map) {
         if let Some(slot) = self.slots.get_mut(handle as usize) {
             *slot = Slot::Taken(Some(map));
         }
     }
 
-    pub fn release(&mut self, handle: u32) {
+    pub(super) fn release(&mut self, handle: u32) {
         if let Some(slot @ Slot::Taken(_)) = self.slots.get_mut(handle as usize) {
             *slot = Slot::Free { next: self.free };
             self.free = Some(handle);
@@ -117,7 +117,7 @@ impl Maptrack {
     }
 
     /// Takes a mapping out, if `fits` agrees; its handle is free then.
-    pub fn take(&mut self, handle: u32, fits: impl FnOnce(&Map) -> bool) -> Granted<Map> {
+    pub(super) fn take(&mut self, handle: u32, fits: impl FnOnce(&Map) -> bool) -> Granted<Map> {
         let Some(Slot::Taken(taken)) = self.slots.get_mut(handle as usize) else {
             return Err(Status::BadHandle);
         };
@@ -129,9 +129,9 @@ impl Maptrack {
         Ok(map)
     }
 
-    /// Ends with the slots: the mapping in the last of them, if one is there. `Err` when none is left,
-    /// and the memory has been given back.
-    pub fn take_last(&mut self, account: &Account) -> Result<Option<Map>, ()> {
+    /// Ends with the slots: the mapping in the last of them, if one is there. `Err` when none is
+    /// left, and the memory has been given back.
+    pub(super) fn take_last(&mut self, account: &Account) -> Result<Option<Map>, ()> {
         let Some(last) = self.end.checked_sub(1) else {
             (self.free, self.used) = (None, 0);
             self.slots.clear(account);

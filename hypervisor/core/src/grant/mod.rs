@@ -4,6 +4,9 @@
 //! domains' locks. A mapping holds a reference to the frame: what the granter does with its table
 //! or with itself afterwards cannot take the frame away from under it.
 
+#![warn(missing_docs, unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
+
 mod copy;
 mod maptrack;
 mod ops;
@@ -19,6 +22,8 @@ use crate::fallible::Account;
 use crate::seams::{FrameSource, MapKind, PageRef};
 
 use maptrack::Maptrack;
+#[cfg(test)]
+pub(crate) use ops::OPERATIONS;
 pub use ops::call;
 use table::Table;
 
@@ -26,22 +31,34 @@ use table::Table;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i16)]
 pub enum Status {
+    /// Anything that has no status of its own.
     GeneralError = -1,
+    /// No such domain.
     BadDomain = -2,
+    /// No such grant, or none for the caller.
     BadRef = -3,
+    /// No mapping of that handle.
     BadHandle = -4,
+    /// A mapping at another address.
     BadVirtAddr = -5,
+    /// The caller may not act on that domain.
     PermissionDenied = -8,
+    /// No page at that gfn.
     BadPage = -9,
+    /// A copy that would pass the end of a page.
     BadCopyArg = -10,
+    /// A page number beyond the address space.
     TooBig = -11,
     /// The entry is in use: the guest may try again.
     Again = -12,
+    /// The caller has no handle or memory left for the mapping.
     NoSpace = -13,
 }
 
+/// The result of one grant operation.
 pub type Granted<T> = Result<T, Status>;
 
+/// A domain's grants, and its mappings of other domains' grants.
 pub struct GrantTable {
     owner: DomainId,
     inner: Mutex<Inner>,
@@ -60,6 +77,10 @@ pub(crate) struct Pin {
 }
 
 impl GrantTable {
+    /// Empty tables. Both limits are in frames.
+    ///
+    /// # Errors
+    /// `NoMem` if there is no memory for the first frame.
     pub fn new(
         frames: &'static dyn FrameSource,
         account: &Account,
@@ -87,7 +108,8 @@ impl GrantTable {
         self.inner.lock().table.size()
     }
 
-    /// Live mappings that this domain holds of others' grants, and pins that others hold of its own.
+    /// Live mappings that this domain holds of others' grants, and pins that others hold of its
+    /// own.
     pub fn usage(&self) -> (usize, usize) {
         let inner = self.inner.lock();
         (inner.maps.used(), inner.table.pinned())
@@ -108,7 +130,8 @@ impl GrantTable {
         domain.memory.map(gfn, page, MapKind::Xen)?;
         let old = self.inner.lock().table.set_place(index, gfn);
         if let Some(old) = old.filter(|old| *old != gfn) {
-            // The guest may have put something else there meanwhile: then there is nothing to take away.
+            // The guest may have put something else there meanwhile: then there is nothing to take
+            // away.
             let _ = domain.memory.unmap(old, mfn, MapKind::Xen);
         }
         Ok(())
@@ -144,8 +167,8 @@ impl GrantTable {
         }
     }
 
-    /// Marks the pages that others may write just now, by grants of one frame of the table, as written.
-    /// False if the table has no frame of that number.
+    /// Marks the pages that others may write just now, by grants of one frame of the table, as
+    /// written. False if the table has no frame of that number.
     pub fn mark_writable(&self, domain: &Domain, frame: u32) -> bool {
         let inner = self.inner.lock();
         let Some(pages) = inner.table.writable_pages(frame) else {
@@ -180,6 +203,7 @@ impl GrantTable {
         false
     }
 
+    /// The domain whose tables these are.
     pub fn owner(&self) -> DomainId {
         self.owner
     }

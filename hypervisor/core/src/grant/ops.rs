@@ -2,74 +2,42 @@
 
 use alloc::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
 use guest_pv_abi as abi;
-use oxen_types::{DomainId, Errno, Gaddr, Gfn, GrantRef};
+use oxen_types::{DomainId, Errno, Gaddr, Gfn, GrantRef, Result};
 
 use super::maptrack::Map;
 use super::{GrantTable, Granted, Pin, Status, copy};
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call, Handle, Stop, Work};
+use crate::hypercall::op::{BATCH, operations};
+use crate::hypercall::{Answer, Call, List, Target, Work};
 use crate::seams::{MapKind, PageRef};
 
-/// Operations that are copied from and to the caller together, and whose unmapping is flushed together.
-const CHUNK: usize = 16;
-
-/// args: cmd, list, count.
-pub fn call(call: &mut Call<'_>) -> Answer {
-    match call.args[0] as u32 {
-        abi::GNTTABOP_MAP_GRANT_REF => {
-            each(call, |call, op: &mut abi::GnttabMapGrantRef| {
-                // What stood at the gfn may have to be flushed, page by page.
-                call.spend(Work::Operation, 1);
-                match map(call, op) {
-                    Ok((handle, dev_bus_addr)) => {
-                        (op.status, op.handle, op.dev_bus_addr) = (0, handle, dev_bus_addr)
-                    }
-                    Err(status) => op.status = status as i16,
-                }
-            })
-        }
-        abi::GNTTABOP_UNMAP_GRANT_REF => chunks(call, unmap),
-        abi::GNTTABOP_COPY => each(call, |call, op: &mut abi::GnttabCopy| {
-            // Two frames are pinned, and up to a page is copied.
-            call.spend(Work::Operation, 1);
-            op.status = code(copy::copy(call, op))
-        }),
-        abi::GNTTABOP_SWAP_GRANT_REF => each(call, |call, op: &mut abi::GnttabSwapGrantRef| {
-            let (a, b) = (GrantRef(op.ref_a), GrantRef(op.ref_b));
-            op.status = code(call.domain().grants.inner.lock().table.swap(a, b));
-        }),
-        abi::GNTTABOP_QUERY_SIZE => each(call, |call, op: &mut abi::GnttabQuerySize| {
-            match call.target(op.dom) {
-                Ok(domain) => {
-                    (op.nr_frames, op.max_nr_frames) = domain.grants.size();
-                    op.status = 0;
-                }
-                Err(errno) => op.status = bad_target(errno) as i16,
-            }
-        }),
-        abi::GNTTABOP_SETUP_TABLE => setup_table(call),
-        abi::GNTTABOP_SET_VERSION => {
-            let at: Handle<abi::GnttabSetVersion> = call.handle(1);
-            let ask = call.read(at)?;
-            call.write(at, &abi::GnttabSetVersion { version: 1 })?;
-            // Version 2 is optional, and we leave it out.
-            if ask.version == 1 {
-                Ok(0)
-            } else {
-                Err(Errno::NoSys.into())
-            }
-        }
-        abi::GNTTABOP_GET_VERSION => {
-            let at: Handle<abi::GnttabGetVersion> = call.handle(1);
-            let ask = call.read(at)?;
-            call.target(ask.dom)?;
-            call.write(at, &abi::GnttabGetVersion { version: 1, ..ask })?;
-            Ok(0)
-        }
-        _ => Err(Errno::NoSys.into()),
+operations! {
+    /// args: cmd, list, count.
+    pub fn call(call) with ();
+    declared OPERATIONS;
+    command call.args[0] as u32;
+    argument call.args[1];
+    accepted {
+        GNTTABOP_MAP_GRANT_REF: each(abi::GnttabMapGrantRef) by anyone => map_one, full;
+        GNTTABOP_UNMAP_GRANT_REF: batch(abi::GnttabUnmapGrantRef) by anyone => unmap, full;
+        GNTTABOP_COPY: each(abi::GnttabCopy) by anyone => copy_one, full;
+        GNTTABOP_SWAP_GRANT_REF: each(abi::GnttabSwapGrantRef) by anyone => swap, full;
+        GNTTABOP_QUERY_SIZE: each(abi::GnttabQuerySize) by anyone => query_size, full;
+        GNTTABOP_SETUP_TABLE: updates(abi::GnttabSetupTable) by anyone => setup_table, full;
+        GNTTABOP_SET_VERSION: reports(abi::GnttabSetVersion) by anyone => set_version,
+            part("version 1 only");
+        GNTTABOP_GET_VERSION: updates(abi::GnttabGetVersion) by target(dom) => version,
+            full("version 1");
     }
+    refused {
+        GNTTABOP_DUMP_TABLE: NoSys;
+        GNTTABOP_TRANSFER: NoSys;
+        GNTTABOP_UNMAP_AND_REPLACE: NoSys;
+        GNTTABOP_GET_STATUS_FRAMES: NoSys, "version 2 only";
+        GNTTABOP_CACHE_FLUSH: NoSys, "for Arm";
+    }
+    else Err(Errno::NoSys.into());
 }
 
 fn code(done: Granted<()>) -> i16 {
@@ -84,44 +52,48 @@ fn bad_target(errno: Errno) -> Status {
     }
 }
 
-/// Runs `act` on a private copy of each operation, and writes it back with its status.
-fn each<T>(call: &mut Call<'_>, act: impl Fn(&Call<'_>, &mut T)) -> Answer
-where
-    T: Pod,
-{
-    chunks(call, |call, ops| {
-        ops.iter_mut().for_each(|op| act(call, op))
-    })
+fn map_one(call: &Call<'_>, op: &mut abi::GnttabMapGrantRef) {
+    // What stood at the gfn may have to be flushed, page by page.
+    call.spend(Work::Operation, 1);
+    match map(call, op) {
+        Ok((handle, dev_bus_addr)) => {
+            (op.status, op.handle, op.dev_bus_addr) = (0, handle, dev_bus_addr);
+        }
+        Err(status) => op.status = status as i16,
+    }
 }
 
-/// The same for operations that are done together.
-fn chunks<T>(call: &mut Call<'_>, act: impl Fn(&Call<'_>, &mut [T])) -> Answer
-where
-    T: Pod,
-{
-    let list: Handle<T> = call.handle(1);
-    let count = call.args[2];
-    if count > u64::from(u32::MAX) {
-        return Err(Errno::Inval.into());
-    }
-    let mut room: [T; CHUNK] = Zeroable::zeroed();
-    let mut done = 0;
-    while done < count {
-        if call.is_spent() {
-            call.args[1] = list.nth(done)?.raw();
-            call.args[2] = count - done;
-            return Err(Stop::Again);
+fn copy_one(call: &Call<'_>, op: &mut abi::GnttabCopy) {
+    // Two frames are pinned, and up to a page is copied.
+    call.spend(Work::Operation, 1);
+    op.status = code(copy::copy(call, op));
+}
+
+fn swap(call: &Call<'_>, op: &mut abi::GnttabSwapGrantRef) {
+    let (a, b) = (GrantRef(op.ref_a), GrantRef(op.ref_b));
+    op.status = code(call.domain().grants.inner.lock().table.swap(a, b));
+}
+
+fn query_size(call: &Call<'_>, op: &mut abi::GnttabQuerySize) {
+    match call.target(op.dom) {
+        Ok(domain) => {
+            (op.nr_frames, op.max_nr_frames) = domain.grants.size();
+            op.status = 0;
         }
-        let at = list.nth(done)?.raw();
-        let len = (count - done).min(CHUNK as u64);
-        let ops = room.get_mut(..len as usize).unwrap_or_default();
-        call.spend(Work::Operation, len);
-        call.read_bytes(at, bytemuck::cast_slice_mut(ops))?;
-        act(call, ops);
-        call.write_bytes(at, bytemuck::cast_slice(ops))?;
-        done += len;
+        Err(errno) => op.status = bad_target(errno) as i16,
     }
-    Ok(0)
+}
+
+/// Version 2 is optional, and left out: the guest gets version 1, whichever it asks for.
+fn set_version(_call: &Call<'_>, op: &mut abi::GnttabSetVersion) -> Result<()> {
+    match core::mem::replace(&mut op.version, 1) {
+        1 => Ok(()),
+        _ => Err(Errno::NoSys),
+    }
+}
+
+fn version(_call: &Call<'_>, _target: &Target, op: &mut abi::GnttabGetVersion) {
+    op.version = 1;
 }
 
 fn map(call: &Call<'_>, op: &abi::GnttabMapGrantRef) -> Granted<(u32, u64)> {
@@ -175,10 +147,10 @@ pub(super) fn granter(call: &Call<'_>, id: u16) -> Granted<Arc<Domain>> {
     }
 }
 
-/// Who granted the pages hears that they are given back after no CPU can reach them any more.
+/// Unmaps pages. The granter learns that they are given back after no CPU can reach them any more.
 fn unmap(call: &Call<'_>, ops: &mut [abi::GnttabUnmapGrantRef]) {
     let domain = call.domain();
-    let mut taken: [Option<Map>; CHUNK] = [const { None }; CHUNK];
+    let mut taken: [Option<Map>; BATCH] = [const { None }; BATCH];
     let mut inner = domain.grants.inner.lock();
     for (op, place) in ops.iter_mut().zip(&mut taken) {
         let gfn = Gaddr::new(op.host_addr).frame();
@@ -204,25 +176,22 @@ fn unmap(call: &Call<'_>, ops: &mut [abi::GnttabUnmapGrantRef]) {
     }
 }
 
-fn setup_table(call: &mut Call<'_>) -> Answer {
+fn setup_table(call: &Call<'_>, op: &mut abi::GnttabSetupTable) -> Answer {
     if call.args[2] != 1 {
         return Err(Errno::Inval.into());
     }
-    let at: Handle<abi::GnttabSetupTable> = call.handle(1);
-    let mut op = call.read(at)?;
     op.status = match call.target(op.dom) {
         Err(errno) => bad_target(errno) as i16,
         Ok(domain) if op.nr_frames > domain.config.max_grant_frames => Status::GeneralError as i16,
         Ok(domain) => {
-            let list: Handle<u64> = Handle::new(op.frame_list);
+            let list: List<'_, u64> = call.list(op.frame_list);
             for index in 0..u64::from(op.nr_frames) {
                 let _made = domain.grants.frame(&domain, index)?;
                 let gfn = domain.grants.inner.lock().table.place(index);
-                call.write(list.nth(index)?, &gfn.map_or(u64::MAX, |gfn| gfn.raw()))?;
+                list.set(index, &gfn.map_or(u64::MAX, |gfn| gfn.raw()))?;
             }
             0
         }
     };
-    call.write(at, &op)?;
     Ok(0)
 }

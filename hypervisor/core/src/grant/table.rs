@@ -63,7 +63,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub fn new(
+    pub(super) fn new(
         source: &'static dyn FrameSource,
         account: &Account,
         owner: DomainId,
@@ -83,22 +83,23 @@ impl Table {
         Ok(table)
     }
 
-    /// Pages of the heap that a table of so many frames takes: their pins, and what is known of each.
-    pub fn pages(max_frames: usize) -> usize {
+    /// Pages of the heap that a table of so many frames takes: their pins, and what is known of
+    /// each.
+    pub(super) fn pages(max_frames: usize) -> usize {
         max_frames + max_frames.div_ceil(Paged::<Option<Frame>>::LEAF)
     }
 
-    pub fn size(&self) -> (u32, u32) {
+    pub(super) fn size(&self) -> (u32, u32) {
         (self.count, self.max_frames)
     }
 
     /// Entries in use by others.
-    pub fn pinned(&self) -> usize {
+    pub(super) fn pinned(&self) -> usize {
         self.pinned
     }
 
     /// The frame, made with all before it if need be.
-    pub fn frame(&mut self, account: &Account, index: u64) -> Result<PageRef> {
+    pub(super) fn frame(&mut self, account: &Account, index: u64) -> Result<PageRef> {
         if index >= u64::from(self.max_frames) {
             return Err(Errno::Inval);
         }
@@ -130,13 +131,13 @@ impl Table {
     }
 
     /// Where a frame stands in the owner's space.
-    pub fn place(&self, index: u64) -> Option<Gfn> {
+    pub(super) fn place(&self, index: u64) -> Option<Gfn> {
         let index = usize::try_from(index).ok()?;
         self.frames.get(index)?.as_ref()?.place
     }
 
-    /// It stands at `gfn` from now on; where it stood before.
-    pub fn set_place(&mut self, index: u64, gfn: Gfn) -> Option<Gfn> {
+    /// Notes that the frame stands at `gfn` from now on. Returns where it stood before.
+    pub(super) fn set_place(&mut self, index: u64, gfn: Gfn) -> Option<Gfn> {
         let index = usize::try_from(index).ok()?;
         self.frames.get_mut(index)?.as_mut()?.place.replace(gfn)
     }
@@ -147,7 +148,7 @@ impl Table {
     }
 
     /// Marks an entry as in use; the frame that it grants.
-    pub fn pin(&mut self, grant: GrantRef, user: DomainId, writable: bool) -> Granted<Gfn> {
+    pub(super) fn pin(&mut self, grant: GrantRef, user: DomainId, writable: bool) -> Granted<Gfn> {
         let table_frame = self.frame_of(grant)?;
         let (head, frame) = table_frame.words(grant);
         let in_use = if writable { READING | WRITING } else { READING };
@@ -179,7 +180,7 @@ impl Table {
     }
 
     /// One use less; the guest may take the grant back when the last is gone.
-    pub fn unpin(&mut self, grant: GrantRef, writable: bool) {
+    pub(super) fn unpin(&mut self, grant: GrantRef, writable: bool) {
         // A table that was torn down has forgotten its pins.
         let Ok(frame) = self.frame_of(grant) else {
             return;
@@ -208,8 +209,9 @@ impl Table {
         self.pinned -= usize::from(last);
     }
 
-    /// The pages of one of the table's frames that others may write just now. `None` past the last frame.
-    pub fn writable_pages(&self, index: u32) -> Option<impl Iterator<Item = Gfn> + '_> {
+    /// The pages of one of the table's frames that others may write just now. `None` past the last
+    /// frame.
+    pub(super) fn writable_pages(&self, index: u32) -> Option<impl Iterator<Item = Gfn> + '_> {
         let frame = self.frames.get(index as usize)?.as_ref()?;
         let pins: &[Pins] = if frame.written > 0 { &frame.pins } else { &[] };
         let used = (0..).zip(pins).filter(|(_, pins)| pins.writers > 0);
@@ -220,7 +222,7 @@ impl Table {
     }
 
     /// Exchanges two entries that nobody uses.
-    pub fn swap(&mut self, a: GrantRef, b: GrantRef) -> Granted<()> {
+    pub(super) fn swap(&mut self, a: GrantRef, b: GrantRef) -> Granted<()> {
         let (first, second) = (self.frame_of(a)?.words(a), self.frame_of(b)?.words(b));
         for grant in [a, b] {
             let pins = self.frame_of(grant)?.pins(grant);
@@ -241,7 +243,7 @@ impl Table {
         Ok(())
     }
 
-    pub fn clear(&mut self, account: &Account) {
+    pub(super) fn clear(&mut self, account: &Account) {
         self.frames.clear(account);
         account.refund(self.count as usize * PINS_SIZE);
         (self.count, self.max_frames, self.pinned) = (0, 0, 0);

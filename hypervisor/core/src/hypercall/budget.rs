@@ -1,8 +1,8 @@
 //! How much one entry to the hypervisor may do before the CPU looks at its other work.
 //!
-//! There is one budget for each entry. The calls of a multicall share it, so a list of calls costs no
-//! more than one call. A handler that loops spends for each step, and stops with [`Stop::Again`] once
-//! nothing is left. Each entry begins with a full budget, so each gets on by a step at least.
+//! There is one budget for each entry. The calls of a multicall share it, so a list of calls costs
+//! no more than one call. A handler that loops spends for each step, and stops with [`Stop::Again`]
+//! once nothing is left. Each entry begins with a full budget, so each gets on by a step at least.
 //!
 //! [`Stop::Again`]: super::Stop::Again
 
@@ -11,7 +11,7 @@ use core::cell::Cell;
 /// The unit is about a tenth of a microsecond: an entry ends after half a millisecond or so.
 const FULL: u32 = 4096;
 
-/// What a handler spends.
+/// The kinds of work that a handler spends its budget on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
     /// One page cleared, or taken out of a guest's memory.
@@ -35,9 +35,9 @@ impl Work {
     }
 }
 
-/// What is left of an entry's budget.
+/// The rest of an entry's budget.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub(super) struct Budget {
     left: Cell<u32>,
 }
 

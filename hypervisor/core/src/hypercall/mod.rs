@@ -1,39 +1,37 @@
 //! Hypercalls: one table that binds number, name, handler and who may call; one dispatcher.
 //!
-//! Arguments come in rdi, rsi, rdx, r10, r8, r9; the result goes to rax (public/arch-x86/xen-x86_64.h).
-//! A handler decodes, checks, then acts. What is long returns [`Stop::Again`]: the call is executed
-//! again, with the arguments as the handler left them, after the CPU has looked at its other work.
+//! Arguments come in rdi, rsi, rdx, r10, r8, r9; the result goes to rax
+//! (public/arch-x86/xen-x86_64.h). A handler decodes, checks, then acts. What is long returns
+//! [`Stop::Again`]: the call is executed again, with the arguments as the handler left them, after
+//! the CPU has looked at its other work.
+
+#![warn(missing_docs, unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod budget;
 pub mod console;
 pub mod hvm;
 pub mod memory;
 pub mod multicall;
+pub(crate) mod op;
 mod progress;
 pub mod sched;
 pub mod vcpu;
 pub mod version;
 
-use alloc::sync::Arc;
-use core::marker::PhantomData;
-
-use bytemuck::Pod;
 use guest_pv_abi as abi;
-use oxen_types::{DomainId, Errno, Vaddr};
+use oxen_types::Errno;
 
-use crate::domain::Domain;
-use crate::machine::Machine;
-use crate::seams::LinearMemory;
-use crate::vcpu::Vcpu;
-use budget::Budget;
+pub use crate::vcpu::DomainList;
 pub use budget::Work;
-pub use progress::Long;
+pub use op::{Call, List, Privileged, Target};
 
 /// Why a handler did not finish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
+    /// The call fails with this errno.
     Err(Errno),
-    /// Execute the call again: `args`, or what the call keeps elsewhere, tell what is left to do.
+    /// The call is executed again. The domain, the vcpu or the arguments say how far it got.
     Again,
 }
 
@@ -46,7 +44,7 @@ impl From<Errno> for Stop {
 /// A handler's answer: the value for rax, or why not.
 pub type Answer = Result<u64, Stop>;
 
-/// What becomes of the call.
+/// The dispatcher's verdict on a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// rax gets this, and the guest goes on behind the hypercall.
@@ -55,150 +53,13 @@ pub enum Outcome {
     Again,
 }
 
-/// A hypercall under way.
-pub struct Call<'a> {
-    pub vcpu: &'a Arc<Vcpu>,
-    pub linear: &'a dyn LinearMemory,
-    pub args: [u64; 6],
-    budget: Budget,
-}
-
-/// A guest linear address that should hold values of `T`: an allegation, checked at each use.
-#[derive(Debug)]
-pub struct Handle<T> {
-    at: u64,
-    of: PhantomData<T>,
-}
-
-impl<T> Clone for Handle<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Handle<T> {}
-
-impl<T> Handle<T> {
-    pub fn new(at: u64) -> Self {
-        Self {
-            at,
-            of: PhantomData,
-        }
-    }
-
-    pub fn is_null(&self) -> bool {
-        self.at == 0
-    }
-
-    pub fn raw(&self) -> u64 {
-        self.at
-    }
-
-    /// The handle of the `index`-th value behind it.
-    pub fn nth(&self, index: u64) -> Result<Self, Errno> {
-        let bytes = index
-            .checked_mul(size_of::<T>() as u64)
-            .ok_or(Errno::Fault)?;
-        Ok(Self::new(self.at.checked_add(bytes).ok_or(Errno::Fault)?))
-    }
-
-    /// The handle of a field at `offset` bytes into the value.
-    pub fn field<F>(&self, offset: usize) -> Handle<F> {
-        Handle::new(self.at.wrapping_add(offset as u64))
-    }
-}
-
-impl<'a> Call<'a> {
-    pub fn new(vcpu: &'a Arc<Vcpu>, linear: &'a dyn LinearMemory, args: [u64; 6]) -> Self {
-        Self {
-            vcpu,
-            linear,
-            args,
-            budget: Budget::full(),
-        }
-    }
-
-    /// A call within this one. It has what is left of this one's budget.
-    fn inner(&self, args: [u64; 6]) -> Self {
-        Self {
-            vcpu: self.vcpu,
-            linear: self.linear,
-            args,
-            budget: self.budget.clone(),
-        }
-    }
-
-    /// Counts work that was done, or is about to be.
-    pub fn spend(&self, work: Work, count: u64) {
-        self.budget.spend(work, count);
-    }
-
-    /// Has this entry done as much as it may? Then the call stops here and goes on later.
-    pub fn is_spent(&self) -> bool {
-        self.budget.is_spent()
-    }
-
-    pub fn domain(&self) -> &Arc<Domain> {
-        &self.vcpu.domain
-    }
-
-    pub fn machine(&self) -> &'static Machine {
-        self.vcpu.domain.machine
-    }
-
-    pub fn is_privileged(&self) -> bool {
-        self.vcpu.domain.config.privileged
-    }
-
-    pub fn require_privilege(&self) -> Result<(), Errno> {
-        if self.is_privileged() {
-            Ok(())
-        } else {
-            Err(Errno::Perm)
-        }
-    }
-
-    pub fn handle<T>(&self, arg: usize) -> Handle<T> {
-        Handle::new(self.args[arg])
-    }
-
-    /// One private copy of the value behind a handle.
-    pub fn read<T: Pod>(&self, from: Handle<T>) -> Result<T, Errno> {
-        let mut value = T::zeroed();
-        self.linear
-            .read(Vaddr::new(from.at), bytemuck::bytes_of_mut(&mut value))?;
-        Ok(value)
-    }
-
-    pub fn write<T: Pod>(&self, to: Handle<T>, value: &T) -> Result<(), Errno> {
-        self.linear
-            .write(Vaddr::new(to.at), bytemuck::bytes_of(value))
-    }
-
-    pub fn read_bytes(&self, from: u64, into: &mut [u8]) -> Result<(), Errno> {
-        self.linear.read(Vaddr::new(from), into)
-    }
-
-    pub fn write_bytes(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
-        self.linear.write(Vaddr::new(to), from)
-    }
-
-    /// The domain that a `domid_t` names: the caller's own for DOMID_SELF or its number, another one
-    /// only for a privileged caller.
-    pub fn target(&self, id: u16) -> Result<Arc<Domain>, Errno> {
-        let id = DomainId(id);
-        if id == DomainId::SELF || id == self.domain().id {
-            return Ok(self.domain().clone());
-        }
-        self.require_privilege()?;
-        self.machine().domain(id).ok_or(Errno::Srch)
-    }
-}
-
 /// One hypercall: the only place that says it exists.
 pub struct Entry {
+    /// The number of the ABI.
     pub number: u32,
+    /// The ABI's name, for logs.
     pub name: &'static str,
+    /// The function that runs its operations.
     pub handler: fn(&mut Call<'_>) -> Answer,
     /// Argument registers that it has. It may change these, and no others
     /// (public/arch-x86/xen-x86_64.h).
@@ -251,7 +112,7 @@ pub static TABLE: &[Entry] = &[
         vcpu::set_timer_op,
     ),
     entry(abi::HYPERVISOR_XEN_VERSION, "xen_version", 2, version::call),
-    entry(abi::HYPERVISOR_CONSOLE_IO, "console_io", 3, console::call),
+    privileged(abi::HYPERVISOR_CONSOLE_IO, "console_io", 3, console::call),
     entry(
         abi::HYPERVISOR_GRANT_TABLE_OP,
         "grant_table_op",
@@ -306,7 +167,7 @@ const fn by_number() -> [Option<&'static Entry>; NUMBERS] {
 
 /// Runs one hypercall. The caller has checked that the guest's kernel made it.
 pub fn dispatch(number: u64, call: &mut Call<'_>) -> Outcome {
-    call.budget = Budget::full();
+    call.enter();
     #[cfg(test)]
     let answer =
         |number, call: &mut Call<'_>| crate::testing::heap::in_core(|| answer(number, call));
@@ -329,7 +190,7 @@ pub(crate) fn answer(number: u64, call: &mut Call<'_>) -> Answer {
         return Err(Errno::NoSys.into());
     };
     if entry.privileged {
-        call.require_privilege()?;
+        call.privileged()?;
     }
     let given = call.args;
     let answer = (entry.handler)(call);

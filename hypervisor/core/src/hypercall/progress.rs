@@ -1,26 +1,20 @@
-//! How far a call got that is executed again, where its argument registers cannot say.
+//! How far a call got that is executed again, where neither the domain that it is about nor its
+//! argument registers can say: that is getdomaininfolist, whose only argument is a pointer.
 //!
-//! A call may change its own argument registers and no others, and a kernel may keep values in the
-//! others. So a call without a register for its progress leaves it in its vcpu: one place, which
-//! names the call. A call that does not find its progress there begins anew: another task's call ran
-//! on the vcpu meanwhile, or the task moved to another vcpu. Only calls for which that does no harm
-//! may use it.
+//! The vcpu keeps the progress (`vcpu/progress.rs`), and names the call by argument and address space.
 
-use super::{Call, Stop};
-
-pub use crate::vcpu::Long;
+use super::{Call, DomainList, Stop};
 
 impl Call<'_> {
     /// Where the call goes on; `None` at its beginning.
-    pub fn resume(&self, what: Long, argument: u64) -> Option<[u32; 2]> {
-        let of = (what, argument, self.linear.space());
-        self.vcpu.take_progress(of)
+    pub fn resume(&self) -> Option<DomainList> {
+        self.vcpu.take_progress((self.args[0], self.space()))
     }
 
     /// Has the call go on from there.
-    pub fn go_on(&self, what: Long, argument: u64, at: [u32; 2]) -> Stop {
-        let of = (what, argument, self.linear.space());
-        self.vcpu.keep_progress(of, at);
+    pub fn go_on(&self, list: DomainList) -> Stop {
+        let name = (self.args[0], self.space());
+        self.vcpu.keep_progress(name, list);
         Stop::Again
     }
 }

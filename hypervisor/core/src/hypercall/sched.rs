@@ -1,65 +1,77 @@
 //! sched_op: yield, block, poll, shutdown and watchdog (xen/sched.h).
 
 use guest_pv_abi as abi;
-use oxen_types::{Errno, Port};
+use oxen_types::{DomainId, Errno, Port, Result};
 
-use super::{Answer, Call};
+use super::op::operations;
+use super::{Call, List, Privileged};
 use crate::timer::TimerKind;
 use crate::vcpu::{Hold, Poll};
 
 /// Ports that one SCHEDOP_poll may name.
 const MOST_POLLED: usize = 128;
 
-/// args: cmd, argument.
-pub fn call(call: &mut Call<'_>) -> Answer {
-    match call.args[0] as u32 {
-        abi::SCHEDOP_YIELD => {
-            let machine = call.machine();
-            machine
-                .sched
-                .give_way(machine.platform.this_cpu(), machine.now());
-            machine.platform.reschedule();
-            Ok(0)
-        }
-        abi::SCHEDOP_BLOCK => {
-            call.vcpu.block();
-            Ok(0)
-        }
-        abi::SCHEDOP_SHUTDOWN => {
-            let ask: abi::SchedShutdown = call.read(call.handle(1))?;
-            let domain = call.domain();
-            domain.shutdown(ask.reason).perform(domain);
-            Ok(0)
-        }
-        abi::SCHEDOP_SHUTDOWN_CODE => Err(Errno::NoSys.into()),
-        abi::SCHEDOP_POLL => poll(call),
-        abi::SCHEDOP_REMOTE_SHUTDOWN => {
-            let ask: abi::SchedRemoteShutdown = call.read(call.handle(1))?;
-            call.require_privilege()?;
-            let target = call
-                .machine()
-                .domain(oxen_types::DomainId(ask.domain_id))
-                .ok_or(Errno::Srch)?;
-            target.shutdown(ask.reason).perform(&target);
-            Ok(0)
-        }
-        abi::SCHEDOP_WATCHDOG => watchdog(call),
-        abi::SCHEDOP_PIN_OVERRIDE => Err(Errno::NoSys.into()),
-        _ => Err(Errno::NoSys.into()),
+operations! {
+    /// args: cmd, argument.
+    pub fn call(call) with ();
+    declared OPERATIONS;
+    command call.args[0] as u32;
+    argument call.args[1];
+    accepted {
+        SCHEDOP_YIELD: plain by anyone => give_way, full;
+        SCHEDOP_BLOCK: plain by anyone => block, full;
+        SCHEDOP_SHUTDOWN: takes(abi::SchedShutdown) by anyone => shutdown, full;
+        SCHEDOP_POLL: takes(abi::SchedPoll) by anyone => poll, full;
+        SCHEDOP_REMOTE_SHUTDOWN: takes(abi::SchedRemoteShutdown) by privileged => remote_shutdown, full;
+        SCHEDOP_WATCHDOG: takes(abi::SchedWatchdog) by anyone => watchdog,
+            full("two for each domain, which any of its vcpus may feed");
     }
+    refused {
+        SCHEDOP_SHUTDOWN_CODE: NoSys;
+        SCHEDOP_PIN_OVERRIDE: NoSys;
+    }
+    else Err(Errno::NoSys.into());
 }
 
-/// Blocks until one of the ports has an event, or until the timeout. The list is copied once, before
-/// anything changes: a page of it that the guest takes away meanwhile cannot leave the vcpu blocked.
-fn poll(call: &mut Call<'_>) -> Answer {
-    let ask: abi::SchedPoll = call.read(call.handle(1))?;
-    let mut list = [0u32; MOST_POLLED];
-    let ports = list.get_mut(..ask.nr_ports as usize).ok_or(Errno::Inval)?;
-    call.read_bytes(ask.ports, bytemuck::cast_slice_mut(ports))?;
+fn give_way(call: &Call<'_>) {
+    let machine = call.machine();
+    machine
+        .sched
+        .give_way(machine.platform.this_cpu(), machine.now());
+    machine.platform.reschedule();
+}
+
+fn block(call: &Call<'_>) {
+    call.vcpu.block();
+}
+
+fn shutdown(call: &Call<'_>, ask: &abi::SchedShutdown) {
+    let domain = call.domain();
+    domain.shutdown(ask.reason).perform(domain);
+}
+
+fn remote_shutdown(
+    call: &Call<'_>,
+    dom0: Privileged,
+    ask: &abi::SchedRemoteShutdown,
+) -> Result<()> {
+    let target = dom0.over(call, DomainId(ask.domain_id))?;
+    target.shutdown(ask.reason).perform(&target);
+    Ok(())
+}
+
+/// Blocks until one of the ports has an event, or until the timeout. The list is copied once,
+/// before anything changes: a page of it that the guest takes away meanwhile cannot leave the vcpu
+/// blocked.
+fn poll(call: &Call<'_>, ask: &abi::SchedPoll) -> Result<()> {
+    let mut copy = [0u32; MOST_POLLED];
+    let ports = copy.get_mut(..ask.nr_ports as usize).ok_or(Errno::Inval)?;
+    let list: List<'_, u32> = call.list(ask.ports);
+    list.get_all(0, ports)?;
     let ports: &[u32] = ports;
     let (vcpu, events) = (call.vcpu, &call.domain().events);
     if ports.iter().any(|port| !events.is_valid(Port(*port))) {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     vcpu.set_poll(match *ports {
         [port] => Poll::One(Port(port)),
@@ -79,11 +91,10 @@ fn poll(call: &mut Call<'_>) -> Answer {
     } else if ask.timeout != 0 {
         vcpu.arm_timer_here(TimerKind::Poll, ask.timeout);
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Feeds, starts or stops a watchdog of the domain's.
-fn watchdog(call: &mut Call<'_>) -> Answer {
-    let ask: abi::SchedWatchdog = call.read(call.handle(1))?;
-    Ok(call.domain().set_watchdog(ask.id, ask.timeout)?)
+fn watchdog(call: &Call<'_>, ask: &abi::SchedWatchdog) -> Result<u64> {
+    call.domain().set_watchdog(ask.id, ask.timeout)
 }

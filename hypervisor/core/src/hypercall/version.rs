@@ -1,64 +1,94 @@
 //! xen_version: what hypervisor this is and what it offers (xen/version.h, xen/features.h).
 
 use guest_pv_abi as abi;
-use oxen_types::{Errno, PAGE_SIZE};
+use oxen_types::{Errno, PAGE_SIZE, Result};
 
-use super::{Answer, Call, Handle};
+use super::op::operations;
+use super::{Call, Privileged};
 
-/// We speak the ABI of this version.
+/// The major version of the ABI.
 pub const MAJOR: u64 = 4;
+/// The minor version of the ABI.
 pub const MINOR: u64 = 17;
+/// The rest of the version.
 pub const EXTRA: &str = ".0-oxen";
+/// The kinds of guests, in the headers' notation.
 pub const CAPABILITIES: &str = "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
 
 /// The start of the address range that is ours (`XENVER_platform_parameters`).
 const VIRT_START: u64 = 0xffff_8000_0000_0000;
 
-pub fn call(call: &mut Call<'_>) -> Answer {
-    let to = call.args[1];
-    match call.args[0] as u32 {
-        abi::XENVER_VERSION => Ok(MAJOR << 16 | MINOR),
-        abi::XENVER_EXTRAVERSION => text::<16>(call, to, EXTRA),
-        abi::XENVER_COMPILE_INFO => {
-            let mut info = [0; 64 + 16 + 32 + 32];
-            put(
-                &mut info[0..64],
-                concat!("rustc, oxen ", env!("CARGO_PKG_VERSION")),
-            );
-            put(&mut info[64..80], "oxen");
-            put(&mut info[80..112], "oxen");
-            put(&mut info[112..144], "unknown");
-            call.write_bytes(to, &info)?;
-            Ok(0)
-        }
-        abi::XENVER_CAPABILITIES => text::<1024>(call, to, CAPABILITIES),
-        abi::XENVER_CHANGESET => text::<64>(call, to, "oxen"),
-        abi::XENVER_PLATFORM_PARAMETERS => {
-            call.write(Handle::new(to), &VIRT_START)?;
-            Ok(0)
-        }
-        abi::XENVER_GET_FEATURES => {
-            let at: Handle<abi::XenFeatureInfo> = Handle::new(to);
-            let mut info = call.read(at)?;
-            info.submap = features(info.submap_idx, call.is_privileged())?;
-            call.write(at, &info)?;
-            Ok(0)
-        }
-        abi::XENVER_PAGESIZE => Ok(PAGE_SIZE as u64),
-        abi::XENVER_GUEST_HANDLE => {
-            call.write_bytes(to, &call.domain().with_control(|control| control.handle))?;
-            Ok(0)
-        }
-        abi::XENVER_COMMANDLINE => {
-            call.require_privilege()?;
-            text::<1024>(call, to, call.machine().platform.command_line())
-        }
-        _ => Err(Errno::NoSys.into()),
+operations! {
+    /// args: cmd, argument.
+    pub fn call(call) with ();
+    declared OPERATIONS;
+    command call.args[0] as u32;
+    argument call.args[1];
+    accepted {
+        XENVER_VERSION: plain by anyone => version, full;
+        XENVER_EXTRAVERSION: gives([u8; 16]) by anyone => extra_version, full;
+        XENVER_COMPILE_INFO: gives(abi::XenCompileInfo) by anyone => compile_info, full;
+        XENVER_CAPABILITIES: gives([u8; 1024]) by anyone => capabilities, full;
+        XENVER_CHANGESET: gives([u8; 64]) by anyone => changeset, full;
+        XENVER_PLATFORM_PARAMETERS: gives(u64) by anyone => platform_parameters, full;
+        XENVER_GET_FEATURES: updates(abi::XenFeatureInfo) by anyone => get_features, full;
+        XENVER_PAGESIZE: plain by anyone => page_size, full;
+        XENVER_GUEST_HANDLE: gives([u8; 16]) by anyone => guest_handle, full;
+        XENVER_COMMANDLINE: gives([u8; 1024]) by privileged => command_line, full;
     }
+    refused {
+        XENVER_BUILD_ID: NoSys;
+    }
+    else Err(Errno::NoSys.into());
+}
+
+fn version(_call: &Call<'_>) -> u64 {
+    MAJOR << 16 | MINOR
+}
+
+fn extra_version(_call: &Call<'_>, text: &mut [u8; 16]) {
+    put(text, EXTRA);
+}
+
+fn compile_info(_call: &Call<'_>, info: &mut abi::XenCompileInfo) {
+    let compiler = concat!("rustc, oxen ", env!("CARGO_PKG_VERSION"));
+    put(&mut info.compiler, compiler);
+    put(&mut info.compile_by, "oxen");
+    put(&mut info.compile_domain, "oxen");
+    put(&mut info.compile_date, "unknown");
+}
+
+fn capabilities(_call: &Call<'_>, text: &mut [u8; 1024]) {
+    put(text, CAPABILITIES);
+}
+
+fn changeset(_call: &Call<'_>, text: &mut [u8; 64]) {
+    put(text, "oxen");
+}
+
+fn platform_parameters(_call: &Call<'_>, virt_start: &mut u64) {
+    *virt_start = VIRT_START;
+}
+
+fn get_features(call: &Call<'_>, info: &mut abi::XenFeatureInfo) -> Result<()> {
+    info.submap = features(info.submap_idx, call.privileged().is_ok())?;
+    Ok(())
+}
+
+fn page_size(_call: &Call<'_>) -> u64 {
+    PAGE_SIZE as u64
+}
+
+fn guest_handle(call: &Call<'_>, handle: &mut [u8; 16]) {
+    *handle = call.domain().with_control(|control| control.handle);
+}
+
+fn command_line(call: &Call<'_>, _dom0: Privileged, text: &mut [u8; 1024]) {
+    put(text, call.machine().platform.command_line());
 }
 
 /// One word of feature bits. dom0's memory is identity-mapped, guests' is not.
-fn features(submap: u32, privileged: bool) -> Result<u32, Errno> {
+fn features(submap: u32, privileged: bool) -> Result<u32> {
     if submap != 0 {
         return if submap < abi::XENFEAT_NR_SUBMAPS {
             Ok(0)
@@ -77,13 +107,6 @@ fn features(submap: u32, privileged: bool) -> Result<u32, Errno> {
         bits |= 1 << abi::XENFEAT_NOT_DIRECT_MAPPED;
     }
     Ok(bits)
-}
-
-fn text<const N: usize>(call: &Call<'_>, to: u64, text: &str) -> Answer {
-    let mut buffer = [0; N];
-    put(&mut buffer, text);
-    call.write_bytes(to, &buffer)?;
-    Ok(0)
 }
 
 /// Puts a text into a field of fixed size, cut if need be so that a NUL ends it.

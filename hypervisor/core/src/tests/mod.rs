@@ -1,3 +1,4 @@
 //! Checks on the source text of the crate.
 
 mod floors;
+mod source;

@@ -31,7 +31,7 @@ use crate::timer::TimerSet;
 use periodic::Periodic;
 use upcall::Upcall;
 
-pub use progress::{CallName, Long, Progress};
+pub use progress::{CallName, DomainList, Progress};
 pub use upcall::{InfoArea, Poll, info};
 
 /// Reasons for which a vcpu may not run. The vcpu is runnable when none holds.

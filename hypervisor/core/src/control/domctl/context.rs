@@ -1,18 +1,15 @@
 //! A domain's processor state as a list of records (xen/hvm/save.h, xen/arch-x86/hvm/save.h).
 //!
-//! The list is HEADER first, the vcpus' records by kind, and END; each record has a descriptor before
-//! it. Its framing is checked as a whole before any record of it is loaded.
-
-use alloc::sync::Arc;
+//! The list is HEADER first, the vcpus' records by kind, and END; each record has a descriptor
+//! before it. Its framing is checked as a whole before any record of it is loaded.
 
 use guest_pv_abi as abi;
-use guest_pv_abi::UnionBytes;
-use oxen_types::Errno;
+use oxen_types::{Errno, Result};
 
 use super::life::while_paused;
 use crate::domain::Domain;
 use crate::fallible;
-use crate::hypercall::{Answer, Call, Handle};
+use crate::hypercall::{Call, List, Stop, Target};
 use crate::vcpu::Hold;
 
 /// Kinds of records that a vcpu may have, in Xen's order.
@@ -34,72 +31,75 @@ const MOST_RECORD: usize = 16 << 10;
 /// A record that one getcontext_partial asks for.
 const NO_CHANGESET: u64 = u64::MAX;
 
-pub fn get(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -> Answer {
-    let mut ask: abi::DomctlHvmContext = op.u.view();
-    ask.size = while_paused(call, domain, |call| {
+/// The whole list. Without a buffer, only its length is answered.
+pub(super) fn get(
+    call: &Call<'_>,
+    domain: &Target,
+    ask: &mut abi::DomctlHvmContext,
+) -> Result<(), Stop> {
+    ask.size = while_paused(call, domain, || {
         let mut list = Writer::new(call, ask.buffer, ask.size.into());
         collect(domain, &mut list)?;
         u32::try_from(list.done).map_err(|_| Errno::TooBig)
     })?;
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }
 
 /// One record's contents, without its descriptor.
-pub fn get_one(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -> Answer {
-    let mut ask: abi::DomctlHvmContextPartial = op.u.view();
+pub(super) fn get_one(
+    call: &Call<'_>,
+    domain: &Target,
+    ask: &mut abi::DomctlHvmContextPartial,
+) -> Result<(), Stop> {
     let kind = u16::try_from(ask.kind).map_err(|_| Errno::Inval)?;
     if !KINDS.contains(&kind) {
         return Err(Errno::Inval.into());
     }
     let vcpu = domain.vcpu(ask.instance).ok_or(Errno::NoEnt)?;
-    ask.bufsz = while_paused(call, domain, |call| {
+    ask.bufsz = while_paused(call, domain, || {
         let mut record = Writer::new(call, ask.buffer, ask.bufsz);
         vcpu.arch.save(kind, &mut |part| record.put(part))?;
         Ok(record.done)
     })?;
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }
 
 /// The caller's buffer, filled as the records come. Without one, their bytes are only counted.
-struct Writer<'a, 'b> {
-    call: &'a Call<'b>,
-    to: u64,
+struct Writer<'a> {
+    to: List<'a, u8>,
     room: u64,
     done: u64,
 }
 
-impl<'a, 'b> Writer<'a, 'b> {
-    fn new(call: &'a Call<'b>, to: u64, room: u64) -> Self {
+impl<'a> Writer<'a> {
+    fn new(call: &Call<'a>, to: u64, room: u64) -> Self {
         Self {
-            call,
-            to,
+            to: call.list(to),
             room,
             done: 0,
         }
     }
 
-    fn put(&mut self, part: &[u8]) -> Result<(), Errno> {
+    fn put(&mut self, part: &[u8]) -> Result<()> {
         let end = self.done.saturating_add(part.len() as u64);
-        if self.to != 0 {
+        if !self.to.is_null() {
             if end > self.room {
                 return Err(Errno::NoSpc);
             }
-            let to = self.to.checked_add(self.done).ok_or(Errno::Fault)?;
-            self.call.write_bytes(to, part)?;
+            self.to.set_all(self.done, part)?;
         }
         self.done = end;
         Ok(())
     }
 
-    /// A descriptor, and the record that `save` gives; each time the same, as the domain stands still.
+    /// A descriptor, and the record that `save` gives; each time the same, as the domain stands
+    /// still.
     fn record(
         &mut self,
         kind: u16,
         instance: u32,
-        save: impl Fn(&mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
+        save: impl Fn(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
         let mut len = 0usize;
         save(&mut |part| {
             len = len.saturating_add(part.len());
@@ -122,13 +122,16 @@ impl<'a, 'b> Writer<'a, 'b> {
 }
 
 /// Takes all vcpus down; those that get a CPU record are up after it, with that state.
-pub fn set(call: &mut Call<'_>, domain: &Arc<Domain>, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlHvmContext = op.u.view();
+pub(super) fn set(
+    call: &Call<'_>,
+    domain: &Target,
+    ask: &abi::DomctlHvmContext,
+) -> Result<(), Stop> {
     let size = ask.size as usize;
     if size > MOST_BYTES {
         return Err(Errno::TooBig.into());
     }
-    while_paused(call, domain, |call| {
+    while_paused(call, domain, || {
         let list = Reader {
             call,
             from: ask.buffer,
@@ -136,11 +139,10 @@ pub fn set(call: &mut Call<'_>, domain: &Arc<Domain>, op: &abi::Domctl) -> Answe
         };
         let longest = check(&list)?;
         load(domain, &list, longest)
-    })?;
-    Ok(0)
+    })
 }
 
-fn collect(domain: &Domain, list: &mut Writer<'_, '_>) -> Result<(), Errno> {
+fn collect(domain: &Domain, list: &mut Writer<'_>) -> Result<()> {
     let header = abi::HvmSaveHeader {
         magic: abi::HVM_FILE_MAGIC,
         version: abi::HVM_FILE_VERSION,
@@ -166,8 +168,8 @@ fn collect(domain: &Domain, list: &mut Writer<'_, '_>) -> Result<(), Errno> {
     list.record(abi::HVM_SAVE_CODE_END, 0, |_| Ok(()))
 }
 
-/// A list in the caller's memory. Each part is read when it is looked at: what changes in between is
-/// the caller's own loss.
+/// A list in the caller's memory. Each part is read when it is looked at: what changes in between
+/// is the caller's own loss.
 struct Reader<'a, 'b> {
     call: &'a Call<'b>,
     from: u64,
@@ -176,12 +178,12 @@ struct Reader<'a, 'b> {
 
 impl Reader<'_, '_> {
     /// The descriptor of the record at an offset; where the record begins, and where the next does.
-    fn descriptor(&self, at: u64) -> Result<(abi::HvmSaveDescriptor, u64, u64), Errno> {
+    fn descriptor(&self, at: u64) -> Result<(abi::HvmSaveDescriptor, u64, u64)> {
         let begin = at
             .checked_add(size_of::<abi::HvmSaveDescriptor>() as u64)
             .filter(|begin| *begin <= self.end)
             .ok_or(Errno::NoData)?;
-        let descriptor: abi::HvmSaveDescriptor = self.call.read(Handle::new(self.address(at)?))?;
+        let descriptor: abi::HvmSaveDescriptor = self.call.list(self.address(at)?).get(0)?;
         let next = begin
             .checked_add(descriptor.length.into())
             .filter(|next| *next <= self.end)
@@ -189,18 +191,18 @@ impl Reader<'_, '_> {
         Ok((descriptor, begin, next))
     }
 
-    fn address(&self, at: u64) -> Result<u64, Errno> {
+    fn address(&self, at: u64) -> Result<u64> {
         self.from.checked_add(at).ok_or(Errno::Fault)
     }
 }
 
 /// Checks the framing of a list; the length of its longest record.
-fn check(list: &Reader<'_, '_>) -> Result<usize, Errno> {
+fn check(list: &Reader<'_, '_>) -> Result<usize> {
     let (first, begin, mut at) = list.descriptor(0)?;
     if first.length as usize != size_of::<abi::HvmSaveHeader>() {
         return Err(Errno::Inval);
     }
-    let header: abi::HvmSaveHeader = list.call.read(Handle::new(list.address(begin)?))?;
+    let header: abi::HvmSaveHeader = list.call.list(list.address(begin)?).get(0)?;
     if first.typecode != abi::HVM_SAVE_CODE_HEADER
         || header.magic != abi::HVM_FILE_MAGIC
         || header.version != abi::HVM_FILE_VERSION
@@ -222,7 +224,7 @@ fn check(list: &Reader<'_, '_>) -> Result<usize, Errno> {
     }
 }
 
-fn load(domain: &Domain, list: &Reader<'_, '_>, longest: usize) -> Result<(), Errno> {
+fn load(domain: &Domain, list: &Reader<'_, '_>, longest: usize) -> Result<()> {
     // Longer than a page only where the processor's extended state is.
     let mut buffer = fallible::filled(longest, || 0)?;
     for vcpu in domain.vcpus() {
@@ -237,17 +239,13 @@ fn load(domain: &Domain, list: &Reader<'_, '_>, longest: usize) -> Result<(), Er
         }
         let record = buffer.get_mut(..descriptor.length as usize);
         let record = record.ok_or(Errno::Inval)?;
-        list.call.read_bytes(list.address(begin)?, record)?;
+        list.call.list(list.address(begin)?).get_all(0, record)?;
         load_one(domain, descriptor, record)?;
         at = next;
     }
 }
 
-fn load_one(
-    domain: &Domain,
-    descriptor: abi::HvmSaveDescriptor,
-    record: &[u8],
-) -> Result<(), Errno> {
+fn load_one(domain: &Domain, descriptor: abi::HvmSaveDescriptor, record: &[u8]) -> Result<()> {
     let vcpu = domain
         .vcpu(descriptor.instance.into())
         .ok_or(Errno::Inval)?;

@@ -5,13 +5,13 @@ use core::ops::RangeInclusive;
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
-use oxen_types::{DomainId, Errno};
+use oxen_types::{DomainId, Errno, Result};
 
 use crate::domain::{DomainConfig, MAX_VCPUS};
-use crate::hypercall::{Answer, Call};
+use crate::hypercall::{Call, Privileged};
 use crate::seams::Claimant;
 
-/// What Xen gives when the toolstack does not say.
+/// Xen's defaults where the toolstack does not say.
 const DEFAULT_GRANT_FRAMES: u32 = 64;
 const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
 /// A table beyond this is a mistake: 2 GiB of memory to grant, in use at once.
@@ -21,33 +21,38 @@ const MOST_MAPTRACK_FRAMES: u32 = 8192;
 /// that we have.
 const GRANT_VERSIONS: RangeInclusive<u32> = 1..=2;
 
-pub fn create(call: &mut Call<'_>, op: &mut abi::Domctl) -> Answer {
+/// Makes a domain, with the number that the caller names or, if that is no ordinary one, the next
+/// free one.
+///
+/// # Errors
+/// `Inval` for a configuration that is not supported, `Exist` if the number is taken, `NoMem`.
+pub(super) fn create(call: &Call<'_>, _dom0: Privileged, op: &mut abi::Domctl) -> Result<()> {
     let ask: abi::DomctlCreateDomain = op.u.view();
     let machine = call.machine();
     let info = machine.platform.info();
     let nested = ask.flags & abi::XEN_DOMCTL_CDF_HAP != 0;
     if (nested && !info.hap) || (!nested && !info.shadow) {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     let config = check(&ask)?;
     let wish = DomainId(op.domain);
     let wish = (wish != DomainId::DOM0 && wish.is_ordinary()).then_some(wish);
     if !machine.frames.has_room(Claimant::Privileged) {
-        return Err(Errno::NoMem.into());
+        return Err(Errno::NoMem);
     }
     let id = machine.free_domain_id(wish)?;
     let domain = machine.builder.create_domain(id, config, 0)?;
     if let Err(errno) = machine.insert(domain.clone()) {
         // Another call took the number meanwhile. What is new is empty and never ran: one step.
         let _gone = domain.destroy_step(usize::MAX);
-        return Err(errno.into());
+        return Err(errno);
     }
     op.domain = id.0;
-    Ok(0)
+    Ok(())
 }
 
 /// Guests are PVH for now: hardware-virtualized, a local APIC and no other device.
-fn check(ask: &abi::DomctlCreateDomain) -> Result<DomainConfig, Errno> {
+fn check(ask: &abi::DomctlCreateDomain) -> Result<DomainConfig> {
     let needed = abi::XEN_DOMCTL_CDF_HVM;
     let known = needed
         | abi::XEN_DOMCTL_CDF_HAP
@@ -88,7 +93,7 @@ fn check(ask: &abi::DomctlCreateDomain) -> Result<DomainConfig, Errno> {
 }
 
 /// Below zero stands for the default.
-fn limit(wish: i32, default: u32, most: u32) -> Result<u32, Errno> {
+fn limit(wish: i32, default: u32, most: u32) -> Result<u32> {
     match u32::try_from(wish) {
         Err(_) => Ok(default),
         Ok(wish) if wish <= most => Ok(wish),

@@ -1,21 +1,21 @@
-//! What a domain and a vcpu are and do (getdomaininfo, getvcpuinfo).
+//! The state of a domain and of a vcpu (getdomaininfo, getvcpuinfo).
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
-use oxen_types::{DomainId, Errno};
+use oxen_types::{DomainId, Errno, Result};
 
 use crate::domain::{Domain, Dying};
-use crate::hypercall::{Answer, Call};
+use crate::hypercall::{Call, Privileged, Target};
 use crate::runstate::State;
 use crate::vcpu::Hold;
 
 /// The domain asked for or, if there is none, the one with the next higher number.
-pub fn domain(call: &Call<'_>, op: &mut abi::Domctl) -> Answer {
+pub fn domain(call: &Call<'_>, _dom0: Privileged, op: &mut abi::Domctl) -> Result<()> {
     let found = call.machine().next_domain(DomainId(op.domain));
     let domain = found.ok_or(Errno::Srch)?;
     op.domain = domain.id.0;
     op.u.store(&describe(&domain));
-    Ok(0)
+    Ok(())
 }
 
 /// Also an entry of sysctl getdomaininfolist.
@@ -85,25 +85,26 @@ fn flag(on: bool, bit: u32) -> u32 {
     if on { bit } else { 0 }
 }
 
-pub fn vcpu(domain: &Domain, op: &mut abi::Domctl) -> Answer {
-    let ask: abi::DomctlGetVcpuInfo = op.u.view();
+/// The state of a vcpu, its CPU time, and its CPU.
+pub fn vcpu(_call: &Call<'_>, domain: &Target, ask: &mut abi::DomctlGetVcpuInfo) -> Result<()> {
     if ask.vcpu >= domain.config.max_vcpus {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     let vcpu = domain.vcpu(ask.vcpu).ok_or(Errno::Srch)?;
     let machine = domain.machine;
     let (_, times) = vcpu.run_times(machine.now());
     let allowed = machine.sched.with(|policy| policy.affinity(vcpu.unit()));
-    op.u.store(&abi::DomctlGetVcpuInfo {
+    *ask = abi::DomctlGetVcpuInfo {
         vcpu: ask.vcpu,
         online: u8::from(!vcpu.is_held(Hold::Down)),
         blocked: u8::from(vcpu.is_held(Hold::Blocked)),
         running: u8::from(vcpu.cpu().is_some()),
         _pad0: 0,
         cpu_time: times[State::Running as usize],
-        // No CPU is set aside for one that does not run: the first that it may run on stands for it.
+        // No CPU is set aside for one that does not run: the first that it may run on stands for
+        // it.
         cpu: vcpu.cpu().or(allowed.hard.first()).map_or(0, |cpu| cpu.0),
         _pad1: 0,
-    });
-    Ok(0)
+    };
+    Ok(())
 }

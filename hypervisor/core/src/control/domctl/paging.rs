@@ -1,13 +1,11 @@
-//! Second-level page tables as the toolstack sees them: their pool, log-dirty mode, types of frames.
-
-use alloc::sync::Arc;
+//! Second-level page tables as the toolstack sees them: their pool, log-dirty mode, types of
+//! frames.
 
 use guest_pv_abi as abi;
-use guest_pv_abi::UnionBytes;
-use oxen_types::{Errno, Gfn, PAGE_SIZE};
+use oxen_types::{Errno, Gfn, PAGE_SIZE, Result};
 
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call, Handle, Stop};
+use crate::hypercall::{Answer, Call, List, Stop, Target};
 use crate::seams::MapKind;
 
 const MIB: u64 = 1 << 20;
@@ -17,12 +15,10 @@ const PARTS: usize = 8;
 /// Frames that one getpageframeinfo3 may ask for, as in Xen.
 const MOST_FRAMES: u64 = 1024;
 
-/// The pool that a domain's nested page tables and, if it has such, its shadows are made of. It is taken
-/// from free memory when it is sized.
-pub fn pool(domain: &Domain, op: &mut abi::Domctl) -> Answer {
-    let size = pool_size(domain);
-    op.u.store(&abi::DomctlPagingMempool { size });
-    Ok(0)
+/// The pool that a domain's nested page tables and, if it has such, its shadows are made of. It is
+/// taken from free memory when it is sized.
+pub(super) fn pool(_call: &Call<'_>, domain: &Target, answer: &mut abi::DomctlPagingMempool) {
+    answer.size = pool_size(domain);
 }
 
 fn pool_size(domain: &Domain) -> u64 {
@@ -30,8 +26,9 @@ fn pool_size(domain: &Domain) -> u64 {
     tables.saturating_add(domain.arch.shadow_pool().unwrap_or(0))
 }
 
-/// Goes in steps, the call executed again for each. Of a pool with shadows two thirds are theirs: that leaves
-/// the p2m more than a page for each 2 MiB of the guest's, by the formula that toolstacks size it by.
+/// Goes in steps, the call executed again for each. Of a pool with shadows two thirds are theirs:
+/// that leaves the p2m more than a page for each 2 MiB of the guest's, by the formula that
+/// toolstacks size it by.
 fn resize_pool(domain: &Domain, bytes: u64) -> Answer {
     if domain.is_dying() {
         return Err(Errno::Inval.into());
@@ -47,8 +44,12 @@ fn resize_pool(domain: &Domain, bytes: u64) -> Answer {
     }
 }
 
-pub fn set_pool(domain: &Domain, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlPagingMempool = op.u.view();
+/// Sizes the pool, in whole pages.
+pub(super) fn set_pool(
+    _call: &Call<'_>,
+    domain: &Target,
+    ask: &abi::DomctlPagingMempool,
+) -> Answer {
     if !ask.size.is_multiple_of(PAGE_SIZE as u64) {
         return Err(Errno::Inval.into());
     }
@@ -56,9 +57,7 @@ pub fn set_pool(domain: &Domain, op: &abi::Domctl) -> Answer {
 }
 
 /// XEN_DOMCTL_SHADOW_OP: log-dirty mode, and the older names of the pool.
-pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -> Answer {
-    let mut ask: abi::DomctlShadowOp = op.u.view();
-    super::not_self(call, domain)?;
+pub(super) fn shadow(call: &Call<'_>, domain: &Target, ask: &mut abi::DomctlShadowOp) -> Answer {
     match ask.op {
         abi::XEN_DOMCTL_SHADOW_OP_OFF if !domain.memory.logs_writes() => Ok(0),
         abi::XEN_DOMCTL_SHADOW_OP_OFF => switch_log(domain, false),
@@ -68,9 +67,8 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
             Err(Errno::Inval.into())
         }
         abi::XEN_DOMCTL_SHADOW_OP_ENABLE | abi::XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY => {
-            if domain.with_control(|control| control.log.switch).is_none()
-                && domain.memory.logs_writes()
-            {
+            let switching = domain.with_control(|control| control.log.switch.is_some());
+            if !switching && domain.memory.logs_writes() {
                 return Err(Errno::Inval.into());
             }
             switch_log(domain, true)
@@ -79,14 +77,12 @@ pub fn shadow(call: &mut Call<'_>, domain: &Arc<Domain>, op: &mut abi::Domctl) -
             if ask.mode & !abi::XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL != 0 {
                 return Err(Errno::Inval.into());
             }
-            read_log(call, domain, &mut ask)?;
-            op.u.store(&ask);
+            read_log(call, domain, ask)?;
             Ok(0)
         }
         abi::XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION => {
             let mib = pool_size(domain).div_ceil(MIB);
             ask.mb = u32::try_from(mib).unwrap_or(u32::MAX);
-            op.u.store(&ask);
             Ok(0)
         }
         abi::XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION => resize_pool(domain, u64::from(ask.mb) * MIB),
@@ -116,8 +112,12 @@ fn switch_log(domain: &Domain, on: bool) -> Answer {
 fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> Result<(), Stop> {
     let clean = ask.op == abi::XEN_DOMCTL_SHADOW_OP_CLEAN;
     // Without a bitmap only the counters are wanted, or a clean slate.
-    let bitmap = ask.dirty_bitmap;
-    let pages = if bitmap == 0 && !clean { 0 } else { ask.pages };
+    let bitmap: List<'_, u8> = call.list(ask.dirty_bitmap);
+    let pages = if bitmap.is_null() && !clean {
+        0
+    } else {
+        ask.pages
+    };
     let reader = usize::from(clean);
     let before = domain.with_control(|control| control.log.reads[reader].take());
     let mut read = before.unwrap_or_default();
@@ -138,10 +138,9 @@ fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> 
             break;
         }
         read.found += domain.memory.written(Gfn::new(at), count, &mut bits, clean);
-        if bitmap != 0 {
-            let to = bitmap.checked_add(at / 8).ok_or(Errno::Fault)?;
+        if !bitmap.is_null() {
             let part = bits.get(..count.div_ceil(8) as usize).unwrap_or(&bits);
-            call.write_bytes(to, part)?;
+            bitmap.set_all(at / 8, part)?;
         }
         read.at += count;
     }
@@ -157,15 +156,17 @@ fn read_log(call: &Call<'_>, domain: &Domain, ask: &mut abi::DomctlShadowOp) -> 
 }
 
 /// Whether each gfn has RAM behind it: then it is worth saving.
-pub fn frame_types(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlGetPageFrameInfo3 = op.u.view();
+pub(super) fn frame_types(
+    call: &Call<'_>,
+    domain: &Target,
+    ask: &abi::DomctlGetPageFrameInfo3,
+) -> Result<()> {
     if ask.num > MOST_FRAMES {
-        return Err(Errno::TooBig.into());
+        return Err(Errno::TooBig);
     }
-    let list: Handle<u64> = Handle::new(ask.array);
+    let list: List<'_, u64> = call.list(ask.array);
     for i in 0..ask.num {
-        let at = list.nth(i)?;
-        let gfn = Gfn::new(call.read(at)?);
+        let gfn = Gfn::new(list.get(i)?);
         let ram = domain
             .memory
             .lookup(gfn)
@@ -175,7 +176,7 @@ pub fn frame_types(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer
         } else {
             abi::XEN_DOMCTL_PFINFO_XTAB
         };
-        call.write(at, &u64::from(kind))?;
+        list.set(i, &u64::from(kind))?;
     }
-    Ok(0)
+    Ok(())
 }

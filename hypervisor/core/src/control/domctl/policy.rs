@@ -1,27 +1,25 @@
-//! What a domain sees of the CPU: CPUID leaves and MSRs.
+//! The CPU as a domain sees it: CPUID leaves and MSRs.
 
 use alloc::vec::Vec;
 
 use bytemuck::Pod;
 use guest_pv_abi as abi;
-use guest_pv_abi::UnionBytes;
-use oxen_types::Errno;
+use oxen_types::{Errno, Result};
 
 use crate::domain::Domain;
 use crate::fallible;
-use crate::hypercall::{Answer, Call, Handle};
+use crate::hypercall::{Call, List, Target};
 
 /// No policy has more entries.
 const MOST: u32 = 1024;
 const NONE: u32 = u32::MAX;
 
-pub fn get(call: &Call<'_>, domain: &Domain, op: &mut abi::Domctl) -> Answer {
-    let mut ask: abi::DomctlCpuPolicy = op.u.view();
+/// The leaves and MSRs that the domain sees. Without a list, only its length is returned.
+pub(super) fn get(call: &Call<'_>, domain: &Target, ask: &mut abi::DomctlCpuPolicy) -> Result<()> {
     let arch = &domain.arch;
     ask.nr_leaves = list(call, ask.leaves, ask.nr_leaves, |visit| arch.cpuid(visit))?;
     ask.nr_msrs = list(call, ask.msrs, ask.nr_msrs, |visit| arch.msrs(visit))?;
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }
 
 /// Writes a list of the caller's, if it has one with enough room; how long it is.
@@ -29,8 +27,8 @@ fn list<T: Pod>(
     call: &Call<'_>,
     at: u64,
     room: u32,
-    each: impl Fn(&mut dyn FnMut(&T) -> Result<(), Errno>) -> Result<(), Errno>,
-) -> Result<u32, Errno> {
+    each: impl Fn(&mut dyn FnMut(&T) -> Result<()>) -> Result<()>,
+) -> Result<u32> {
     let mut count = 0u32;
     each(&mut |_| {
         count = count.saturating_add(1);
@@ -43,11 +41,12 @@ fn list<T: Pod>(
     if room < count {
         return Err(Errno::NoBufs);
     }
-    let (to, mut done) = (Handle::<T>::new(at), 0u32);
+    let to: List<'_, T> = call.list(at);
+    let mut done = 0u32;
     each(&mut |entry| {
         // The policy of a guest that has not started may have become longer.
         if done < room {
-            call.write(to.nth(done.into())?, entry)?;
+            to.set(done.into(), entry)?;
             done += 1;
         }
         Ok(())
@@ -56,31 +55,25 @@ fn list<T: Pod>(
 }
 
 /// Sets what is named and leaves the rest. A guest that has run keeps what it has seen.
-pub fn set(call: &Call<'_>, domain: &Domain, op: &mut abi::Domctl) -> Answer {
-    let mut ask: abi::DomctlCpuPolicy = op.u.view();
-    if domain.id == call.domain().id {
-        return Err(Errno::Inval.into());
-    }
+pub(super) fn set(call: &Call<'_>, domain: &Target, ask: &mut abi::DomctlCpuPolicy) -> Result<()> {
     if domain.life().started {
-        return Err(Errno::Exist.into());
+        return Err(Errno::Exist);
     }
     if ask.nr_leaves > MOST || ask.nr_msrs > MOST {
-        return Err(Errno::TooBig.into());
+        return Err(Errno::TooBig);
     }
     (ask.err_leaf, ask.err_subleaf, ask.err_msr) = (NONE, NONE, NONE);
-    op.u.store(&ask);
     let leaves = copied::<abi::CpuidLeaf>(call, ask.leaves, ask.nr_leaves)?;
     let msrs = copied::<abi::MsrEntry>(call, ask.msrs, ask.nr_msrs)?;
     fallible::with_reserve(call.machine().frames, || domain.arch.set_cpuid(&leaves))??;
-    domain.arch.set_msrs(&msrs)?;
-    Ok(0)
+    domain.arch.set_msrs(&msrs)
 }
 
-/// More than a page of it, of a toolstack that names more leaves than there are, may be refused with
-/// -ENOMEM.
-fn copied<T>(call: &Call<'_>, at: u64, count: u32) -> Result<Vec<u8>, Errno> {
+/// More than a page of it, of a toolstack that names more leaves than there are, may be refused
+/// with -ENOMEM.
+fn copied<T>(call: &Call<'_>, at: u64, count: u32) -> Result<Vec<u8>> {
     let mut bytes = fallible::filled(count as usize * size_of::<T>(), || 0)?;
-    call.read_bytes(at, &mut bytes)?;
+    call.list(at).get_all(0, &mut bytes)?;
     Ok(bytes)
 }
 

@@ -2,41 +2,47 @@
 //! other domains get no devices as long as there is no IOMMU to hold their DMA.
 
 use guest_pv_abi as abi;
-use guest_pv_abi::UnionBytes;
-use oxen_types::Errno;
+use oxen_types::{Errno, Result};
 
-use crate::domain::Domain;
-use crate::hypercall::Answer;
+use crate::hypercall::{Call, Target};
 
 const PORTS: u32 = 1 << 16;
 
-pub fn irq(domain: &Domain, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlIrqPermission = op.u.view();
+/// The right to an interrupt.
+pub(super) fn irq(_call: &Call<'_>, domain: &Target, ask: &abi::DomctlIrqPermission) -> Result<()> {
     decide(domain, ask.allow_access)
 }
 
-pub fn memory(domain: &Domain, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlIomemPermission = op.u.view();
+/// The right to device memory.
+pub(super) fn memory(
+    _call: &Call<'_>,
+    domain: &Target,
+    ask: &abi::DomctlIomemPermission,
+) -> Result<()> {
     if ask.first_mfn.checked_add(ask.nr_mfns).is_none() {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     decide(domain, ask.allow_access)
 }
 
-pub fn ports(domain: &Domain, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlIoportPermission = op.u.view();
+/// The right to I/O ports.
+pub(super) fn ports(
+    _call: &Call<'_>,
+    domain: &Target,
+    ask: &abi::DomctlIoportPermission,
+) -> Result<()> {
     let end = ask.first_port.checked_add(ask.nr_ports);
     if end.is_none_or(|end| end > PORTS) {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     decide(domain, ask.allow_access)
 }
 
-/// What is so already may be asked for.
-fn decide(domain: &Domain, allow: u8) -> Answer {
+/// Agrees to what is so already, and to nothing else.
+fn decide(domain: &Target, allow: u8) -> Result<()> {
     if (allow != 0) == domain.config.privileged {
-        Ok(0)
+        Ok(())
     } else {
-        Err(Errno::Perm.into())
+        Err(Errno::Perm)
     }
 }

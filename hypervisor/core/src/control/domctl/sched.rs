@@ -4,11 +4,11 @@ use alloc::sync::Arc;
 
 use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
-use oxen_types::{CpuId, CpuMask, Errno};
+use oxen_types::{CpuId, CpuMask, Errno, Result};
 
 use crate::control::map;
 use crate::domain::Domain;
-use crate::hypercall::{Answer, Call, Stop};
+use crate::hypercall::{Answer, Call, Stop, Target};
 use crate::sched::Share;
 use crate::vcpu::Vcpu;
 
@@ -18,7 +18,7 @@ const SAME_CAP: u16 = u16::MAX;
 
 const BOTH: u32 = abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT;
 
-fn find(domain: &Domain, vcpu: u32) -> Result<Arc<Vcpu>, Errno> {
+fn find(domain: &Domain, vcpu: u32) -> Result<Arc<Vcpu>> {
     if vcpu >= domain.config.max_vcpus {
         return Err(Errno::Inval);
     }
@@ -29,10 +29,13 @@ fn online(call: &Call<'_>) -> CpuMask {
     CpuMask::below(call.machine().platform.info().cpus)
 }
 
-/// The hard affinity is kept to; the soft one is kept to while one of its CPUs is free. The caller's
-/// sets become what counts of them.
-pub fn set_affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlVcpuAffinity = op.u.view();
+/// The hard affinity is kept to; the soft one is kept to while one of its CPUs is free. The
+/// caller's sets become what counts of them.
+pub(super) fn set_affinity(
+    call: &Call<'_>,
+    domain: &Target,
+    ask: &abi::DomctlVcpuAffinity,
+) -> Answer {
     if ask.flags & BOTH == 0 {
         return Err(Errno::Inval.into());
     }
@@ -66,8 +69,8 @@ pub fn set_affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answe
     moved_away(call, &vcpu, wish.hard)
 }
 
-/// Where it may no longer run it stops at once: the call comes again until it is off that CPU. Setting
-/// the same affinity twice does no harm.
+/// Where it may no longer run it stops at once: the call comes again until it is off that CPU.
+/// Setting the same affinity twice does no harm.
 fn moved_away(call: &Call<'_>, vcpu: &Arc<Vcpu>, allowed: CpuMask) -> Answer {
     match vcpu.cpu() {
         Some(cpu) if !allowed.contains(cpu) && !Arc::ptr_eq(vcpu, call.vcpu) => Err(Stop::Again),
@@ -75,10 +78,14 @@ fn moved_away(call: &Call<'_>, vcpu: &Arc<Vcpu>, allowed: CpuMask) -> Answer {
     }
 }
 
-pub fn affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlVcpuAffinity = op.u.view();
+/// Both affinities, as far as the caller has room for them.
+pub(super) fn affinity(
+    call: &Call<'_>,
+    domain: &Target,
+    ask: &abi::DomctlVcpuAffinity,
+) -> Result<()> {
     if ask.flags & BOTH == 0 {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     let vcpu = find(domain, ask.vcpu)?;
     let online = online(call);
@@ -92,32 +99,41 @@ pub fn affinity(call: &Call<'_>, domain: &Domain, op: &abi::Domctl) -> Answer {
     if ask.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
         map::write(call, &ask.cpumap_soft, now.soft.and(online))?;
     }
-    Ok(0)
+    Ok(())
 }
 
 /// All memory is one node.
-pub fn set_node_affinity(call: &Call<'_>, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlNodeAffinity = op.u.view();
+pub(super) fn set_node_affinity(
+    call: &Call<'_>,
+    _domain: &Target,
+    ask: &abi::DomctlNodeAffinity,
+) -> Result<()> {
     if !map::read(call, &ask.nodemap)?.contains(CpuId(0)) {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
-    Ok(0)
+    Ok(())
 }
 
-pub fn node_affinity(call: &Call<'_>, op: &abi::Domctl) -> Answer {
-    let ask: abi::DomctlNodeAffinity = op.u.view();
-    map::write(call, &ask.nodemap, CpuMask::one(CpuId(0)))?;
-    Ok(0)
+/// The one node.
+pub(super) fn node_affinity(
+    call: &Call<'_>,
+    _domain: &Target,
+    ask: &abi::DomctlNodeAffinity,
+) -> Result<()> {
+    map::write(call, &ask.nodemap, CpuMask::one(CpuId(0)))
 }
 
 /// Weight and cap, in either credit scheduler's terms.
-pub fn params(domain: &Domain, op: &mut abi::Domctl) -> Answer {
-    let mut ask: abi::DomctlSchedulerOp = op.u.view();
+pub(super) fn params(
+    _call: &Call<'_>,
+    domain: &Target,
+    ask: &mut abi::DomctlSchedulerOp,
+) -> Result<()> {
     if !matches!(
         ask.sched_id,
         abi::XEN_SCHEDULER_CREDIT | abi::XEN_SCHEDULER_CREDIT2
     ) {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     match ask.cmd {
         abi::XEN_DOMCTL_SCHEDOP_GETINFO => {
@@ -126,21 +142,19 @@ pub fn params(domain: &Domain, op: &mut abi::Domctl) -> Answer {
                 weight: share.weight,
                 cap: share.cap,
             });
-            op.u.store(&ask);
-            Ok(0)
+            Ok(())
         }
         abi::XEN_DOMCTL_SCHEDOP_PUTINFO => {
             let wish: abi::DomctlSchedCredit2 = ask.u.view();
-            set_share(domain, wish.weight, wish.cap)?;
-            Ok(0)
+            set_share(domain, wish.weight, wish.cap)
         }
         // Single vcpus have no parameters of their own.
-        _ => Err(Errno::Inval.into()),
+        _ => Err(Errno::Inval),
     }
 }
 
 /// Each vcpu gets the domain's weight; the cap is divided among them.
-fn set_share(domain: &Domain, weight: u16, cap: u16) -> Result<(), Errno> {
+fn set_share(domain: &Domain, weight: u16, cap: u16) -> Result<()> {
     domain.with_control(|control| {
         let mut share = control.share;
         if weight != SAME_WEIGHT {

@@ -1,30 +1,30 @@
 //! The wall clock that dom0 keeps for all, and the CPUs' idle times.
 
 use guest_pv_abi as abi;
-use guest_pv_abi::UnionBytes;
-use oxen_types::{CpuMask, Errno};
+use oxen_types::{CpuMask, Errno, Result};
 
 use crate::control::map;
-use crate::hypercall::{Answer, Call, Handle};
+use crate::hypercall::{Call, List, Privileged};
 use crate::machine::Machine;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-pub fn set_32(call: &Call<'_>, op: &abi::PlatformOp) -> Answer {
-    let ask: abi::XenpfSettime32 = op.u.view();
+/// Sets the wall clock, with seconds of 32 bits.
+pub(super) fn set_32(call: &Call<'_>, _dom0: Privileged, ask: &abi::XenpfSettime32) -> Result<()> {
     set(call.machine(), ask.secs.into(), ask.nsecs, ask.system_time)
 }
 
-pub fn set_64(call: &Call<'_>, op: &abi::PlatformOp) -> Answer {
-    let ask: abi::XenpfSettime64 = op.u.view();
+/// Sets the wall clock.
+pub(super) fn set_64(call: &Call<'_>, _dom0: Privileged, ask: &abi::XenpfSettime64) -> Result<()> {
     if ask.mbz != 0 {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     set(call.machine(), ask.secs, ask.nsecs, ask.system_time)
 }
 
-/// It was `seconds` and `nanoseconds` since 1970 at `system_time`. Each domain's clock says so at once.
-fn set(machine: &Machine, seconds: u64, nanoseconds: u32, system_time: u64) -> Answer {
+/// The wall clock was `seconds` and `nanoseconds` since 1970 at `system_time`. Each domain's clock says so at
+/// once.
+fn set(machine: &Machine, seconds: u64, nanoseconds: u32, system_time: u64) -> Result<()> {
     let (seconds, nanoseconds) =
         base(seconds, nanoseconds.into(), system_time).ok_or(Errno::Inval)?;
     machine
@@ -34,7 +34,7 @@ fn set(machine: &Machine, seconds: u64, nanoseconds: u32, system_time: u64) -> A
     for domain in machine.all_domains() {
         domain.update_wall_clock();
     }
-    Ok(0)
+    Ok(())
 }
 
 /// The wall clock at system time 0. None if that lies before 1970 or after all time.
@@ -49,8 +49,11 @@ fn base(seconds: u64, nanoseconds: u64, system_time: u64) -> Option<(u64, u32)> 
 }
 
 /// Idle times of the CPUs named; the set loses those that do not exist.
-pub fn idle(call: &Call<'_>, op: &mut abi::PlatformOp) -> Answer {
-    let mut ask: abi::XenpfGetidletime = op.u.view();
+pub(super) fn idle(
+    call: &Call<'_>,
+    _dom0: Privileged,
+    ask: &mut abi::XenpfGetidletime,
+) -> Result<()> {
     let platform = call.machine().platform;
     let set = abi::BitmapHandle {
         bitmap: ask.cpumap_bitmap,
@@ -58,14 +61,12 @@ pub fn idle(call: &Call<'_>, op: &mut abi::PlatformOp) -> Answer {
         _pad: 0,
     };
     let cpus = map::read(call, &set)?.and(CpuMask::below(platform.info().cpus));
-    let times: Handle<u64> = Handle::new(ask.idletime);
+    let times: List<'_, u64> = call.list(ask.idletime);
     ask.now = call.machine().now();
     for cpu in cpus.iter() {
-        call.write(times.nth(cpu.0.into())?, &platform.idle_ns(cpu))?;
+        times.set(cpu.0.into(), &platform.idle_ns(cpu))?;
     }
-    map::write(call, &set, cpus)?;
-    op.u.store(&ask);
-    Ok(0)
+    map::write(call, &set, cpus)
 }
 
 #[cfg(test)]

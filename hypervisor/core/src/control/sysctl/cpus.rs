@@ -1,33 +1,37 @@
 //! The machine's CPUs: how long each was idle, and where it sits.
 
 use guest_pv_abi as abi;
-use guest_pv_abi::UnionBytes;
-use oxen_types::CpuId;
+use oxen_types::{CpuId, Result};
 
-use crate::hypercall::{Answer, Call, Handle};
+use crate::hypercall::{Call, List, Privileged};
 
-pub fn idle(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
-    let mut ask: abi::SysctlGetCpuInfo = op.u.view();
+/// The idle time of each CPU.
+pub(super) fn idle(
+    call: &Call<'_>,
+    _dom0: Privileged,
+    ask: &mut abi::SysctlGetCpuInfo,
+) -> Result<()> {
     let platform = call.machine().platform;
     ask.nr_cpus = ask.max_cpus.min(platform.info().cpus);
-    let list: Handle<abi::SysctlCpuInfo> = Handle::new(ask.info);
+    let list: List<'_, abi::SysctlCpuInfo> = call.list(ask.info);
     for cpu in 0..ask.nr_cpus {
         let idletime = platform.idle_ns(CpuId(cpu));
-        call.write(list.nth(cpu.into())?, &abi::SysctlCpuInfo { idletime })?;
+        list.set(cpu.into(), &abi::SysctlCpuInfo { idletime })?;
     }
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }
 
 /// CPUs are numbered thread by thread, core by core, socket by socket.
-pub fn topology(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
-    let mut ask: abi::SysctlCpuTopoInfo = op.u.view();
+pub(super) fn topology(
+    call: &Call<'_>,
+    _dom0: Privileged,
+    ask: &mut abi::SysctlCpuTopoInfo,
+) -> Result<()> {
     let info = call.machine().platform.info();
-    let list: Handle<abi::SysctlCpuTopo> = Handle::new(ask.cputopo);
+    let list: List<'_, abi::SysctlCpuTopo> = call.list(ask.cputopo);
     if list.is_null() {
         ask.num_cpus = info.cpus;
-        op.u.store(&ask);
-        return Ok(0);
+        return Ok(());
     }
     ask.num_cpus = ask.num_cpus.min(info.cpus);
     let (threads, cores) = (info.threads_per_core.max(1), info.cores_per_socket.max(1));
@@ -38,14 +42,16 @@ pub fn topology(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
             socket: core / cores,
             node: 0,
         };
-        call.write(list.nth(cpu.into())?, &place)?;
+        list.set(cpu.into(), &place)?;
     }
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }
 
 /// Features are levelled by CPUID exits, for which no capability of the CPU is needed.
-pub fn levelling(op: &mut abi::Sysctl) -> Answer {
-    op.u.store(&abi::SysctlCpuLevellingCaps { caps: 0 });
-    Ok(0)
+pub(super) fn levelling(
+    _call: &Call<'_>,
+    _dom0: Privileged,
+    answer: &mut abi::SysctlCpuLevellingCaps,
+) {
+    answer.caps = 0;
 }

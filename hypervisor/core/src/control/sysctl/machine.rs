@@ -1,22 +1,22 @@
 //! The machine's size: CPUs, memory, nodes (physinfo, availheap, numainfo, pcitopoinfo).
 
 use guest_pv_abi as abi;
-use guest_pv_abi::UnionBytes;
-use oxen_types::{Errno, PAGE_SHIFT, PAGE_SIZE};
+use oxen_types::{Errno, PAGE_SHIFT, PAGE_SIZE, Result};
 
-use crate::hypercall::{Answer, Call, Handle};
+use crate::hypercall::{Call, List, Privileged};
 
 /// A node's distance to itself (ACPI's SLIT).
 const LOCAL_DISTANCE: u32 = 10;
 /// PCI devices that one call may ask for.
 const MOST_DEVICES: u32 = 1024;
 
-pub fn physinfo(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
+/// CPUs, memory and what the machine can do.
+pub(super) fn physinfo(call: &Call<'_>, _dom0: Privileged, answer: &mut abi::SysctlPhysInfo) {
     let info = call.machine().platform.info();
     let can = |able, flag| if able { flag } else { 0 };
     let paging = can(info.hap, abi::XEN_SYSCTL_PHYSCAP_HAP)
         | can(info.shadow, abi::XEN_SYSCTL_PHYSCAP_SHADOW);
-    op.u.store(&abi::SysctlPhysInfo {
+    *answer = abi::SysctlPhysInfo {
         threads_per_core: info.threads_per_core,
         cores_per_socket: info.cores_per_socket,
         nr_cpus: info.cpus,
@@ -33,15 +33,17 @@ pub fn physinfo(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
         outstanding_pages: info.memory.claimed_frames,
         max_mfn: info.memory.max_frame,
         hw_cap: info.hw_cap,
-    });
-    Ok(0)
+    };
 }
 
 /// Free memory. Below a width of addresses it is at most what fits there.
-pub fn available(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
-    let mut ask: abi::SysctlAvailHeap = op.u.view();
+pub(super) fn available(
+    call: &Call<'_>,
+    _dom0: Privileged,
+    ask: &mut abi::SysctlAvailHeap,
+) -> Result<()> {
     if !(-1..=0).contains(&ask.node) {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     let free = call.machine().frames.stats().free_frames;
     let limit = match ask.max_bitwidth.checked_sub(PAGE_SHIFT) {
@@ -50,13 +52,15 @@ pub fn available(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
         None => 0,
     };
     ask.avail_bytes = free.min(limit).saturating_mul(PAGE_SIZE as u64);
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }
 
 /// All memory is one node.
-pub fn nodes(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
-    let mut ask: abi::SysctlNumaInfo = op.u.view();
+pub(super) fn nodes(
+    call: &Call<'_>,
+    _dom0: Privileged,
+    ask: &mut abi::SysctlNumaInfo,
+) -> Result<()> {
     if ask.num_nodes > 0 {
         let stats = call.machine().frames.stats();
         if ask.meminfo != 0 {
@@ -64,25 +68,26 @@ pub fn nodes(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
                 memsize: stats.total_frames.saturating_mul(PAGE_SIZE as u64),
                 memfree: stats.free_frames.saturating_mul(PAGE_SIZE as u64),
             };
-            call.write(Handle::new(ask.meminfo), &node)?;
+            call.list(ask.meminfo).set(0, &node)?;
         }
         if ask.distance != 0 {
-            call.write(Handle::new(ask.distance), &LOCAL_DISTANCE)?;
+            call.list(ask.distance).set(0, &LOCAL_DISTANCE)?;
         }
     }
     ask.num_nodes = 1;
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }
 
 /// dom0 knows the devices; that they have no node of their own is all we can tell.
-pub fn devices(call: &Call<'_>, op: &mut abi::Sysctl) -> Answer {
-    let mut ask: abi::SysctlPciTopoInfo = op.u.view();
-    let nodes: Handle<u32> = Handle::new(ask.nodes);
+pub(super) fn devices(
+    call: &Call<'_>,
+    _dom0: Privileged,
+    ask: &mut abi::SysctlPciTopoInfo,
+) -> Result<()> {
+    let nodes: List<'_, u32> = call.list(ask.nodes);
     ask.num_devs = ask.num_devs.min(MOST_DEVICES);
     for i in 0..u64::from(ask.num_devs) {
-        call.write(nodes.nth(i)?, &abi::XEN_INVALID_DEV)?;
+        nodes.set(i, &abi::XEN_INVALID_DEV)?;
     }
-    op.u.store(&ask);
-    Ok(0)
+    Ok(())
 }

@@ -1,4 +1,5 @@
-//! sysctl: the machine, as the toolstack sees and controls it (xen/sysctl.h, interface version 0x15).
+//! sysctl: the machine, as the toolstack sees and controls it (xen/sysctl.h, interface version
+//! 0x15).
 //!
 //! Only a privileged domain may call it.
 
@@ -11,47 +12,60 @@ mod sched;
 use guest_pv_abi as abi;
 use oxen_types::Errno;
 
-use crate::hypercall::{Answer, Call, Handle, Stop};
+use crate::hypercall::op::{Request, enveloped, operations};
+use crate::hypercall::{Answer, Call, Privileged};
 
 /// args: the operation.
 pub fn call(call: &mut Call<'_>) -> Answer {
-    let at: Handle<abi::Sysctl> = call.handle(0);
-    let mut op = call.read(at)?;
-    if op.interface_version != abi::SYSCTL_INTERFACE_VERSION {
-        return Err(Errno::Acces.into());
-    }
-    let before = op;
-    let answer = act(call, &mut op);
-    if answer != Err(Stop::Again) && bytemuck::bytes_of(&op) != bytemuck::bytes_of(&before) {
-        call.write(at, &op)?;
-    }
-    answer
+    enveloped(call, act)
 }
 
-fn act(call: &mut Call<'_>, op: &mut abi::Sysctl) -> Answer {
-    match op.cmd {
-        abi::XEN_SYSCTL_READCONSOLE => console::read(call, op),
-        abi::XEN_SYSCTL_DEBUG_KEYS => console::keys(call, op),
-        abi::XEN_SYSCTL_GETDOMAININFOLIST => domains::list(call, op),
-        abi::XEN_SYSCTL_PHYSINFO => machine::physinfo(call, op),
-        abi::XEN_SYSCTL_AVAILHEAP => machine::available(call, op),
-        abi::XEN_SYSCTL_NUMAINFO => machine::nodes(call, op),
-        abi::XEN_SYSCTL_PCITOPOINFO => machine::devices(call, op),
-        abi::XEN_SYSCTL_GETCPUINFO => cpus::idle(call, op),
-        abi::XEN_SYSCTL_CPUTOPOINFO => cpus::topology(call, op),
-        abi::XEN_SYSCTL_GET_CPU_LEVELLING_CAPS => cpus::levelling(op),
-        abi::XEN_SYSCTL_SCHED_ID => sched::id(call, op),
-        abi::XEN_SYSCTL_SCHEDULER_OP => sched::params(call, op),
-        abi::XEN_SYSCTL_CPUPOOL_OP => sched::pools(call, op),
-        // The CPUs' idle and frequency states are the hardware's own choice here.
-        abi::XEN_SYSCTL_GET_PMSTAT => Err(Errno::NoDev.into()),
-        abi::XEN_SYSCTL_PM_OP
-        | abi::XEN_SYSCTL_CPU_HOTPLUG
-        | abi::XEN_SYSCTL_PAGE_OFFLINE_OP
-        | abi::XEN_SYSCTL_GET_CPU_FEATURESET
-        | abi::XEN_SYSCTL_GET_CPU_POLICY => Err(Errno::OpNotSupp.into()),
-        _ => Err(Errno::NoSys.into()),
+operations! {
+    fn act(call, dom0: Privileged, request: &mut Request<abi::Sysctl>) with (dom0,);
+    declared OPERATIONS;
+    command request.envelope.cmd;
+    argument request;
+    accepted {
+        XEN_SYSCTL_READCONSOLE: updates(abi::SysctlReadConsole) by dom0 => console::read,
+            full("with index and clear");
+        XEN_SYSCTL_DEBUG_KEYS: takes(abi::SysctlDebugKeys) by dom0 => console::keys,
+            full("128 keys a call");
+        XEN_SYSCTL_GETDOMAININFOLIST: updates(abi::SysctlGetDomainInfoList) by dom0
+            => domains::list, full;
+        XEN_SYSCTL_PHYSINFO: gives(abi::SysctlPhysInfo) by dom0 => machine::physinfo, full;
+        XEN_SYSCTL_AVAILHEAP: updates(abi::SysctlAvailHeap) by dom0 => machine::available,
+            full("one node");
+        XEN_SYSCTL_NUMAINFO: updates(abi::SysctlNumaInfo) by dom0 => machine::nodes,
+            full("one node");
+        XEN_SYSCTL_PCITOPOINFO: updates(abi::SysctlPciTopoInfo) by dom0 => machine::devices,
+            part("no device has a node; 1024 devices a call");
+        XEN_SYSCTL_GETCPUINFO: updates(abi::SysctlGetCpuInfo) by dom0 => cpus::idle, full;
+        XEN_SYSCTL_CPUTOPOINFO: updates(abi::SysctlCpuTopoInfo) by dom0 => cpus::topology,
+            full("one node");
+        XEN_SYSCTL_GET_CPU_LEVELLING_CAPS: gives(abi::SysctlCpuLevellingCaps) by dom0
+            => cpus::levelling, full("none needed");
+        XEN_SYSCTL_SCHED_ID: gives(abi::SysctlSchedId) by dom0 => sched::id, full("credit2");
+        XEN_SYSCTL_SCHEDULER_OP: updates(abi::SysctlSchedulerOp) by dom0 => sched::params,
+            part("credit2's rate limit can be read");
+        XEN_SYSCTL_CPUPOOL_OP: updates(abi::SysctlCpupoolOp) by dom0 => sched::pools,
+            part("info, freeinfo, movedomain on the one pool 0; others -EOPNOTSUPP");
     }
+    refused {
+        XEN_SYSCTL_GET_PMSTAT: NoDev, "the hardware chooses idle and frequency states";
+        XEN_SYSCTL_PM_OP: OpNotSupp;
+        XEN_SYSCTL_CPU_HOTPLUG: OpNotSupp;
+        XEN_SYSCTL_PAGE_OFFLINE_OP: OpNotSupp;
+        XEN_SYSCTL_GET_CPU_FEATURESET: OpNotSupp;
+        XEN_SYSCTL_GET_CPU_POLICY: OpNotSupp;
+        XEN_SYSCTL_TBUF_OP: NoSys;
+        XEN_SYSCTL_PERFC_OP: NoSys;
+        XEN_SYSCTL_LOCKPROF_OP: NoSys;
+        XEN_SYSCTL_COVERAGE_OP: NoSys;
+        XEN_SYSCTL_PSR_CMT_OP: NoSys;
+        XEN_SYSCTL_PSR_ALLOC: NoSys;
+        XEN_SYSCTL_LIVEPATCH_OP: NoSys;
+    }
+    else Err(Errno::NoSys.into());
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What ports are bound to: by whom, how often, and what is left when one end goes.
+//! Bindings of ports: by whom, how often, and what is left when one end goes.
 
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Port};

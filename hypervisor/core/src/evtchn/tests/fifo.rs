@@ -47,8 +47,9 @@ impl Queues {
         &self.array[port as usize]
     }
 
-    /// One step of Linux's loop (`evtchn_fifo_handle_events`): the next event off the queues, most urgent
-    /// first; or None, when all is read. The event may turn out to be masked: then it is not handled.
+    /// One step of Linux's loop (`evtchn_fifo_handle_events`): the next event off the queues, most
+    /// urgent first; or None, when all is read. The event may turn out to be masked: then it is not
+    /// handled.
     fn step(&mut self) -> Option<Option<u32>> {
         self.ready |= self.control[0].swap(0, Ordering::SeqCst);
         if self.ready == 0 {
@@ -290,8 +291,8 @@ fn reset_goes_back_to_two_levels() {
     assert_eq!(expand(&guest, PAGE), errno(Errno::Inval), "no such page");
 }
 
-/// A guest's vcpus switch the FIFO ABI on, grow its array and reset it at the same time (XSA-505): each
-/// call finds one ABI or the other, and all pages and memory come back.
+/// A guest's vcpus switch the FIFO ABI on, grow its array and reset it at the same time (XSA-505):
+/// each call finds one ABI or the other, and all pages and memory come back.
 #[test]
 fn an_array_that_grows_while_it_is_reset() {
     let (world, _dom0) = World::new();
@@ -333,8 +334,8 @@ fn an_array_that_grows_while_it_is_reset() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Sends, masks, unmasks, changes of priority, and a guest that reads a few events at a time: each
-    /// pending event that is not masked is read in the end, and the words say so.
+    /// Sends, masks, unmasks, changes of priority, and a guest that reads a few events at a time:
+    /// each pending event that is not masked is read in the end, and the words say so.
     #[test]
     fn no_event_is_lost(steps in prop::collection::vec((0u8..6, 0usize..8, 0u32..16), 1..300)) {
         let (world, _dom0) = World::new();

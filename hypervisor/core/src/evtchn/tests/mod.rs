@@ -86,7 +86,7 @@ impl Events for Guest {
         self.op(NUMBER, abi::EVTCHNOP_BIND_VCPU, &mut ask)
     }
 
-    /// What it is (EVTCHNSTAT_*), and its vcpu.
+    /// A port's state (EVTCHNSTAT_*), and its vcpu.
     fn status(&self, port: u32) -> Result<(u32, u32), i64> {
         let mut ask = abi::EvtchnStatus {
             dom: DomainId::SELF.0,

@@ -28,7 +28,7 @@ fn upcall(guest: &Guest, vcpu: u32) -> bool {
     word(guest, vcpu as usize * 64).load(Ordering::SeqCst) & 0xff != 0
 }
 
-/// What Linux does on an upcall: the ports that it handles, in order.
+/// Linux' part on an upcall: the ports that it handles, in order.
 fn handle(guest: &Guest, vcpu: u32) -> std::vec::Vec<u32> {
     let base = vcpu as usize * 64;
     let mut handled = std::vec::Vec::new();
@@ -225,8 +225,8 @@ fn a_blocked_vcpu_wakes_for_an_upcall_only() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// However sends, masks, unmasks and handling interleave: what was sent is handled or still pending,
-    /// and what is pending and unmasked has its upcall raised.
+    /// However sends, masks, unmasks and handling interleave: what was sent is handled or still
+    /// pending, and what is pending and unmasked has its upcall raised.
     #[test]
     fn no_event_is_lost(steps in prop::collection::vec((0u8..4, 0usize..6), 1..200)) {
         let (world, _dom0) = World::new();

@@ -1,4 +1,5 @@
-//! Copies against entries that change, and ranges that do not fit (the classes of XSA-500 and XSA-523).
+//! Copies against entries that change, and ranges that do not fit (the classes of XSA-500 and
+//! XSA-523).
 
 use bytemuck::Zeroable;
 use guest_pv_abi as abi;
@@ -29,7 +30,8 @@ fn a_pinned_entry_that_says_something_else_gives_what_it_says_now() {
     assert_eq!(b.copy(op), 0);
     assert_eq!(&b.read::<[u8; 5]>(5 * PAGE), b"four.");
     assert_eq!(&b.read::<[u8; 5]>(HOLE * PAGE), b"three");
-    // To a page that is not its own: of nobody's, of the hypervisor's, borrowed from another domain.
+    // To a page that is not its own: of nobody's, of the hypervisor's, borrowed from another
+    // domain.
     b.set_entry(7, PERMIT, 1, 6);
     let borrowed = a.map(2, 7, HOLE, 0).expect("mapped");
     for gfn in [5000, super::TABLE as u32, HOLE as u32, u32::MAX] {
@@ -52,7 +54,8 @@ fn a_pinned_entry_that_says_something_else_gives_what_it_says_now() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever the ranges: within both pages, or refused as a whole. Of each page only the range changes.
+    /// Whatever the ranges: within both pages, or refused as a whole. Of each page only the range
+    /// changes.
     #[test]
     fn a_copy_stays_within_its_ranges(
         from in prop_oneof![0u16..4200, any::<u16>()],

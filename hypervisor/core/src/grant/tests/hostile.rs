@@ -159,8 +159,8 @@ fn a_list_of_unmaps_tells_each_its_own() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever two domains do to their tables and each other's: counts agree, and when both are gone
-    /// all frames are free again.
+    /// Whatever two domains do to their tables and each other's: counts agree, and when both are
+    /// gone all frames are free again.
     #[test]
     fn accounts_balance(steps in prop::collection::vec(
         (0u8..7, any::<bool>(), 0u32..6, any::<u8>()), 1..120)

@@ -6,21 +6,20 @@ use core::cell::Cell;
 use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Gfn, Result};
 
-use super::{Answer, Call, go_on, progress};
+use super::{Answer, Call, Target, go_on, progress};
 use crate::domain::Domain;
-use crate::hypercall::{Handle, Work};
+use crate::hypercall::{List, Work};
 use crate::seams::{FLUSHED_TOGETHER, MapKind};
 
-pub fn add(call: &mut Call<'_>) -> Answer {
-    let ask: abi::AddToPhysmap = call.read(call.handle(1))?;
-    let domain = call.target(ask.domid)?;
+/// Puts one page, or the pages of a range, where the caller wants them.
+pub(super) fn add(call: &mut Call<'_>, domain: &Target, ask: &abi::AddToPhysmap) -> Answer {
     match ask.space {
         // Foreign frames need the batch form, which names the other domain.
         abi::XENMAPSPACE_GMFN_FOREIGN => Err(Errno::NoSys.into()),
-        abi::XENMAPSPACE_GMFN_RANGE => add_range(call, &domain, &ask),
+        abi::XENMAPSPACE_GMFN_RANGE => add_range(call, domain, ask),
         space => {
             call.spend(Work::Flush, 1);
-            put(&domain, space, ask.idx, Gfn::new(ask.gpfn))?;
+            put(domain, space, ask.idx, Gfn::new(ask.gpfn))?;
             Ok(0)
         }
     }
@@ -57,17 +56,16 @@ fn add_range(call: &mut Call<'_>, domain: &Domain, ask: &abi::AddToPhysmap) -> A
 }
 
 /// Each entry has its own errno; the call succeeds if the lists could be read and written.
-pub fn add_batch(call: &mut Call<'_>) -> Answer {
-    let ask: abi::AddToPhysmapBatch = call.read(call.handle(1))?;
-    let domain = call.target(ask.domid)?;
+pub(super) fn add_batch(
+    call: &mut Call<'_>,
+    domain: &Target,
+    ask: &abi::AddToPhysmapBatch,
+) -> Answer {
     let other = match u32::from(ask.space) {
         abi::XENMAPSPACE_GMFN_FOREIGN => {
-            call.require_privilege()?;
-            let other = call
-                .machine()
-                .domain(DomainId(ask.foreign_domid))
-                .ok_or(Errno::Srch)?;
-            if Arc::ptr_eq(&other, &domain) {
+            let dom0 = call.privileged()?;
+            let other = dom0.over(call, DomainId(ask.foreign_domid))?;
+            if Arc::ptr_eq(&other, domain) {
                 return Err(Errno::Inval.into());
             }
             Some(other)
@@ -80,19 +78,19 @@ pub fn add_batch(call: &mut Call<'_>) -> Answer {
         if call.is_spent() {
             return Err(go_on(call, done));
         }
-        let mut part = Part::read(call, &ask, done, count)?;
+        let mut part = Part::read(call, ask, done, count)?;
         match (&other, u32::from(ask.space)) {
-            (Some(other), _) => part.map_foreign(&domain, other),
-            (None, abi::XENMAPSPACE_GMFN | abi::XENMAPSPACE_GMFN_RANGE) => part.move_ram(&domain),
+            (Some(other), _) => part.map_foreign(domain, other),
+            (None, abi::XENMAPSPACE_GMFN | abi::XENMAPSPACE_GMFN_RANGE) => part.move_ram(domain),
             (None, space) => {
                 // Each of these is flushed by itself.
                 call.spend(Work::Flush, part.len as u64);
-                part.each(|index, gfn| put(&domain, space, index, gfn));
+                part.each(|index, gfn| put(domain, space, index, gfn));
             }
         }
         call.spend(Work::Operation, part.len as u64);
         call.spend(Work::Flush, 1);
-        part.write_errors(call, &ask, done)?;
+        part.write_errors(call, ask, done)?;
         done += part.len as u64;
     }
     Ok(0)
@@ -105,15 +103,12 @@ struct Part {
 }
 
 impl Part {
-    /// The next entries. Where a list cannot be read the part ends; at its beginning that is an error.
+    /// The next entries. Where a list cannot be read the part ends; at its beginning that is an
+    /// error.
     fn read(call: &Call<'_>, ask: &abi::AddToPhysmapBatch, from: u64, count: u64) -> Result<Self> {
-        let (indexes, gfns) = (Handle::<u64>::new(ask.idxs), Handle::<u64>::new(ask.gpfns));
-        let read = |i| {
-            Ok((
-                call.read(indexes.nth(i)?)?,
-                Gfn::new(call.read(gfns.nth(i)?)?),
-            ))
-        };
+        let indexes: List<'_, u64> = call.list(ask.idxs);
+        let gfns: List<'_, u64> = call.list(ask.gpfns);
+        let read = |i| Ok((indexes.get(i)?, Gfn::new(gfns.get(i)?)));
         let mut part = Self {
             entries: [(0, Gfn::new(0), Ok(())); FLUSHED_TOGETHER],
             len: 0,
@@ -180,28 +175,31 @@ impl Part {
     }
 
     fn write_errors(&self, call: &Call<'_>, ask: &abi::AddToPhysmapBatch, from: u64) -> Result<()> {
-        let errors = Handle::<i32>::new(ask.errs);
+        let errors: List<'_, i32> = call.list(ask.errs);
         for (i, (.., result)) in (from..).zip(self.entries.iter().take(self.len)) {
             let errno = result.map_or_else(|errno| errno.to_abi() as i32, |()| 0);
-            call.write(errors.nth(i)?, &errno)?;
+            errors.set(i, &errno)?;
         }
         Ok(())
     }
 }
 
-pub fn remove(call: &mut Call<'_>) -> Answer {
-    let ask: abi::RemoveFromPhysmap = call.read(call.handle(1))?;
-    let domain = call.target(ask.domid)?;
+/// Takes away what stands at a gfn, but for grants and devices.
+///
+/// # Errors
+/// `NoEnt` if nothing stands there, `Inval` for a grant or a device.
+pub(super) fn remove(call: &Call<'_>, domain: &Target, ask: &abi::RemoveFromPhysmap) -> Result<()> {
     let gfn = Gfn::new(ask.gpfn);
     let entry = domain.memory.lookup(gfn).ok_or(Errno::NoEnt)?;
     call.spend(Work::Flush, 1);
     match entry.kind {
         MapKind::Ram => domain.memory.release(gfn)?,
         MapKind::Foreign | MapKind::Xen => domain.memory.unmap(gfn, entry.mfn, entry.kind)?,
-        // A grant is given back through the grant table, and devices are not the guest's to take away.
-        MapKind::Grant { .. } | MapKind::Mmio => return Err(Errno::Inval.into()),
+        // A grant is given back through the grant table, and devices are not the guest's to take
+        // away.
+        MapKind::Grant { .. } | MapKind::Mmio => return Err(Errno::Inval),
     }
-    Ok(0)
+    Ok(())
 }
 
 fn put(domain: &Arc<Domain>, space: u32, index: u64, gfn: Gfn) -> Result<()> {

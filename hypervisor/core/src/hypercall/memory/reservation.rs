@@ -3,25 +3,28 @@
 use core::cell::Cell;
 
 use guest_pv_abi as abi;
-use oxen_types::{Errno, Gfn};
+use oxen_types::{Errno, Gfn, Result};
 
-use super::{Answer, Call, go_on, progress};
-use crate::hypercall::{Handle, Stop, Work};
-use crate::seams::{FLUSHED_TOGETHER, GuestMemory};
+use super::{Answer, Call, Target, go_on, progress};
+use crate::hypercall::{List, Privileged, Stop, Work};
+use crate::seams::FLUSHED_TOGETHER;
 
-/// The largest extent is 2 MiB, for a toolstack too: clearing one of 1 GiB would take too long in one
-/// go. Toolstacks ask for smaller ones then.
+/// The largest extent is 2 MiB, for a toolstack too: clearing one of 1 GiB would take too long in
+/// one go. Toolstacks ask for smaller ones then.
 const MOST_ORDER: u32 = 9;
-struct Extents {
-    domain: alloc::sync::Arc<crate::domain::Domain>,
-    list: Handle<u64>,
+
+struct Extents<'a> {
+    domain: &'a Target,
+    list: List<'a, u64>,
     count: u64,
     order: u32,
 }
 
-fn decode(call: &Call<'_>) -> Result<Extents, Stop> {
-    let ask: abi::MemoryReservation = call.read(call.handle(1))?;
-    let domain = call.target(ask.domid)?;
+fn decode<'a>(
+    call: &Call<'a>,
+    domain: &'a Target,
+    ask: &abi::MemoryReservation,
+) -> Result<Extents<'a>, Stop> {
     if domain.is_dying() {
         return Err(Errno::Inval.into());
     }
@@ -31,20 +34,24 @@ fn decode(call: &Call<'_>) -> Result<Extents, Stop> {
     let count = if fits { ask.nr_extents } else { progress(call) };
     Ok(Extents {
         domain,
-        list: Handle::new(ask.extent_start),
+        list: call.list(ask.extent_start),
         count,
         order: ask.extent_order,
     })
 }
 
 /// Answers with the number of extents done, all or the first few.
-pub fn populate(call: &mut Call<'_>) -> Answer {
-    let extents = decode(call)?;
+pub(super) fn populate(
+    call: &mut Call<'_>,
+    target: &Target,
+    ask: &abi::MemoryReservation,
+) -> Answer {
+    let extents = decode(call, target, ask)?;
     for i in progress(call)..extents.count {
         if call.is_spent() {
             return Err(go_on(call, i));
         }
-        let Some(gfn) = extents.gfn(call, i) else {
+        let Some(gfn) = extents.gfn(i) else {
             return Ok(i);
         };
         call.spend(Work::Page, 1 << extents.order);
@@ -56,14 +63,18 @@ pub fn populate(call: &mut Call<'_>) -> Answer {
 }
 
 /// The same. Translations are flushed for many pages at once.
-pub fn decrease(call: &mut Call<'_>) -> Answer {
-    let extents = decode(call)?;
+pub(super) fn decrease(
+    call: &mut Call<'_>,
+    target: &Target,
+    ask: &abi::MemoryReservation,
+) -> Answer {
+    let extents = decode(call, target, ask)?;
     let mut done = progress(call);
     while done < extents.count {
         if call.is_spent() {
             return Err(go_on(call, done));
         }
-        let part = extents.part(call, done);
+        let part = extents.part(done);
         let released = extents.release(&part);
         let pages = (part.len as u64) << extents.order;
         call.spend(Work::Page, pages);
@@ -76,19 +87,18 @@ pub fn decrease(call: &mut Call<'_>) -> Answer {
     Ok(done)
 }
 
-impl Extents {
+impl Extents<'_> {
     /// Where the extent of that number begins; `None` if the list cannot be read there.
-    fn gfn(&self, call: &Call<'_>, number: u64) -> Option<Gfn> {
-        let gfn = self.list.nth(number).and_then(|at| call.read(at));
-        gfn.ok().map(Gfn::new)
+    fn gfn(&self, number: u64) -> Option<Gfn> {
+        self.list.get(number).ok().map(Gfn::new)
     }
 
     /// The next extents, as many as are flushed together.
-    fn part(&self, call: &Call<'_>, from: u64) -> Part {
+    fn part(&self, from: u64) -> Part {
         let mut part = Part::default();
         let most = (self.count - from).min(FLUSHED_TOGETHER as u64);
         for (place, number) in part.gfns.iter_mut().zip(from..from + most) {
-            let Some(gfn) = self.gfn(call, number) else {
+            let Some(gfn) = self.gfn(number) else {
                 break;
             };
             *place = gfn;
@@ -131,24 +141,23 @@ impl Part {
     }
 }
 
-/// One number about the memory of the domain that the argument names.
-pub fn ask(call: &Call<'_>, what: impl Fn(&dyn GuestMemory) -> u64) -> Answer {
-    let domid: u16 = call.read(call.handle(1))?;
-    Ok(what(&*call.target(domid)?.memory))
-}
-
-/// Keeps free memory for a domain that is being built: `nr_extents` pages with those that it has; 0 gives up
-/// what is left of the claim.
-pub fn claim(call: &Call<'_>) -> Answer {
-    call.require_privilege()?;
-    let ask: abi::MemoryReservation = call.read(call.handle(1))?;
+/// Keeps free memory for a domain that is being built: `nr_extents` pages with those that it has; 0
+/// gives up what is left of the claim.
+///
+/// # Errors
+/// `Inval` for flags, for extents larger than a page, and for a dying domain; `NoMem` if less is
+/// free.
+pub(super) fn claim(
+    call: &Call<'_>,
+    _dom0: Privileged,
+    ask: &abi::MemoryReservation,
+) -> Result<()> {
     if ask.extent_order != 0 || ask.mem_flags != 0 {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
     let domain = call.target(ask.domid)?;
     if domain.is_dying() {
-        return Err(Errno::Inval.into());
+        return Err(Errno::Inval);
     }
-    domain.memory.claim(ask.nr_extents)?;
-    Ok(0)
+    domain.memory.claim(ask.nr_extents)
 }

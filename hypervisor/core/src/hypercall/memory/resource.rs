@@ -6,30 +6,27 @@ use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Gfn, Result};
 
 use super::{Answer, Call, go_on, progress};
-use crate::hypercall::{Handle, Work};
+use crate::hypercall::{List, Privileged, Work};
 use crate::seams::{FLUSHED_TOGETHER, MapKind, PageRef};
 
 /// A translated caller names the gfns at which the frames shall stand.
-pub fn acquire(call: &mut Call<'_>) -> Answer {
-    call.require_privilege()?;
-    let at: Handle<abi::AcquireResource> = call.handle(1);
-    let ask = call.read(at)?;
-    let target = call
-        .machine()
-        .domain(DomainId(ask.domid))
-        .ok_or(Errno::Srch)?;
+pub(super) fn acquire(
+    call: &mut Call<'_>,
+    dom0: Privileged,
+    ask: &mut abi::AcquireResource,
+) -> Answer {
+    let target = dom0.over(call, DomainId(ask.domid))?;
     if u32::from(ask.kind) != abi::XENMEM_RESOURCE_GRANT_TABLE
         || ask.id != abi::XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED
     {
         return Err(Errno::OpNotSupp.into());
     }
-    let list: Handle<u64> = Handle::new(ask.frame_list);
+    let list: List<'_, u64> = call.list(ask.frame_list);
     if list.is_null() {
         if ask.nr_frames != 0 {
             return Err(Errno::Inval.into());
         }
-        let nr_frames = target.config.max_grant_frames;
-        call.write(at, &abi::AcquireResource { nr_frames, ..ask })?;
+        ask.nr_frames = target.config.max_grant_frames;
         return Ok(0);
     }
     let count = u64::from(ask.nr_frames);
@@ -44,7 +41,7 @@ pub fn acquire(call: &mut Call<'_>) -> Answer {
         call.spend(Work::Flush, 1);
         let result = Cell::new(Ok(()));
         let frame = |i| -> Result<(Gfn, PageRef)> {
-            let gfn = Gfn::new(call.read(list.nth(i)?)?);
+            let gfn = Gfn::new(list.get(i)?);
             let index = ask.frame.checked_add(i).ok_or(Errno::Inval)?;
             Ok((gfn, target.grants.frame(&target, index)?))
         };

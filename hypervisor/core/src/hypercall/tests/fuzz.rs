@@ -1,5 +1,5 @@
-//! Whatever two guests and dom0 pass to any hypercall: nothing panics, no call goes on for ever, and
-//! when the domains are gone, all of their frames are.
+//! Whatever two guests and dom0 pass to any hypercall: nothing panics, no call goes on for ever,
+//! and when the domains are gone, all of their frames are.
 
 use std::vec::Vec;
 
@@ -7,6 +7,7 @@ use guest_pv_abi as abi;
 use proptest::prelude::*;
 
 use super::super::{TABLE, dispatch};
+use crate::hypercall::op::declared::{self, Declaration};
 use crate::hypercall::{Call, Outcome};
 use crate::testing::{Guest, Linear, PAGE, USABLE, World, heap};
 
@@ -15,12 +16,22 @@ use crate::testing::{Guest, Linear, PAGE, USABLE, World, heap};
 pub(super) struct Step {
     caller: usize,
     entry: usize,
+    /// The operation, if it is one that is declared.
+    operation: Option<prop::sample::Index>,
     args: [u64; 6],
     memory: Vec<u32>,
 }
 
-/// Values that mean something somewhere: small numbers, domain ids, addresses of the argument and of
-/// other pages, and the edges of everything.
+impl Step {
+    fn operation(&self, number: u32) -> Option<Declaration> {
+        let all: Vec<_> = declared::of(number).iter().copied().flatten().collect();
+        let chosen = self.operation.filter(|_| !all.is_empty())?;
+        Some(**chosen.get(&all))
+    }
+}
+
+/// Values that mean something somewhere: small numbers, domain ids, addresses of the argument and
+/// of other pages, and the edges of everything.
 fn word() -> impl Strategy<Value = u32> {
     prop_oneof![
         6 => 0u32..40,
@@ -45,20 +56,24 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     (
         0usize..3,
         0..TABLE.len(),
+        prop::option::weighted(0.8, any::<prop::sample::Index>()),
         prop::array::uniform6(register()),
         memory,
     )
-        .prop_map(|(caller, entry, args, memory)| Step {
+        .prop_map(|(caller, entry, operation, args, memory)| Step {
             caller,
             entry,
+            operation,
             args,
             memory,
         })
 }
 
-/// The envelope's version and command where there is one, so that the fuzz gets past them.
+/// The number of a declared operation, and the envelope's version where there is one, so that the
+/// fuzz gets past them.
 fn prepare(guest: &Guest, number: u32, step: &Step) -> [u64; 6] {
     let mut args = step.args;
+    let operation = step.operation(number);
     let place = 2 * PAGE + (args[5] % 3) * 2000;
     if guest
         .domain
@@ -75,7 +90,7 @@ fn prepare(guest: &Guest, number: u32, step: &Step) -> [u64; 6] {
         _ => None,
     };
     if let Some(version) = version {
-        let command = (step.args[0] % 90) as u32;
+        let command = operation.map_or(step.args[0] % 90, |op| op.number) as u32;
         let envelope = [command, version, step.args[1] as u32 % 4, 0];
         let at = oxen_types::Gaddr::new(place);
         let len = if number == abi::HYPERVISOR_DOMCTL {
@@ -85,7 +100,12 @@ fn prepare(guest: &Guest, number: u32, step: &Step) -> [u64; 6] {
         };
         let _ = guest.domain.memory.write(at, &bytes(&envelope[..len]));
         args[0] = place;
-    } else if !step.args[4].is_multiple_of(4) {
+        return args;
+    }
+    if let Some(op) = operation {
+        args[0] = op.number;
+    }
+    if !step.args[4].is_multiple_of(4) {
         // Mostly a structure that can be read.
         args[if number == abi::HYPERVISOR_VCPU_OP {
             2
@@ -123,8 +143,8 @@ proptest! {
     }
 }
 
-/// Makes the calls, destroys all domains, and looks whether everything came back. In half of all cases
-/// the heap fails now and then.
+/// Makes the calls, destroys all domains, and looks whether everything came back. In half of all
+/// cases the heap fails now and then.
 pub(super) fn no_call_of_these_harms(steps: &[Step]) {
     heap::fail_sometimes(steps.len() as u64);
     let (world, dom0) = World::new();

@@ -1,4 +1,5 @@
-//! domctl, sysctl and platform_op have no lock of their own: one that goes on for long holds up nobody.
+//! domctl, sysctl and platform_op have no lock of their own: one that goes on for long holds up
+//! nobody.
 
 use bytemuck::Zeroable;
 use guest_pv_abi as abi;

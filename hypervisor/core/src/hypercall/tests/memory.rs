@@ -198,7 +198,8 @@ fn foreign_pages_are_for_the_privileged() {
     let errors: [i32; 3] = dom0.read(LIST + 2 * PAGE);
     assert_eq!(errors, [errno(Errno::Inval) as i32; 3]);
     target.vcpu(0).set_cpu(None);
-    // The domain goes; its pages stay as long as they are mapped, and its shared_info as long as they do.
+    // The domain goes; its pages stay as long as they are mapped, and its shared_info as long as
+    // they do.
     world.destroy(&target.domain);
     drop(target);
     assert_eq!(&dom0.read::<[u8; 6]>(HOLE * PAGE), b"theirs");

@@ -1,6 +1,8 @@
-//! Hypercalls through the dispatcher: memory, lists of calls, vcpus, and whatever a guest may invent.
+//! Hypercalls through the dispatcher: memory, lists of calls, vcpus, and whatever a guest may
+//! invent.
 
 mod budget;
+mod declared;
 mod fuzz;
 mod locks;
 mod memory;

@@ -11,7 +11,8 @@ use crate::testing::{Guest, Linear, PAGE, World, pvh};
 pub(super) const EVENTS: u32 = abi::HYPERVISOR_EVENT_CHANNEL_OP;
 pub(super) const KEPT: [u64; 6] = [0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666];
 
-/// One execution of a hypercall, with registers as the kernel keeps them: written back with `Again`.
+/// One execution of a hypercall, with registers as the kernel keeps them: written back with
+/// `Again`.
 pub(super) fn part(guest: &Guest, vcpu: u32, number: u32, regs: &mut [u64; 6]) -> Outcome {
     let vcpu = guest.vcpu(vcpu);
     let linear = Linear(&guest.domain);
@@ -74,6 +75,26 @@ fn a_reset_left_in_the_middle_spares_nothing_of_the_next() {
     assert_eq!(part(&guest, 0, EVENTS, &mut regs), Outcome::Again);
     fill(&guest, 300);
     while part(&guest, 1, EVENTS, &mut regs) == Outcome::Again {}
+    assert_eq!(guest.domain.events.usage().0, 0);
+    // By the same vcpu with the same argument.
+    fill(&guest, 1500);
+    assert_eq!(part(&guest, 0, EVENTS, &mut regs), Outcome::Again);
+    fill(&guest, 300);
+    let (_, result) = run(&guest, EVENTS, &[cmd, at]);
+    assert_eq!((result, guest.domain.events.usage().0), (0, 0));
+}
+
+#[test]
+fn another_domain_is_paused_before_its_events_are_reset() {
+    let (world, dom0) = World::new();
+    let guest = world.guest(1, 1);
+    fill(&guest, 1500);
+    dom0.write(16 * PAGE, &abi::EvtchnReset { dom: 1 });
+    let args = [abi::EVTCHNOP_RESET.into(), 16 * PAGE];
+    let refused = run(&dom0, EVENTS, &args).1;
+    assert_eq!(refused, crate::testing::errno(oxen_types::Errno::Inval));
+    guest.domain.pause().expect("a pause");
+    assert_eq!(run(&dom0, EVENTS, &args).1, 0);
     assert_eq!(guest.domain.events.usage().0, 0);
 }
 

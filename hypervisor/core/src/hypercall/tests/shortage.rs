@@ -10,7 +10,8 @@ use crate::testing::{Guest, PAGE, World, config, errno, heap, pvh};
 
 const HOLE: u64 = 200;
 
-/// Gives a failure to each of the first attempts to allocate, one after another, until `act` succeeds.
+/// Gives a failure to each of the first attempts to allocate, one after another, until `act`
+/// succeeds.
 fn until_it_succeeds(mut act: impl FnMut() -> i64, errors: &[i64]) -> u32 {
     let mut failed = 0;
     loop {
@@ -117,8 +118,8 @@ fn guests_get_nothing_of_the_last_memory_and_dom0_does() {
     assert_eq!(bind_ipi(&guest), 0);
 }
 
-/// No table of core's is in one piece that is larger than a page, however full: `heap::in_core` fails the
-/// test for one that is.
+/// No table of core's is in one piece that is larger than a page, however full: `heap::in_core`
+/// fails the test for one that is.
 #[test]
 fn the_largest_tables_take_single_pages_and_stay_within_the_quota() {
     let (world, _dom0) = World::new();

@@ -1,9 +1,9 @@
 //! The hypercalls' part of `./x soak fuzz`: the random tests of `storm` and `fuzz` for as long as
 //! `OXEN_FUZZ_SECONDS` says, each case from a seed of its own.
 //!
-//! The seed of case N is the first seed plus N. So `./x soak fuzz --seed S` begins with the case that failed
-//! with the seed S. The cases run in child processes, as the test machine's memory is never given back, and as a
-//! failed allocation ends the process that asked for memory.
+//! The seed of case N is the first seed plus N. So `./x soak fuzz --seed S` begins with the case
+//! that failed with the seed S. The cases run in child processes, as the test machine's memory is
+//! never given back, and as a failed allocation ends the process that asked for memory.
 
 use std::process::Command;
 use std::string::{String, ToString};
@@ -103,15 +103,13 @@ fn case(seed: u64) -> usize {
     }
 }
 
-/// Resets of event channels from several places, some of them given up in their middle: one that ends has closed
-/// every port, and changed no register that is not its argument.
+/// Resets of event channels from several places, some of them given up in their middle: one that
+/// ends has closed every port, and changed no register that is not its argument.
 fn resets(steps: &[(u8, u64, u32)]) {
     let (world, _dom0) = World::new();
     let guest = world.guest(1, 1);
     for &(what, place, ports) in steps {
-        // One that was given up goes on where the same call is made again, so those that end are other calls.
-        let page = if what == 2 { 16 } else { 17 + place };
-        let args = progress::ask_reset(&guest, page * PAGE);
+        let args = progress::ask_reset(&guest, (16 + place) * PAGE);
         match what {
             0 | 1 => progress::fill(&guest, ports),
             2 => {

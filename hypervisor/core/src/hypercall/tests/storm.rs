@@ -1,5 +1,5 @@
-//! Well-formed calls in any order, among dom0, two guests and what dom0 makes: the state behind them
-//! gets as tangled as it can, and still all frames come back.
+//! Well-formed calls in any order, among dom0, two guests and what dom0 makes: the state behind
+//! them gets as tangled as it can, and still all frames come back.
 
 use bytemuck::Zeroable;
 use guest_pv_abi as abi;
@@ -14,7 +14,7 @@ const VCPU: u32 = abi::HYPERVISOR_VCPU_OP;
 /// Lists of gfns and the like.
 const LIST: u64 = 20 * PAGE;
 
-/// What a call is made of: small numbers, so that calls meet each other.
+/// A call's ingredients: small numbers, so that calls meet each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     what: u8,
@@ -144,7 +144,8 @@ fn event(guests: &[Guest; 3], step: Step) {
 }
 
 fn memory(guest: &Guest, step: Step) {
-    // The pages that arguments and lists lie in may be gone by now: then there is nothing to call with.
+    // The pages that arguments and lists lie in may be gone by now: then there is nothing to call
+    // with.
     let own = DomainId::SELF.0;
     let _ = match step.what {
         13 | 14 => {

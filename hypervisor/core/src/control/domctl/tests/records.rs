@@ -1,4 +1,4 @@
-//! What travels as records: registers and CPUID leaves.
+//! Records that travel: registers and CPUID leaves.
 
 use super::*;
 

@@ -13,7 +13,7 @@ fn held() -> (World, Guest) {
     dom0.write(LIST, &[7u64]);
     dom0.write(LIST + PAGE, &[HOLE]);
     let mut ask = abi::AddToPhysmapBatch {
-        domid: oxen_types::DomainId::SELF.0,
+        domid: DomainId::SELF.0,
         space: abi::XENMAPSPACE_GMFN_FOREIGN as u16,
         size: 1,
         foreign_domid: 7,
@@ -35,7 +35,7 @@ fn a_dead_domain_is_listed_until_its_last_page_is_free() {
     let seen = info(&dom0, 7).expect("it is listed");
     assert_ne!(seen.flags & abi::XEN_DOMINF_DYING, 0);
     assert_eq!(
-        world.frames.held_by(oxen_types::DomainId(7)),
+        world.frames.held_by(DomainId(7)),
         2,
         "the page, and shared_info"
     );
@@ -48,7 +48,7 @@ fn a_dead_domain_is_listed_until_its_last_page_is_free() {
     let set = dom0.domctl(abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, 7, size);
     assert_eq!(set, errno(Errno::Inval));
     let mut remove = abi::RemoveFromPhysmap {
-        domid: oxen_types::DomainId::SELF.0,
+        domid: DomainId::SELF.0,
         _pad: [0; 3],
         gpfn: HOLE,
     };
@@ -56,6 +56,6 @@ fn a_dead_domain_is_listed_until_its_last_page_is_free() {
         dom0.op(MEMORY, abi::XENMEM_REMOVE_FROM_PHYSMAP, &mut remove),
         0
     );
-    assert_eq!(world.frames.held_by(oxen_types::DomainId(7)), 0);
+    assert_eq!(world.frames.held_by(DomainId(7)), 0);
     assert_eq!(create(&dom0, 7, &pvh(1)), Ok(7), "the number is free");
 }
