@@ -1,5 +1,7 @@
 //! The base of the machine, set up on the boot CPU in the one order that works.
 
+use alloc::string::String;
+
 use crate::acpi::{self, FirmwareMemory, Platform};
 use crate::boot::BootInfo;
 use crate::cmdline::CommandLine;
@@ -7,7 +9,7 @@ use crate::console::{self, LogLevels, SerialConfig};
 use crate::cpu::{self, Features, features};
 use crate::trap::{PanicAction, set_panic_action};
 use crate::{apic, ipi, irq, power, time, vectors};
-use oxen_types::{Maddr, Polarity, Trigger};
+use oxen_types::{MAX_CPUS, Maddr, Polarity, Trigger};
 
 /// The options that this crate reads; the kernel adds its own before it names unknown ones.
 pub const OPTIONS: &[&str] = &[
@@ -122,9 +124,6 @@ fn print_boot_info(info: &BootInfo) {
     for range in &info.memory {
         log::info!("  {range}");
     }
-    if info.truncated {
-        log::warn!("the loader's information was too long or malformed in parts");
-    }
 }
 
 fn print_features() {
@@ -133,10 +132,9 @@ fn print_features() {
         cpu::features::vendor(),
         cpu::features::physical_bits()
     );
-    let mut list = arrayvec::ArrayString::<512>::new();
+    let mut list = String::new();
     for (name, _) in features().iter_names() {
-        let _ = list.try_push_str(" ");
-        let _ = list.try_push_str(name);
+        list.extend([" ", name]);
     }
     log::info!("CPU features:{list}");
     if !features().intersects(Features::SVM | Features::VMX) {
@@ -145,10 +143,9 @@ fn print_features() {
 }
 
 fn print_platform(platform: &Platform) {
-    let mut list = arrayvec::ArrayString::<512>::new();
+    let mut list = String::new();
     for table in &platform.tables {
-        let _ = list.try_push_str(" ");
-        let _ = list.try_push_str(core::str::from_utf8(&table.signature).unwrap_or("?"));
+        list.extend([" ", core::str::from_utf8(&table.signature).unwrap_or("?")]);
     }
     log::info!("ACPI revision {}:{list}", platform.acpi_revision);
     log::info!(
@@ -160,8 +157,8 @@ fn print_platform(platform: &Platform) {
         platform.hpet.is_some(),
         platform.pm_timer.is_some(),
     );
-    if platform.cpus_ignored > 0 {
-        log::warn!("{} CPUs are more than we can use", platform.cpus_ignored);
+    if platform.cpus.len() > MAX_CPUS {
+        log::warn!("{} CPUs: only {MAX_CPUS} are used", platform.cpus.len());
     }
     match platform.fadt.as_ref().map(|fadt| fadt.s5) {
         Some(Some((a, b))) => log::debug!("ACPI: S5 sleep types {a}, {b}"),

@@ -24,6 +24,8 @@
 //! (handlers, IO-APIC); `ipi` (kick, call, TLB); `smp`; `time`; `acpi`; `power`; `sync`; `symbols`.
 #![cfg_attr(target_os = "none", no_std)]
 
+extern crate alloc;
+
 pub mod acpi;
 pub mod apic;
 pub mod boot;

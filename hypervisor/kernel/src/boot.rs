@@ -62,7 +62,7 @@ fn start(info: &'static BootInfo) -> ! {
         .get("maxcpus")
         .and_then(|n| n.parse().ok())
         .unwrap_or(MAX_CPUS)
-        .max(1);
+        .clamp(1, MAX_CPUS);
     let cpus = acpi.cpus.len().min(limit);
     let kernel = unpack(&modules.kernel, &mut modules.room);
     let firmware: Vec<MapRange> = info.memory.iter().map(range).collect();

@@ -1,11 +1,13 @@
 //! Boot's memory steps: the map, final page tables, modules moved out of dom0's way, frames, heap.
 #![allow(unsafe_code)] // the window on physical memory, the modules' and firmware's bytes, CR3
 
-use arrayvec::ArrayVec;
+use alloc::vec::Vec;
+
 use oxen_arch::boot::entry::stack_guard;
 use oxen_arch::boot::{BootInfo, MemoryKind, Module};
 use oxen_arch::cpu::{self, Features, features};
 use oxen_arch::layout;
+use oxen_mm::heap::Region;
 use oxen_mm::host::{Rights, Section};
 use oxen_mm::memmap::{FirmwareKind, FirmwareRange};
 use oxen_mm::start::{MODULES, Span, Start};
@@ -16,7 +18,9 @@ use spin::Once;
 use crate::modules::{BootModule, Modules};
 
 #[global_allocator]
-static HEAP: Heap = Heap::new();
+static HEAP: Heap = Heap::new(&BOOT_HEAP);
+/// Where allocations come from until there are frames.
+static BOOT_HEAP: Region = Region::new();
 
 static FRAMES: Once<FrameTable> = Once::new();
 static SPACE: Once<HostSpace> = Once::new();
@@ -40,7 +44,6 @@ impl Memory {
 }
 
 /// See `oxen_mm::start` for the order.
-#[inline(never)] // Its lists need not stay on the boot stack.
 pub fn init(info: &BootInfo) -> (Memory, Modules) {
     // The tables have the bit, which is a reserved one on a CPU without it.
     if !features().contains(Features::NX) {
@@ -59,7 +62,7 @@ pub fn init(info: &BootInfo) -> (Memory, Modules) {
     };
     // SAFETY: as above; not used for more than `early` spans before the switch.
     let phys = unsafe { Phys::new(layout::DIRECT_MAP_BASE as usize, end) };
-    let given: ArrayVec<Span, MODULES> = info.modules.iter().take(MODULES).map(span).collect();
+    let given: Vec<Span> = info.modules.iter().take(MODULES).map(span).collect();
     let gib_pages = features().contains(Features::PAGE_1G);
     // SAFETY: they map all that the bootstrap tables do and we use: image, stack in it, RAM.
     let install = |root| unsafe { cpu::regs::set_page_table_root(root) };
@@ -67,7 +70,7 @@ pub fn init(info: &BootInfo) -> (Memory, Modules) {
     // The image as a whole, with the page that is not mapped.
     let (at, end) = layout::image().machine_range();
     let len = end.raw() - at.raw();
-    let reserved: ArrayVec<Span, 2> = bad.into_iter().chain([Span { at, len }]).collect();
+    let reserved: Vec<Span> = bad.into_iter().chain([Span { at, len }]).collect();
     let started = Start::new(
         (early, phys),
         map,

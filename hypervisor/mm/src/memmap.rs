@@ -1,7 +1,8 @@
 //! The machine's memory as the firmware describes it, less what is taken already.
 //!
-//! Works before there is a heap: the lists have a fixed size, and where one is full, memory is left
-//! unused rather than used wrongly.
+//! The lists are on the boot heap, and as long as the firmware's map is.
+
+use alloc::vec::Vec;
 
 use oxen_types::{Mfn, PAGE_SIZE};
 
@@ -10,11 +11,11 @@ use crate::pt::{TableAccess, TablePool};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const LOW_MIB: u64 = 1 << 20;
-/// Servers' firmware names a hundred ranges at most; each reservation may add one.
-const CAPACITY: usize = 320;
 
+/// What the memory map says of a range, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FirmwareKind {
+    /// Memory that the hypervisor may use.
     Ram,
     /// Anything else; it wins where ranges overlap.
     Other,
@@ -23,56 +24,39 @@ pub enum FirmwareKind {
 /// One entry of the firmware's memory map, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct FirmwareRange {
+    /// Address of the first byte.
     pub start: u64,
+    /// Bytes.
     pub len: u64,
+    /// RAM or not.
     pub kind: FirmwareKind,
 }
 
 /// Disjoint ranges of frame numbers in ascending order.
 #[derive(Clone)]
 pub struct Ranges {
-    list: [(u64, u64); CAPACITY],
-    len: usize,
+    list: Vec<(u64, u64)>,
 }
 
 impl Ranges {
     const fn new() -> Self {
-        Self {
-            list: [(0, 0); CAPACITY],
-            len: 0,
-        }
+        Self { list: Vec::new() }
     }
 
     /// Each range as its first frame and the frame after its last.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> + '_ {
-        self.list[..self.len].iter().copied()
+        self.list.iter().copied()
     }
 
+    /// Frames in all ranges.
     pub fn frames(&self) -> u64 {
         self.iter().map(|(start, end)| end - start).sum()
     }
 
+    /// Whether a frame lies in one of the ranges.
     pub fn contains(&self, mfn: Mfn) -> bool {
         self.iter()
             .any(|(start, end)| (start..end).contains(&mfn.raw()))
-    }
-
-    fn insert_at(&mut self, at: usize, range: (u64, u64)) {
-        if self.len == CAPACITY {
-            log::warn!(
-                "memory map too long: {} frames stay unused",
-                range.1 - range.0
-            );
-            return;
-        }
-        self.list.copy_within(at..self.len, at + 1);
-        self.list[at] = range;
-        self.len += 1;
-    }
-
-    fn delete_at(&mut self, at: usize) {
-        self.list.copy_within(at + 1..self.len, at);
-        self.len -= 1;
     }
 
     fn add(&mut self, mut start: u64, mut end: u64) {
@@ -80,8 +64,7 @@ impl Ranges {
             return;
         }
         let mut at = 0;
-        while at < self.len {
-            let (s, e) = self.list[at];
+        while let Some(&(s, e)) = self.list.get(at) {
             if e < start {
                 at += 1;
             } else if s > end {
@@ -89,27 +72,26 @@ impl Ranges {
             } else {
                 start = start.min(s);
                 end = end.max(e);
-                self.delete_at(at);
+                self.list.remove(at);
             }
         }
-        self.insert_at(at, (start, end));
+        self.list.insert(at, (start, end));
     }
 
     fn remove(&mut self, start: u64, end: u64) {
         let mut at = 0;
-        while at < self.len {
-            let (s, e) = self.list[at];
+        while let Some(&(s, e)) = self.list.get(at) {
             if e <= start || s >= end || start >= end {
                 at += 1;
                 continue;
             }
-            self.delete_at(at);
+            self.list.remove(at);
             if s < start {
-                self.insert_at(at, (s, start));
+                self.list.insert(at, (s, start));
                 at += 1;
             }
             if end < e {
-                self.insert_at(at, (end, e));
+                self.list.insert(at, (end, e));
                 at += 1;
             }
         }
@@ -171,10 +153,12 @@ impl MemoryMap {
         Some(Mfn::new(start))
     }
 
+    /// All RAM, in use or not.
     pub fn ram(&self) -> &Ranges {
         &self.ram
     }
 
+    /// The RAM that nobody has yet.
     pub fn usable(&self) -> &Ranges {
         &self.usable
     }
@@ -211,7 +195,6 @@ impl TablePool for BootPool<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn range(start: u64, len: u64, kind: FirmwareKind) -> FirmwareRange {
@@ -264,24 +247,22 @@ mod tests {
         assert_eq!(map.usable().iter().collect::<Vec<_>>(), before);
     }
 
-    /// 400 ranges with holes between them: what does not fit the list is left unused.
     #[test]
-    fn more_ranges_than_the_list_holds_are_left_unused() {
-        let ram = (0..400).map(|n| range(n << 21, 1 << 20, FirmwareKind::Ram));
+    fn a_map_of_any_length_is_kept_whole() {
+        let ram = (0..4000).map(|n| range(n << 21, 1 << 20, FirmwareKind::Ram));
         let mut map = MemoryMap::new(ram);
-        let listed = map.ram().iter().count();
-        assert_eq!(listed, CAPACITY);
-        assert!(
-            map.ram()
-                .iter()
-                .all(|(start, end)| start % 512 == 0 && end - start == 256)
-        );
-        // A reservation in the midst of a range cuts it in two: one part has no place in the list.
+        assert_eq!(map.ram().iter().count(), 4000);
+        assert_eq!(map.ram().frames(), 4000 * 256);
+        // A reservation in the midst of a range cuts it in two, and both parts stay usable.
         map.reserve(100 << 21 | 0x8_0000, 0x1000);
-        assert!(!map.usable().contains(Mfn::new((100 << 9) + 0x80)));
-        for (start, end) in map.usable().iter() {
-            assert!(map.ram().contains(Mfn::new(start)) && map.ram().contains(Mfn::new(end - 1)));
-        }
+        let cut: Vec<_> = map.usable().iter().skip(99).take(2).collect();
+        assert_eq!(
+            cut,
+            [
+                (100 << 9, (100 << 9) + 0x80),
+                ((100 << 9) + 0x81, (100 << 9) + 0x100)
+            ]
+        );
     }
 
     proptest! {

@@ -6,11 +6,12 @@
 //!    image, must lie there. The caller installs them (EFER.NXE on): from here on there is no identity mapping.
 //! 3. The modules move to the top of all memory, out of the way of dom0's kernel, which wants low addresses.
 //! 4. [`Start::carve`] for what else must be contiguous.
-//! 5. [`Start::frames`]: the frame table. Then `Heap::init`, which ends the time without allocation, and
+//! 5. [`Start::frames`]: the frame table. Then `Heap::init`, from which on allocations come from frames, and
 //!    `HostSpace::new`.
 //! 6. dom0's share is set aside ([`crate::dom0::reserve`]), and only then the low frames are given to the allocator.
 
-use arrayvec::ArrayVec;
+use alloc::vec::Vec;
+
 use oxen_types::{Maddr, Mfn, PAGE_SIZE};
 
 use crate::dom0::LOW_FRAMES;
@@ -50,7 +51,7 @@ pub enum StartError {
 pub struct Start {
     builder: HostBuilder,
     /// The modules at their new places.
-    pub modules: ArrayVec<Span, MODULES>,
+    pub modules: Vec<Span>,
     /// Frames below 4 GiB that are free but kept from dom0: `free_own` gives them to the allocator.
     pub low: Option<(Mfn, u64)>,
     map: MemoryMap,
@@ -59,7 +60,6 @@ pub struct Start {
 impl Start {
     /// Steps 2 and 3. `reserved` is memory besides the image that nobody may have; `early` is reached through the bootstrap tables, `phys` once
     /// `install` has put the root of the new tables into CR3.
-    #[inline(never)] // So are its lists gone from the stack when it is done.
     pub fn new(
         (early, phys): (Phys, Phys),
         mut map: MemoryMap,
@@ -80,7 +80,7 @@ impl Start {
         install(builder.root());
         let mut start = Self {
             builder,
-            modules: ArrayVec::new(),
+            modules: Vec::new(),
             low: low.map(|at| (at, LOW_FRAMES)),
             map,
         };
@@ -110,7 +110,6 @@ impl Start {
     }
 
     /// Step 5.
-    #[inline(never)]
     pub fn frames(&mut self, phys: Phys) -> Result<FrameTable, TooSmall> {
         FrameTable::new(phys, &mut self.map, &[])
     }

@@ -23,7 +23,6 @@ pub(super) fn read(
     let table = madt.get();
     out.local_apic = Maddr::new(table.local_apic_address.into());
     out.has_8259 = table.supports_8259();
-    let mut lost = false;
     for entry in table.entries() {
         match entry {
             MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 && cpu.apic_id != 0xff => {
@@ -38,7 +37,7 @@ pub(super) fn read(
                     address: Maddr::new(found.io_apic_address.into()),
                     gsi_base: found.global_system_interrupt_base,
                 };
-                lost |= out.io_apics.try_push(io_apic).is_err();
+                out.io_apics.push(io_apic);
             }
             MadtEntry::InterruptSourceOverride(found) if found.bus == 0 => {
                 let entry = Override {
@@ -46,7 +45,7 @@ pub(super) fn read(
                     gsi: found.global_system_interrupt,
                     flags: found.flags,
                 };
-                lost |= out.overrides.try_push(entry).is_err();
+                out.overrides.push(entry);
             }
             MadtEntry::LocalApicNmi(found) => {
                 let uid = (found.processor_id != 0xff).then_some(found.processor_id.into());
@@ -55,7 +54,7 @@ pub(super) fn read(
                     lint: found.nmi_line,
                     flags: found.flags,
                 };
-                lost |= out.local_nmis.try_push(nmi).is_err();
+                out.local_nmis.push(nmi);
             }
             MadtEntry::X2ApicNmi(found) => {
                 let uid = Some(found.processor_uid).filter(|uid| *uid != u32::MAX);
@@ -64,7 +63,7 @@ pub(super) fn read(
                     lint: found.nmi_line,
                     flags: found.flags,
                 };
-                lost |= out.local_nmis.try_push(nmi).is_err();
+                out.local_nmis.push(nmi);
             }
             MadtEntry::LocalApicAddressOverride(found) => {
                 out.local_apic = Maddr::new(found.local_apic_address);
@@ -72,18 +71,12 @@ pub(super) fn read(
             _ => {}
         }
     }
-    if lost {
-        log::warn!("ACPI: the MADT has more entries than we keep");
-    }
     Ok(())
 }
 
 /// A CPU may have both kinds of entry.
 fn add_cpu(out: &mut Platform, apic_id: u32, uid: u32) {
-    if out.cpus.iter().any(|cpu| cpu.apic_id == apic_id) {
-        return;
-    }
-    if out.cpus.try_push(Cpu { apic_id, uid }).is_err() {
-        out.cpus_ignored += 1;
+    if !out.cpus.iter().any(|cpu| cpu.apic_id == apic_id) {
+        out.cpus.push(Cpu { apic_id, uid });
     }
 }

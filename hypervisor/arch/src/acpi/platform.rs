@@ -1,7 +1,8 @@
 //! The machine as its tables describe it.
 
-use arrayvec::ArrayVec;
-use oxen_types::{EcamRegion, MAX_CPUS, Maddr};
+use alloc::vec::Vec;
+
+use oxen_types::{EcamRegion, Maddr};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cpu {
@@ -92,19 +93,17 @@ pub struct Platform {
     /// Where the RSDP lies, if we found it ourselves; a loader hands over just a copy.
     pub rsdp: Option<Maddr>,
     pub acpi_revision: u8,
-    pub tables: ArrayVec<Table, 64>,
-    /// Enabled ones only.
-    pub cpus: ArrayVec<Cpu, MAX_CPUS>,
-    /// CPUs beyond the capacity.
-    pub cpus_ignored: u32,
+    pub tables: Vec<Table>,
+    /// Enabled ones only, more than `MAX_CPUS` too.
+    pub cpus: Vec<Cpu>,
     pub local_apic: Maddr,
-    pub io_apics: ArrayVec<IoApic, 32>,
-    pub overrides: ArrayVec<Override, 32>,
-    pub local_nmis: ArrayVec<LocalNmi, 32>,
+    pub io_apics: Vec<IoApic>,
+    pub overrides: Vec<Override>,
+    pub local_nmis: Vec<LocalNmi>,
     pub has_8259: bool,
     pub hpet: Option<Maddr>,
     pub pm_timer: Option<PmTimer>,
-    pub mcfg: ArrayVec<EcamRegion, 16>,
+    pub mcfg: Vec<EcamRegion>,
     pub fadt: Option<Fadt>,
 }
 

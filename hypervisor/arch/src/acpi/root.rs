@@ -1,5 +1,5 @@
 //! From the RSDP to the tables.
-#![allow(unsafe_code)] // mappings for the `acpi` crate
+#![allow(unsafe_code, reason = "mappings for the `acpi` crate")]
 
 use super::FirmwareMemory;
 use super::checks::{Root, from_copy};
@@ -102,8 +102,8 @@ pub(super) fn read(info: &BootInfo, memory: Memory) -> Result<Platform, AcpiErro
                 last_bus: entry.bus_number_end,
                 base: Maddr::new(entry.base_address),
             };
-            if region.first_bus <= region.last_bus && out.mcfg.try_push(region).is_err() {
-                log::warn!("ACPI: more ECAM regions than we keep");
+            if region.first_bus <= region.last_bus {
+                out.mcfg.push(region);
             }
         }
     }
@@ -183,15 +183,11 @@ fn list_tables(root: &Root, memory: Memory, out: &mut Platform) {
         let Some(header) = memory.bytes(address, HEADER).filter(|_| address != 0) else {
             continue;
         };
-        let table = Table {
+        out.tables.push(Table {
             signature: [header[0], header[1], header[2], header[3]],
             address: Maddr::new(address),
             length: length_of(header) as u32,
-        };
-        if out.tables.try_push(table).is_err() {
-            log::warn!("ACPI: more tables than we keep");
-            return;
-        }
+        });
     }
 }
 

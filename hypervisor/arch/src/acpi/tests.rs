@@ -87,7 +87,7 @@ fn pieces() -> Vec<(u64, Vec<u8>)> {
 }
 
 fn info_of(range: (u64, u64)) -> BootInfo {
-    let mut info = BootInfo::new();
+    let mut info = BootInfo::default();
     info.memory.push(MemoryRange {
         start: Maddr::new(range.0),
         end: Maddr::new(range.1),
@@ -108,8 +108,8 @@ fn check(platform: &Platform) {
 
 #[test]
 fn tables_above_4_gib_are_read() {
-    let mut info = BootInfo::new();
-    info.rsdp_copy = Some(rsdp(HIGH + 0x100).into_iter().collect());
+    let mut info = BootInfo::default();
+    info.rsdp_copy = Some(rsdp(HIGH + 0x100));
     check(&read(&info, Memory::new(memory)).unwrap());
 }
 
@@ -123,8 +123,8 @@ fn an_rsdp_above_4_gib_is_found_in_acpi_memory() {
 
 #[test]
 fn tables_out_of_reach_are_an_error() {
-    let mut info = BootInfo::new();
-    info.rsdp_copy = Some(rsdp(1 << 51).into_iter().collect());
+    let mut info = BootInfo::default();
+    info.rsdp_copy = Some(rsdp(1 << 51));
     assert!(read(&info, Memory::new(memory)).is_err());
     // Neither in ACPI memory nor below 1 MiB.
     assert!(read(&info_of((1 << 51, (1 << 51) + 0x1000)), Memory::new(memory)).is_err());

@@ -1,13 +1,13 @@
 //! IO-APICs: the machine's interrupt lines (GSIs), each with a redirection entry.
 //! Intel 82093AA, section 3.2. All entries are masked at start; physical destinations.
-#![allow(unsafe_code)] // MMIO of the IO-APICs
+#![allow(unsafe_code, reason = "MMIO of the IO-APICs")]
 
 pub use super::route::Route;
 use super::route::{MASKED, decode, encode};
 use crate::acpi::Platform;
 use crate::layout;
 use crate::sync::Mutex;
-use arrayvec::ArrayVec;
+use alloc::vec::Vec;
 use oxen_types::{CpuId, Maddr, Polarity, Trigger};
 
 const SELECT: u64 = 0x00;
@@ -17,8 +17,6 @@ const REG_ENTRIES: u32 = 0x10;
 
 const REMOTE_IRR: u64 = 1 << 14;
 const PENDING: u64 = 1 << 12;
-
-pub const MAX_IO_APICS: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteError {
@@ -35,7 +33,7 @@ struct IoApic {
     version: u8,
 }
 
-static ALL: Mutex<ArrayVec<IoApic, MAX_IO_APICS>> = Mutex::new(ArrayVec::new_const());
+static ALL: Mutex<Vec<IoApic>> = Mutex::new(Vec::new());
 
 /// Finds the IO-APICs of the platform and masks every line.
 pub fn init(platform: &Platform) {
@@ -56,9 +54,7 @@ pub fn init(platform: &Platform) {
         for pin in 0..apic.pins {
             apic.write_entry(pin, MASKED);
         }
-        if all.try_push(apic).is_err() {
-            log::warn!("more than {MAX_IO_APICS} IO-APICs");
-        }
+        all.push(apic);
     }
 }
 
@@ -154,7 +150,8 @@ impl IoApic {
     }
 
     fn write(&self, register: u32, value: u32) {
-        // SAFETY: as in `read`.
+        // SAFETY: the registers are mapped in the direct map; the lock on ALL keeps the pair of
+        // select and window together.
         unsafe {
             ((self.mmio + SELECT) as *mut u32).write_volatile(register);
             ((self.mmio + WINDOW) as *mut u32).write_volatile(value);

@@ -1,7 +1,8 @@
 //! The order in which a local APIC is set up (Intel SDM 3, 11.4.7 and 11.5.1).
 
+use alloc::vec::Vec;
+
 use crate::vectors;
-use arrayvec::ArrayVec;
 
 const TPR: u32 = 0x80;
 const SPURIOUS: u32 = 0xf0;
@@ -20,8 +21,8 @@ const ENABLED: u32 = 1 << 8;
 /// Registers and their values in the order of writing. The APIC is enabled first: after INIT it is not, and while it is
 /// not, entries of the local vector table stay masked, whatever is written. `lint` are the entries of its two inputs,
 /// `last_lvt` the number of the table's last entry.
-pub(super) fn sequence(lint: [u32; 2], last_lvt: u32) -> ArrayVec<(u32, u32), 10> {
-    let mut writes = ArrayVec::new();
+pub(super) fn sequence(lint: [u32; 2], last_lvt: u32) -> Vec<(u32, u32)> {
+    let mut writes = Vec::new();
     writes.push((SPURIOUS, ENABLED | u32::from(vectors::SPURIOUS)));
     writes.push((TPR, 0));
     writes.push((LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER)));

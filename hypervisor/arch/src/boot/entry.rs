@@ -1,9 +1,12 @@
 //! The entry from assembly: copies the boot information, then hands over to the kernel's main.
-#![allow(unsafe_code)] // the entry stub, and the loader's structures in physical memory
+#![allow(
+    unsafe_code,
+    reason = "the entry stub, and the loader's structures in physical memory"
+)]
 
 use super::{BootInfo, parse};
 use crate::layout;
-use core::cell::UnsafeCell;
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
 use oxen_types::{Maddr, Vaddr};
 
@@ -22,10 +25,6 @@ unsafe extern "Rust" {
     safe fn oxen_main(info: &'static BootInfo) -> !;
 }
 
-struct Owned(UnsafeCell<BootInfo>);
-// SAFETY: written once, before any other CPU runs; shared references only after that.
-unsafe impl Sync for Owned {}
-static BOOT_INFO: Owned = Owned(UnsafeCell::new(BootInfo::new()));
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// The stack that the boot CPU starts on; lowest address and top.
@@ -52,14 +51,10 @@ extern "C" fn oxen_rust_start(magic: u32, info: u32) -> ! {
     assert!(!ENTERED.swap(true, Ordering::Relaxed));
     crate::cpu::init_boot_cpu();
     crate::console::init_early();
-    // SAFETY: first and only entry, one CPU, and nobody else names BOOT_INFO.
-    let out = unsafe { &mut *BOOT_INFO.0.get() };
-    let result = parse(magic, info, physical, out);
-    let info: &'static BootInfo = out;
-    if let Err(error) = result {
-        panic!("cannot use the boot loader's information: {error:?}");
+    match parse(magic, info, &physical) {
+        Ok(info) => oxen_main(Box::leak(Box::new(info))),
+        Err(error) => panic!("cannot use the boot loader's information: {error:?}"),
     }
-    oxen_main(info)
 }
 
 /// Memory that the entry tables map. Page 0 counts as absent: no loader puts anything there.

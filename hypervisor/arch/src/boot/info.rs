@@ -1,21 +1,30 @@
-//! The owned form of the boot information.
+//! The owned form of the boot information, on the boot heap.
 
-use arrayvec::{ArrayString, ArrayVec};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
+
 use oxen_types::Maddr;
 
 /// E820 types; firmware's other types count as reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum MemoryKind {
+    /// Free to use.
     Ram = 1,
+    /// Firmware's or a device's.
     Reserved = 2,
+    /// ACPI tables: RAM once they have been read.
     AcpiReclaim = 3,
+    /// ACPI's own memory, which firmware uses at run time.
     AcpiNvs = 4,
+    /// Broken RAM.
     Unusable = 5,
 }
 
 impl MemoryKind {
+    /// The kind of an E820 entry.
     pub const fn from_e820(kind: u32) -> Self {
         match kind {
             1 => Self::Ram,
@@ -39,11 +48,14 @@ impl MemoryKind {
     }
 }
 
+/// One range of the firmware's memory map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryRange {
+    /// First byte of the range.
     pub start: Maddr,
     /// First byte after the range.
     pub end: Maddr,
+    /// What the firmware says of it.
     pub kind: MemoryKind,
 }
 
@@ -59,102 +71,81 @@ impl fmt::Display for MemoryRange {
     }
 }
 
+/// A file that the boot loader put into memory.
 #[derive(Clone, Debug)]
 pub struct Module {
+    /// First byte of the file.
     pub start: Maddr,
+    /// First byte after the file.
     pub end: Maddr,
     /// Without the file's name, where the loader is known to put it first.
-    pub cmdline: ArrayString<1024>,
+    pub cmdline: String,
 }
 
+/// Everything that the boot loader tells, whatever its length.
 #[derive(Default, Debug)]
 pub struct BootInfo {
-    pub cmdline: ArrayString<2048>,
-    pub loader: ArrayString<64>,
-    pub modules: ArrayVec<Module, 16>,
+    /// The hypervisor's command line.
+    pub cmdline: String,
+    /// The loader's name and version.
+    pub loader: String,
+    /// In the loader's order: dom0's kernel, then its initramfs.
+    pub modules: Vec<Module>,
     /// Sorted by start. Ranges may overlap if the firmware's do.
-    pub memory: ArrayVec<MemoryRange, 256>,
+    pub memory: Vec<MemoryRange>,
     /// A copy of the RSDP that the loader handed over, with its revision-independent length.
-    pub rsdp_copy: Option<ArrayVec<u8, 64>>,
+    pub rsdp_copy: Option<Vec<u8>>,
+    /// Where the EFI system table lies, if the machine was started by UEFI.
     pub efi_system_table: Option<u64>,
-    /// Something did not fit or made no sense, and was left out.
-    pub truncated: bool,
 }
 
+/// The boot loader's information is of no use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ParseError {
     /// Not loaded by multiboot 1 or 2; the value of eax.
     Magic(u32),
     /// The loader's structure reaches out of memory or contradicts itself.
     Malformed(&'static str),
+    /// No RAM is named.
     NoMemoryMap,
 }
 
 impl BootInfo {
-    pub const fn new() -> Self {
-        Self {
-            cmdline: ArrayString::new_const(),
-            loader: ArrayString::new_const(),
-            modules: ArrayVec::new_const(),
-            memory: ArrayVec::new_const(),
-            rsdp_copy: None,
-            efi_system_table: None,
-            truncated: false,
-        }
-    }
-
+    /// Adds a range to the memory map; an empty one is left out.
     pub(super) fn add_memory(&mut self, start: u64, length: u64, kind: MemoryKind) {
         let end = start.saturating_add(length);
-        if end <= start {
-            return;
-        }
-        let range = MemoryRange {
-            start: Maddr::new(start),
-            end: Maddr::new(end),
-            kind,
-        };
-        if self.memory.try_push(range).is_err() {
-            self.truncated = true;
+        if end > start {
+            self.memory.push(MemoryRange {
+                start: Maddr::new(start),
+                end: Maddr::new(end),
+                kind,
+            });
         }
     }
 
-    pub(super) fn add_module(&mut self, start: u32, end: u32, text: &str) {
+    /// Adds a module, or leaves it out with a warning if it ends before it begins.
+    pub(super) fn add_module(&mut self, start: u32, end: u32, cmdline: &str) {
         if end < start {
-            self.truncated = true;
+            log::warn!("boot loader: the module {start:#x}..{end:#x} ({cmdline}) is left out");
             return;
         }
-        let mut cmdline = ArrayString::new_const();
-        self.truncated |= !fill(&mut cmdline, text);
-        let module = Module {
+        self.modules.push(Module {
             start: Maddr::new(start.into()),
             end: Maddr::new(end.into()),
-            cmdline,
-        };
-        if self.modules.try_push(module).is_err() {
-            self.truncated = true;
-        }
-    }
-
-    pub(super) fn set_cmdline(&mut self, text: &str) {
-        self.truncated |= !fill(&mut self.cmdline, text);
-    }
-
-    pub(super) fn set_loader(&mut self, text: &str) {
-        fill(&mut self.loader, text);
+            cmdline: cmdline.to_owned(),
+        });
     }
 
     /// Loaders other than GRUB 2 put the file's name before every command line, as multiboot 1 has
     /// it; with GRUB 2 users keep that place with the word "placeholder". Xen has the same rule.
     pub(super) fn drop_program_names(&mut self) {
         let is_grub2 = self.loader.starts_with("GRUB ") && !self.loader.starts_with("GRUB 0");
-        let lines = core::iter::once(&mut self.cmdline as &mut dyn FirstWord).chain(
-            self.modules
-                .iter_mut()
-                .map(|module| &mut module.cmdline as _),
-        );
-        for line in lines {
-            if !is_grub2 || line.first_word() == "placeholder" {
-                line.drop_first_word();
+        let modules = self.modules.iter_mut().map(|module| &mut module.cmdline);
+        for line in modules.chain([&mut self.cmdline]) {
+            let first = line.split_ascii_whitespace().next();
+            if !is_grub2 || first == Some("placeholder") {
+                let rest = line.trim_start().split_once(' ');
+                *line = rest.map_or("", |(_, rest)| rest.trim_start()).to_owned();
             }
         }
     }
@@ -162,34 +153,5 @@ impl BootInfo {
     pub(super) fn sort_memory(&mut self) {
         self.memory
             .sort_unstable_by_key(|range| (range.start, range.end));
-    }
-}
-
-/// Puts as much of `text` as fits into `out`; true if all did.
-fn fill<const N: usize>(out: &mut ArrayString<N>, text: &str) -> bool {
-    out.clear();
-    for c in text.chars() {
-        if out.try_push(c).is_err() {
-            return false;
-        }
-    }
-    true
-}
-
-trait FirstWord {
-    fn first_word(&self) -> &str;
-    fn drop_first_word(&mut self);
-}
-
-impl<const N: usize> FirstWord for ArrayString<N> {
-    fn first_word(&self) -> &str {
-        self.split_ascii_whitespace().next().unwrap_or("")
-    }
-
-    fn drop_first_word(&mut self) {
-        *self = match self.trim_start().split_once(' ') {
-            Some((_, rest)) => Self::from(rest.trim_start()).unwrap_or_default(),
-            None => Self::new_const(),
-        };
     }
 }

@@ -1,5 +1,7 @@
 //! Multiboot 1 information, specification 0.6.96, section 3.3: flags say which fields are there.
 
+use alloc::borrow::ToOwned;
+
 use super::{BootInfo, MemoryKind, ParseError, c_text, u32_at, u64_at};
 
 const HAS_MEMORY: u32 = 1 << 0;
@@ -8,39 +10,41 @@ const HAS_MODULES: u32 = 1 << 3;
 const HAS_MEMORY_MAP: u32 = 1 << 6;
 const HAS_LOADER: u32 = 1 << 9;
 
+/// Bytes within which a text must end: so many, or the largest number that memory has.
+const TEXT: [usize; 4] = [1 << 16, 2048, 512, 64];
+
+/// Reads the information at `address` into `out`.
+///
+/// # Errors
+/// `Malformed` if the information, the module table or the memory map reaches out of memory.
 pub(super) fn parse<'a>(
     address: u64,
-    read: &impl Fn(u64, usize) -> Option<&'a [u8]>,
+    read: &dyn Fn(u64, usize) -> Option<&'a [u8]>,
     out: &mut BootInfo,
 ) -> Result<(), ParseError> {
     let info = read(address, 68).ok_or(ParseError::Malformed("information outside of memory"))?;
     let field = |at| u32_at(info, at).unwrap_or(0);
     let flags = field(0);
-    // Strings may end anywhere: read what memory there is, up to the longest we keep.
     let text = |at: u32| {
-        let at = u64::from(at);
-        [2048, 512, 64]
-            .into_iter()
-            .find_map(|length| read(at, length))
+        TEXT.into_iter()
+            .find_map(|length| read(at.into(), length))
             .map_or("", c_text)
     };
 
     if flags & HAS_CMDLINE != 0 {
-        out.set_cmdline(text(field(16)));
+        out.cmdline = text(field(16)).to_owned();
     }
     if flags & HAS_LOADER != 0 {
-        out.set_loader(text(field(64)));
+        out.loader = text(field(64)).to_owned();
     }
     if flags & HAS_MODULES != 0 {
-        let count = field(20) as usize;
-        let table = read(field(24).into(), count.min(64) * 16)
+        let table = read(field(24).into(), field(20) as usize * 16)
             .ok_or(ParseError::Malformed("module table outside of memory"))?;
         for entry in table.chunks_exact(16) {
             let entry_field = |at| u32_at(entry, at).unwrap_or(0);
-            let cmdline = if entry_field(8) == 0 {
-                ""
-            } else {
-                text(entry_field(8))
+            let cmdline = match entry_field(8) {
+                0 => "",
+                at => text(at),
             };
             out.add_module(entry_field(0), entry_field(4), cmdline);
         }
@@ -66,7 +70,9 @@ fn memory_map(map: &[u8], out: &mut BootInfo) {
         u32_at(map, at + 20),
     ) {
         if size < 20 {
-            out.truncated = true;
+            log::warn!(
+                "boot loader: the memory map has an entry of {size} bytes: the rest is left out"
+            );
             return;
         }
         out.add_memory(start, length, MemoryKind::from_e820(kind));

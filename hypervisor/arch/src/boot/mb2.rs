@@ -1,5 +1,7 @@
 //! Multiboot 2 information, specification 2.0, section 3.6: a size, then tags, each aligned to 8.
 
+use alloc::borrow::ToOwned;
+
 use super::{BootInfo, MemoryKind, ParseError, c_text, u32_at, u64_at};
 
 const TAG_END: u32 = 0;
@@ -17,7 +19,7 @@ const MAX_SIZE: usize = 1 << 20;
 
 pub(super) fn parse<'a>(
     address: u64,
-    read: &impl Fn(u64, usize) -> Option<&'a [u8]>,
+    read: &dyn Fn(u64, usize) -> Option<&'a [u8]>,
     out: &mut BootInfo,
 ) -> Result<(), ParseError> {
     let outside = ParseError::Malformed("information outside of memory");
@@ -43,8 +45,8 @@ pub(super) fn parse<'a>(
         }
         let tag = &block[at..end];
         match kind {
-            TAG_CMDLINE => out.set_cmdline(c_text(&tag[8..])),
-            TAG_LOADER => out.set_loader(c_text(&tag[8..])),
+            TAG_CMDLINE => out.cmdline = c_text(&tag[8..]).to_owned(),
+            TAG_LOADER => out.loader = c_text(&tag[8..]).to_owned(),
             TAG_MODULE => module(tag, out),
             TAG_MEMORY_MAP => memory_map(tag, out),
             TAG_EFI64 => out.efi_system_table = u64_at(tag, 8),
@@ -106,5 +108,5 @@ fn efi_memory_map(tag: &[u8], out: &mut BootInfo) {
 fn rsdp(tag: &[u8], out: &mut BootInfo) {
     let body = &tag[8..];
     let body = &body[..body.len().min(36)];
-    out.rsdp_copy = (body.len() >= 20).then(|| body.iter().copied().collect());
+    out.rsdp_copy = (body.len() >= 20).then(|| body.to_owned());
 }

@@ -1,4 +1,4 @@
-//! What the boot loader tells us, copied into memory of our own.
+//! What the boot loader tells, copied onto the boot heap.
 //!
 //! The loader's structures lie anywhere below 4 GiB and are overwritten later; each read of them is
 //! bounds-checked. Multiboot 2 gives one tagged block (`mb2`), multiboot 1 a structure of pointers
@@ -14,20 +14,26 @@ mod tests;
 
 pub use info::{BootInfo, MemoryKind, MemoryRange, Module, ParseError};
 
-/// eax at the entry, by the protocol that loaded us.
+/// eax at the entry, loaded by multiboot 1.
 pub const MAGIC_MB1: u32 = 0x2bad_b002;
+/// eax at the entry, loaded by multiboot 2.
 pub const MAGIC_MB2: u32 = 0x36d7_6289;
 
-/// `read(address, length)` gives physical memory below 4 GiB, or `None` beyond it.
+/// The boot loader's information, from the two registers at the entry. `read(address, length)` gives
+/// physical memory below 4 GiB, or `None` beyond it.
+///
+/// # Errors
+/// `Magic` for another protocol, `Malformed` if the information contradicts itself, `NoMemoryMap` if it
+/// names no RAM.
 pub fn parse<'a>(
     magic: u32,
     info: u32,
-    read: impl Fn(u64, usize) -> Option<&'a [u8]>,
-    out: &mut BootInfo,
-) -> Result<(), ParseError> {
+    read: &dyn Fn(u64, usize) -> Option<&'a [u8]>,
+) -> Result<BootInfo, ParseError> {
+    let mut out = BootInfo::default();
     match magic {
-        MAGIC_MB1 => mb1::parse(u64::from(info), &read, out),
-        MAGIC_MB2 => mb2::parse(u64::from(info), &read, out),
+        MAGIC_MB1 => mb1::parse(u64::from(info), read, &mut out),
+        MAGIC_MB2 => mb2::parse(u64::from(info), read, &mut out),
         other => Err(ParseError::Magic(other)),
     }?;
     out.drop_program_names();
@@ -35,7 +41,7 @@ pub fn parse<'a>(
     if out.memory.is_empty() {
         Err(ParseError::NoMemoryMap)
     } else {
-        Ok(())
+        Ok(out)
     }
 }
 

@@ -42,7 +42,7 @@ fn image() -> [Section; 1] {
 struct Machine {
     frames: &'static FrameTable,
     space: HostSpace,
-    modules: arrayvec::ArrayVec<Span, 2>,
+    modules: Vec<Span>,
     dom0: u64,
     map: Vec<MapRange>,
 }

@@ -89,7 +89,7 @@ fn what_is_owed_goes_with_large_pages() {
 #[test]
 fn a_guest_does_not_eat_the_reserve_by_its_tables() {
     let frames = test_table(0x10000);
-    let heap = crate::heap::Heap::new();
+    let heap = crate::heap::Slabs::new();
     heap.init(frames);
     let space = with_pool(frames, 768);
     let mut at = 0x200u64;

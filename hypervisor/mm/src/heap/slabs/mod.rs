@@ -1,4 +1,4 @@
-//! The hypervisor's heap: slabs of powers of two within pages, whole pages for what is larger.
+//! The heap for life: slabs of powers of two within pages, whole pages for what is larger.
 //!
 //! All of it is taken from the frame allocator and lies in the direct map, so a heap address minus the
 //! direct map's base is its machine address; what is aligned to a page begins a page. A slab's
@@ -11,12 +11,8 @@
 //!   more are kept at hand, so that the count of free frames does not follow each small allocation;
 //! - one contiguous range ([`contiguous`]), for the few objects of more than a page. Nothing else is
 //!   ever allocated there, so no guest can fragment it.
-//!
-//! Not for use from NMI or machine-check handlers.
-#![allow(unsafe_code)]
 
-use core::alloc::{GlobalAlloc, Layout};
-use core::ptr;
+use core::alloc::Layout;
 use core::sync::atomic::Ordering;
 
 use oxen_types::{DomainId, Mfn, PAGE_SIZE};
@@ -35,7 +31,8 @@ const LARGEST_SMALL: usize = 1 << (SMALLEST_SHIFT as usize + CLASSES - 1);
 /// 256 KiB.
 const AT_HAND: u64 = 64;
 
-pub struct Heap {
+/// The heap of slabs. It has nothing to give until [`Slabs::init`].
+pub struct Slabs {
     frames: Once<&'static FrameTable>,
     lists: Mutex<Lists>,
 }
@@ -98,8 +95,8 @@ fn pages_of(layout: Layout) -> u64 {
     layout.size().div_ceil(PAGE_SIZE).max(1) as u64
 }
 
-impl Heap {
-    /// A heap that has nothing to give until [`Heap::init`].
+impl Slabs {
+    /// A heap without frames.
     pub const fn new() -> Self {
         let lists = Lists {
             partial: [const { FrameList::new() }; CLASSES],
@@ -115,6 +112,7 @@ impl Heap {
         }
     }
 
+    /// Gives the heap its source of frames, and fills its reserves.
     pub fn init(&self, frames: &'static FrameTable) {
         let mut lists = self.lists.lock();
         lists.contiguous.init(frames);
@@ -125,7 +123,12 @@ impl Heap {
         self.frames.call_once(|| frames);
     }
 
-    fn allocate(&self, layout: Layout) -> Option<*mut u8> {
+    /// Whether the heap has frames.
+    pub(super) fn is_ready(&self) -> bool {
+        self.frames.get().is_some()
+    }
+
+    pub(super) fn allocate(&self, layout: Layout) -> Option<*mut u8> {
         let frames = *self.frames.get()?;
         let at = match class_of(layout) {
             Some(class) => {
@@ -158,7 +161,7 @@ impl Heap {
         }
     }
 
-    fn release(&self, at: *mut u8, layout: Layout) {
+    pub(super) fn release(&self, at: *mut u8, layout: Layout) {
         let Some(frames) = self.frames.get().copied() else {
             return;
         };
@@ -181,7 +184,25 @@ impl Heap {
     }
 }
 
-impl Default for Heap {
+impl Slabs {
+    /// Whether an object of layout `old` stays where it is when its layout becomes `new`; if so, the
+    /// heap counts the new size.
+    pub(super) fn resize_in_place(&self, old: Layout, new: Layout) -> bool {
+        let stays = match (class_of(old), class_of(new)) {
+            (None, None) => pages_of(old) == pages_of(new),
+            (old, new) => old == new,
+        };
+        if let (true, Some(frames)) = (stays, self.frames.get()) {
+            let used = frames.heap_used();
+            used.fetch_add(new.size() as u64, Ordering::Relaxed);
+            used.fetch_sub(old.size() as u64, Ordering::Relaxed);
+            return true;
+        }
+        false
+    }
+}
+
+impl Default for Slabs {
     fn default() -> Self {
         Self::new()
     }
@@ -312,41 +333,6 @@ fn link(
 ) -> &'static core::sync::atomic::AtomicU32 {
     let word = (object as usize) << (SMALLEST_SHIFT as usize + class - 2);
     &frames.phys().words(page)[word]
-}
-
-// SAFETY: `take` hands out each object, and the frame allocator each page, once until it is given back; class
-// sizes are powers of two of at least the layout's alignment within aligned pages, and blocks of
-// pages are aligned to their size.
-unsafe impl GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.allocate(layout).unwrap_or(ptr::null_mut())
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        self.release(at, layout);
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller vouches that the size, rounded up to the alignment, does not overflow.
-        let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        let stays = match (class_of(layout), class_of(new)) {
-            (None, None) => pages_of(layout) == pages_of(new),
-            (old, new) => old == new,
-        };
-        let used = self.frames.get().map(|frames| frames.heap_used());
-        if let (true, Some(used)) = (stays, used) {
-            used.fetch_add(new_size as u64, Ordering::Relaxed);
-            used.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-            return at;
-        }
-        let Some(to) = self.allocate(new) else {
-            return ptr::null_mut();
-        };
-        // SAFETY: two live allocations of at least this size, which are not the same.
-        unsafe { ptr::copy_nonoverlapping(at, to, layout.size().min(new_size)) };
-        self.release(at, layout);
-        to
-    }
 }
 
 #[cfg(test)]

@@ -4,17 +4,16 @@ use super::*;
 use crate::frames::test_table;
 use alloc::vec::Vec;
 use oxen_core::seams::FrameSource;
-use proptest::prelude::*;
 
-fn heap(frames: &'static FrameTable) -> Heap {
-    let heap = Heap::new();
+fn heap(frames: &'static FrameTable) -> Slabs {
+    let heap = Slabs::new();
     heap.init(frames);
     heap
 }
 
 #[test]
 fn before_init_there_is_nothing() {
-    assert!(Heap::new().allocate(Layout::new::<u64>()).is_none());
+    assert!(Slabs::new().allocate(Layout::new::<u64>()).is_none());
 }
 
 #[test]
@@ -129,55 +128,5 @@ fn exhaustion_gives_null_and_all_comes_back() {
             heap.release(at, layout);
         }
         assert_eq!(frames.stats(), before);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-    /// Live objects do not overlap, keep their contents through realloc, and leave nothing behind.
-    #[test]
-    fn objects_keep_their_contents(
-        ops in prop::collection::vec((0..3u8, 1usize..9000, 0u32..8, any::<prop::sample::Index>()), 1..300)
-    ) {
-        let frames = test_table(2048);
-        let heap = heap(frames);
-        let before = frames.stats();
-        let mut live: Vec<(*mut u8, Layout, u8)> = Vec::new();
-        let holds = |at: *mut u8, len: usize, mark: u8| {
-            // SAFETY: a live object of at least `len` bytes.
-            unsafe { core::slice::from_raw_parts(at, len) }.iter().all(|&b| b == mark)
-        };
-        for (step, (op, size, align, pick)) in ops.into_iter().enumerate() {
-            let mark = step as u8;
-            // SAFETY: layouts are those that the objects were allocated with.
-            unsafe {
-                if op == 0 || live.is_empty() {
-                    let layout = Layout::from_size_align(size, 1 << align).unwrap();
-                    let at = heap.alloc(layout);
-                    prop_assert!(!at.is_null() && at.addr().is_multiple_of(layout.align()));
-                    at.write_bytes(mark, size);
-                    live.push((at, layout, mark));
-                    continue;
-                }
-                let n = pick.index(live.len());
-                let (at, layout, old) = live.swap_remove(n);
-                prop_assert!(holds(at, layout.size(), old));
-                if op == 1 {
-                    heap.dealloc(at, layout);
-                } else {
-                    let to = heap.realloc(at, layout, size);
-                    prop_assert!(holds(to, size.min(layout.size()), old));
-                    to.write_bytes(mark, size);
-                    live.push((to, Layout::from_size_align(size, layout.align()).unwrap(), mark));
-                }
-            }
-        }
-        let used: usize = live.iter().map(|(_, layout, _)| layout.size()).sum();
-        prop_assert_eq!(frames.stats().heap_used, used as u64);
-        for (at, layout, mark) in live {
-            prop_assert!(holds(at, layout.size(), mark));
-            heap.release(at, layout);
-        }
-        prop_assert_eq!(frames.stats(), before);
     }
 }
