@@ -2,27 +2,33 @@
 //!
 //! Words are split at blanks; quotes (' or ") keep blanks inside a word and are dropped. A word is
 //! `key=value` or a boolean: `key`, `no-key`, `key=on|off|yes|no|true|false|enable|disable|1|0`.
-//! The last setting of a key wins. What nobody knows is named in the log (`names`).
+//! The last setting of a key wins. An option that nobody knows is named in the log (`names`).
 
-/// One word, cut at its first `=`. `value` is `None` for a bare word.
+/// One word, cut at its first `=`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arg<'a> {
+    /// The part before the `=`, or the whole word.
     pub key: &'a str,
+    /// The part behind the `=`; `None` for a bare word.
     pub value: Option<&'a str>,
 }
 
+/// A command line, read anew by each question about it.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandLine<'a>(&'a str);
 
 impl<'a> CommandLine<'a> {
+    /// The command line with this text.
     pub const fn new(text: &'a str) -> Self {
         Self(text)
     }
 
+    /// The text as the loader gave it.
     pub fn as_str(self) -> &'a str {
         self.0
     }
 
+    /// All words in their order.
     pub fn args(self) -> impl Iterator<Item = Arg<'a>> {
         let mut rest = self.0;
         core::iter::from_fn(move || {
@@ -84,6 +90,7 @@ fn boolean(arg: Arg<'_>, key: &str) -> Option<bool> {
     }
 }
 
+/// A boolean's value; `None` if it is none of the words above.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "on" | "yes" | "true" | "enable" => Some(true),
@@ -92,6 +99,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
+/// A number, decimal or with 0x.
 pub fn parse_number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
@@ -99,6 +107,7 @@ pub fn parse_number(text: &str) -> Option<u64> {
     }
 }
 
+/// A size in bytes: number, with the suffix b, k, m, g or t (KiB if there is none, as in Xen).
 pub fn parse_size(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()?.to_ascii_lowercase() {
         b'b' => (&text[..text.len() - 1], 0),
@@ -129,7 +138,7 @@ fn split_word(text: &str) -> (&str, &str) {
     (text, "")
 }
 
-/// Drops quotes at both ends. Quotes in the middle of a word stay: without a heap they cannot go.
+/// Drops quotes at both ends. Quotes in the middle of a word stay.
 fn unquote(word: &str) -> &str {
     let inner = word.strip_prefix(['"', '\'']).unwrap_or(word);
     inner.strip_suffix(['"', '\'']).unwrap_or(inner)

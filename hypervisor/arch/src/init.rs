@@ -2,11 +2,12 @@
 
 use alloc::string::String;
 
-use crate::acpi::{self, FirmwareMemory, Platform};
+use crate::acpi::{self, AcpiInfo, FirmwareMemory};
 use crate::boot::BootInfo;
 use crate::cmdline::CommandLine;
 use crate::console::{self, LogLevels, SerialConfig};
-use crate::cpu::{self, Features, features};
+use crate::cpu::features::{self, features};
+use crate::cpu::{self, Features};
 use crate::trap::{PanicAction, set_panic_action};
 use crate::{apic, ipi, irq, power, time, vectors};
 use oxen_types::{MAX_CPUS, Maddr, Polarity, Trigger};
@@ -28,15 +29,16 @@ pub const OPTIONS: &[&str] = &[
     "tsc_deadline",
 ];
 
-/// How this crate gets at memory that is not RAM, once the final page tables are in use.
+/// Access to memory that is not RAM, once the final page tables are in use.
 #[derive(Clone, Copy)]
 pub struct Reach {
+    /// Reads firmware's memory.
     pub firmware: FirmwareMemory,
     /// Maps a page of device registers into the direct map, uncached.
     pub device: fn(Maddr),
 }
 
-/// Console, and the boot CPU's features; prints what it finds. On the entry code's page tables.
+/// Sets up the console and the boot CPU's features, and logs them. On the entry code's page tables.
 pub fn init_cpu(info: &BootInfo) {
     let cmdline = CommandLine::new(&info.cmdline);
     console::set_log_levels(LogLevels::from_cmdline(cmdline));
@@ -52,32 +54,33 @@ pub fn init_cpu(info: &BootInfo) {
     reboot_option(cmdline);
     print_boot_info(info);
 
-    cpu::features::apply_options(cmdline);
-    cpu::features::enable_on_this_cpu();
+    features::apply_options(cmdline);
+    features::enable_on_this_cpu();
     print_features();
 }
 
-/// ACPI, interrupt controllers, clock, timer; prints what it finds. On the final page tables.
+/// Sets up ACPI, interrupt controllers, clock and timer, and logs them. On the final page tables.
 ///
-/// Panics without ACPI: nothing else tells where the interrupt controllers are.
-pub fn init(info: &BootInfo, reach: Reach) -> &'static Platform {
+/// # Panics
+/// Without ACPI: nothing else tells where the interrupt controllers are.
+pub fn init(info: &BootInfo, reach: Reach) -> &'static AcpiInfo {
     let cmdline = CommandLine::new(&info.cmdline);
-    let platform = match acpi::init(info, reach.firmware) {
-        Ok(platform) => platform,
+    let acpi = match acpi::init(info, reach.firmware) {
+        Ok(acpi) => acpi,
         Err(error) => panic!("ACPI: {error:?}"),
     };
-    print_platform(platform);
-    platform.device_pages().for_each(reach.device);
+    print_acpi(acpi);
+    acpi.device_pages().for_each(reach.device);
 
     apic::mask_8259();
-    apic::init_boot_cpu(platform.local_apic);
+    apic::init_boot_cpu(acpi.local_apic);
     apic::install_error_handler();
-    apic::io::init(platform);
+    apic::io::init(acpi);
     ipi::install_handlers();
-    time::init(platform, cmdline);
+    time::init(acpi, cmdline);
     time::calibrate_apic_timer();
-    route_serial(platform);
-    platform
+    route_serial(acpi);
+    acpi
 }
 
 /// `noreboot`, `reboot=no` and `reboot=WAY`.
@@ -92,11 +95,11 @@ fn reboot_option(cmdline: CommandLine<'_>) {
     }
 }
 
-fn route_serial(platform: &Platform) {
+fn route_serial(acpi: &AcpiInfo) {
     let Some(isa_irq) = console::enable_input_interrupt() else {
         return;
     };
-    let (gsi, level, low) = platform.isa_to_gsi(isa_irq);
+    let (gsi, level, low) = acpi.isa_to_gsi(isa_irq);
     let trigger = if level { Trigger::Level } else { Trigger::Edge };
     let polarity = if low { Polarity::Low } else { Polarity::High };
     irq::set_handler(vectors::UART, |_| console::poll_input());
@@ -129,8 +132,8 @@ fn print_boot_info(info: &BootInfo) {
 fn print_features() {
     log::info!(
         "CPU: {:?}, {} address bits",
-        cpu::features::vendor(),
-        cpu::features::physical_bits()
+        features::vendor(),
+        features::physical_bits()
     );
     let mut list = String::new();
     for (name, _) in features().iter_names() {
@@ -142,25 +145,25 @@ fn print_features() {
     }
 }
 
-fn print_platform(platform: &Platform) {
+fn print_acpi(acpi: &AcpiInfo) {
     let mut list = String::new();
-    for table in &platform.tables {
+    for table in &acpi.tables {
         list.extend([" ", core::str::from_utf8(&table.signature).unwrap_or("?")]);
     }
-    log::info!("ACPI revision {}:{list}", platform.acpi_revision);
+    log::info!("ACPI revision {}:{list}", acpi.acpi_revision);
     log::info!(
         "ACPI: {} CPUs, {} IO-APICs, {} overrides, {} ECAM regions, HPET {}, PM timer {}",
-        platform.cpus.len(),
-        platform.io_apics.len(),
-        platform.overrides.len(),
-        platform.mcfg.len(),
-        platform.hpet.is_some(),
-        platform.pm_timer.is_some(),
+        acpi.cpus.len(),
+        acpi.io_apics.len(),
+        acpi.overrides.len(),
+        acpi.mcfg.len(),
+        acpi.hpet.is_some(),
+        acpi.pm_timer.is_some(),
     );
-    if platform.cpus.len() > MAX_CPUS {
-        log::warn!("{} CPUs: only {MAX_CPUS} are used", platform.cpus.len());
+    if acpi.cpus.len() > MAX_CPUS {
+        log::warn!("{} CPUs: only {MAX_CPUS} are used", acpi.cpus.len());
     }
-    match platform.fadt.as_ref().map(|fadt| fadt.s5) {
+    match acpi.fadt.as_ref().map(|fadt| fadt.s5) {
         Some(Some((a, b))) => log::debug!("ACPI: S5 sleep types {a}, {b}"),
         _ => log::warn!("ACPI: no _S5 found: the machine will not turn off by itself"),
     }

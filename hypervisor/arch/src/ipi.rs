@@ -1,7 +1,7 @@
 //! Between CPUs: kicks, and functions run on others.
 //!
 //! `call` waits for the answers with interrupts off. So that two callers cannot wait for each other,
-//! everyone who waits (here, and for any `sync::Mutex`) answers calls meanwhile, by `poll`. A called
+//! each CPU that waits (here, and for any `sync::Mutex`) answers calls meanwhile, by `poll`. A called
 //! function takes no lock and is short. A CPU that does not answer within a second is named in the
 //! log; after ten the caller gives up.
 #![allow(unsafe_code, reason = "a function pointer through an atomic")]
@@ -19,7 +19,7 @@ use x86_64::instructions::tlb;
 const WARN_AFTER_NS: u64 = 1_000_000_000;
 const GIVE_UP_AFTER_NS: u64 = 10_000_000_000;
 
-/// Some CPUs did not answer.
+/// The CPUs that did not answer a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoAnswer(pub CpuMask);
 
@@ -42,19 +42,23 @@ pub fn nmi(cpu: CpuId) {
     }
 }
 
-/// Was the NMI that this CPU takes one of [`nmi`]?
+/// Whether the NMI that this CPU takes was sent by [`nmi`]; each answer counts once.
 pub(crate) fn take_nmi() -> bool {
     let sent = NMI_SENT.get(cpu_id().index());
     sent.is_some_and(|sent| sent.swap(false, Ordering::SeqCst))
 }
 
-/// Tells `cpu` that the guest which it runs has posted interrupts: in the guest it takes them without an exit.
+/// Notifies `cpu` that the guest which it runs has posted interrupts: in the guest the CPU takes them
+/// without an exit.
 pub fn notify(cpu: CpuId) {
     apic::send(cpu, Delivery::Fixed(vectors::POSTED));
 }
 
 /// Runs `function(argument)` on the CPUs of `mask` that are up, this one included if it is in it,
 /// and waits until all have.
+///
+/// # Errors
+/// `NoAnswer` names the CPUs that have not answered after ten seconds.
 pub fn call(mask: CpuMask, function: fn(usize), argument: usize) -> Result<(), NoAnswer> {
     let me = cpu_id();
     let mut others = CpuMask::EMPTY;
@@ -137,11 +141,17 @@ pub fn poll() {
 }
 
 /// Drops the translations of every CPU in `mask`, global ones too.
+///
+/// # Errors
+/// `NoAnswer`, as [`call`].
 pub fn flush_tlb(mask: CpuMask) -> Result<(), NoAnswer> {
     call(mask, |_| crate::cpu::regs::flush_tlb_local(), 0)
 }
 
-/// Drops the translation of one page of ours on all CPUs.
+/// Drops the translation of one page of the hypervisor's on all CPUs.
+///
+/// # Errors
+/// `NoAnswer`, as [`call`].
 pub fn flush_tlb_page(addr: oxen_types::Vaddr) -> Result<(), NoAnswer> {
     let flush = |addr| tlb::flush(VirtAddr::new_truncate(addr as u64));
     call(smp::online(), flush, addr.raw() as usize)

@@ -6,8 +6,8 @@
 //! - in `idle`, which halts until there is one.
 //!
 //! Handlers run with interrupts off on the stack of the interrupted code, which is at one of these
-//! points and so holds no lock. A handler is short, takes locks only as everyone does, never opens a
-//! window itself. The EOI is given after it returns: a handler of a level-triggered line masks the
+//! points and so holds no lock. A handler is short, takes locks in the order of docs/lock-order.md,
+//! and never opens a window itself. The EOI is given after it returns: a handler of a level-triggered line masks the
 //! line first, and whoever serves the device unmasks it.
 #![allow(unsafe_code, reason = "STI and HLT; function pointers through atomics")]
 
@@ -20,6 +20,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use x86_64::instructions::interrupts;
 
+/// A handler; its argument is the vector.
 pub type Handler = fn(u8);
 
 static HANDLERS: [AtomicPtr<()>; 256] = [const { AtomicPtr::new(null_mut()) }; 256];
@@ -37,11 +38,12 @@ pub fn set_device_handler(handler: Handler) {
     }
 }
 
+/// Takes the handler of one vector away.
 pub fn clear_handler(vector: u8) {
     HANDLERS[usize::from(vector)].store(null_mut(), Ordering::Release);
 }
 
-/// Interrupts that nobody had a handler for.
+/// Number of interrupts that had no handler.
 pub fn unexpected() -> u64 {
     UNEXPECTED.load(Ordering::Relaxed)
 }
@@ -62,8 +64,8 @@ pub fn idle() {
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) }
 }
 
-/// Runs the handler of a vector that the local APIC has given already: that of an interrupt which a guest's exit
-/// acknowledged. Interrupts are off, as in `window`; it gets its EOI.
+/// Runs the handler of a vector that the local APIC has delivered already: that of an interrupt which a
+/// guest's exit acknowledged. Interrupts are off, as in `window`. The EOI is given here.
 pub fn dispatch(vector: u8) {
     if vector == vectors::SPURIOUS {
         return; // no EOI: the local APIC has nothing in service

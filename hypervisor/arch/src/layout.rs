@@ -1,7 +1,7 @@
 //! Where things lie in the hypervisor's linear address space, and the borders of its own image.
 //!
-//! All of ours stays within 0xffff8000_00000000..0xffff8800_00000000, as in Xen, so that later PV
-//! guests can share page tables with us. The entry code maps the image, and the first 4 GiB at 0
+//! All of the hypervisor's stays within 0xffff8000_00000000..0xffff8800_00000000, as in Xen, so that later PV
+//! guests can share page tables with it. The entry code maps the image, and the first 4 GiB at 0
 //! and at `DIRECT_MAP_BASE`; `oxen-mm` builds the final tables with the same addresses.
 
 use oxen_types::{Maddr, Vaddr};
@@ -10,16 +10,19 @@ use oxen_types::{Maddr, Vaddr};
 pub const M2P_BASE: u64 = 0xffff_8000_0000_0000;
 /// Mappings made one by one: stacks with guard pages, devices (64 GiB).
 pub const VMAP_BASE: u64 = 0xffff_82c0_0000_0000;
+/// The end of the mappings made one by one.
 pub const VMAP_END: u64 = 0xffff_82d0_0000_0000;
 /// Linear minus physical address for everything in the image (`VOFFSET` of the linker script).
 pub const IMAGE_OFFSET: u64 = 0xffff_82d0_8000_0000;
 /// One entry for each frame of RAM (128 GiB).
 pub const FRAME_TABLE_BASE: u64 = 0xffff_82e0_0000_0000;
+/// The end of the frame table's room.
 pub const FRAME_TABLE_END: u64 = 0xffff_8300_0000_0000;
 /// All of physical memory (5 TiB at most).
 pub const DIRECT_MAP_BASE: u64 = 0xffff_8300_0000_0000;
+/// The end of the direct map's room.
 pub const DIRECT_MAP_END: u64 = 0xffff_8800_0000_0000;
-/// What the entry tables map of the direct map.
+/// Bytes of the direct map that the entry tables have.
 pub const BOOT_MAPPED: u64 = 4 << 30;
 
 /// The linear address of a machine address in the direct map; `None` above its room.
@@ -46,7 +49,9 @@ pub const fn machine_address(addr: Vaddr) -> Option<Maddr> {
 /// The parts of the image, each starting and ending on a page border: map them RX, R and RW.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
+    /// Code.
     pub text: (Vaddr, Vaddr),
+    /// Constants.
     pub rodata: (Vaddr, Vaddr),
     /// Data and bss.
     pub data: (Vaddr, Vaddr),
@@ -66,7 +71,7 @@ impl Image {
 pub use linked::image;
 
 #[cfg(target_os = "none")]
-#[allow(unsafe_code)] // symbols of the linker script
+#[expect(unsafe_code, reason = "symbols of the linker script")]
 mod linked {
     use super::*;
     use oxen_types::PAGE_MASK;
@@ -78,6 +83,7 @@ mod linked {
         static __image_end: u8;
     }
 
+    /// The image as the linker laid it out.
     pub fn image() -> Image {
         let at = |symbol: *const u8| Vaddr::new((symbol as u64) & !PAGE_MASK);
         let (text, rodata, data, end) = (

@@ -1,9 +1,9 @@
 //! Device memory through the direct map, with the size as a value. For pages that are mapped there
-//! as device memory, never for RAM: a write to RAM of ours would break Rust's rules.
+//! as device memory, never for RAM: a write to the hypervisor's RAM would break Rust's rules.
 //!
 //! An address that is not mapped reads as all ones, and a write to it is dropped, as on a bus
 //! without a device (the accesses are in the fixup table).
-#![allow(unsafe_code)] // raw accesses
+#![allow(unsafe_code, reason = "raw accesses")]
 
 use crate::layout;
 use core::arch::asm;

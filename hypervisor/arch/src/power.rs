@@ -30,10 +30,10 @@ enum Way {
 
 const WAYS: [Way; 4] = [Way::Acpi, Way::Pci, Way::Keyboard, Way::TripleFault];
 
-/// What `reboot=` names: index into WAYS of the way to begin with.
+/// Index into WAYS of the way to begin with, as `reboot=` names it.
 static FIRST: AtomicU8 = AtomicU8::new(0);
 
-/// `reboot=`: a[cpi], p[ci], k[bd], t[riple]; false if it is none of them.
+/// Takes the value of `reboot=`: a[cpi], p[ci], k[bd] or t[riple]. Returns false for any other.
 pub fn set_reboot_way(text: &str) -> bool {
     let way = match text.as_bytes().first() {
         Some(b'a') => Way::Acpi,
@@ -97,7 +97,7 @@ pub fn power_off() -> ! {
 }
 
 fn fadt() -> Option<&'static Fadt> {
-    acpi::try_platform()?.fadt.as_ref()
+    acpi::try_info()?.fadt.as_ref()
 }
 
 /// The sleep bits do nothing while the firmware owns the registers (ACPI 6.5, 4.8.2.5).

@@ -1,4 +1,4 @@
-//! The names of functions inside the image: which one an address lies in.
+//! The names of functions inside the image, by their addresses.
 //!
 //! The room is reserved here, as zeros in the section `.oxen.symbols`; the task runner fills it
 //! after linking (boot/src/symbols.rs, which describes the format). Read through the linker's
@@ -14,6 +14,7 @@ const NAME_MAX: usize = 96;
 pub struct NameBuffer([u8; NAME_MAX]);
 
 impl NameBuffer {
+    /// An empty buffer.
     pub const fn new() -> Self {
         Self([0; NAME_MAX])
     }
@@ -30,6 +31,7 @@ impl Default for NameBuffer {
 pub struct Symbols<'a>(&'a [u8]);
 
 impl<'a> Symbols<'a> {
+    /// The table in these bytes; without its mark it has no names.
     pub fn new(table: &'a [u8]) -> Self {
         Self(if table.starts_with(MAGIC) { table } else { &[] })
     }
@@ -79,7 +81,7 @@ impl<'a> Reader<'a> {
         Some(*first)
     }
 
-    /// `length` bytes after the byte that said so.
+    /// Takes `length` bytes after the byte that names this length.
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let taken = self.0.get(1..1 + length)?;
         self.0 = &self.0[1 + length..];
@@ -102,8 +104,8 @@ impl<'a> Reader<'a> {
 /// Prints an address as `address name+offset`.
 pub struct Located(pub u64);
 
-/// The same for a return address: a call that never returns may be its function's last instruction,
-/// so the name is that of the byte before.
+/// Prints a return address in the same form. A call that never returns may be its function's last
+/// instruction, so the name is that of the byte before.
 pub struct ReturnTo(pub u64);
 
 impl fmt::Display for Located {
@@ -135,7 +137,7 @@ fn table() -> Symbols<'static> {
 use linked::table;
 
 #[cfg(target_os = "none")]
-#[allow(unsafe_code)] // the linker's section
+#[expect(unsafe_code, reason = "the linker's section")]
 mod linked {
     use super::Symbols;
 

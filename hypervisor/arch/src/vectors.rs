@@ -4,19 +4,23 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Vectors for devices (IO-APIC pins, MSI). 0x20..0x30 stays free: a stray 8259 would land there.
 pub const FIRST_DEVICE: u8 = 0x30;
+/// The last vector for devices.
 pub const LAST_DEVICE: u8 = 0xdf;
 
 /// This CPU's timer.
 pub const TIMER: u8 = 0xf0;
-/// "Look at your work list": nothing but the exit or the wake-up.
+/// Makes a CPU look at its work list. The exit or the wake-up is all that the vector does.
 pub const KICK: u8 = 0xf1;
-/// Run the function of `ipi::call`.
+/// Makes a CPU run the function of `ipi::call`.
 pub const CALL: u8 = 0xf2;
-/// "Something was posted for the guest that you run": taken by the CPU without an exit, or nothing.
+/// Notifies a CPU of interrupts posted for the guest that it runs. In the guest the CPU takes them
+/// without an exit; elsewhere the vector does nothing.
 pub const POSTED: u8 = 0xf4;
 /// The console's UART.
 pub const UART: u8 = 0xf3;
+/// An error of the local APIC.
 pub const APIC_ERROR: u8 = 0xfe;
+/// The local APIC's spurious vector.
 pub const SPURIOUS: u8 = 0xff;
 
 static TAKEN: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
@@ -35,6 +39,7 @@ pub fn free(vector: u8) {
     TAKEN[word].fetch_and(!bit, Ordering::AcqRel);
 }
 
+/// Whether a vector is one for devices.
 pub fn is_device(vector: u8) -> bool {
     (FIRST_DEVICE..=LAST_DEVICE).contains(&vector)
 }

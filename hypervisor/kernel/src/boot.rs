@@ -1,5 +1,5 @@
 //! Start-up: machine, memory, CPUs, dom0, and then each CPU's loop.
-#![allow(unsafe_code)] // the entry symbol, and the change of stacks
+#![allow(unsafe_code, reason = "the entry symbol, and the change of stacks")]
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -192,7 +192,7 @@ fn detect(options: CommandLine<'_>) -> &'static Platform {
 }
 
 /// Sets the handlers of interrupts, and starts the other CPUs. Returns how many run.
-fn start_cpus(vmm: &Vmm<Hw>, acpi: &acpi::Platform, info: &BootInfo, cpus: usize) -> usize {
+fn start_cpus(vmm: &Vmm<Hw>, acpi: &acpi::AcpiInfo, info: &BootInfo, cpus: usize) -> usize {
     irq::set_handler(vectors::TIMER, |_| {
         CPUS[cpu::cpu_id().index() % MAX_CPUS].timer_fired();
     });
@@ -288,7 +288,7 @@ fn to_maddr(at: usize) -> Maddr {
     }
 }
 
-/// `apicv=`, which is Xen's; `no-posted` is ours.
+/// Takes `apicv=` as Xen has it, and the value `no-posted`, which Xen does not have.
 fn limit_apic(virt: &mut Platform, options: CommandLine<'_>) {
     match options.get("apicv") {
         Some("no-posted") => virt.limit_apic(true, false),
@@ -300,7 +300,7 @@ fn limit_apic(virt: &mut Platform, options: CommandLine<'_>) {
     log::info!(
         "guests' local APICs: {}, {}",
         if apic {
-            "in the hardware's hands in x2APIC mode"
+            "virtualized by the CPU in x2APIC mode"
         } else {
             "emulated"
         },
@@ -312,7 +312,8 @@ fn limit_apic(virt: &mut Platform, options: CommandLine<'_>) {
     );
 }
 
-/// `ept=[no-]exec-sp`, as Xen's: may guests execute from large pages? By default where that is safe.
+/// Whether guests may execute from large pages: `ept=[no-]exec-sp` as Xen has it, by default where that
+/// is safe.
 fn large_exec(virt: &Platform, options: CommandLine<'_>) -> bool {
     let mut allowed = !virt.page_size_is_fatal;
     for word in options.get("ept").unwrap_or("").split(',') {
@@ -356,7 +357,7 @@ fn name_unknown(options: CommandLine<'_>) {
     {
         log::warn!("unknown option on the command line: {name}");
     }
-    // By Xen's names for schedulers of this kind: there is one.
+    // Xen's names for schedulers of this kind; there is one here.
     if let Some(name) = options
         .get("sched")
         .filter(|name| !name.starts_with("credit"))

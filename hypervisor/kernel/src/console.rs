@@ -12,7 +12,7 @@ use crate::host::Hw;
 
 const CTRL_A: u8 = 1;
 const SWITCH_COUNT: u32 = 3;
-/// Typed ahead and not read by dom0: more is lost.
+/// Bytes that dom0 has not read yet; what is typed beyond them is lost.
 const CAPACITY: usize = 4096;
 
 #[derive(PartialEq, Eq, Clone, Copy)]
@@ -33,14 +33,14 @@ static INPUT: Mutex<Input> = Mutex::new(Input {
     typed: VecDeque::new(),
 });
 
-/// Sorts what was typed. From each CPU's loop, with no lock held.
+/// Hands what was typed to dom0 or to the debug keys. Each CPU's loop calls this, with no lock held.
 pub fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
     console::release_lines();
     // The UART interrupts the boot CPU.
     if cpu != CpuId(0) {
         return;
     }
-    let mut news = false;
+    let mut for_dom0 = false;
     while let Some(byte) = console::read_byte() {
         let mut input = INPUT.lock();
         input.ctrl_a = if byte == CTRL_A { input.ctrl_a + 1 } else { 0 };
@@ -63,7 +63,7 @@ pub fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
         match input.focus {
             Focus::Dom0 if input.typed.len() < CAPACITY => {
                 input.typed.push_back(byte);
-                news = true;
+                for_dom0 = true;
             }
             Focus::Dom0 => {}
             Focus::Hypervisor => {
@@ -72,11 +72,12 @@ pub fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
             }
         }
     }
-    if news {
+    if for_dom0 {
         vmm.machine.raise_global_virq(guest_pv_abi::VIRQ_CONSOLE);
     }
 }
 
+/// Takes bytes that were typed for dom0. Returns their number.
 pub fn read_for_dom0(into: &mut [u8]) -> usize {
     let mut input = INPUT.lock();
     let len = into.len().min(input.typed.len());
@@ -90,5 +91,5 @@ pub fn read_for_dom0(into: &mut [u8]) -> usize {
 pub fn gsi() -> Option<u32> {
     let (port, _) = console::serial_ports()?;
     let isa_irq = if port == 0x2f8 || port == 0x2e8 { 3 } else { 4 };
-    Some(oxen_arch::acpi::platform().isa_to_gsi(isa_irq).0)
+    Some(oxen_arch::acpi::info().isa_to_gsi(isa_irq).0)
 }

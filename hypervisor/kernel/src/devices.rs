@@ -23,7 +23,7 @@ const MSI_WINDOW: (u64, u64) = (0xfee0_0000, 0xfef0_0000);
 
 /// Reads the machine's tables, and maps PCI's configuration space.
 pub fn find(space: &HostSpace) -> DeviceConfig {
-    let platform = acpi::platform();
+    let platform = acpi::info();
     let io_apics = platform.io_apics.iter().map(|io_apic| IoApicConfig {
         base: io_apic.address.raw(),
         id: io_apic.id,
@@ -51,7 +51,7 @@ fn ecam(space: &HostSpace, region: &EcamRegion) -> EcamRegion {
     *region
 }
 
-fn ports(platform: &acpi::Platform) -> PortRules {
+fn ports(platform: &acpi::AcpiInfo) -> PortRules {
     let mut denied = Vec::from(LEGACY);
     if let Some((first, count)) = console::serial_ports() {
         denied.push((first, first.saturating_add(count.saturating_sub(1))));
@@ -69,7 +69,7 @@ fn ports(platform: &acpi::Platform) -> PortRules {
 }
 
 /// The machine's parts that are the hypervisor's.
-fn reserved(platform: &acpi::Platform) -> Vec<core::ops::Range<u64>> {
+fn reserved(platform: &acpi::AcpiInfo) -> Vec<core::ops::Range<u64>> {
     let page = |at: u64| frames_of(at, at + 1);
     let (image, image_end) = layout::image().machine_range();
     let mut reserved = Vec::from([

@@ -1,4 +1,4 @@
-//! Debug keys, as Xen's where it has the same.
+//! Debug keys, with Xen's letters where Xen has the same key.
 
 use core::fmt::Write;
 
@@ -65,7 +65,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         key: b'C',
-        help: "crash: panic, to see what it tells",
+        help: "crash: a panic, to see its report",
         run: crash,
     },
     Key {

@@ -1,5 +1,8 @@
 //! Boot's memory steps: the map, final page tables, modules moved out of dom0's way, frames, heap.
-#![allow(unsafe_code)] // the window on physical memory, the modules' and firmware's bytes, CR3
+#![allow(
+    unsafe_code,
+    reason = "the window on physical memory, firmware's bytes, CR3"
+)]
 
 use alloc::vec::Vec;
 
@@ -45,7 +48,7 @@ impl Memory {
 
 /// See `oxen_mm::start` for the order.
 pub fn init(info: &BootInfo) -> (Memory, Modules) {
-    // The tables have the bit, which is a reserved one on a CPU without it.
+    // The page tables set NX, a reserved bit on a CPU without the feature.
     if !features().contains(Features::NX) {
         panic!(
             "this CPU has no NX, or the firmware switched it off: enable execute disable in its setup"
@@ -60,11 +63,12 @@ pub fn init(info: &BootInfo) -> (Memory, Modules) {
             (layout::BOOT_MAPPED / PAGE).min(end),
         )
     };
-    // SAFETY: as above; not used for more than `early` spans before the switch.
+    // SAFETY: the tables built next map all RAM there; nothing beyond the bootstrap tables' 4 GiB is
+    // reached before they are in use.
     let phys = unsafe { Phys::new(layout::DIRECT_MAP_BASE as usize, end) };
     let given: Vec<Span> = info.modules.iter().take(MODULES).map(span).collect();
     let gib_pages = features().contains(Features::PAGE_1G);
-    // SAFETY: they map all that the bootstrap tables do and we use: image, stack in it, RAM.
+    // SAFETY: the new tables map all that is used so far: the image, the stack in it, and RAM.
     let install = |root| unsafe { cpu::regs::set_page_table_root(root) };
     let bad = bad_memory();
     // The image as a whole, with the page that is not mapped.
@@ -133,7 +137,7 @@ fn modules(start: &mut Start, phys: Phys) -> Modules {
 pub fn firmware(address: u64, length: usize) -> Option<&'static [u8]> {
     let start = Maddr::new(address);
     let at = SPACE.get()?.map_firmware(start, length as u64).ok()?;
-    // SAFETY: just mapped, or RAM, which is mapped; what firmware left there does not change under us.
+    // SAFETY: just mapped, or RAM, which is mapped; nothing changes what firmware left there.
     Some(unsafe { core::slice::from_raw_parts(at.raw() as *const u8, length) })
 }
 

@@ -186,7 +186,7 @@ impl Platform for Machine {
 
     fn firmware_cpu(&self, cpu: CpuId) -> Option<(u32, u32)> {
         let apic_id = apic_id_of(cpu)?;
-        let platform = oxen_arch::acpi::platform();
+        let platform = oxen_arch::acpi::info();
         let found = platform.cpus.iter().find(|it| it.apic_id == apic_id)?;
         Some((found.apic_id, found.uid))
     }

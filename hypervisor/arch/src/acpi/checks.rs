@@ -1,4 +1,4 @@
-//! What the `acpi` crate takes on trust, checked on plain bytes before it gets to see them.
+//! Checks on plain bytes of all that the crate `acpi` takes on trust, before it gets to see them.
 
 use oxen_types::Maddr;
 
@@ -38,7 +38,7 @@ pub(super) fn from_copy(copy: &[u8]) -> Option<Root> {
     }
 }
 
-/// Do the MADT's entries, each with a type and a length of at least 2, end where the table ends?
+/// Whether the MADT's entries, each with a type and a length of at least 2, end where the table ends.
 pub(super) fn entries_are_sound(madt: &[u8]) -> bool {
     const FIRST_ENTRY: usize = 44;
     let Some(mut rest) = madt.get(FIRST_ENTRY..) else {

@@ -1,13 +1,13 @@
 //! Power management registers: the FADT (ACPI 6.5, 5.2.9), and `_S5` out of the DSDT.
 
-use super::platform::{Fadt, Platform, PmTimer, Register};
+use super::info::{AcpiInfo, Fadt, PmTimer, Register};
 use super::root::Memory;
 use super::s5;
 use ::acpi::address::{AddressSpace, GenericAddress};
 use ::acpi::{AcpiTable, AcpiTables};
 use oxen_types::Maddr;
 
-pub(super) fn read(tables: &AcpiTables<Memory>, memory: Memory, out: &mut Platform) {
+pub(super) fn read(tables: &AcpiTables<Memory>, memory: Memory, out: &mut AcpiInfo) {
     let Ok(found) = tables.find_table::<::acpi::fadt::Fadt>() else {
         return;
     };

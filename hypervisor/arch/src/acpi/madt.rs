@@ -1,7 +1,7 @@
 //! CPUs and interrupt controllers: the MADT (ACPI 6.5, 5.2.12).
 
 use super::checks::entries_are_sound;
-use super::platform::{Cpu, IoApic, LocalNmi, Override, Platform};
+use super::info::{AcpiInfo, Cpu, IoApic, LocalNmi, Override};
 use super::root::Memory;
 use ::acpi::madt::{Madt, MadtEntry};
 use ::acpi::{AcpiError, AcpiTables, MadtError};
@@ -12,7 +12,7 @@ const ENABLED: u32 = 1;
 pub(super) fn read(
     tables: &AcpiTables<Memory>,
     memory: Memory,
-    out: &mut Platform,
+    out: &mut AcpiInfo,
 ) -> Result<(), AcpiError> {
     let madt = tables.find_table::<Madt>()?;
     // The crate's iterator trusts the entries' lengths.
@@ -75,7 +75,7 @@ pub(super) fn read(
 }
 
 /// A CPU may have both kinds of entry.
-fn add_cpu(out: &mut Platform, apic_id: u32, uid: u32) {
+fn add_cpu(out: &mut AcpiInfo, apic_id: u32, uid: u32) {
     if !out.cpus.iter().any(|cpu| cpu.apic_id == apic_id) {
         out.cpus.push(Cpu { apic_id, uid });
     }

@@ -3,7 +3,7 @@
 
 use super::FirmwareMemory;
 use super::checks::{Root, from_copy};
-use super::platform::{Platform, PmTimer, Table};
+use super::info::{AcpiInfo, PmTimer, Table};
 use super::{fadt, madt};
 use crate::boot::{BootInfo, MemoryKind, MemoryRange};
 use ::acpi::mcfg::Mcfg;
@@ -16,27 +16,31 @@ use spin::Once;
 const HEADER: usize = 36;
 const MAX_TABLE: usize = 16 << 20;
 
-static PLATFORM: Once<Platform> = Once::new();
+static INFO: Once<AcpiInfo> = Once::new();
 
-/// Reads the tables; once. Without usable ACPI the error says what is missing.
-pub fn init(info: &BootInfo, memory: FirmwareMemory) -> Result<&'static Platform, AcpiError> {
-    PLATFORM.try_call_once(|| read(info, Memory(memory)))
+/// Reads the tables, once.
+///
+/// # Errors
+/// Those of the crate `acpi`: no RSDP, no root table, or no MADT that makes sense.
+pub fn init(info: &BootInfo, memory: FirmwareMemory) -> Result<&'static AcpiInfo, AcpiError> {
+    INFO.try_call_once(|| read(info, Memory(memory)))
 }
 
-/// What `init` found.
+/// The result of [`init`].
 ///
-/// Panics before that: a bug in the order of start-up.
-pub fn platform() -> &'static Platform {
-    match PLATFORM.get() {
-        Some(platform) => platform,
+/// # Panics
+/// Before `init`: a bug in the order of start-up.
+pub fn info() -> &'static AcpiInfo {
+    match INFO.get() {
+        Some(info) => info,
         None => panic!("ACPI is not read yet"),
     }
 }
 
-/// What `init` found, if it was called.
+/// The result of [`init`], if it was called.
 #[cfg(target_os = "none")]
-pub(crate) fn try_platform() -> Option<&'static Platform> {
-    PLATFORM.get()
+pub(crate) fn try_info() -> Option<&'static AcpiInfo> {
+    INFO.get()
 }
 
 /// Firmware's memory, in pieces of a sane length.
@@ -58,7 +62,8 @@ impl Memory {
     }
 }
 
-/// What the `acpi` crate reads where nothing can be reached: no signature, so not the table that it looks for.
+/// Read by the crate `acpi` where nothing can be reached: no signature, so not the table that it looks
+/// for.
 static NOTHING: [u8; 4096] = [0; 4096];
 
 impl AcpiHandler for Memory {
@@ -79,12 +84,12 @@ impl AcpiHandler for Memory {
     fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
 }
 
-pub(super) fn read(info: &BootInfo, memory: Memory) -> Result<Platform, AcpiError> {
+pub(super) fn read(info: &BootInfo, memory: Memory) -> Result<AcpiInfo, AcpiError> {
     let root = find_root(info, memory)?;
-    let mut out = Platform {
+    let mut out = AcpiInfo {
         rsdp: root.rsdp,
         acpi_revision: root.revision,
-        ..Platform::default()
+        ..AcpiInfo::default()
     };
     // SAFETY: the address comes from a checked RSDP.
     let tables = unsafe { AcpiTables::from_rsdt(memory, root.revision, root.table as usize) }?;
@@ -163,8 +168,8 @@ fn in_firmware_memory(info: &BootInfo, memory: Memory) -> Option<Root> {
     })
 }
 
-/// Every table that the root names, known to us or not: dom0 gets most of them.
-fn list_tables(root: &Root, memory: Memory, out: &mut Platform) {
+/// Lists every table that the root names, of use here or not: dom0 gets most of them.
+fn list_tables(root: &Root, memory: Memory, out: &mut AcpiInfo) {
     let width = if root.revision == 0 { 4 } else { 8 };
     let Some(header) = memory.bytes(root.table, HEADER) else {
         return;

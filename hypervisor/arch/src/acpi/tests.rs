@@ -96,14 +96,14 @@ fn info_of(range: (u64, u64)) -> BootInfo {
     info
 }
 
-fn check(platform: &Platform) {
-    let cpus: Vec<_> = platform.cpus.iter().map(|cpu| cpu.apic_id).collect();
+fn check(acpi: &AcpiInfo) {
+    let cpus: Vec<_> = acpi.cpus.iter().map(|cpu| cpu.apic_id).collect();
     assert_eq!(cpus, [7]);
-    assert_eq!(platform.io_apics[0].address, Maddr::new(0xfec0_0000));
-    assert_eq!(platform.mcfg[0].base, Maddr::new(0x80_0000_0000));
-    let named: Vec<_> = platform.tables.iter().map(|t| t.address.raw()).collect();
+    assert_eq!(acpi.io_apics[0].address, Maddr::new(0xfec0_0000));
+    assert_eq!(acpi.mcfg[0].base, Maddr::new(0x80_0000_0000));
+    let named: Vec<_> = acpi.tables.iter().map(|t| t.address.raw()).collect();
     assert_eq!(named, [HIGH + 0x1000, HIGHER, HIGH + 0x2000]);
-    assert_eq!(platform.fadt.as_ref().unwrap().s5, Some((5, 5)));
+    assert_eq!(acpi.fadt.as_ref().unwrap().s5, Some((5, 5)));
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn tables_above_4_gib_are_read() {
 /// As multiboot 1 on UEFI: nobody says where the RSDP is.
 #[test]
 fn an_rsdp_above_4_gib_is_found_in_acpi_memory() {
-    let platform = read(&info_of((HIGH, HIGH + 0x64)), Memory::new(memory)).unwrap();
-    assert_eq!(platform.rsdp, Some(Maddr::new(HIGH + 0x40)));
-    check(&platform);
+    let info = read(&info_of((HIGH, HIGH + 0x64)), Memory::new(memory)).unwrap();
+    assert_eq!(info.rsdp, Some(Maddr::new(HIGH + 0x40)));
+    check(&info);
 }
 
 #[test]

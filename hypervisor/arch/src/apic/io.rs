@@ -4,7 +4,7 @@
 
 pub use super::route::Route;
 use super::route::{MASKED, decode, encode};
-use crate::acpi::Platform;
+use crate::acpi::AcpiInfo;
 use crate::layout;
 use crate::sync::Mutex;
 use alloc::vec::Vec;
@@ -18,6 +18,7 @@ const REG_ENTRIES: u32 = 0x10;
 const REMOTE_IRR: u64 = 1 << 14;
 const PENDING: u64 = 1 << 12;
 
+/// A line cannot be routed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteError {
     /// No IO-APIC has this line.
@@ -35,10 +36,10 @@ struct IoApic {
 
 static ALL: Mutex<Vec<IoApic>> = Mutex::new(Vec::new());
 
-/// Finds the IO-APICs of the platform and masks every line.
-pub fn init(platform: &Platform) {
+/// Takes over the IO-APICs that the MADT names, and masks every line.
+pub fn init(acpi: &AcpiInfo) {
     let mut all = ALL.lock();
-    for found in &platform.io_apics {
+    for found in &acpi.io_apics {
         let Some(addr) = layout::direct_map(Maddr::new(found.address.raw())) else {
             continue;
         };
@@ -83,7 +84,10 @@ pub fn gsi_end() -> u32 {
         .unwrap_or(0)
 }
 
-/// Routes a line to `vector` of `cpu`; leaves it masked.
+/// Routes a line to `vector` of `cpu`, and leaves the line masked.
+///
+/// # Errors
+/// `NoSuchGsi` without such a line; `Destination` if the CPU's APIC id is above 255.
 pub fn route(
     gsi: u32,
     vector: u8,
@@ -102,12 +106,20 @@ pub fn route(
     on_line(gsi, |apic, pin| apic.write_entry(pin, encode(route)))
 }
 
+/// Masks a line.
+///
+/// # Errors
+/// `NoSuchGsi` without such a line.
 pub fn mask(gsi: u32) -> Result<(), RouteError> {
     on_line(gsi, |apic, pin| {
         apic.write_low(pin, apic.read_low(pin) | MASKED as u32)
     })
 }
 
+/// Unmasks a line.
+///
+/// # Errors
+/// `NoSuchGsi` without such a line.
 pub fn unmask(gsi: u32) -> Result<(), RouteError> {
     on_line(gsi, |apic, pin| {
         apic.write_low(pin, apic.read_low(pin) & !(MASKED as u32))
@@ -115,11 +127,17 @@ pub fn unmask(gsi: u32) -> Result<(), RouteError> {
 }
 
 /// The line's entry as it is now.
+///
+/// # Errors
+/// `NoSuchGsi` without such a line.
 pub fn read_route(gsi: u32) -> Result<Route, RouteError> {
     on_line(gsi, |apic, pin| decode(apic.read_entry(pin)))
 }
 
-/// Has the line been delivered, and not been ended by an EOI yet?
+/// Whether an interrupt of the line was delivered, and no EOI has ended it yet.
+///
+/// # Errors
+/// `NoSuchGsi` without such a line.
 pub fn in_service(gsi: u32) -> Result<bool, RouteError> {
     on_line(gsi, |apic, pin| {
         apic.read_entry(pin) & (REMOTE_IRR | PENDING) != 0
@@ -170,7 +188,7 @@ impl IoApic {
         u64::from(self.read(REG_ENTRIES + 2 * pin + 1)) << 32 | u64::from(self.read_low(pin))
     }
 
-    /// Masked while its halves disagree.
+    /// Writes an entry, which is masked while its halves disagree.
     fn write_entry(&self, pin: u32, entry: u64) {
         self.write_low(pin, self.read_low(pin) | MASKED as u32);
         self.write(REG_ENTRIES + 2 * pin + 1, (entry >> 32) as u32);

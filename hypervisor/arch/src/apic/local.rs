@@ -1,7 +1,7 @@
 //! The local APIC: xAPIC by MMIO, or x2APIC by MSRs where the CPU has it. Both have the same
 //! registers; x2APIC's MSR number is 0x800 + the MMIO offset / 16. Physical destinations only.
 //! Intel SDM 3, chapter 11; AMD APM 2, chapter 16.
-#![allow(unsafe_code)] // MMIO and MSRs of the APIC
+#![allow(unsafe_code, reason = "MMIO and MSRs of the APIC")]
 
 use super::setup::{self, ERROR_STATUS, LVT_MASKED, LVT_TIMER};
 use crate::cpu::{self, Features, features, msr};
@@ -42,13 +42,16 @@ static MMIO: AtomicU64 = AtomicU64::new(0);
 /// Of the timer at divide 16.
 static TICKS_PER_MS: AtomicU64 = AtomicU64::new(0);
 
-/// What an IPI does.
+/// The delivery mode of an IPI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Delivery {
+    /// An interrupt with this vector.
     Fixed(u8),
+    /// A non-maskable interrupt.
     Nmi,
+    /// A reset of the CPU, which then waits for a start-up IPI.
     Init,
-    /// Start at this page below 1 MiB.
+    /// A start at this page below 1 MiB.
     Startup(u8),
 }
 
@@ -64,15 +67,17 @@ impl Delivery {
     }
 }
 
+/// Whether the local APICs are in x2APIC mode.
 pub fn is_x2apic() -> bool {
     X2APIC.load(Ordering::Relaxed)
 }
 
+/// Whether the timers take a TSC deadline, rather than count down.
 pub fn timer_is_deadline() -> bool {
     DEADLINE.load(Ordering::Relaxed)
 }
 
-/// Decides between xAPIC and x2APIC, and sets up the boot CPU's. `base` is where the MADT has it.
+/// Decides between xAPIC and x2APIC, and sets up the boot CPU's. `base` is the MADT's address.
 pub fn init_boot_cpu(base: Maddr) {
     // SAFETY: every CPU with long mode has this register.
     let current = unsafe { msr::rdmsr(IA32_APIC_BASE) };
@@ -108,7 +113,7 @@ pub fn init_this_cpu() {
     for (register, value) in setup::sequence(nmi_inputs(id), last_lvt) {
         write(register, value);
     }
-    // What the firmware left in service would block everything below it.
+    // An interrupt that the firmware left in service would block everything below it.
     for _ in 0..256 {
         if (0..8).all(|word| read(ISR + word * 0x10) == 0) {
             break;
@@ -126,18 +131,18 @@ pub fn init_this_cpu() {
     fence(Ordering::SeqCst);
 }
 
-/// What to write for LINT0 and LINT1: NMI where the MADT says so, else masked (LINT0 is the 8259's).
+/// The entries of LINT0 and LINT1: NMI where the MADT says so, else masked (LINT0 is the 8259's).
 fn nmi_inputs(apic_id: u32) -> [u32; 2] {
     let mut inputs = [LVT_MASKED; 2];
-    let Some(platform) = acpi::try_platform() else {
+    let Some(acpi) = acpi::try_info() else {
         return inputs;
     };
-    let uid = platform
+    let uid = acpi
         .cpus
         .iter()
         .find(|cpu| cpu.apic_id == apic_id)
         .map(|cpu| cpu.uid);
-    for nmi in platform
+    for nmi in acpi
         .local_nmis
         .iter()
         .filter(|nmi| nmi.uid.is_none() || nmi.uid == uid)
@@ -149,6 +154,7 @@ fn nmi_inputs(apic_id: u32) -> [u32; 2] {
     inputs
 }
 
+/// Ends the interrupt in service.
 pub fn eoi() {
     write(EOI, 0);
 }
@@ -159,14 +165,14 @@ pub(crate) fn take_errors() -> u32 {
     read(ERROR_STATUS)
 }
 
-/// Sends to one CPU that is up.
+/// Sends an IPI to one CPU that is up.
 pub fn send(cpu: CpuId, delivery: Delivery) {
     if let Some(id) = cpu::apic_id_of(cpu) {
         send_raw(id, delivery);
     }
 }
 
-/// Sends to the APIC with this id, whether or not a CPU of ours has it.
+/// Sends an IPI to the APIC with this id, whether or not a CPU that is up has it.
 pub(crate) fn send_raw(apic_id: u32, delivery: Delivery) {
     write_icr(apic_id, delivery.bits());
 }
@@ -177,7 +183,7 @@ pub fn icr_destination_of(cpu: CpuId) -> Option<u8> {
     cpu::apic_id_of(cpu).and_then(|id| u8::try_from(id).ok())
 }
 
-/// NMI to all others: only for the end.
+/// Sends an NMI to all other CPUs: only for the end.
 pub fn stop_other_cpus() {
     if MMIO.load(Ordering::Relaxed) != 0 || is_x2apic() {
         write_icr(0, Delivery::Nmi.bits() | ICR_ALL_BUT_SELF);
@@ -208,7 +214,7 @@ fn write_icr(destination: u32, low: u32) {
     }
 }
 
-/// Fires `vectors::TIMER` on this CPU at `deadline_ns` (`time::now_ns`); at once if that is past.
+/// Makes `vectors::TIMER` arrive on this CPU at `deadline_ns` (`time::now_ns`), at once if that is past.
 pub fn arm_timer(deadline_ns: u64) {
     if timer_is_deadline() {
         let tsc = time::tsc_at(deadline_ns).max(1);
@@ -217,7 +223,7 @@ pub fn arm_timer(deadline_ns: u64) {
     } else {
         let wait = deadline_ns.saturating_sub(time::now_ns());
         let ticks = wait.saturating_mul(TICKS_PER_MS.load(Ordering::Relaxed)) / 1_000_000;
-        // A wait too long for the counter ends early: whoever set it looks at the clock again.
+        // A wait too long for the counter ends early, and its handler looks at the clock again.
         write(
             TIMER_INITIAL,
             u32::try_from(ticks).unwrap_or(u32::MAX).max(1),
@@ -225,16 +231,17 @@ pub fn arm_timer(deadline_ns: u64) {
     }
 }
 
+/// Lets this CPU's timer not fire.
 pub fn disarm_timer() {
     if timer_is_deadline() {
-        // SAFETY: as above; 0 disarms.
+        // SAFETY: the CPU has the register, and the LVT is in this mode; 0 disarms.
         unsafe { msr::wrmsr(IA32_TSC_DEADLINE, 0) };
     } else {
         write(TIMER_INITIAL, 0);
     }
 }
 
-/// For calibration: starts the counter from its maximum (masked), or reads how far it came.
+/// Starts the masked counter from its maximum, or returns how far it has counted: for calibration.
 pub(crate) fn timer_count(start: bool) -> u32 {
     if start {
         write(LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER));
@@ -268,10 +275,10 @@ fn read(register: u32) -> u32 {
 
 fn write(register: u32, value: u32) {
     if is_x2apic() {
-        // SAFETY: as in `read`.
+        // SAFETY: an APIC register in x2APIC mode; its effect stays within the APIC.
         unsafe { msr::wrmsr(0x800 + (register >> 4), value.into()) }
     } else {
-        // SAFETY: as in `read`.
+        // SAFETY: the APIC's page is mapped in the direct map, and a device's register there.
         unsafe { mmio(register).write_volatile(value) }
     }
 }
@@ -280,7 +287,7 @@ fn mmio(register: u32) -> *mut u32 {
     (MMIO.load(Ordering::Relaxed) + u64::from(register)) as *mut u32
 }
 
-/// Registers whoever reports errors of the local APIC.
+/// Registers the handler that logs errors of the local APIC.
 pub(crate) fn install_error_handler() {
     crate::irq::set_handler(vectors::APIC_ERROR, |_| {
         log::warn!(

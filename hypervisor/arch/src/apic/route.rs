@@ -9,10 +9,15 @@ pub(super) const MASKED: u64 = 1 << 16;
 /// A redirection entry, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
+    /// The vector that is delivered.
     pub vector: u8,
+    /// APIC id of the CPU that gets the interrupt.
     pub destination: u8,
+    /// Edge or level.
     pub trigger: Trigger,
+    /// High or low.
     pub polarity: Polarity,
+    /// No interrupt is delivered.
     pub masked: bool,
 }
 

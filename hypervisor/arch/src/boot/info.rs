@@ -55,7 +55,7 @@ pub struct MemoryRange {
     pub start: Maddr,
     /// First byte after the range.
     pub end: Maddr,
-    /// What the firmware says of it.
+    /// The firmware's word for the range.
     pub kind: MemoryKind,
 }
 

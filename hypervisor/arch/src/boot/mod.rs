@@ -1,4 +1,4 @@
-//! What the boot loader tells, copied onto the boot heap.
+//! The boot loader's information, copied onto the boot heap.
 //!
 //! The loader's structures lie anywhere below 4 GiB and are overwritten later; each read of them is
 //! bounds-checked. Multiboot 2 gives one tagged block (`mb2`), multiboot 1 a structure of pointers

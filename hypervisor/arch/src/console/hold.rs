@@ -27,7 +27,7 @@ impl Hold {
         }
     }
 
-    /// dom0 wrote this.
+    /// Notes what dom0 wrote.
     pub(super) fn dom0_wrote(&mut self, bytes: &[u8], now: u64) {
         if let Some(last) = bytes.last() {
             self.mid_line = *last != b'\n';
@@ -35,13 +35,13 @@ impl Hold {
         }
     }
 
-    /// Would output now cut a line of dom0's that is being written?
+    /// Whether output now would cut a line that dom0 is writing.
     pub(super) fn must_wait(&self, now: u64) -> bool {
         let in_time = self.len == 0 || now.saturating_sub(self.since) < LONGEST;
         self.mid_line && in_time && now.saturating_sub(self.last_write) < SILENCE
     }
 
-    /// Keeps a piece of a line; not if there is no room.
+    /// Keeps a piece of a line. Returns false if there is no room.
     pub(super) fn keep(&mut self, bytes: &[u8], now: u64) -> bool {
         let Some(room) = self.bytes[self.len..].get_mut(..bytes.len()) else {
             return false;
@@ -58,7 +58,7 @@ impl Hold {
         self.len == 0
     }
 
-    /// What has waited, to go out now.
+    /// Takes all that has waited, to go out now.
     pub(super) fn take(&mut self) -> &[u8] {
         let len = core::mem::take(&mut self.len);
         &self.bytes[..len]

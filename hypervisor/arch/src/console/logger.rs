@@ -10,16 +10,19 @@ pub const GUEST_TARGET: &str = "guest";
 static OWN: AtomicUsize = AtomicUsize::new(LevelFilter::Info as usize);
 static GUEST: AtomicUsize = AtomicUsize::new(LevelFilter::Warn as usize);
 
+/// The two thresholds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogLevels {
+    /// For the hypervisor's own messages.
     pub own: LevelFilter,
+    /// For messages about what a guest did.
     pub guest: LevelFilter,
 }
 
 /// Messages of the hypervisor's own at the level "error", shown or not.
 static ERRORS: AtomicUsize = AtomicUsize::new(0);
 
-/// How many errors of its own the hypervisor has named since the start.
+/// Number of the hypervisor's own errors since the start.
 pub fn errors() -> usize {
     ERRORS.load(Ordering::Relaxed)
 }
@@ -43,6 +46,7 @@ fn parse_level(text: &str) -> Option<LevelFilter> {
     }
 }
 
+/// Sets the thresholds of the log.
 pub fn set_log_levels(levels: LogLevels) {
     OWN.store(levels.own as usize, Ordering::Relaxed);
     GUEST.store(levels.guest as usize, Ordering::Relaxed);
@@ -68,7 +72,7 @@ pub(super) fn install() {
     }
 }
 
-/// Logs for `guest_log!`: what a guest can cause, so with a limit.
+/// Logs for `guest_log!`, under the limit that a guest's messages have.
 #[cfg(target_os = "none")]
 pub fn log_limited(limit: &super::RateLimit, level: log::Level, args: core::fmt::Arguments<'_>) {
     if level as usize > GUEST.load(Ordering::Relaxed) {

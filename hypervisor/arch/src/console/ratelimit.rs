@@ -14,6 +14,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// A full bucket.
     pub const fn new(burst: u32, interval_ns: u64) -> Self {
         Self {
             burst,
@@ -29,7 +30,8 @@ impl RateLimit {
         Self::new(10, 1_000_000_000)
     }
 
-    /// May the message go out at `now_ns`? Then how many were dropped since the last that did.
+    /// Takes a token for a message at `now_ns`. Returns how many messages were dropped since the last one
+    /// that went out, or `None` if this one is dropped too.
     pub fn allow(&self, now_ns: u64) -> Option<u32> {
         self.refill(now_ns);
         let took = self
@@ -51,7 +53,7 @@ impl RateLimit {
         if due == 0 {
             return;
         }
-        // Whoever moves the mark adds the tokens.
+        // The CPU that moves the mark adds the tokens.
         if self
             .filled_at
             .compare_exchange(filled_at, now_ns, Ordering::AcqRel, Ordering::Relaxed)

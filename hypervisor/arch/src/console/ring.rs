@@ -1,7 +1,9 @@
 //! The last bytes of the log, by a running index as sysctl's readconsole counts them.
 
+/// Bytes of the log that are kept.
 pub const RING_SIZE: usize = 1 << 16;
 
+/// The last `N` bytes of a stream.
 pub struct Ring<const N: usize = RING_SIZE> {
     bytes: [u8; N],
     /// Bytes ever written, modulo 2^32. N divides 2^32, so index modulo N is the place.
@@ -11,6 +13,7 @@ pub struct Ring<const N: usize = RING_SIZE> {
 }
 
 impl<const N: usize> Ring<N> {
+    /// An empty ring.
     pub const fn new() -> Self {
         assert!(N.is_power_of_two() && N <= 1 << 31);
         Self {
@@ -20,6 +23,7 @@ impl<const N: usize> Ring<N> {
         }
     }
 
+    /// Adds bytes; the oldest ones go.
     pub fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.bytes[self.produced as usize % N] = *byte;
@@ -30,7 +34,7 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// Forgets what is there for readers without an index.
+    /// Forgets all bytes, for readers without an index.
     pub fn clear(&mut self) {
         self.consumed = self.produced;
     }

@@ -1,5 +1,5 @@
 //! COM1 through the uart_16550 crate, with a bound on every wait.
-#![allow(unsafe_code)] // claims the UART's ports
+#![allow(unsafe_code, reason = "claims the UART's ports")]
 
 use super::serial_config::{Parity, SerialConfig};
 use uart_16550::backend::PioBackend;

@@ -3,29 +3,42 @@
 
 use crate::cmdline::parse_number;
 
+/// Settings of the serial port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SerialConfig {
+    /// Bits a second.
     pub baud: u32,
     /// The UART's input clock is 16 times this.
     pub base_baud: u32,
+    /// Data bits of a byte, 5 to 8.
     pub data_bits: u8,
+    /// The parity bit.
     pub parity: Parity,
+    /// Two stop bits instead of one.
     pub two_stop_bits: bool,
+    /// First I/O port.
     pub io: u16,
     /// ISA interrupt; 0 to poll.
     pub irq: u8,
 }
 
+/// The parity bit of a byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parity {
+    /// No parity bit.
     None,
+    /// An odd number of ones.
     Odd,
+    /// An even number of ones.
     Even,
+    /// Always one.
     Mark,
+    /// Always zero.
     Space,
 }
 
 impl SerialConfig {
+    /// COM1 at 115200 baud, 8n1.
     pub const COM1: Self = Self {
         baud: 115_200,
         base_baud: 115_200,
@@ -36,7 +49,7 @@ impl SerialConfig {
         irq: 4,
     };
 
-    /// `None` if a field makes no sense.
+    /// The settings that `com1=` names; `None` if a field makes no sense.
     pub fn parse(text: &str) -> Option<Self> {
         let mut config = Self::COM1;
         let mut fields = text.split(',').map(str::trim);

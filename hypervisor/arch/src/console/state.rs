@@ -1,5 +1,8 @@
 //! The console's one state: port, ring, input. Callers run with interrupts off.
-#![allow(unsafe_code)] // breaks the lock in an emergency; function pointers through atomics
+#![allow(
+    unsafe_code,
+    reason = "breaks the lock in an emergency; function pointers through atomics"
+)]
 
 use super::hold::Hold;
 use super::logger;
@@ -33,7 +36,7 @@ static STATE: Mutex<State> = Mutex::new(State {
 });
 /// Apart from the rest, so that it is all zeros in the image. Taken inside STATE's lock only.
 static RING: Mutex<Ring> = Mutex::new(Ring::new());
-/// Likewise.
+/// Apart from the rest, too: all zeros in the image. Taken inside STATE's lock only.
 static HOLD: Mutex<Hold> = Mutex::new(Hold::new());
 
 static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
@@ -90,7 +93,8 @@ pub(crate) fn write_line(args: fmt::Arguments<'_>) {
     run_hook(&OUTPUT_HOOK);
 }
 
-/// Lets lines go that waited for dom0's line to end and have waited long enough. From each CPU's loop.
+/// Sends the lines that waited for the end of a line of dom0's, once that has come or they have waited
+/// long enough. Each CPU's loop calls this.
 pub fn release_lines() {
     if HOLD.lock().is_empty() {
         return;
@@ -117,7 +121,7 @@ pub fn emergency(write: impl FnOnce(&mut dyn Write)) {
     write(&mut Prefixed::new(&mut guard));
 }
 
-/// The machine goes off: nothing waits any longer.
+/// Sends the lines that wait: the machine goes off.
 pub(crate) fn flush() {
     if let Some(mut state) = STATE.try_lock() {
         state.release(true);
@@ -130,6 +134,7 @@ pub fn read_log(from: Option<u32>, out: &mut [u8]) -> (usize, u32) {
     RING.lock().read(from, out)
 }
 
+/// Empties the log, for readers without an index.
 pub fn clear() {
     let _state = STATE.lock();
     RING.lock().clear();
@@ -195,7 +200,7 @@ pub fn enable_input_interrupt() -> Option<u8> {
     Some(irq)
 }
 
-/// Its interrupt cannot be routed: ask instead.
+/// Reads the UART without an interrupt from now on: its line cannot be routed.
 pub(crate) fn poll_from_now_on() {
     STATE.lock().config.irq = 0;
 }

@@ -1,4 +1,4 @@
-//! What the CPU can do, read once on the boot CPU, and switched on on each one.
+//! The CPU's features: read once on the boot CPU, and switched on on each CPU.
 #![allow(unsafe_code, reason = "writes control registers")]
 
 use crate::cmdline::CommandLine;
@@ -14,41 +14,72 @@ use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 use super::msr;
 
 bitflags! {
+    /// Features that the hypervisor uses or looks at, by the names of CPUID's bits.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Features: u64 {
+        /// Pages that cannot be executed.
         const NX = 1 << 0;
+        /// The hypervisor cannot execute user pages.
         const SMEP = 1 << 1;
+        /// The hypervisor cannot read user pages by mistake.
         const SMAP = 1 << 2;
+        /// User code cannot read descriptor tables' addresses.
         const UMIP = 1 << 3;
+        /// Global pages.
         const PGE = 1 << 4;
+        /// Pages of 1 GiB.
         const PAGE_1G = 1 << 5;
+        /// XSAVE and XRSTOR.
         const XSAVE = 1 << 6;
+        /// XSAVEOPT.
         const XSAVEOPT = 1 << 7;
+        /// XSAVEC.
         const XSAVEC = 1 << 8;
+        /// XSAVES and XRSTORS.
         const XSAVES = 1 << 9;
+        /// AVX.
         const AVX = 1 << 10;
+        /// AVX-512.
         const AVX512 = 1 << 11;
+        /// The local APIC by MSRs.
         const X2APIC = 1 << 12;
+        /// The local APIC timer's TSC deadline.
         const TSC_DEADLINE = 1 << 13;
+        /// A TSC of constant rate.
         const TSC_INVARIANT = 1 << 14;
+        /// RDTSCP.
         const RDTSCP = 1 << 15;
+        /// AMD-V.
         const SVM = 1 << 16;
+        /// VT-x.
         const VMX = 1 << 17;
+        /// Instructions for FS and GS bases.
         const FSGSBASE = 1 << 18;
+        /// Address space tags.
         const PCID = 1 << 19;
+        /// INVPCID.
         const INVPCID = 1 << 20;
+        /// Protection keys of user pages.
         const PKU = 1 << 21;
+        /// MONITOR and MWAIT.
         const MONITOR = 1 << 22;
+        /// A hypervisor runs below.
         const HYPERVISOR = 1 << 23;
+        /// An APIC timer that runs in deep sleep.
         const ARAT = 1 << 24;
     }
 }
 
+/// The maker of the CPU, by CPUID's vendor string.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Vendor {
+    /// AuthenticAMD
     Amd,
+    /// HygonGenuine
     Hygon,
+    /// GenuineIntel
     Intel,
+    /// Any other string.
     Other,
 }
 
@@ -68,6 +99,7 @@ pub fn features() -> Features {
 
 static MASKED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 
+/// The boot CPU's maker.
 pub fn vendor() -> Vendor {
     DETECTED.get().map_or(Vendor::Other, |d| d.vendor)
 }
@@ -77,7 +109,7 @@ pub fn physical_bits() -> u8 {
     DETECTED.get().map_or(36, |d| d.physical_bits)
 }
 
-/// Reads CPUID. Again after a microcode change, if we ever do that.
+/// Reads CPUID, on the boot CPU.
 pub fn detect() {
     #[cfg(target_os = "none")]
     allow_nx();
@@ -89,8 +121,8 @@ const IA32_MISC_ENABLE: u32 = 0x1a0;
 #[cfg(any(test, target_os = "none"))]
 const XD_DISABLED: u64 = 1 << 34;
 
-/// What IA32_MISC_ENABLE is to hold, if firmware has switched NX off: our page tables have the bit, which would be a
-/// reserved one then. CPUID shows it only afterwards (Intel SDM 4, table 2-2).
+/// The value for IA32_MISC_ENABLE, if firmware has switched NX off: the page tables have the bit, which
+/// would be a reserved one then. CPUID shows NX only afterwards (Intel SDM 4, table 2-2).
 #[cfg(any(test, target_os = "none"))]
 pub(crate) fn with_nx(misc_enable: u64) -> Option<u64> {
     (misc_enable & XD_DISABLED != 0).then_some(misc_enable & !XD_DISABLED)
@@ -102,12 +134,12 @@ fn allow_nx() {
     if misc_enable_hides_nx()
         && let Some(value) = msr::rdmsr_safe(IA32_MISC_ENABLE).and_then(with_nx)
     {
-        // SAFETY: takes a restriction away that our tables do not expect.
+        // SAFETY: takes a restriction away that the page tables do not expect.
         let _ = unsafe { msr::wrmsr_safe(IA32_MISC_ENABLE, value) };
     }
 }
 
-/// Intel's CPUs with long mode have the register, with this meaning.
+/// Whether this CPU has IA32_MISC_ENABLE with the bit that hides NX: Intel's with long mode do.
 #[cfg(target_os = "none")]
 pub(crate) fn misc_enable_hides_nx() -> bool {
     let cpuid = CpuId::new();
@@ -175,7 +207,7 @@ fn read() -> Detected {
     }
 }
 
-/// What does not work without XSAVE.
+/// Features that do not work without XSAVE.
 const XSAVE_FAMILY: Features = Features::XSAVEOPT
     .union(Features::XSAVEC)
     .union(Features::XSAVES)
@@ -193,6 +225,7 @@ pub const OPTIONS: &[(&str, Features)] = &[
     ("tsc_deadline", Features::TSC_DEADLINE),
 ];
 
+/// Hides the features that the command line forbids.
 pub fn apply_options(cmdline: CommandLine<'_>) {
     let mut masked = Features::empty();
     for (key, feature) in OPTIONS {
@@ -259,7 +292,8 @@ mod tests {
         assert_eq!(with_nx(u64::MAX), Some(!XD_DISABLED));
     }
 
-    /// NX-1: the start-up code of the other CPUs clears the same bit of the same register before it loads EFER.
+    /// NX-1: the start-up code of the other CPUs clears the same bit of the same register before it loads
+    /// EFER.
     #[test]
     fn starting_cpus_switch_nx_on_before_efer() {
         let code = include_str!("../smp/trampoline.s");

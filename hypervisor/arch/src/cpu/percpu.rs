@@ -16,13 +16,14 @@ use x86_64::registers::model_specific::GsBase;
 use x86_64::structures::gdt::GlobalDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
-/// Descriptor tables of one CPU. Uninitialized in the image, so that 256 of them take no room there.
+/// Descriptor tables of one CPU. They are not initialised in the image, so that 256 of them take no room
+/// there.
 pub(super) struct Tables {
     pub(super) gdt: GlobalDescriptorTable,
     pub(super) tss: TaskStateSegment,
 }
 
-/// The first two fields are read by assembly at fixed offsets.
+/// One CPU's area. Assembly reads the first two fields at fixed offsets.
 #[repr(C, align(64))]
 pub struct PerCpu {
     this: UnsafeCell<*const PerCpu>,
@@ -112,6 +113,7 @@ pub fn kernel_slot() -> *mut () {
     PerCpu::this().kernel.load(Ordering::Acquire)
 }
 
+/// Sets the kernel crate's own pointer for this CPU.
 pub fn set_kernel_slot(value: *mut ()) {
     PerCpu::this().kernel.store(value, Ordering::Release);
 }

@@ -1,7 +1,7 @@
-//! What the crate `x86_64` does not have of a CPU's registers: CR2 and DR6 written, a TLB flush that
+//! Register accesses that the crate `x86_64` does not have: CR2 and DR6 written, a TLB flush that
 //! reaches global translations, an ordered RDTSC, WBINVD, and a halt for good.
 //!
-//! Everything else is taken from there: `x86_64::registers` and `x86_64::instructions`.
+//! Everything else is taken from the crate: `x86_64::registers` and `x86_64::instructions`.
 #![allow(unsafe_code, reason = "privileged instructions")]
 
 use core::arch::asm;
@@ -13,6 +13,7 @@ use x86_64::instructions::{hlt, interrupts, tlb};
 use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::structures::paging::PhysFrame;
 
+/// The registers that CPUID returns for a leaf and a subleaf.
 pub use raw_cpuid::native_cpuid::cpuid_count as cpuid;
 
 /// Writes CR2, which a guest reads after its next page fault.

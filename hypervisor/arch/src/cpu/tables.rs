@@ -14,14 +14,17 @@ use x86_64::structures::tss::TaskStateSegment;
 /// The tops of the stacks for the exceptions that may strike on a bad or borrowed stack.
 #[derive(Clone, Copy, Debug)]
 pub struct IstStacks {
+    /// For NMIs.
     pub nmi: Vaddr,
+    /// For double faults.
     pub double_fault: Vaddr,
+    /// For machine checks.
     pub machine_check: Vaddr,
 }
 
 const EARLY_STACK: usize = 8192;
 
-/// What the boot CPU uses until it has guarded stacks.
+/// The boot CPU's exception stacks until it has guarded ones.
 #[repr(align(16))]
 struct EarlyStacks(UnsafeCell<[[u8; EARLY_STACK]; 3]>);
 // SAFETY: only ever touched as stacks, by the boot CPU.
@@ -80,13 +83,14 @@ pub fn reload_idt() {
     trap::load_idt();
 }
 
-/// Bases that a vcpu back end writes into its host state.
+/// This CPU's GDT, for a vcpu back end's host state.
 pub fn gdt_base() -> Vaddr {
     let tables = PerCpu::this().tables();
     // SAFETY: takes an address only.
     Vaddr::new(unsafe { &raw const (*tables).gdt } as u64)
 }
 
+/// This CPU's TSS, for a vcpu back end's host state.
 pub fn tss_base() -> Vaddr {
     let tables = PerCpu::this().tables();
     // SAFETY: takes an address only.

@@ -5,12 +5,12 @@
 //! that its first instructions need), loads the boot CPU's page tables of that moment, sets itself up
 //! as the boot CPU did, and enters the kernel. The page is given back as it was: RAM below 1 MiB is
 //! dom0's.
-#![allow(unsafe_code)] // writes the start-up page; jumps
+#![allow(unsafe_code, reason = "writes the start-up page; jumps")]
 
 mod trampoline;
 mod tsc_sync;
 
-use crate::acpi::Platform;
+use crate::acpi::AcpiInfo;
 use crate::apic::{self, Delivery};
 use crate::boot::{BootInfo, MemoryKind};
 use crate::cpu::{self, IstStacks, regs};
@@ -26,7 +26,9 @@ const SIPI_WAIT_NS: u64 = 200_000;
 /// Stacks of one CPU; each address is a top, 16-byte aligned.
 #[derive(Clone, Copy, Debug)]
 pub struct Stacks {
+    /// For the hypervisor's code.
     pub main: Vaddr,
+    /// For exceptions that may strike on a bad stack.
     pub ist: IstStacks,
 }
 
@@ -37,28 +39,31 @@ static ONLINE: [AtomicU64; MAX_CPUS / 64] = [
     AtomicU64::new(0),
 ];
 
-/// What a starting CPU needs from us; valid for one CPU at a time.
+/// Handed to a starting CPU; valid for one CPU at a time.
 static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 static NEXT_ENTRY: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 static NEXT_IST: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
-/// How the TSCs of the CPUs that were started so far compare.
+/// The comparison of the TSCs of all CPUs that were started so far.
 pub fn tsc_check() -> &'static TscCheck {
     &tsc_sync::CHECK
 }
 
+/// The CPUs that are up.
 pub fn online() -> CpuMask {
     CpuMask::from_words(core::array::from_fn(|word| {
         ONLINE[word].load(Ordering::Acquire)
     }))
 }
 
+/// Whether a CPU is up.
 pub fn is_online(cpu: CpuId) -> bool {
     ONLINE
         .get(cpu.index() / 64)
         .is_some_and(|word| word.load(Ordering::Acquire) & 1 << (cpu.index() % 64) != 0)
 }
 
+/// Number of CPUs that are up.
 pub fn online_count() -> usize {
     ONLINE
         .iter()
@@ -66,17 +71,17 @@ pub fn online_count() -> usize {
         .sum()
 }
 
-/// Starts every CPU of the platform, at most `limit` with the boot CPU. Each runs `entry` on its own
-/// main stack, interrupts off. Returns how many are up. A CPU that does not answer is left out.
+/// Starts every CPU that the MADT names, at most `limit` with the boot CPU. Each runs `entry` on its own
+/// main stack, interrupts off. A CPU that does not answer is left out. Returns how many are up.
 pub fn start_all(
-    platform: &Platform,
+    acpi: &AcpiInfo,
     info: &BootInfo,
     limit: usize,
     stacks: &mut dyn FnMut(CpuId) -> Option<Stacks>,
     entry: fn(CpuId) -> !,
 ) -> usize {
     let me = cpu::apic_id();
-    let others = platform.cpus.iter().filter(|found| found.apic_id != me);
+    let others = acpi.cpus.iter().filter(|found| found.apic_id != me);
     let Some(page) = trampoline_page(info) else {
         log::error!("no RAM below 1 MiB to start other CPUs from");
         return online_count();

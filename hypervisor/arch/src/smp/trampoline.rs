@@ -8,7 +8,10 @@ use core::ptr;
 use oxen_types::{Maddr, PAGE_SIZE, Vaddr};
 use x86_64::registers::model_specific::EferFlags;
 
-#[allow(bad_asm_style)] // one part is AT&T: differences of symbols as addresses
+#[expect(
+    bad_asm_style,
+    reason = "one part is AT&T: differences of symbols as addresses"
+)]
 mod code {
     core::arch::global_asm!(include_str!("trampoline.s"));
 }
@@ -46,7 +49,8 @@ impl Page {
         };
         let start = &raw const __trampoline_start;
         let length = &raw const __trampoline_end as usize - start as usize;
-        // SAFETY: a page of RAM, mapped and ours until `drop`; the code fits a page (linker script).
+        // SAFETY: a page of RAM, mapped and not used by others until `drop`; the code fits a page
+        // (linker script).
         unsafe {
             ptr::copy_nonoverlapping(page.linear, page.saved.as_mut_ptr(), PAGE_SIZE);
             ptr::copy_nonoverlapping(start, page.linear, length);
@@ -77,7 +81,7 @@ impl Page {
         page
     }
 
-    /// What the next CPU loads.
+    /// Sets what the next CPU loads: page tables and stack.
     pub(super) fn set(&self, page_tables: Maddr, stack: Vaddr) {
         self.put(&raw const oxen_tramp_cr3, page_tables.raw());
         self.put(&raw const oxen_tramp_stack, stack.raw());

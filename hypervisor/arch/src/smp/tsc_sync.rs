@@ -1,7 +1,7 @@
-//! Do the TSCs of the boot CPU and a new one agree? Both read theirs in turn under one lock for a
-//! while; a reading below the one before it, taken by the other CPU, shows by how much one lags. The
-//! new CPU then moves its TSC forward, and both look again.
-#![allow(unsafe_code)] // writes the TSC
+//! Compares the TSCs of the boot CPU and a new one. Both read theirs in turn under one lock for a while;
+//! a reading below the one before it, taken by the other CPU, shows by how much one lags. The new CPU
+//! then moves its TSC forward, and both compare again.
+#![allow(unsafe_code, reason = "writes the TSC")]
 
 use crate::cpu::msr;
 use crate::cpu::regs::rdtsc;
@@ -33,7 +33,7 @@ static WARP: Mutex<Warp> = Mutex::new(Warp {
 });
 /// Counts arrivals at the barriers; even at their ends.
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
-/// What the last round of the present pair has left over; [`UNKNOWN`] before it.
+/// The difference that the present pair's last round has left over; [`UNKNOWN`] before that.
 static LEFT_OVER: AtomicU64 = AtomicU64::new(UNKNOWN);
 const UNKNOWN: u64 = u64::MAX;
 /// Of all CPUs.
@@ -46,16 +46,16 @@ pub(super) fn boot_cpu_side(id: CpuId) {
     CHECK.note(left);
     match left {
         0 => {}
-        UNKNOWN => log::warn!(
-            "CPU{id}: its TSC could not be compared; guests' clocks are told to be unstable"
-        ),
+        UNKNOWN => {
+            log::warn!("CPU{id}: its TSC could not be compared; guests' clocks are marked unstable")
+        }
         left => log::warn!(
-            "CPU{id}: its TSC is {left} ticks off the boot CPU's; guests' clocks are told to be unstable"
+            "CPU{id}: its TSC is {left} ticks off the boot CPU's; guests' clocks are marked unstable"
         ),
     }
 }
 
-/// On the new CPU, right after it has told that it is online.
+/// On the new CPU, right after it has come online.
 pub(super) fn new_cpu_side() {
     run(true);
 }

@@ -1,4 +1,4 @@
-//! The TSC's rate, against a timer whose rate is known.
+//! The TSC's rate, measured against a timer whose rate is known.
 #![allow(unsafe_code, reason = "the PM timer's port")]
 
 use x86_64::instructions::port::PortRead;

@@ -4,7 +4,7 @@ use super::calibrate::Reference;
 use super::hpet::Hpet;
 use super::rtc;
 use super::scale::Scale;
-use crate::acpi::Platform;
+use crate::acpi::AcpiInfo;
 use crate::apic;
 use crate::cmdline::CommandLine;
 use crate::cpu::regs::rdtsc;
@@ -17,9 +17,12 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 /// Two measurements of a TSC that is not called invariant must agree to this (parts per million).
 const SANE_PPM: u64 = 20_000;
 
+/// The counter that system time comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClockSource {
+    /// The time-stamp counter.
     Tsc,
+    /// The HPET's main counter.
     Hpet,
 }
 
@@ -33,9 +36,11 @@ struct Clock {
 }
 
 static CLOCK: Once<Clock> = Once::new();
-/// The latest time that anyone saw from the HPET: keeps its readers in order.
+/// The latest time that the HPET gave to any CPU: keeps its readers in order.
 static LATEST: AtomicU64 = AtomicU64::new(0);
-/// Lets this CPU's timer (`vectors::TIMER`) fire at `ns`, at once if that is past; `u64::MAX`: never.
+
+/// Makes this CPU's timer (`vectors::TIMER`) fire at `ns`, at once if that is past, and never at
+/// `u64::MAX`.
 pub fn set_deadline(ns: u64) {
     if ns == u64::MAX {
         apic::disarm_timer();
@@ -44,20 +49,22 @@ pub fn set_deadline(ns: u64) {
     }
 }
 
-/// Nanoseconds since 1970 at system time 0, modulo nothing: fits until 2554.
+/// Nanoseconds since 1970 at system time 0. Fits until 2554.
 static WALL_BASE: Mutex<u64> = Mutex::new(0);
 
 /// The clock at one moment, for pvclock: guests extrapolate from here with `tsc_scale`.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp {
+    /// The TSC at that moment.
     pub tsc: u64,
+    /// System time at that moment.
     pub ns: u64,
 }
 
 /// Measures the TSC, chooses the source, reads the wall clock. Takes some 60 ms.
-pub fn init(platform: &Platform, cmdline: CommandLine<'_>) {
-    let hpet = platform.hpet.and_then(Hpet::new);
-    let reference = match (hpet, platform.pm_timer) {
+pub fn init(acpi: &AcpiInfo, cmdline: CommandLine<'_>) {
+    let hpet = acpi.hpet.and_then(Hpet::new);
+    let reference = match (hpet, acpi.pm_timer) {
         (Some(hpet), _) => Reference::Hpet(hpet),
         (None, Some(timer)) => Reference::PmTimer(timer),
         (None, None) => panic!("neither HPET nor PM timer to measure the TSC with"),
@@ -75,7 +82,7 @@ pub fn init(platform: &Platform, cmdline: CommandLine<'_>) {
         hpet: hpet.map(|h| (h, h.counter(), Scale::ratio(h.period_fs(), 1_000_000))),
     };
     CLOCK.call_once(|| clock);
-    let century = platform.fadt.as_ref().map_or(0, |fadt| fadt.century);
+    let century = acpi.fadt.as_ref().map_or(0, |fadt| fadt.century);
     match rtc::read_epoch(century) {
         Some(epoch) => set_wall_clock(epoch * NS_PER_SECOND, now_ns()),
         None => log::warn!("the CMOS clock is not usable: time of day starts at 1970"),
@@ -127,10 +134,12 @@ impl Clock {
     }
 }
 
+/// The counter that system time comes from.
 pub fn source() -> ClockSource {
     CLOCK.get().map_or(ClockSource::Tsc, |clock| clock.source)
 }
 
+/// The TSC's rate in kHz.
 pub fn tsc_khz() -> u64 {
     CLOCK.get().map_or(0, |clock| clock.tsc_khz)
 }
@@ -163,7 +172,7 @@ pub fn wall_clock() -> u64 {
     *WALL_BASE.lock()
 }
 
-/// The time of day was `wall_ns` at system time `system_ns`.
+/// Sets the time of day: `wall_ns` at system time `system_ns`.
 pub fn set_wall_clock(wall_ns: u64, system_ns: u64) {
     *WALL_BASE.lock() = wall_ns.saturating_sub(system_ns);
 }

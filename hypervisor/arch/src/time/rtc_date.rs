@@ -3,16 +3,22 @@
 /// A date and time of day in UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Date {
+    /// From 1970 on.
     pub year: u32,
+    /// 1 to 12.
     pub month: u32,
+    /// 1 to 31.
     pub day: u32,
+    /// 0 to 23.
     pub hour: u32,
+    /// 0 to 59.
     pub minute: u32,
+    /// 0 to 60.
     pub second: u32,
 }
 
 impl Date {
-    /// Seconds since 1970; `None` if it is no date from then on.
+    /// Seconds since 1970; `None` if this is no date from then on.
     pub fn to_epoch(self) -> Option<u64> {
         let sane = (1970..10_000).contains(&self.year)
             && (1..=12).contains(&self.month)

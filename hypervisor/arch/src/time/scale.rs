@@ -1,19 +1,24 @@
 //! Ticks to nanoseconds, in the form of pvclock (xen/xen.h, vcpu_time_info):
 //! ns = ((ticks << shift) * mul_frac) >> 32, with a right shift if `shift` is negative.
 
+/// A factor between two units of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scale {
+    /// The factor's fraction, in units of 2^-32.
     pub mul_frac: u32,
+    /// The factor's power of two.
     pub shift: i8,
 }
 
 impl Scale {
+    /// The factor 1.
     pub const IDENTITY: Self = Self {
         mul_frac: 1 << 31,
         shift: 1,
     };
 
-    /// `to` units for each `from` units: ns for ticks at f kHz is `ratio(1_000_000, f)`. Both not 0.
+    /// `to` units for each `from` units, neither of them 0: ns for ticks at f kHz is
+    /// `ratio(1_000_000, f)`.
     pub const fn ratio(to: u64, from: u64) -> Self {
         assert!(to != 0 && from != 0);
         // Normalize the quotient into 0.5 <= fraction < 1, that is mul_frac with its top bit set.
@@ -38,6 +43,7 @@ impl Scale {
         Self::ratio(1_000_000, if khz == 0 { 1 } else { khz })
     }
 
+    /// Multiplies by the factor.
     pub const fn apply(self, ticks: u64) -> u64 {
         let shifted = if self.shift >= 0 {
             (ticks as u128) << self.shift

@@ -1,30 +1,32 @@
-//! May guests compare the TSCs of different CPUs, and so the clocks of different vcpus?
+//! Whether guests may compare the TSCs of different CPUs, and so the clocks of different vcpus.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What comparing the CPUs' TSCs at their start has left over.
+/// The worst difference that is left between CPUs' TSCs after each CPU's start.
 #[derive(Debug)]
 pub struct TscCheck {
     worst: AtomicU64,
 }
 
 impl TscCheck {
+    /// No CPU was compared yet.
     pub const fn new() -> Self {
         Self {
             worst: AtomicU64::new(0),
         }
     }
 
-    /// A CPU's TSC stays this many ticks off the boot CPU's; `u64::MAX` if nobody knows.
+    /// Notes that a CPU's TSC stays so many ticks off the boot CPU's; `u64::MAX` if that is not known.
     pub fn note(&self, ticks: u64) {
         self.worst.fetch_max(ticks, Ordering::AcqRel);
     }
 
+    /// Whether all TSCs agree.
     pub fn agree(&self) -> bool {
         self.worst.load(Ordering::Acquire) == 0
     }
 
-    /// Do readings of pvclock agree on all CPUs (XEN_PVCLOCK_TSC_STABLE_BIT)? Only if the TSC is the
+    /// Whether readings of pvclock agree on all CPUs (XEN_PVCLOCK_TSC_STABLE_BIT). Only if the TSC is the
     /// clock, too: stamps of another one would lead each vcpu's clock elsewhere.
     pub fn is_stable(&self, clock_is_tsc: bool) -> bool {
         clock_is_tsc && self.agree()

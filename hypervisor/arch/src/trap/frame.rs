@@ -1,4 +1,4 @@
-//! The registers at a trap, in the order of stubs.s.
+//! The registers at a trap, in the order in which stubs.s pushes them.
 
 use core::fmt;
 
@@ -6,8 +6,10 @@ use x86_64::registers::control::{Cr0, Cr2, Cr4};
 
 use crate::cpu::regs;
 
+/// The interrupted code's registers, on the stack of the trap.
 #[derive(Clone, Debug)]
 #[repr(C)]
+#[expect(missing_docs, reason = "the registers bear the manuals' names")]
 pub struct TrapFrame {
     pub r15: u64,
     pub r14: u64,
@@ -34,6 +36,7 @@ pub struct TrapFrame {
 }
 
 impl TrapFrame {
+    /// The exception's name, or "interrupt".
     pub fn name(&self) -> &'static str {
         const NAMES: [&str; 32] = [
             "divide error",

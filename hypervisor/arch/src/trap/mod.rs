@@ -15,6 +15,7 @@ pub use frame::TrapFrame;
 pub use panic::{PanicAction, backtrace, is_panicking, set_panic_action, set_state_hook};
 
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use x86_64::VirtAddr;
@@ -40,13 +41,14 @@ const STUB_SIZE: u64 = 16;
 
 /// All handlers are stubs of one kind, which find an error code on the stack or push a zero, so the
 /// table is an array of equal entries.
-type Gates = [Entry<HandlerFunc>; 256];
+type Gates = [MaybeUninit<Entry<HandlerFunc>>; 256];
 
 #[repr(align(16))]
 struct Idt(UnsafeCell<Gates>);
 // SAFETY: written once by the boot CPU before any other runs.
 unsafe impl Sync for Idt {}
-static IDT: Idt = Idt(UnsafeCell::new([Entry::missing(); 256]));
+/// Not initialised in the image, so that the file does not have it.
+static IDT: Idt = Idt(UnsafeCell::new([const { MaybeUninit::uninit() }; 256]));
 
 unsafe extern "C" {
     static oxen_trap_stubs: u8;
@@ -67,6 +69,7 @@ pub(crate) fn init_idt() {
         // SAFETY: the stub of this vector saves all registers and ends with IRET. Each of the
         // exceptions above has a stack of its own in the TSS (`cpu::set_ist_stacks`).
         unsafe {
+            let gate = gate.write(Entry::missing());
             let options = gate.set_handler_addr(VirtAddr::new_truncate(stubs + vector * STUB_SIZE));
             if let Some(stack) = stack {
                 options.set_stack_index(stack);

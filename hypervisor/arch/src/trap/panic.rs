@@ -1,4 +1,4 @@
-//! The end of the hypervisor: tell what happened, stop the other CPUs, halt or reboot.
+//! The end of the hypervisor: a report on the console, the other CPUs stopped, then a halt or a reboot.
 #![allow(unsafe_code, reason = "reads stack frames")]
 
 use super::{TrapFrame, fault_address, is_ours, is_text};
@@ -18,24 +18,28 @@ static OWNER: AtomicU32 = AtomicU32::new(NOBODY);
 static ACTION: AtomicU8 = AtomicU8::new(PanicAction::Reboot as u8);
 static STATE_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
-/// What follows a panic's report.
+/// The step after a panic's report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum PanicAction {
-    /// After five seconds.
+    /// A reboot after five seconds.
     Reboot = 0,
+    /// A halt for good.
     Halt = 1,
 }
 
+/// Chooses the step after a panic's report.
 pub fn set_panic_action(action: PanicAction) {
     ACTION.store(action as u8, Ordering::Relaxed);
 }
 
-/// The kernel's words on what a CPU is doing (domain, vcpu). Runs in any state: no locks.
+/// Sets the function that writes what a CPU is doing (domain, vcpu). It runs in any state, so it takes
+/// no lock.
 pub fn set_state_hook(hook: fn(CpuId, &mut dyn Write)) {
     STATE_HOOK.store(hook as *mut (), Ordering::Release);
 }
 
+/// Whether a CPU panics.
 pub fn is_panicking() -> bool {
     OWNER.load(Ordering::Acquire) != NOBODY
 }
@@ -59,8 +63,8 @@ pub(super) fn fatal(frame: &TrapFrame) -> ! {
     finish()
 }
 
-/// Registers and backtrace of a CPU that goes on afterwards, which may be in the midst of a line of its own: so not
-/// through the log, whose lock it may hold.
+/// Writes registers and backtrace of a CPU that goes on afterwards. Not through the log: the CPU may be
+/// in the midst of a line of its own, and hold the log's lock.
 pub(super) fn dump(frame: &TrapFrame, why: &str) {
     console::emergency(|out| {
         let _ = writeln!(out, "{why} CPU{}", cpu::cpu_id());
@@ -98,7 +102,7 @@ fn backtrace_from(out: &mut dyn Write, mut rbp: u64) -> fmt::Result {
         if !is_ours(rbp) || !rbp.is_multiple_of(8) {
             break;
         }
-        // SAFETY: an aligned address in our half; a wild one faults, and `begin` sees the panic
+        // SAFETY: an aligned address of the hypervisor's; a wild one faults, and `begin` sees the panic
         // within the panic.
         let (next, ret) = unsafe { (*(rbp as *const u64), *(rbp as *const u64).add(1)) };
         if !is_text(ret) {

@@ -25,7 +25,7 @@ unsafe impl Sync for Region {}
 
 impl Region {
     /// A region that no heap uses yet.
-    #[allow(
+    #[expect(
         clippy::new_without_default,
         reason = "for statics: no default is const"
     )]

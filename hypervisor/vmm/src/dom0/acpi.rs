@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use oxen_arch::acpi::Platform;
+use oxen_arch::acpi::AcpiInfo;
 use oxen_types::Errno;
 
 /// Tables that dom0 may see. FADT leads it to FACS and DSDT.
@@ -27,15 +27,15 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// For a dom0 of so many vcpus.
-    pub(crate) fn new(platform: &Platform, vcpus: u32) -> Self {
-        let shown = platform
+    pub(crate) fn new(acpi: &AcpiInfo, vcpus: u32) -> Self {
+        let shown = acpi
             .tables
             .iter()
             .filter(|t| SHOWN.contains(&&t.signature))
             .map(|t| t.address.raw())
             .collect();
         Self {
-            madt: madt(platform, vcpus),
+            madt: madt(acpi, vcpus),
             shown,
         }
     }
@@ -109,11 +109,11 @@ fn checksum(bytes: &[u8]) -> u8 {
 }
 
 /// dom0's processors as x2APIC entries (uid = vcpu, id = 2 * vcpu), the machine's IO-APICs and overrides.
-fn madt(platform: &Platform, vcpus: u32) -> Vec<u8> {
+fn madt(acpi: &AcpiInfo, vcpus: u32) -> Vec<u8> {
     let mut table = header(b"APIC", 4);
     table.extend_from_slice(&LAPIC.to_le_bytes());
     table.extend_from_slice(&0u32.to_le_bytes());
-    for io_apic in &platform.io_apics {
+    for io_apic in &acpi.io_apics {
         table.extend_from_slice(&[1, 12, io_apic.id, 0]);
         table.extend_from_slice(&(io_apic.address.raw() as u32).to_le_bytes());
         table.extend_from_slice(&io_apic.gsi_base.to_le_bytes());
@@ -124,7 +124,7 @@ fn madt(platform: &Platform, vcpus: u32) -> Vec<u8> {
             table.extend_from_slice(&word.to_le_bytes());
         }
     }
-    for entry in &platform.overrides {
+    for entry in &acpi.overrides {
         table.extend_from_slice(&[2, 10, 0, entry.isa_irq]);
         table.extend_from_slice(&entry.gsi.to_le_bytes());
         table.extend_from_slice(&entry.flags.to_le_bytes());

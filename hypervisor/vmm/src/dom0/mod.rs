@@ -11,7 +11,7 @@ mod start_info;
 use core::fmt;
 
 use guest_pv_abi as abi;
-use oxen_arch::acpi::Platform;
+use oxen_arch::acpi::AcpiInfo;
 use oxen_arch::cmdline::{self, CommandLine};
 use oxen_core::domain::{Domain, DomainConfig};
 use oxen_core::seams::FrameSource;
@@ -164,7 +164,7 @@ pub struct Plan<'a> {
     /// The machine's memory map.
     pub firmware: &'a [MapRange],
     /// The machine's ACPI tables.
-    pub acpi: &'a Platform,
+    pub acpi: &'a AcpiInfo,
     /// The machine's devices.
     pub devices: DeviceConfig,
 }
