@@ -102,22 +102,30 @@ impl EventChannels {
         let Some(mut table) = self.close_some(domain, budget) else {
             return false;
         };
+        if table.ports.used() != 0 {
+            return false;
+        }
         table.end_fifo(&domain.heap);
         table.ports.clear(&domain.heap);
         table.virqs.clear(&domain.heap);
         true
     }
 
-    /// Looks at the next `budget` ports and closes those in use. Returns the locked table once no
-    /// port is in use. Progress stands in the table: see [`PortTable::take_used`].
+    /// Looks at the next `budget` ports and closes those in use. Returns the locked table once it came
+    /// to the last one. Progress stands in the table: see [`PortTable::take_used`].
     fn close_some(&self, domain: &Arc<Domain>, budget: u32) -> Option<MutexGuard<'_, Table>> {
-        let ports = self.table.lock().ports.take_used(budget);
+        let (ports, end) = {
+            let mut table = self.table.lock();
+            (table.ports.take_used(budget), table.ports.end())
+        };
+        // Others may have taken the last ones, and still be closing them.
+        let is_last = ports.end == end && !ports.is_empty();
         for port in ports {
-            // Fails for a port that is free, or that the domain has opened anew meanwhile.
+            // Fails for a port that is free, or that the domain has opened again meanwhile.
             let _ = close(domain, Port(port));
         }
         let table = self.table.lock();
-        (table.ports.used() == 0).then_some(table)
+        (is_last || table.ports.used() == 0).then_some(table)
     }
 }
 
