@@ -4,6 +4,7 @@
 use oxen_config::{
     Diagnostic, DomainConfig, Parsed, check_name, keys, parse, parse_disk, parse_vif,
 };
+use oxen_fuzz::{Seed, Soak};
 use std::time::{Duration, Instant};
 
 /// No file takes longer, on a machine that does much else.
@@ -40,26 +41,12 @@ struct Counts {
     good: u64,
 }
 
-/// Says from where a failure can be repeated.
-struct At(u64, u64);
-
-impl Drop for At {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "fuzz config: failed with seed={} at its file {}",
-                self.0, self.1
-            );
-        }
-    }
-}
-
 /// Reads that many files made from a seed.
 fn run(seed: u64, files: u64) -> Counts {
     let mut random = Random(seed);
     let mut counts = Counts::default();
     for file in 0..files {
-        let _at = At(seed, file);
+        let _seed = Seed::new("config", seed).at("file", file);
         let text = match random.below(200) {
             0 => huge(&mut random),
             1..100 => grown(&mut random),
@@ -419,24 +406,17 @@ fn files_from_a_few_seeds_are_read_or_refused() {
     );
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 #[ignore = "soak: runs for OXEN_FUZZ_SECONDS"]
 fn soak_fuzz() {
-    let seed = number("OXEN_SEED", 1);
-    let until = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS", 60));
+    let soak = Soak::from_env();
     let mut sum = Counts::default();
-    let mut next = seed;
-    while Instant::now() < until {
-        let counts = run(next, 200);
+    soak.run(|seed| {
+        let counts = run(seed, 200);
         sum.files += counts.files;
         sum.good += counts.good;
-        next = next.wrapping_add(1);
-    }
+    });
+    let seed = soak.seed;
     println!(
         "fuzz config: seed={seed} files={} good={}",
         sum.files, sum.good

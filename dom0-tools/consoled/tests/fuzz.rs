@@ -1,24 +1,13 @@
 //! Hostile guests and clients from a seed: a few in the default run, as many as there is time for by
 //! `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
-use std::time::{Duration, Instant};
+use oxen_fuzz::{Seed, Soak};
 use xenconsoled::fuzz;
-
-/// Says from where a failure can be repeated.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("fuzz consoled: failed with seed={}", self.0);
-        }
-    }
-}
 
 const TURNS: u64 = 2000;
 
 fn round(seed: u64) -> fuzz::Counts {
-    let _seed = Seed(seed);
+    let _seed = Seed::new("consoled", seed);
     let scratch = tempfile::tempdir().expect("a scratch directory");
     fuzz::run(seed, TURNS, scratch.path())
 }
@@ -36,26 +25,19 @@ fn consoles_hold_against_a_few_seeds() {
     assert!(faults > 0 && restarts > 0 && clients > 0);
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 #[ignore = "soak: runs for OXEN_FUZZ_SECONDS"]
 fn soak_fuzz() {
-    let seed = number("OXEN_SEED", 1);
-    let until = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS", 60));
+    let soak = Soak::from_env();
     let mut sum = fuzz::Counts::default();
-    let mut next = seed;
-    while Instant::now() < until {
-        let counts = round(next);
+    soak.run(|seed| {
+        let counts = round(seed);
         sum.turns += counts.turns;
         sum.restarts += counts.restarts;
         sum.faults += counts.faults;
         sum.clients += counts.clients;
-        next = next.wrapping_add(1);
-    }
+    });
+    let seed = soak.seed;
     println!(
         "fuzz consoled: seed={seed} turns={} restarts={} faults={} clients={}",
         sum.turns, sum.restarts, sum.faults, sum.clients

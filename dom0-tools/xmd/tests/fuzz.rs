@@ -12,9 +12,9 @@ mod random;
 mod requests;
 
 use machine::Machine;
+use oxen_fuzz::Soak;
 use random::Random;
 use std::fmt;
-use std::time::{Duration, Instant};
 
 const STEPS: u32 = 400;
 
@@ -98,16 +98,9 @@ fn runs_with_fixed_seeds_end_as_the_journal_says() {
 #[test]
 #[ignore = "runs as long as OXEN_FUZZ_SECONDS says: for ./x soak fuzz"]
 fn soak_fuzz() {
-    let number = |key: &str, default: u64| {
-        let text = std::env::var(key).ok();
-        text.and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
-    let seed = number("OXEN_SEED", 1);
-    let limit = Duration::from_secs(number("OXEN_FUZZ_SECONDS", 60));
-    let (start, mut counts, mut runs) = (Instant::now(), Counts::default(), 0);
-    while runs == 0 || start.elapsed() < limit {
-        counts.add(run(seed.wrapping_add(runs), STEPS));
-        runs += 1;
-    }
+    let soak = Soak::from_env();
+    let mut counts = Counts::default();
+    let runs = soak.run(|seed| counts.add(run(seed, STEPS)));
+    let seed = soak.seed;
     println!("fuzz xmd: seed={seed} {counts} runs={runs}");
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use oxen_fuzz::{Seed, Soak};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use xmgrub::Result;
@@ -20,20 +21,6 @@ struct Counts {
     images: u64,
     booted: u64,
     scripts: u64,
-}
-
-/// Says from where a failure can be repeated.
-struct At(u64, u64);
-
-impl Drop for At {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "fuzz xmgrub: failed with seed={} at its image {}",
-                self.0, self.1
-            );
-        }
-    }
 }
 
 /// Good disks, with the blocks of each that hold something.
@@ -81,7 +68,7 @@ fn run(base: &Base, seed: u64, images: u64) -> Counts {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut counts = Counts::default();
     for image in 0..images {
-        let _at = At(seed, image);
+        let _seed = Seed::new("xmgrub", seed).at("image", image);
         let (disk, used) = &base.0[random.below(base.0.len())];
         let mut disk = disk.clone();
         damage(&mut random, &mut disk, used);
@@ -314,26 +301,19 @@ fn disks_from_a_few_seeds_are_read_or_refused() {
     );
 }
 
-fn wanted(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 #[ignore = "soak: runs for OXEN_FUZZ_SECONDS"]
 fn soak_fuzz() {
-    let seed = wanted("OXEN_SEED", 1);
-    let until = Instant::now() + Duration::from_secs(wanted("OXEN_FUZZ_SECONDS", 60));
+    let soak = Soak::from_env();
     let base = Base::new();
     let mut sum = Counts::default();
-    let mut next = seed;
-    while Instant::now() < until {
-        let counts = run(&base, next, 100);
+    soak.run(|seed| {
+        let counts = run(&base, seed, 100);
         sum.images += counts.images;
         sum.booted += counts.booted;
         sum.scripts += counts.scripts;
-        next = next.wrapping_add(1);
-    }
+    });
+    let seed = soak.seed;
     println!(
         "fuzz xmgrub: seed={seed} images={} booted={} scripts={}",
         sum.images, sum.booted, sum.scripts

@@ -1,7 +1,7 @@
 //! Guest walks and shadows against their models: a few seeds in the default run, as many as there is time for by
 //! `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
-use std::time::{Duration, Instant};
+use oxen_fuzz::{Seed, Soak};
 
 use crate::shadow::cache::tests::crowd;
 use crate::{shadow, walk};
@@ -16,20 +16,9 @@ struct Counts {
 /// Loads of roots by a guest that crowds the cache.
 const LOADS: u64 = 4000;
 
-/// Prints the seed from which a failure can be repeated.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::eprintln!("fuzz paging: failed with seed={}", self.0);
-        }
-    }
-}
-
 /// Both from a seed, `scale` times as long as a short test would.
 fn round(seed: u64, scale: u64) -> Counts {
-    let _seed = Seed(seed);
+    let _seed = Seed::new("paging", seed);
     let (walks, shadow_steps) = (2000 * scale, 500 * scale);
     walk::tests::model::soak::run(seed, walks);
     shadow::tests::soak::run(seed, shadow_steps);
@@ -50,24 +39,17 @@ fn a_few_seeds() {
     assert_eq!((counts.walks, counts.shadow_steps), (2000, 500 + LOADS));
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 #[ignore = "soak: runs for OXEN_FUZZ_SECONDS"]
 fn soak_fuzz() {
-    let seed = number("OXEN_SEED", 1);
-    let until = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS", 60));
+    let soak = Soak::from_env();
     let mut sum = Counts::default();
-    let mut next = seed;
-    while Instant::now() < until {
-        let counts = round(next, 10);
+    soak.run(|seed| {
+        let counts = round(seed, 10);
         sum.walks += counts.walks;
         sum.shadow_steps += counts.shadow_steps;
-        next = next.wrapping_add(1);
-    }
+    });
+    let seed = soak.seed;
     std::println!(
         "fuzz paging: seed={seed} walks={} shadow_steps={}",
         sum.walks,

@@ -1,24 +1,13 @@
-//! The emulator against its model: a few seeds in the default run, as many as there is time for by `soak_fuzz`
-//! (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
+//! The emulator against its model: a few seeds in the default run, as many as there is time for by
+//! `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
-use std::time::{Duration, Instant};
+use oxen_fuzz::{Seed, Soak};
 
 use crate::emul;
 
-/// Says from where a failure can be repeated.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::eprintln!("fuzz virt: failed with seed={}", self.0);
-        }
-    }
-}
-
 /// Emulates instructions from a seed, `scale` times as many as a short test would.
 fn round(seed: u64, scale: u64) -> emul::fuzz::Counts {
-    let _seed = Seed(seed);
+    let _seed = Seed::new("virt", seed);
     emul::fuzz::run(seed, 2000 * scale)
 }
 
@@ -29,21 +18,12 @@ fn a_few_seeds() {
     assert!(counts.judged > counts.instructions / 2, "{counts:?}");
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 #[ignore = "soak: runs for OXEN_FUZZ_SECONDS"]
 fn soak_fuzz() {
-    let seed = number("OXEN_SEED", 1);
-    let until = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS", 60));
+    let soak = Soak::from_env();
     let mut instructions = 0;
-    let mut next = seed;
-    while Instant::now() < until {
-        instructions += round(next, 10).instructions;
-        next = next.wrapping_add(1);
-    }
+    soak.run(|seed| instructions += round(seed, 10).instructions);
+    let seed = soak.seed;
     std::println!("fuzz virt: seed={seed} instructions={instructions}");
 }

@@ -1,9 +1,8 @@
 //! Guests that attack the hypervisor, next to a neighbour that goes on answering: each ends with
 //! its own death at most, dom0 goes on, and afterwards nothing of them is left.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
+use oxen_fuzz::Soak;
 use regex_lite::Regex;
 use system_tests::{Guest, Lab, plain};
 
@@ -143,11 +142,10 @@ fn soak_attacks() -> Result<()> {
 #[test]
 #[ignore = "runs as long as OXEN_FUZZ_SECONDS says: ./x soak fuzz"]
 fn soak_fuzz() -> Result<()> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let first = number("OXEN_SEED").unwrap_or(1);
-    let end = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS").unwrap_or(60));
+    let soak = Soak::from_env();
+    let first = soak.seed;
     let (mut seed, mut guests, mut machines) = (first, 0, 0);
-    while guests == 0 || Instant::now() < end {
+    while guests == 0 || soak.has_time() {
         let mut lab = Lab::start(&plain()?, "attacks-fuzz")?;
         machines += 1;
         Guest::test("neighbour", "test=echo").create(&mut lab)?;
@@ -158,7 +156,7 @@ fn soak_fuzz() -> Result<()> {
                 .iter()
                 .filter(|attack| !matches!(attack.end, End::Silent))
             {
-                if guests > 0 && Instant::now() >= end {
+                if guests > 0 && !soak.has_time() {
                     break;
                 }
                 one(&mut lab, attack, seed)

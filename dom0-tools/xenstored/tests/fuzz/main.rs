@@ -8,8 +8,7 @@ mod common;
 mod guests;
 mod world;
 
-use std::time::{Duration, Instant};
-
+use oxen_fuzz::Soak;
 use world::{Counts, World};
 
 /// A random run. It panics where store and model differ, and names seed and step.
@@ -38,22 +37,15 @@ fn fixed_seeds_agree_with_the_model() {
 #[test]
 #[ignore = "goes on for OXEN_FUZZ_SECONDS; ./x soak fuzz runs it"]
 fn soak_fuzz() {
-    let number = |name: &str, default| {
-        let value = std::env::var(name).ok();
-        value.map_or(default, |text| text.parse().expect("a number"))
-    };
-    let first = number("OXEN_SEED", 1);
-    let end = Instant::now() + Duration::from_secs(number("OXEN_FUZZ_SECONDS", 60));
+    let soak = Soak::from_env();
     let mut all = Counts::default();
-    let mut seed = first;
-    while seed == first || Instant::now() < end {
+    soak.run(|seed| {
         let counts = run(seed, 5000);
         all.requests += counts.requests;
         all.restarts += counts.restarts;
-        seed = seed.wrapping_add(1);
-    }
+    });
     println!(
-        "fuzz xenstored: seed={first} requests={} restarts={}",
-        all.requests, all.restarts
+        "fuzz xenstored: seed={} requests={} restarts={}",
+        soak.seed, all.requests, all.restarts
     );
 }

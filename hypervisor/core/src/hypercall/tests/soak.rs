@@ -7,10 +7,10 @@
 
 use std::process::Command;
 use std::string::{String, ToString};
-use std::time::{Duration, Instant};
 use std::vec::Vec;
 use std::{env, eprintln, fs, println};
 
+use oxen_fuzz::Soak;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -24,21 +24,14 @@ const CHUNK: u64 = 100;
 const PLACE: &str = "OXEN_FUZZ_PLACE";
 const CALLS: &str = "hypercalls=";
 
-fn setting(name: &str, default: u64) -> u64 {
-    env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
-}
-
 #[test]
 #[ignore = "runs as long as OXEN_FUZZ_SECONDS says: ./x soak fuzz"]
 fn soak_fuzz() {
-    let first = setting("OXEN_SEED", 1);
-    let end = Instant::now() + Duration::from_secs(setting("OXEN_FUZZ_SECONDS", 10));
+    let soak = Soak::from_env();
+    let first = soak.seed;
     let place = env::temp_dir().join(std::format!("oxen-fuzz-core-{}", std::process::id()));
     let (mut cases, mut calls) = (0, 0);
-    while cases == 0 || Instant::now() < end {
+    while cases == 0 || soak.has_time() {
         let child = Command::new(env::current_exe().expect("this program"))
             .args([
                 "--ignored",
@@ -70,7 +63,7 @@ fn soak_fuzz() {
 #[test]
 #[ignore = "a child process of soak_fuzz"]
 fn soak_chunk() {
-    let first = setting("OXEN_SEED", 1);
+    let first = Soak::from_env().seed;
     let place = env::var_os(PLACE);
     let mut calls = 0;
     for seed in first..first + CHUNK {
