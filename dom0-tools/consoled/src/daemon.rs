@@ -3,12 +3,11 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
+use oxen_sys::daemon;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -20,7 +19,7 @@ use crate::machine::Machine;
 use crate::pty::Pty;
 use crate::rate::PAUSE;
 use crate::replay::Replay;
-use crate::store::{Place, Store};
+use crate::store::{Place, StoreLink};
 
 /// How often to look whether who waits for a console has waited enough.
 const WAITING: Duration = Duration::from_millis(250);
@@ -28,7 +27,7 @@ const WAITING: Duration = Duration::from_millis(250);
 pub(crate) struct Daemon {
     options: Options,
     machine: Machine,
-    store: Store,
+    store: StoreLink,
     clients: Clients,
     guests: Guests,
     _lock: fs::File,
@@ -52,16 +51,19 @@ struct Guest {
 impl Daemon {
     pub(crate) fn start(options: Options) -> anyhow::Result<Self> {
         fs::create_dir_all(&options.state).with_context(|| options.state.display().to_string())?;
-        let lock = lock(&options.state.join("lock"))?;
+        let lock = daemon::lock(&options.state.join("lock"), daemon::PREDECESSOR)
+            .context("its lock")?
+            .context("another xenconsoled is running")?;
         let machine =
             Machine::open().context("no Xen devices (is this dom0, is xen-evtchn loaded?)")?;
-        let listener =
-            listen(&options.socket).with_context(|| options.socket.display().to_string())?;
+        let listener = daemon::listen(&options.socket)
+            .with_context(|| options.socket.display().to_string())?;
+        listener.set_nonblocking(true)?;
         eprintln!("xenconsoled: started");
         Ok(Self {
             options,
             machine,
-            store: Store::new(Instant::now()),
+            store: StoreLink::new(Instant::now()),
             clients: Clients::new(listener),
             guests: Guests::default(),
             _lock: lock,
@@ -341,32 +343,4 @@ impl Consoles for Guests {
             guest.console.type_in(bytes);
         }
     }
-}
-
-/// Only one of us; one that was just killed may take an instant to go.
-fn lock(path: &Path) -> anyhow::Result<fs::File> {
-    let file = fs::File::create(path)?;
-    for _ in 0..100 {
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(20)),
-            Err(error) => return Err(error).context("its lock"),
-        }
-    }
-    anyhow::bail!("another xenconsoled is running")
-}
-
-fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    // The lock says that nobody else serves it.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use xenstored::client::{Client, Error, Store as _};
+use xenstored::client::{Client, Error, Operations as _};
 
 /// How often to look for a store that is gone: its daemon is being started again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -30,15 +30,16 @@ pub(crate) struct News {
     pub(crate) named: Vec<u16>,
 }
 
-/// The connection to the store, or the wish for one.
-pub(crate) struct Store {
+/// The connection to the store. While the store's daemon is away, `client` is `None` and a new connection is
+/// tried from `try_at` on.
+pub(crate) struct StoreLink {
     client: Option<Client>,
     try_at: Instant,
     /// Domains whose consoles' nodes are watched.
     watched: BTreeSet<u16>,
 }
 
-impl Store {
+impl StoreLink {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             client: None,

@@ -1,9 +1,9 @@
-//! Devices that are there, as their back ends' directories tell.
+//! Devices that exist, read from their back ends' directories in the store.
 
 use crate::kind::Kind;
 use crate::nodes;
 use crate::state::State;
-use oxen_domain::ports::{DomId, Store};
+use oxen_domain::world::{DomId, Store};
 use oxen_domain::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,29 +15,23 @@ pub struct Held {
     pub domain: DomId,
     pub kind: Kind,
     pub id: u32,
-    /// The name that a guest gives it: `xvda`.
+    /// The device's name in the guest: `xvda`.
     pub name: String,
-    /// What the back end's directory holds. All of it is ours or our kernel's, nothing the guest's.
+    /// The nodes of the back end's directory. The toolset or dom0's kernel wrote them, never the guest.
     pub back: BTreeMap<String, String>,
     pub back_state: State,
-    /// What the guest claims.
+    /// The state that the guest claims.
     pub front_state: State,
 }
 
 impl Held {
-    /// A node of the back end.
+    /// The value of a node of the back end; empty if there is none.
     #[must_use]
     pub fn node(&self, key: &str) -> &str {
         self.back.get(key).map_or("", String::as_str)
     }
 
-    /// Whether dom0's driver has all that it needs.
-    #[must_use]
-    pub fn is_plugged(&self) -> bool {
-        self.kind.is_plugged(self)
-    }
-
-    /// The driver's own directory in dom0's sysfs; there as long as the driver has the device.
+    /// The driver's directory in dom0's sysfs, which exists as long as the driver has the device.
     #[must_use]
     pub fn sysfs(&self) -> PathBuf {
         sysfs(self.domain, self.kind, self.id)
@@ -51,7 +45,7 @@ pub(crate) fn sysfs(domain: DomId, kind: Kind, id: u32) -> PathBuf {
 /// A guest's devices of one kind, by number.
 ///
 /// # Errors
-/// The store cannot be asked.
+/// The store's error.
 pub fn of_kind(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<Vec<Held>> {
     let mut ids: Vec<u32> = store
         .list(&nodes::all_back(domain, kind))?
@@ -67,7 +61,7 @@ pub fn of_kind(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<Vec<H
 /// All devices of a guest.
 ///
 /// # Errors
-/// The store cannot be asked.
+/// The store's error.
 pub fn of_domain(store: &mut dyn Store, domain: DomId) -> Result<Vec<Held>> {
     let mut all = Vec::new();
     for kind in Kind::ALL {
@@ -79,7 +73,7 @@ pub fn of_domain(store: &mut dyn Store, domain: DomId) -> Result<Vec<Held>> {
 /// All devices of a kind, of all guests.
 ///
 /// # Errors
-/// The store cannot be asked.
+/// The store's error.
 pub fn everywhere(store: &mut dyn Store, kind: Kind) -> Result<Vec<Held>> {
     let domains = store.list(&format!("/local/domain/0/backend/{}", kind.name()))?;
     let mut all = Vec::new();
@@ -89,10 +83,10 @@ pub fn everywhere(store: &mut dyn Store, kind: Kind) -> Result<Vec<Held>> {
     Ok(all)
 }
 
-/// The device of that number, if it is there.
+/// The device of that number, if it exists.
 ///
 /// # Errors
-/// The store cannot be asked.
+/// The store's error.
 pub fn find(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<Option<Held>> {
     let back = nodes::back(domain, kind, id);
     if store.read(&format!("{back}/frontend-id"))?.is_none() {
@@ -104,7 +98,8 @@ pub fn find(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result
 /// The number of a device that a user names: by its name in the guest, its number, or a card's address.
 ///
 /// # Errors
-/// It is no name of such a device, the guest has no card of that address, or the store cannot be asked.
+/// An error that quotes `named` if it is no name of such a device or the guest has no card of that address;
+/// else the store's error.
 pub fn named(store: &mut dyn Store, domain: DomId, kind: Kind, named: &str) -> Result<u32> {
     let Some(mac) = kind.address(named) else {
         return kind.id(named);
@@ -144,8 +139,8 @@ fn one(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<Held
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oxen_domain::fake::Fake;
-    use oxen_domain::ports::Change;
+    use oxen_domain::testing::Fake;
+    use oxen_domain::world::Change;
 
     #[test]
     fn a_card_is_known_by_its_number_its_name_and_its_address() {

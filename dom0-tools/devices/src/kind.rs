@@ -1,15 +1,13 @@
-//! The kinds of devices, and what each must know.
+//! The kinds of devices, and how users name a device of each kind.
 
-use crate::bus::Guest;
-use crate::held::Held;
-use crate::{vbd, vif};
 use core::fmt;
-use oxen_config::{DiskSpec, DomainConfig, VifSpec};
-use oxen_domain::ports::Store;
+use oxen_config::DomainConfig;
+use oxen_config::spec::vdev;
 use oxen_domain::{Error, Result};
+use oxen_net::Mac;
 use serde::{Deserialize, Serialize};
 
-/// Which driver serves it; the name is that of its directories in the store and in dom0's sysfs.
+/// A kind of device, by the driver that serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -20,6 +18,7 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Self; 2] = [Self::Vbd, Self::Vif];
 
+    /// The name of the kind's directories in the store and in dom0's sysfs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -28,7 +27,7 @@ impl Kind {
         }
     }
 
-    /// What people call it.
+    /// The word for a device of this kind in messages.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -37,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// How commands about it begin: `block-list`.
+    /// The beginning of xm's commands about this kind: "block" as in `block-list`.
     #[must_use]
     pub const fn command(self) -> &'static str {
         match self {
@@ -46,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// dom0's driver.
+    /// The kernel module of dom0's driver.
     pub(crate) const fn module(self) -> &'static str {
         match self {
             Self::Vbd => "xen-blkback",
@@ -54,25 +53,26 @@ impl Kind {
         }
     }
 
-    /// The address that a user names a device by, as it stands in the store.
+    /// The MAC address by which a user names a card, in the store's spelling. `None` if `named` is no address,
+    /// or devices of this kind have none.
     pub(crate) fn address(self, named: &str) -> Option<String> {
         match self {
             Self::Vbd => None,
-            Self::Vif => vif::address(named),
+            Self::Vif => address(named),
         }
     }
 
     /// The number of a device that a user names.
     ///
     /// # Errors
-    /// It is no name of such a device.
+    /// An error that quotes `named` if it is neither a number nor a name of this kind of device.
     pub fn id(self, named: &str) -> Result<u32> {
         if let Ok(number) = named.parse() {
             return Ok(number);
         }
         let id = match self {
-            Self::Vbd => vbd::vdev::number(named),
-            Self::Vif => vif::number(named),
+            Self::Vbd => vdev::number(named),
+            Self::Vif => card_number(named),
         };
         id.ok_or_else(|| {
             Error::new(
@@ -82,55 +82,22 @@ impl Kind {
         })
     }
 
-    /// How a user would call the device of that number.
+    /// The name by which users know the device of that number.
     #[must_use]
     pub fn title(self, id: u32) -> String {
         match self {
-            Self::Vbd => vbd::vdev::name(id),
+            Self::Vbd => vdev::name(id),
             Self::Vif => id.to_string(),
         }
     }
 
-    /// Takes the device of that number out of a configuration.
+    /// Removes the device of that number from a configuration.
     pub fn leave(self, config: &mut DomainConfig, id: u32) {
         match self {
             Self::Vbd => config
                 .disks
-                .retain(|disk| vbd::vdev::number(&disk.vdev) != Some(id)),
+                .retain(|disk| vdev::number(&disk.vdev) != Some(id)),
             Self::Vif => config.vifs.retain(|vif| vif.devid != Some(id)),
-        }
-    }
-
-    /// Gives back what dom0 held for a device whose driver has let go. Can be repeated.
-    pub(crate) fn release(self, held: &Held) -> Result<()> {
-        match self {
-            Self::Vbd => vbd::release(held),
-            Self::Vif => vif::release(held),
-        }
-    }
-
-    /// Ends what a process that was killed left for devices that never came to be. `all` are those
-    /// that are there.
-    pub(crate) fn sweep(self, all: &[Held]) -> Result<()> {
-        match self {
-            Self::Vbd => vbd::sweep(all),
-            Self::Vif => vif::sweep(all),
-        }
-    }
-
-    /// Whether the driver has all that it needs.
-    pub(crate) fn is_plugged(self, held: &Held) -> bool {
-        match self {
-            Self::Vbd => vbd::is_plugged(held),
-            Self::Vif => vif::is_plugged(held),
-        }
-    }
-
-    /// The reason not to take a device away, if the guest is using it.
-    pub(crate) fn busy(self, held: &Held) -> Option<String> {
-        match self {
-            Self::Vbd => vbd::busy(held),
-            Self::Vif => None,
         }
     }
 }
@@ -141,108 +108,25 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A device as a configuration describes it. This travels to the daemon and stands in its journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Spec {
-    Vbd(DiskSpec),
-    Vif(VifSpec),
+/// A MAC address in the store's spelling.
+fn address(named: &str) -> Option<String> {
+    let mac: Mac = named.parse().ok()?;
+    Some(mac.to_string())
 }
 
-impl Spec {
-    /// The device, nothing done for it yet.
-    ///
-    /// # Errors
-    /// The description cannot be fulfilled.
-    pub fn device(&self) -> Result<Box<dyn Device>> {
-        match self {
-            Self::Vbd(disk) => Ok(Box::new(vbd::Disk::new(disk)?)),
-            Self::Vif(vif) => Ok(Box::new(vif::Card::new(vif)?)),
-        }
-    }
-
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Vbd(_) => Kind::Vbd,
-            Self::Vif(_) => Kind::Vif,
-        }
-    }
-
-    /// The device's number, if the description determines it.
-    #[must_use]
-    pub fn id(&self) -> Option<u32> {
-        match self {
-            Self::Vbd(disk) => vbd::vdev::number(&disk.vdev),
-            Self::Vif(vif) => vif.devid,
-        }
-    }
-
-    /// A CD drive without a disc is in the configuration only. A guest's kernel that saw it would wait five
-    /// minutes for it at the start, as nobody can connect to it.
-    #[must_use]
-    pub fn is_empty_drive(&self) -> bool {
-        matches!(self, Self::Vbd(disk) if disk.target.is_empty())
-    }
-
-    /// All devices of a configuration, in the order in which they are attached.
-    #[must_use]
-    pub fn all(config: &DomainConfig) -> Vec<Self> {
-        let disks = config.disks.iter().cloned().map(Self::Vbd);
-        disks
-            .chain(config.vifs.iter().cloned().map(Self::Vif))
-            .collect()
-    }
-
-    /// Settles what the description leaves open: it is to be one more device of that configuration.
-    ///
-    /// # Errors
-    /// There is no room for it.
-    pub fn complete(&mut self, config: &DomainConfig) -> Result<()> {
-        match self {
-            Self::Vbd(_) => vbd::room(config, 1),
-            Self::Vif(vif) => vif::add(config, vif),
-        }
-    }
-
-    /// Makes it a part of a configuration, so that the guest has it again after a restart.
-    pub fn enter(&self, config: &mut DomainConfig) {
-        match self {
-            Self::Vbd(disk) => config.disks.push(disk.clone()),
-            Self::Vif(vif) => config.vifs.push(vif.clone()),
-        }
-    }
+/// The number of a card that a user names by number, or as `eth0`.
+fn card_number(named: &str) -> Option<u32> {
+    named.strip_prefix("eth").unwrap_or(named).parse().ok()
 }
 
-/// What goes into the two directories, beside what all kinds have (the links to each other, `state`,
-/// `online`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Nodes {
-    pub front: Vec<(&'static str, String)>,
-    pub back: Vec<(&'static str, String)>,
-    /// What whoever gives out the device should know about it.
-    pub warnings: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A device to be attached. Dropping it gives back what it claimed, unless the driver holds that by then.
-pub trait Device {
-    fn kind(&self) -> Kind;
-    fn id(&self) -> u32;
-
-    /// Takes what dom0 must hold for it, after checking all that can be checked.
-    ///
-    /// # Errors
-    /// Nothing is held then.
-    fn claim(&mut self, guest: &Guest<'_>, store: &mut dyn Store) -> Result<Nodes>;
-
-    /// The driver is there (`InitWait`): gives it what it waits for. Returns more nodes of the back end,
-    /// such as `hotplug-status`.
-    ///
-    /// # Errors
-    /// The device will be taken away.
-    fn plug(&mut self, guest: &Guest<'_>) -> Result<Vec<(&'static str, String)>>;
-
-    /// Whether the driver has taken it. Asked again until it says yes, or reports an error, or the
-    /// time is over.
-    fn is_plugged(&mut self, guest: &Guest<'_>) -> bool;
+    #[test]
+    fn names() {
+        assert_eq!(card_number("eth1"), Some(1));
+        assert_eq!(card_number("3"), Some(3));
+        assert_eq!(card_number("xvda"), None);
+    }
 }

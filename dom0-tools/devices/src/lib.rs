@@ -17,25 +17,32 @@
 //!   configuration. `claim` takes what dom0 needs for it and tells the nodes, `plug` gives it to the back
 //!   end driver once that is there. What a claim holds goes away with the value, so a failure at any
 //!   point leaves nothing, a kill of the process included;
-//! - free functions for a device known only by its nodes ([`Held`]), maybe made by a process that is no
-//!   more: `release`, called when the driver has let go, and `busy`, the reason not to take it away.
+//! - free functions for a device known only by its nodes ([`Held`]), perhaps attached by a process that was
+//!   killed since: `release`, called when the driver has let go, and `busy`, the reason not to take it away.
 //!
-//! To add one: a variant in [`Kind`] and in [`Spec`], and its arms in `kind.rs`; the compiler names the
-//! places. Only what stands in the back end's directory may be believed: the front end's is the guest's.
+//! To add one: a variant in [`Kind`] and in [`Spec`], and its arms in `kind.rs`, `spec.rs` and `backend.rs`; the
+//! compiler names the places. Only what stands in the back end's directory may be believed: the front end's is the guest's.
 //!
 //! xmd calls [`bus`] and notes in its journal beforehand what it is about to do.
 #![forbid(unsafe_code)]
 
+mod backend;
 pub mod bus;
+mod device;
+mod guest;
 pub mod held;
-pub mod kind;
+mod kind;
 mod nodes;
 mod problem;
-pub mod state;
+mod spec;
+mod state;
 pub mod vbd;
 pub mod vif;
 
-pub use bus::Guest;
+pub use device::Device;
+pub use guest::Guest;
 pub use held::Held;
-pub use kind::{Device, Kind, Nodes, Spec};
+pub use kind::Kind;
+pub use nodes::Nodes;
+pub use spec::Spec;
 pub use state::State;

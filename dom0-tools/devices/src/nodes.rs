@@ -1,10 +1,19 @@
 //! The two directories of a device, and where each side reports errors.
 
-use crate::bus::Guest;
-use crate::kind::{Kind, Nodes};
+use crate::guest::Guest;
+use crate::kind::Kind;
 use crate::state::State;
 use oxen_domain::nodes::home;
-use oxen_domain::ports::{Access, Change, DomId};
+use oxen_domain::world::{Access, Change, DomId};
+
+/// The nodes of a kind in the two directories. Links to each other, `state` and `online` come with every kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nodes {
+    pub front: Vec<(&'static str, String)>,
+    pub back: Vec<(&'static str, String)>,
+    /// Warnings for the user who attaches the device.
+    pub warnings: Vec<String>,
+}
 
 pub(crate) fn front(domain: DomId, kind: Kind, id: u32) -> String {
     format!("{}/device/{}/{id}", home(domain), kind.name())
@@ -19,7 +28,7 @@ pub(crate) fn all_back(domain: DomId, kind: Kind) -> String {
     format!("{}/backend/{}/{domain}", home(0), kind.name())
 }
 
-/// Where Linux' drivers write why they gave up: dom0's, then the guest's.
+/// The nodes at which Linux's drivers report why they gave up: dom0's driver, then the guest's.
 pub(crate) fn errors(domain: DomId, kind: Kind, id: u32) -> [String; 2] {
     let kind = kind.name();
     [
@@ -28,8 +37,8 @@ pub(crate) fn errors(domain: DomId, kind: Kind, id: u32) -> [String; 2] {
     ]
 }
 
-/// Makes both directories. The states come last, and the back end's after the front end's: drivers
-/// look at nothing before.
+/// Creates both directories. The states come last, and the back end's after the front end's: drivers read
+/// nothing before.
 pub(crate) fn attach(guest: &Guest<'_>, kind: Kind, id: u32, nodes: &Nodes) -> Vec<Change> {
     let (front, back) = (front(guest.domain, kind, id), back(guest.domain, kind, id));
     let domain = guest.domain;
@@ -50,7 +59,7 @@ pub(crate) fn attach(guest: &Guest<'_>, kind: Kind, id: u32, nodes: &Nodes) -> V
     changes
 }
 
-/// Removes both directories, the back end's parent too if this was its last, and what was reported.
+/// Removes both directories and the drivers' reports, and the back end's parent if this was its last device.
 pub(crate) fn remove(domain: DomId, kind: Kind, id: u32, last: bool) -> Vec<Change> {
     let mut changes = vec![
         removed(front(domain, kind, id)),
@@ -68,7 +77,7 @@ pub(crate) fn forget_errors(domain: DomId, kind: Kind, id: u32) -> Vec<Change> {
     errors(domain, kind, id).map(removed).into()
 }
 
-/// Asks the back end's driver to end.
+/// Requests the back end's driver to close.
 pub(crate) fn close(domain: DomId, kind: Kind, id: u32) -> Vec<Change> {
     let closing = State::Closing.number().to_string();
     let mut changes = Vec::new();

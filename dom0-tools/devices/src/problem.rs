@@ -1,11 +1,11 @@
-//! What a driver reported about a device, in words.
+//! The report that a driver wrote about a device, in words.
 
 use crate::kind::Kind;
 use crate::nodes;
 use oxen_domain::Result;
-use oxen_domain::ports::{DomId, Store};
+use oxen_domain::world::{DomId, Store};
 
-/// The report of dom0's driver, or of the guest's, if there is one.
+/// The report of dom0's driver, or else of the guest's, if there is one.
 pub(crate) fn reported(
     store: &mut dyn Store,
     domain: DomId,
@@ -24,7 +24,7 @@ pub(crate) fn reported(
 /// Linux writes an errno and a text: `2 creating vbd structure`.
 fn decode(text: &str) -> String {
     let (number, rest) = text.split_once(' ').unwrap_or((text, ""));
-    // The guest's text goes to a terminal: nothing but printable characters.
+    // The guest's text goes to a terminal: control characters are removed.
     let rest: String = rest.chars().filter(|c| !c.is_control()).take(200).collect();
     match number.parse::<i32>() {
         Ok(0) => rest,

@@ -1,11 +1,11 @@
-//! How far one side of a device is (xen/io/xenbus.h, `enum xenbus_state`).
+//! The state of one side of a device (xen/io/xenbus.h, `enum xenbus_state`).
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// No such node, or not a state.
+    /// The node is missing, or holds no state.
     Unknown,
     Initialising,
     /// The back end is there and waits for the front end, or for what the toolset gives.
@@ -31,7 +31,7 @@ impl State {
         Self::Reconfigured,
     ];
 
-    /// From a node's value.
+    /// Reads a node's value.
     #[must_use]
     pub fn parse(text: Option<&str>) -> Self {
         let number = text.and_then(|text| text.trim().parse::<usize>().ok());
@@ -46,7 +46,7 @@ impl State {
         self as u8
     }
 
-    /// For people.
+    /// The word that tools print.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

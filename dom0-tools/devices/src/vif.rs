@@ -3,12 +3,14 @@
 //! The driver makes a network device, `vifDOMAIN.NUMBER`; putting it on its network is all that is to be
 //! done ([`oxen_net::port`]). The driver holds back the connection until `hotplug-status` says so.
 
-use crate::bus::Guest;
+use crate::device::Device;
+use crate::guest::Guest;
 use crate::held::{self, Held};
-use crate::kind::{Device, Kind, Nodes};
+use crate::kind::Kind;
+use crate::nodes::Nodes;
 use oxen_config::{DomainConfig, VifSpec};
 use oxen_domain::nodes::home;
-use oxen_domain::ports::Store;
+use oxen_domain::world::Store;
 use oxen_domain::{Error, Result};
 use oxen_net::Mac;
 use oxen_net::network::{SETTINGS, Settings};
@@ -16,9 +18,9 @@ use oxen_net::port::{self, Port};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// Most cards of a guest.
+/// The largest number of cards of a guest.
 pub const MAX: u32 = 8;
-/// What other toolsets write. The driver wants some name there, for scripts that we do not run.
+/// The hotplug script that other toolsets name. The driver needs a name there; no script is run.
 const SCRIPT: &str = "/etc/xen/scripts/vif-bridge";
 
 /// A card to be attached.
@@ -26,16 +28,16 @@ pub struct Card {
     spec: VifSpec,
     id: u32,
     mac: Mac,
-    /// What we hold until the driver is told.
+    /// The port on the bridge, held until the store names it.
     port: Option<Port>,
 }
 
 impl Card {
     /// # Errors
-    /// Something is asked for that we do not do.
+    /// An error with the cause if the description is not complete, or asks for something that is not supported.
     pub fn new(spec: &VifSpec) -> Result<Self> {
         let fail = |cause: String| Err(Error::new("cannot attach a network card", cause));
-        // Whoever took it into a configuration has seen to both ([`complete`]).
+        // [`complete`] and [`add`] have filled in both.
         let (Some(id), Some(mac)) = (spec.devid, spec.mac) else {
             return fail("it has no number or no MAC address yet".to_owned());
         };
@@ -55,7 +57,7 @@ impl Card {
         })
     }
 
-    /// Two cards of one address on one bridge would take each other's packets.
+    /// Checks that no other card on the bridge has the same MAC address: each would get the other's packets.
     fn check_unique(&self, store: &mut dyn Store, bridge: &str) -> Result<()> {
         for other in held::everywhere(store, Kind::Vif)? {
             if other.node("mac") == self.mac.to_string() && other.node("bridge") == bridge {
@@ -86,10 +88,10 @@ impl Device for Card {
     }
 
     fn claim(&mut self, guest: &Guest<'_>, store: &mut dyn Store) -> Result<Nodes> {
-        let settings = Settings::read(Path::new(SETTINGS)).map_err(told)?;
-        self.check_unique(store, &port::bridge(&self.spec, &settings).map_err(told)?)?;
+        let settings = Settings::read(Path::new(SETTINGS))?;
+        self.check_unique(store, &port::bridge(&self.spec, &settings)?)?;
         let plan = Port::plan(&self.spec, self.mac, guest.domain, self.id, &settings);
-        let port = plan.map_err(told)?;
+        let port = plan?;
         let text = |text: &str| text.to_owned();
         let words: Vec<String> = port.addresses.iter().map(IpAddr::to_string).collect();
         let mut back = vec![
@@ -128,7 +130,7 @@ impl Device for Card {
 
     fn plug(&mut self, _: &Guest<'_>) -> Result<Vec<(&'static str, String)>> {
         if let Some(port) = &self.port {
-            port.plug().map_err(told)?;
+            port.plug()?;
         }
         Ok(vec![("hotplug-status", "connected".to_owned())])
     }
@@ -136,7 +138,7 @@ impl Device for Card {
     fn is_plugged(&mut self, _: &Guest<'_>) -> bool {
         let plugged = self.port.as_ref().is_none_or(|port| is_port(&port.name));
         if plugged {
-            // From here on the nodes say what is held.
+            // From here on the nodes say what is to be released.
             self.port = None;
         }
         plugged
@@ -146,21 +148,13 @@ impl Device for Card {
 impl Drop for Card {
     fn drop(&mut self) {
         if let Some(port) = &self.port {
-            // It failed, and that is told; the next start of the daemon looks again.
+            // The failure of the attach is reported already; the next start of xmd sweeps what is left.
             let _ = port::unplug(&port.name, &port.network.bridge(), Some(self.mac));
         }
     }
 }
 
-fn told(error: oxen_net::Error) -> Error {
-    let new = Error::new(error.what, error.cause);
-    match error.remedy {
-        Some(remedy) => new.remedy(remedy),
-        None => new,
-    }
-}
-
-/// Is it a port of some bridge?
+/// Whether a network device is a port of a bridge.
 fn is_port(name: &str) -> bool {
     PathBuf::from(format!("/sys/class/net/{name}/brport")).exists()
 }
@@ -169,30 +163,19 @@ pub(crate) fn is_plugged(held: &Held) -> bool {
     is_port(held.node("vifname"))
 }
 
-/// The device has gone with its driver.
+/// Removes what the port had on its network. The network device itself went with its driver.
 pub(crate) fn release(held: &Held) -> Result<()> {
     let mac = held.node("mac").parse().ok();
-    port::unplug(held.node("vifname"), held.node("bridge"), mac).map_err(told)
+    port::unplug(held.node("vifname"), held.node("bridge"), mac)
 }
 
-/// The address that a user calls it by, in the store's spelling.
-pub(crate) fn address(named: &str) -> Option<String> {
-    let mac: Mac = named.parse().ok()?;
-    Some(mac.to_string())
-}
-
-/// What a user calls it: its number, or `eth0` or the like.
-pub(crate) fn number(named: &str) -> Option<u32> {
-    named.strip_prefix("eth").unwrap_or(named).parse().ok()
-}
-
-/// Gives each card of a configuration that has none a number, and an address that is the same at each
-/// start of the guest.
+/// Gives each card of a configuration a number, and a MAC address that is the same at each start of the guest,
+/// where the configuration names none.
 ///
 /// # Errors
-/// There are too many, or two of one number.
+/// An error with the limit if there are too many cards, or with the number if two cards have the same.
 pub fn complete(config: &mut DomainConfig) -> Result<()> {
-    // Those that say their number have it.
+    // Cards whose number is given come first, so that no other card takes it.
     let mut cards = core::mem::take(&mut config.vifs);
     let (said, unsaid): (Vec<_>, Vec<_>) = cards.iter_mut().partition(|vif| vif.devid.is_some());
     for vif in said.into_iter().chain(unsaid) {
@@ -203,10 +186,10 @@ pub fn complete(config: &mut DomainConfig) -> Result<()> {
     Ok(())
 }
 
-/// The same for one card more.
+/// Gives one more card of a configuration its number and MAC address.
 ///
 /// # Errors
-/// As above.
+/// An error with the limit if there are too many cards, or with the number if another card has it.
 pub fn add(config: &DomainConfig, vif: &mut VifSpec) -> Result<()> {
     let fail = |cause: String| {
         let what = format!("cannot give {} a network card", config.name);
@@ -226,7 +209,7 @@ pub fn add(config: &DomainConfig, vif: &mut VifSpec) -> Result<()> {
     }
     vif.devid = Some(id);
     if vif.mac.is_none() {
-        // A UUID that its file does not name is a new one at each start.
+        // A UUID that the file does not name is different at each start, so the name is the seed then.
         let seed = match config.uuid {
             Some(uuid) => uuid.to_string(),
             None => config.name.clone(),
@@ -236,13 +219,13 @@ pub fn add(config: &DomainConfig, vif: &mut VifSpec) -> Result<()> {
     Ok(())
 }
 
-/// Gives back what a daemon held that was killed before it told the store.
+/// Removes the ports of a daemon that was killed before it wrote them to the store.
 pub(crate) fn sweep(all: &[Held]) -> Result<()> {
     let macs: Vec<Mac> = all
         .iter()
         .filter_map(|held| held.node("mac").parse().ok())
         .collect();
-    port::sweep(&macs).map_err(told)
+    port::sweep(&macs)
 }
 
 #[cfg(test)]
@@ -284,12 +267,5 @@ mod tests {
             .expect_err("nine")
             .to_string();
         assert!(error.contains("8 already"), "{error}");
-    }
-
-    #[test]
-    fn names() {
-        assert_eq!(number("eth1"), Some(1));
-        assert_eq!(number("3"), Some(3));
-        assert_eq!(number("xvda"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Where vcpus run: at the build of a domain, and while it lives.
 
-use crate::error::{Error, Result};
-use crate::ports::{DomId, Hypervisor, explain};
+use crate::world::{DomId, Hypervisor, explain};
+use crate::{Error, Result};
 use oxen_config::{Affinity, CpuSet, DomainConfig};
 use oxen_sys::hypercall::AffinityKind;
 
@@ -74,7 +74,7 @@ fn bitmap(set: &CpuSet, cpus: u32) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::Fake;
+    use crate::testing::Fake;
     use oxen_sys::hypercall::CreateDomain;
 
     fn set(text: &str) -> CpuSet {

@@ -1,10 +1,9 @@
 //! The end of domains: taking one down without a trace, and what its configuration wants done when
 //! it ends by itself.
 
-use crate::build::World;
-use crate::error::Result;
+use crate::Result;
 use crate::nodes;
-use crate::ports::{DomId, Hypervisor, Store, explain};
+use crate::world::{DomId, Hypervisor, Store, World, explain};
 use core::time::Duration;
 use oxen_config::{Action, Actions, Uuid};
 use oxen_sys::Errno;

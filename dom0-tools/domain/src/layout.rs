@@ -2,8 +2,9 @@
 //! addresses, so they are libxl's (xg_dom.h, libxl_x86_acpi.c): eight special pages below 0xff000000,
 //! the ACPI tables at 0xfc000000, and a hole from there to 4 GiB.
 
-use crate::error::{Error, Result};
 use crate::image::Kernel;
+use crate::{Error, Result};
+use guest_pv_abi::{E820_ACPI, E820_RAM, E820_RESERVED};
 use oxen_sys::hypercall::E820Entry;
 
 pub const PAGE: u64 = 4096;
@@ -22,10 +23,6 @@ pub const IDENT_GFN: u64 = SPECIAL + 6;
 pub const CONSOLE_GFN: u64 = SPECIAL + 7;
 /// A frame beside them that stays empty.
 pub const SCRATCH_GFN: u64 = SPECIAL + SPECIAL_PAGES;
-
-pub const RAM: u32 = 1;
-pub const RESERVED: u32 = 2;
-pub const ACPI: u32 = 3;
 
 /// A guest's RAM: below the hole, and from 4 GiB on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,24 +49,24 @@ impl Ram {
             E820Entry {
                 addr: 0,
                 size: self.low_end,
-                kind: RAM,
+                kind: E820_RAM,
             },
             E820Entry {
                 addr: ACPI_BASE,
                 size: acpi_bytes.next_multiple_of(PAGE),
-                kind: ACPI,
+                kind: E820_ACPI,
             },
             E820Entry {
                 addr: SPECIAL * PAGE,
                 size: SPECIAL_PAGES * PAGE,
-                kind: RESERVED,
+                kind: E820_RESERVED,
             },
         ];
         if self.high_end > FOUR_GIB {
             map.push(E820Entry {
                 addr: FOUR_GIB,
                 size: self.high_end - FOUR_GIB,
-                kind: RAM,
+                kind: E820_RAM,
             });
         }
         map
@@ -124,6 +121,7 @@ pub fn place(ram: Ram, kernel: &Kernel, info_bytes: u64, ramdisk_bytes: u64) -> 
 mod tests {
     use super::*;
     use crate::image;
+    use crate::testing::elf64;
 
     #[test]
     fn memory_is_all_there_and_never_in_the_hole() {
@@ -152,7 +150,7 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_told_with_a_remedy() {
-        let kernel = image::parse(&image::elf64(&[0xf4; 64])).expect("a kernel");
+        let kernel = image::parse(&elf64(&[0xf4; 64])).expect("a kernel");
         let place = |mib, ramdisk| place(Ram::new(mib), &kernel, 4096, ramdisk);
         let good = place(64, MIB).expect("room enough");
         assert!(good.info >= kernel.extent().1 && good.ramdisk >= good.info + 4096);

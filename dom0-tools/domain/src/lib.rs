@@ -1,25 +1,25 @@
 //! The life of a PVH guest: loading its kernel, building it, watching over it and taking it down.
 //!
-//! Everything here speaks to the hypervisor and the store through two traits ([`ports`]), so that
-//! all of it, every failure included, runs in tests against the ones in `fake`. The real ones are in
-//! [`live`].
+//! All modules reach the hypervisor and the store through two traits ([`world`]). [`live`] implements
+//! them on a machine; `testing` implements them in memory, so that tests run every path, every failure
+//! included.
 #![forbid(unsafe_code)]
 
 pub mod acpi;
 pub mod affinity;
+pub mod bootloader;
 pub mod build;
 mod context;
 pub mod end;
-pub mod error;
-#[cfg(any(test, feature = "fake"))]
-pub mod fake;
 pub mod image;
 pub mod layout;
 pub mod lifecycle;
 pub mod live;
 pub mod nodes;
-pub mod ports;
 pub mod resize;
 pub mod start_info;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod world;
 
-pub use error::{Error, Result};
+pub use oxen_sys::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! What can be asked of a domain that lives: to end, to stop for a while, to be called otherwise.
 
-use crate::error::{Error, Result};
 use crate::nodes;
-use crate::ports::{Change, DomId, Hypervisor, Store, explain};
+use crate::world::{Change, DomId, Hypervisor, Store, explain};
+use crate::{Error, Result};
 use oxen_config::Uuid;
 use oxen_sys::hypercall::DomainInfo;
 use serde::{Deserialize, Serialize};
@@ -183,7 +183,7 @@ pub fn enter_dom0(store: &mut dyn Store, uuid: Uuid) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::Fake;
+    use crate::testing::Fake;
     use oxen_sys::hypercall::{CreateDomain, ShutdownReason};
 
     fn one_domain() -> (Fake, DomId) {

@@ -1,21 +1,23 @@
-//! The real hypervisor and the real store behind the traits.
+//! The hypervisor and the store of this machine, behind the traits of [`crate::world`].
 
-use crate::error::{Error, Result as ToolResult};
-use crate::ports::{Access, Change, DomId, Hypervisor, Store};
+use crate::world::{Access, Change, DomId, Hypervisor, Store};
+use crate::{Error, Result as ToolResult};
+use core::mem::offset_of;
 use core::time::Duration;
+use guest_pv_abi::{
+    GTF_PERMIT_ACCESS, GrantEntryV1, XEN_SYSCTL_PHYSCAP_HAP, XENMAPSPACE_GRANT_TABLE,
+};
 use oxen_sys::hypercall::{
     AffinityKind, CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
     TscInfo,
 };
 use oxen_sys::{Errno, PAGE_SIZE, Privcmd, Result};
 use std::time::Instant;
-use xenstored::client::{self, Client, Perm, Perms, Request, Store as _, StoreError};
+use xenstored::client::{self, Client, Operations as _, Perm, Perms, Request, StoreError};
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Pages of a guest that are mapped at once: the kernel parts with as many of its own meanwhile.
+/// Pages of a guest that are mapped at once: dom0's kernel gives up one of its own for each.
 const MAP_PAGES: u64 = 512;
-/// `XENMAPSPACE_grant_table`.
-const SPACE_GRANT_TABLE: u32 = 1;
 
 /// Xen's hypercalls through the kernel.
 pub struct Xen {
@@ -26,7 +28,8 @@ impl Xen {
     /// Opens the kernel's devices.
     ///
     /// # Errors
-    /// Not in a privileged domain, not root, or a kernel module is missing.
+    /// An error with its remedy if this is no privileged domain, the user is not root, or a kernel module is
+    /// missing.
     pub fn open() -> ToolResult<Self> {
         match Privcmd::open() {
             Ok(privcmd) => Ok(Self { privcmd }),
@@ -34,7 +37,7 @@ impl Xen {
         }
     }
 
-    /// All the calls, for what needs no trait.
+    /// All the calls, for users that need no trait.
     #[must_use]
     pub fn calls(&self) -> &Privcmd {
         &self.privcmd
@@ -79,14 +82,16 @@ impl Xen {
         scratch: u64,
     ) -> Result<()> {
         self.privcmd
-            .add_to_physmap(domain, SPACE_GRANT_TABLE, 0, scratch)?;
+            .add_to_physmap(domain, XENMAPSPACE_GRANT_TABLE, 0, scratch)?;
         let written = self
             .privcmd
             .map_foreign(domain, &[scratch])
             .and_then(|table| {
-                let at = reference as usize * 8;
-                table.store(at + 4, u32::try_from(gfn).map_err(|_| Errno::RANGE)?)?;
-                table.store(at, 1 | u32::from(to) << 16)
+                let at = reference as usize * size_of::<GrantEntryV1>();
+                let frame = at + offset_of!(GrantEntryV1, frame);
+                table.store(frame, u32::try_from(gfn).map_err(|_| Errno::RANGE)?)?;
+                // Flags and domain are one word, so that the entry becomes valid at once.
+                table.store(at, u32::from(GTF_PERMIT_ACCESS) | u32::from(to) << 16)
             });
         written.and(self.privcmd.remove_from_physmap(domain, scratch))
     }
@@ -106,37 +111,41 @@ fn explain_open(errno: Errno) -> Error {
     }
 }
 
+/// Methods of [`Hypervisor`] that are one call of [`Privcmd`] each: `trait's name = call's name(arguments)`.
+macro_rules! forward {
+    ($($name:ident = $call:ident($($arg:ident: $kind:ty),*) -> $result:ty;)*) => {$(
+        fn $name(&self, $($arg: $kind),*) -> Result<$result> {
+            self.privcmd.$call($($arg),*)
+        }
+    )*};
+}
+
 impl Hypervisor for Xen {
+    forward! {
+        destroy = destroy_domain(domain: DomId) -> ();
+        pause = pause_domain(domain: DomId) -> ();
+        unpause = unpause_domain(domain: DomId) -> ();
+        resume = resume_domain(domain: DomId) -> ();
+        info = domain_info(domain: DomId) -> DomainInfo;
+        domains = domains() -> Vec<DomainInfo>;
+        set_max_vcpus = set_max_vcpus(domain: DomId, count: u32) -> ();
+        set_time_offset = set_time_offset(domain: DomId, seconds: i64) -> ();
+        set_max_mem = set_max_mem(domain: DomId, kib: u64) -> ();
+        set_paging_pool = set_paging_mempool_size(domain: DomId, bytes: u64) -> ();
+        set_memory_map = set_memory_map(domain: DomId, map: &[E820Entry]) -> ();
+        populate = populate_physmap(domain: DomId, extents: Extents<'_>) -> usize;
+        set_param = set_hvm_param(domain: DomId, index: u32, value: u64) -> ();
+        alloc_unbound = alloc_unbound(domain: DomId, remote: DomId) -> u32;
+        context = hvm_context(domain: DomId) -> Vec<u8>;
+        set_context = set_hvm_context(domain: DomId, records: &[u8]) -> ();
+        set_handle = set_handle(domain: DomId, handle: [u8; 16]) -> ();
+        force_shutdown = remote_shutdown(domain: DomId, reason: ShutdownReason) -> ();
+        trigger = send_trigger(domain: DomId, trigger: u32, vcpu: u32) -> ();
+    }
+
     fn create(&self, want: &CreateDomain) -> Result<DomId> {
+        // Number 0 lets the hypervisor choose.
         self.privcmd.create_domain(0, want)
-    }
-
-    fn destroy(&self, domain: DomId) -> Result<()> {
-        self.privcmd.destroy_domain(domain)
-    }
-
-    fn pause(&self, domain: DomId) -> Result<()> {
-        self.privcmd.pause_domain(domain)
-    }
-
-    fn unpause(&self, domain: DomId) -> Result<()> {
-        self.privcmd.unpause_domain(domain)
-    }
-
-    fn resume(&self, domain: DomId) -> Result<()> {
-        self.privcmd.resume_domain(domain)
-    }
-
-    fn info(&self, domain: DomId) -> Result<DomainInfo> {
-        self.privcmd.domain_info(domain)
-    }
-
-    fn domains(&self) -> Result<Vec<DomainInfo>> {
-        self.privcmd.domains()
-    }
-
-    fn set_max_vcpus(&self, domain: DomId, count: u32) -> Result<()> {
-        self.privcmd.set_max_vcpus(domain, count)
     }
 
     fn cpus(&self) -> Result<u32> {
@@ -145,7 +154,7 @@ impl Hypervisor for Xen {
 
     fn nested_paging(&self) -> Result<bool> {
         let capabilities = self.privcmd.physinfo()?.capabilities;
-        Ok(capabilities & guest_pv_abi::XEN_SYSCTL_PHYSCAP_HAP != 0)
+        Ok(capabilities & XEN_SYSCTL_PHYSCAP_HAP != 0)
     }
 
     fn set_affinity(
@@ -173,10 +182,6 @@ impl Hypervisor for Xen {
         self.privcmd.sched_params(domain, self.privcmd.scheduler()?)
     }
 
-    fn set_time_offset(&self, domain: DomId, seconds: i64) -> Result<()> {
-        self.privcmd.set_time_offset(domain, seconds)
-    }
-
     fn set_tsc_mode(&self, domain: DomId, mode: u32) -> Result<()> {
         let info = TscInfo {
             tsc_mode: mode,
@@ -188,34 +193,10 @@ impl Hypervisor for Xen {
         self.privcmd.set_tsc_info(domain, info)
     }
 
-    fn set_max_mem(&self, domain: DomId, kib: u64) -> Result<()> {
-        self.privcmd.set_max_mem(domain, kib)
-    }
-
-    fn set_paging_pool(&self, domain: DomId, bytes: u64) -> Result<()> {
-        self.privcmd.set_paging_mempool_size(domain, bytes)
-    }
-
-    fn set_memory_map(&self, domain: DomId, map: &[E820Entry]) -> Result<()> {
-        self.privcmd.set_memory_map(domain, map)
-    }
-
-    fn populate(&self, domain: DomId, extents: Extents<'_>) -> Result<usize> {
-        self.privcmd.populate_physmap(domain, extents)
-    }
-
     fn write(&self, domain: DomId, addr: u64, bytes: &[u8]) -> Result<()> {
         self.pieces(domain, addr, bytes.len() as u64, |memory, at, from, len| {
             memory.write(at, bytes.get(from..from + len).ok_or(Errno::RANGE)?)
         })
-    }
-
-    fn set_param(&self, domain: DomId, index: u32, value: u64) -> Result<()> {
-        self.privcmd.set_hvm_param(domain, index, value)
-    }
-
-    fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<u32> {
-        self.privcmd.alloc_unbound(domain, remote)
     }
 
     fn seed_grant(
@@ -234,29 +215,9 @@ impl Hypervisor for Xen {
         }
     }
 
-    fn context(&self, domain: DomId) -> Result<Vec<u8>> {
-        self.privcmd.hvm_context(domain)
-    }
-
-    fn set_context(&self, domain: DomId, records: &[u8]) -> Result<()> {
-        self.privcmd.set_hvm_context(domain, records)
-    }
-
-    fn set_handle(&self, domain: DomId, handle: [u8; 16]) -> Result<()> {
-        self.privcmd.set_handle(domain, handle)
-    }
-
-    fn force_shutdown(&self, domain: DomId, reason: ShutdownReason) -> Result<()> {
-        self.privcmd.remote_shutdown(domain, reason)
-    }
-
-    fn trigger(&self, domain: DomId, trigger: u32, vcpu: u32) -> Result<()> {
-        self.privcmd.send_trigger(domain, trigger, vcpu)
-    }
-
     fn free_memory(&self) -> Result<u64> {
         let info = self.privcmd.physinfo()?;
-        // What waits to be scrubbed can be given out too.
+        // Pages that wait to be scrubbed can be given out too.
         Ok((info.free_pages + info.scrub_pages).saturating_sub(info.outstanding_pages) * PAGE)
     }
 }
@@ -270,7 +231,7 @@ impl XenStore {
     /// Connects.
     ///
     /// # Errors
-    /// xenstored is not there.
+    /// An error that names xenstored if nobody answers on its socket.
     pub fn open() -> ToolResult<Self> {
         let client = Client::connect_within(OPEN)
             .map_err(|error| explain_store("cannot reach the store", &error))?;
@@ -279,7 +240,7 @@ impl XenStore {
         })
     }
 
-    /// One that connects when it is first used.
+    /// A store that connects at its first request.
     #[must_use]
     pub fn lazy() -> Self {
         Self { client: None }
@@ -311,7 +272,8 @@ impl XenStore {
     }
 }
 
-/// By the socket alone: where it is missing the kernel's own way leads nowhere, and would not return.
+/// How long the first connection may take. Only the socket is tried: without xenstored, a request through the
+/// kernel's device would never return.
 const OPEN: Duration = Duration::from_millis(300);
 /// How long a restart of xenstored may take.
 const RECONNECT: Duration = Duration::from_secs(5);
@@ -375,7 +337,7 @@ impl Store for XenStore {
         done: &mut dyn FnMut(&mut dyn Store) -> ToolResult<bool>,
     ) -> ToolResult<bool> {
         let deadline = Instant::now() + limit;
-        // A connection of its own, so that no event of these watches meets another request.
+        // A separate connection, so that no event of these watches arrives between request and reply.
         let mut watcher = None;
         let mut pause = LOOK_FIRST;
         loop {
@@ -393,7 +355,7 @@ impl Store for XenStore {
             pause = (pause * 2).min(LOOK_AT_LEAST);
             match watcher.as_mut().map(|client| next(client, time)) {
                 Some(Ok(())) => {}
-                // It was restarted, or there is nothing to watch.
+                // xenstored was restarted: the watches are set again.
                 Some(Err(_)) => watcher = None,
                 None => std::thread::sleep(time),
             }
@@ -401,7 +363,7 @@ impl Store for XenStore {
     }
 }
 
-/// How soon and how seldom we look by ourselves while waiting.
+/// The first and the longest pause between two looks without an event.
 const LOOK_FIRST: Duration = Duration::from_millis(2);
 const LOOK_AT_LEAST: Duration = Duration::from_millis(250);
 
@@ -413,7 +375,7 @@ fn watch(paths: &[String]) -> client::Result<Client> {
     Ok(client)
 }
 
-/// The next event and all that have come with it; or nothing, when the time is over.
+/// Takes the next event and all others that have arrived with it; returns after `time` without any.
 fn next(client: &mut Client, time: Duration) -> client::Result<()> {
     if client.next_event(Some(time))?.is_some() {
         client.drain()?;

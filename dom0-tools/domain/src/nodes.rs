@@ -2,7 +2,7 @@
 //! libxl's, because guests and other tools count on them (docs/misc/xenstore-paths).
 
 use crate::layout::{CONSOLE_GFN, STORE_GFN};
-use crate::ports::{Access, Change, DomId};
+use crate::world::{Access, Change, DomId};
 use oxen_config::{DomainConfig, Uuid};
 use std::collections::BTreeMap;
 

@@ -2,10 +2,10 @@
 //! balloon driver follows `memory/target`, CPU hotplug follows `cpu/N/availability`. What it may have at
 //! most is the hypervisor's to keep.
 
-use crate::error::{Error, Result};
 use crate::layout::{MIB, PAGE};
 use crate::nodes;
-use crate::ports::{Change, DomId, Hypervisor, Store, explain};
+use crate::world::{Change, DomId, Hypervisor, Store, explain};
+use crate::{Error, Result};
 use oxen_sys::hypercall::DomainInfo;
 
 /// Memory beyond the guest's own: special pages and tables.
@@ -184,7 +184,7 @@ pub fn started(store: &mut dyn Store, domain: DomId) -> Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::Fake;
+    use crate::testing::Fake;
     use oxen_sys::hypercall::{CreateDomain, Extents, ShutdownReason};
 
     /// A domain of 32 MiB with three vcpus on a machine with 64.

@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod dhcp;
-pub mod error;
 mod expression;
 pub mod firewall;
 pub mod lease;
@@ -19,6 +18,6 @@ mod netlink;
 pub mod network;
 pub mod port;
 
-pub use error::{Error, Result};
 pub use mac::Mac;
 pub use network::Network;
+pub use oxen_sys::error::{Error, Result};

@@ -10,6 +10,8 @@
 //!
 //! Errors are the errno that the hypervisor or Linux gave ([`Errno`]).
 
+pub mod daemon;
+pub mod error;
 pub mod evtchn;
 pub mod gntdev;
 pub mod hypercall;

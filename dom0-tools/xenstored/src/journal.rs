@@ -15,8 +15,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use oxen_sys::daemon;
 
 use crate::record::Record;
 
@@ -92,12 +91,10 @@ impl Journal {
     /// boot.
     pub fn open(dir: &Path) -> io::Result<(Self, Found)> {
         fs::create_dir_all(dir)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(dir.join("lock"))?;
-        take(&lock)?;
+        let lock = daemon::lock(&dir.join("lock"), daemon::PREDECESSOR)?.ok_or_else(|| {
+            let text = "another xenstored uses this directory";
+            io::Error::new(io::ErrorKind::AddrInUse, text)
+        })?;
         let path = dir.join("journal");
         let bytes = fs::read(&path).or_else(|e| {
             if e.kind() == io::ErrorKind::NotFound {
@@ -261,22 +258,6 @@ impl Journal {
         fs::rename(new, &self.path)?;
         Ok((file, self.head.len().saturating_add(frame.len()) as u64))
     }
-}
-
-/// Takes the lock; a daemon that was just killed may take an instant to go.
-fn take(lock: &File) -> io::Result<()> {
-    const TRIES: u32 = 100;
-    for _ in 0..TRIES {
-        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(20)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::AddrInUse,
-        "another xenstored uses this directory",
-    ))
 }
 
 /// The first line. Records of another boot are about domains that are no more.

@@ -6,7 +6,7 @@ use std::path::Path as FilePath;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use xenstored::client::{Client, Store};
+use xenstored::client::{Client, Operations};
 use xenstored::error::StoreError;
 use xenstored::journal::{Format, Journal};
 use xenstored::path::Path;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use xenstored::client::{Client, Error, Store, StoreError};
+use xenstored::client::{Client, Error, Operations, StoreError};
 
 struct Daemon {
     dir: tempfile::TempDir,

@@ -1,7 +1,11 @@
 //! The commands and their options.
 
-use crate::cmd::resize::{Cpus, Mib, Which};
+use crate::values::{Cpus, Mib, Which};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use guest_pv_abi::{
+    XEN_DOMCTL_SENDTRIGGER_INIT, XEN_DOMCTL_SENDTRIGGER_NMI, XEN_DOMCTL_SENDTRIGGER_POWER,
+    XEN_DOMCTL_SENDTRIGGER_RESET, XEN_DOMCTL_SENDTRIGGER_SLEEP,
+};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -34,7 +38,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> (ArgMatches, Cli) 
     let words: Vec<OsString> = words.collect();
     quick(&words).unwrap_or_else(|| {
         let matches = Cli::command().try_get_matches_from(words);
-        let matches = matches.unwrap_or_else(|error| super::xl::exit(&error));
+        let matches = matches.unwrap_or_else(|error| crate::xl::exit(&error));
         let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         (matches, cli)
     })
@@ -221,6 +225,19 @@ pub(crate) enum Trigger {
     Init,
     Power,
     Sleep,
+}
+
+impl Trigger {
+    /// The number of the trigger in the ABI.
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::Nmi => XEN_DOMCTL_SENDTRIGGER_NMI,
+            Self::Reset => XEN_DOMCTL_SENDTRIGGER_RESET,
+            Self::Init => XEN_DOMCTL_SENDTRIGGER_INIT,
+            Self::Power => XEN_DOMCTL_SENDTRIGGER_POWER,
+            Self::Sleep => XEN_DOMCTL_SENDTRIGGER_SLEEP,
+        }
+    }
 }
 
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 use oxen_domain::lifecycle::{self, Listed};
 use oxen_domain::live::{Xen, XenStore};
-use oxen_domain::ports::{Change, DomId, Store};
+use oxen_domain::world::{Change, DomId, Store};
 use oxen_domain::{Error, Result};
 
 pub(crate) struct Machine {

@@ -3,15 +3,15 @@
 //! What is done to a guest that runs is noted in the journal before. So after a kill at any moment the
 //! next daemon finds the device whole and keeps it, or takes away what there is of it ([`recover`]).
 
-use crate::api::{Event, Subject};
 use crate::journal::{self, Entry, Pending};
 use crate::ops::{Context, subject};
 use crate::watcher::Disk;
 use oxen_config::{DomainConfig, Uuid};
 use oxen_devices::{Device, Guest, Kind, Spec, State, bus, held};
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use oxen_domain::{Error, Result};
 use std::sync::PoisonError;
+use xmd_api::{Event, Subject};
 
 impl Context<'_> {
     /// Gives a domain that does not run yet all devices of its configuration. What is remarkable about one

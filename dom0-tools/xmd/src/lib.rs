@@ -1,15 +1,12 @@
 //! xmd owns the life of domains: it builds them, notices their ends and does what their
 //! configuration wants done then. Clients (xm is one) speak to it through a Unix socket in JSON; the
-//! language is described in [`api`].
+//! language is described in the crate `xmd-api`.
 //!
 //! It can be killed at any moment. What it knows stands in the hypervisor, in the store and in a
 //! small [`journal`]; on its start it reads all three and finishes or undoes what was half done
 //! ([`recover`]). No guest notices.
 #![forbid(unsafe_code)]
 
-pub mod api;
-pub mod bootloader;
-pub mod client;
 mod devices;
 pub mod journal;
 pub mod log;
@@ -19,10 +16,6 @@ pub mod recover;
 pub mod server;
 pub mod watcher;
 
-/// Where the daemon listens.
-pub const SOCKET: &str = "/run/xen/xmd.sock";
-/// Overrides the path of the socket, for clients.
-pub const SOCKET_ENV: &str = "XMD_SOCKET";
 /// Where the journal lies: gone when the machine restarts, as the domains are.
 pub const STATE: &str = "/run/xen/xmd";
 /// The daemon's log.

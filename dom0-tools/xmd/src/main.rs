@@ -2,13 +2,11 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use oxen_domain::build::World;
 use oxen_domain::lifecycle;
 use oxen_domain::live::{Xen, XenStore};
-use oxen_domain::ports::WallClock;
-use oxen_domain::ports::{Hypervisor, Store};
+use oxen_domain::world::{Hypervisor, Store, WallClock, World};
 use oxen_domain::{Error, Result};
-use rustix::fs::{FlockOperation, flock};
+use oxen_sys::daemon;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +24,7 @@ use xmd::server::{self, Daemon};
 #[command(version)]
 struct Args {
     /// The socket on which clients are served
-    #[arg(long, default_value = xmd::SOCKET)]
+    #[arg(long, default_value = xmd_api::SOCKET)]
     socket: PathBuf,
     /// The directory of the journal
     #[arg(long, default_value = xmd::STATE)]
@@ -73,7 +71,7 @@ fn run(args: &Args) -> Result<Never> {
         store: &mut store,
         clock: &WallClock,
     };
-    xmd::bootloader::clean();
+    oxen_domain::bootloader::clean();
     let (manager, restart) = xmd::recover::recover(&mut world, journal, &log)?;
     let listener = server::listen(&args.socket)?;
     let daemon = Arc::new(Daemon {
@@ -105,15 +103,14 @@ fn run(args: &Args) -> Result<Never> {
 /// Two daemons on one journal would undo each other's work.
 fn lock(state: &Path) -> Result<File> {
     let path = state.join("lock");
-    let file = File::create(&path)
+    let lock = daemon::lock(&path, daemon::PREDECESSOR)
         .map_err(|error| Error::new(format!("cannot make {}", path.display()), error))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+    lock.ok_or_else(|| {
         Error::new(
             "xmd is running already",
             format!("another process holds {}", path.display()),
         )
-    })?;
-    Ok(file)
+    })
 }
 
 /// xenstored may be started after us, or be just restarting.

@@ -11,7 +11,7 @@ use crate::ops::Context;
 use core::time::Duration;
 use oxen_config::Uuid;
 use oxen_devices::Spec;
-use oxen_domain::build::World;
+use oxen_domain::world::World;
 use oxen_domain::{Error, Result};
 use oxen_sys::hypercall::DomainInfo;
 use std::sync::{Mutex, PoisonError};

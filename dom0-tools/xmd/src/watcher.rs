@@ -2,7 +2,7 @@
 //! of back ends), and in case it is being restarted just then, we look by ourselves now and then.
 
 use core::time::Duration;
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use std::collections::BTreeSet;
 use std::time::Instant;
 use xenstored::client::Client;

@@ -15,7 +15,7 @@ fn eight_times(mib: u64) -> Vec<u8> {
         let menu =
             "menuentry a { linux /kernel\ninitrd /hole /hole /hole /hole /hole /hole /hole /hole }";
         write(root, "grub/grub.cfg", menu.as_bytes());
-        write(root, "kernel", &oxen_domain::image::sample_kernel());
+        write(root, "kernel", &oxen_domain::testing::sample_kernel());
         let hole = std::fs::File::create(root.join("hole")).expect("a file");
         hole.set_len(mib << 20).expect("a hole");
     })
@@ -51,7 +51,7 @@ fn all_ramdisks_together_have_one_budget() {
     assert_eq!(
         sizes,
         Sizes {
-            kernel: oxen_domain::image::sample_kernel().len() as u64,
+            kernel: oxen_domain::testing::sample_kernel().len() as u64,
             ramdisks: 16 << 20
         }
     );
@@ -108,7 +108,7 @@ fn a_stream_is_a_line_and_the_bytes_that_it_announces() {
     stream.read_line(&mut line).expect("a line");
     let found: serde_json::Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(found["cmdline"], "quiet");
-    let kernel = oxen_domain::image::sample_kernel();
+    let kernel = oxen_domain::testing::sample_kernel();
     assert_eq!(found["stream"]["kernel"], kernel.len());
     assert_eq!(found["stream"]["ramdisk"], 16 << 20);
     let mut rest = Vec::new();
@@ -119,7 +119,7 @@ fn a_stream_is_a_line_and_the_bytes_that_it_announces() {
 
 #[test]
 fn a_kernel_that_unpacks_to_more_than_the_guest_has_is_refused() {
-    let kernel = oxen_domain::image::elf64(&vec![0x90; 3 << 20]);
+    let kernel = oxen_domain::testing::elf64(&vec![0x90; 3 << 20]);
     let disk = ext4_of("16m", |root| {
         write(root, "grub/grub.cfg", b"menuentry a { linux /kernel }");
         write(root, "kernel", &kernel);

@@ -2,32 +2,34 @@
 //!
 //! The driver wants a block device by its number (`physical-device`). A block device is given as it is;
 //! a raw file becomes one by a loop device that clears itself when the driver closes it; other formats
-//! by qemu-nbd, which has to be told ([`nbd`]).
+//! become one by qemu-nbd, a process that has to be ended ([`nbd`]).
 
 mod content;
 mod image;
 mod nbd;
 mod sharing;
 
-use crate::bus::Guest;
+use crate::device::Device;
+use crate::guest::Guest;
 use crate::held::{self, Held};
-use crate::kind::{Device, Kind, Nodes};
+use crate::kind::Kind;
+use crate::nodes::Nodes;
 use image::{Identity, Image};
 pub use oxen_config::spec::vdev;
 use oxen_config::{DiskAccess, DiskFormat, DiskSpec, DomainConfig};
-use oxen_domain::ports::Store;
+use oxen_domain::world::Store;
 use oxen_domain::{Error, Result};
 use oxen_sys::loopdev::LoopDevice;
 use std::path::{Path, PathBuf};
 
-/// Most disks of a guest.
+/// The largest number of disks of a guest.
 const MAX: usize = 16;
 
-/// A configuration's disks are not too many, nor would they be with some more.
+/// Checks that a guest can have `more` further disks.
 ///
 /// # Errors
-/// They are.
-pub fn room(config: &DomainConfig, more: usize) -> Result<()> {
+/// An error with the limit if the guest would have more than [`MAX`] disks.
+pub fn check_room(config: &DomainConfig, more: usize) -> Result<()> {
     if config.disks.len() + more <= MAX {
         return Ok(());
     }
@@ -42,7 +44,7 @@ pub fn room(config: &DomainConfig, more: usize) -> Result<()> {
 pub struct Disk {
     spec: DiskSpec,
     id: u32,
-    /// What we hold until the driver does.
+    /// The block device, held until the driver holds it.
     source: Option<Source>,
 }
 
@@ -57,7 +59,8 @@ enum Source {
 
 impl Disk {
     /// # Errors
-    /// The name has no number, or something is asked for that we do not do.
+    /// An error with the cause if the device name has no number, or the description asks for something that is
+    /// not supported.
     pub fn new(spec: &DiskSpec) -> Result<Self> {
         let fail = |cause: String| {
             Err(Error::new(
@@ -87,7 +90,8 @@ impl Disk {
         store: &mut dyn Store,
         warnings: &mut Vec<String>,
     ) -> Result<Source> {
-        // Who uses it is told by name before its lock is tried; what is missing is told by the opening.
+        // Another guest that uses the image is named here, before the lock is tried. A missing file is
+        // reported by the opening.
         if let Ok(identity) = Identity::of(self.spec.target.as_ref()) {
             let others = held::everywhere(store, Kind::Vbd)?;
             sharing::check(&self.spec, identity, &others, store)?;
@@ -145,8 +149,8 @@ impl Device for Disk {
         let source = self.source(guest, store, &mut warnings)?;
         back.extend(source.nodes()?);
         self.source = Some(source);
-        // Linux has no paravirtual CD drive in guests like ours (it leaves those to an emulated one,
-        // blkfront_probe): so it is a removable read-only disk for the guest.
+        // Linux drives no paravirtual CD drive in a PVH guest: blkfront_probe leaves CD drives to an emulated
+        // one. So the guest sees a removable read-only disk.
         let front = vec![
             ("virtual-device", self.id.to_string()),
             ("device-type", "disk".to_owned()),
@@ -173,7 +177,7 @@ impl Device for Disk {
 }
 
 impl Source {
-    /// What tells the driver, and us when it is to be given back.
+    /// The nodes that name the block device: for the driver, and for its later release.
     fn nodes(&self) -> Result<Vec<(&'static str, String)>> {
         let path: PathBuf = match self {
             Self::Device(image) => image.path().to_owned(),
@@ -193,7 +197,7 @@ impl Source {
     }
 }
 
-/// The driver makes these files once it has opened the device.
+/// Whether the driver has opened the device: it creates these files then.
 fn has_opened(sysfs: &Path) -> bool {
     sysfs.join("statistics").exists()
 }
@@ -202,12 +206,12 @@ pub(crate) fn is_plugged(held: &Held) -> bool {
     has_opened(&held.sysfs())
 }
 
-/// Loop devices clear themselves, block devices are nothing to give back.
+/// Ends the qemu-nbd of a disk, if it has one. A loop device clears itself, and a block device needs nothing.
 pub(crate) fn release(held: &Held) -> Result<()> {
     nbd::release(held.node("physical-device-path"))
 }
 
-/// Ends what was started for disks that never came to be.
+/// Ends each qemu-nbd that was started for a disk that never came to be.
 pub(crate) fn sweep(all: &[Held]) -> Result<()> {
     let used: Vec<&str> = all
         .iter()
@@ -216,7 +220,8 @@ pub(crate) fn sweep(all: &[Held]) -> Result<()> {
     nbd::sweep(&used)
 }
 
-/// A guest's kernel lets a disk go without asking whether it is mounted. So we look at what is on it.
+/// The reason not to take a disk away: a file system on it is mounted. Its content is examined, because a
+/// guest's kernel lets a disk go even while it is mounted.
 pub(crate) fn busy(held: &Held) -> Option<String> {
     if held.node("mode").starts_with('r') {
         return None;
@@ -240,15 +245,11 @@ mod tests {
             let read = oxen_config::parse("demo.cfg", text.as_bytes(), &[]);
             read.expect("a configuration").config
         };
-        room(&config(16), 0).expect("sixteen");
-        room(&config(15), 1).expect("one more");
+        check_room(&config(16), 0).expect("sixteen");
+        check_room(&config(15), 1).expect("one more");
         for (there, more) in [(17, 0), (16, 1)] {
-            let error = room(&config(there), more).expect_err("seventeen");
+            let error = check_room(&config(there), more).expect_err("seventeen");
             assert!(error.to_string().contains("16 are the most"), "{error}");
         }
-        // Such is what a disk that comes later is asked.
-        let mut late = crate::Spec::Vbd(config(1).disks.remove(0));
-        late.complete(&config(15)).expect("room");
-        late.complete(&config(16)).expect_err("no room");
     }
 }

@@ -1,14 +1,14 @@
-//! Who may use an image at the same time as others: one who writes, or any number who read; or
-//! whoever asks for it with `w!`.
+//! Shared use of an image: one guest that writes, or any number that read, or any guest whose configuration
+//! says `w!`.
 
 use super::image::Identity;
 use crate::held::Held;
 use oxen_config::{DiskAccess, DiskSpec};
 use oxen_domain::nodes::home;
-use oxen_domain::ports::Store;
+use oxen_domain::world::Store;
 use oxen_domain::{Error, Result};
 
-/// The word of the back end's node `mode`.
+/// The value of the back end's node `mode`.
 pub(super) fn mode(spec: &DiskSpec) -> &'static str {
     match (spec.access, spec.shared) {
         (DiskAccess::Ro, _) => "r",
@@ -17,8 +17,10 @@ pub(super) fn mode(spec: &DiskSpec) -> &'static str {
     }
 }
 
+/// Checks that no other guest's use of the image excludes this one.
+///
 /// # Errors
-/// Another guest's disk stands against it.
+/// An error that names the other guest, if one writes the image or this disk would write what others use.
 pub(super) fn check(
     spec: &DiskSpec,
     identity: Identity,

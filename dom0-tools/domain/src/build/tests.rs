@@ -1,8 +1,8 @@
 //! A guest built in the fakes: what it finds, and what is left when any one step fails.
 
 use super::*;
-use crate::fake::Fake;
-use crate::ports::Access;
+use crate::testing::{Fake, elf64};
+use crate::world::Access;
 use oxen_config::Actions;
 use oxen_sys::hypercall::AffinityKind;
 
@@ -16,7 +16,7 @@ fn config() -> DomainConfig {
 }
 
 fn images() -> Images {
-    let kernel = image::parse(&image::elf64(&[0xf4; 5000])).expect("a kernel");
+    let kernel = image::parse(&elf64(&[0xf4; 5000])).expect("a kernel");
     Images {
         kernel: Arc::new(kernel),
         ramdisk: vec![0x5a; 9000],
@@ -35,7 +35,7 @@ fn try_build(fake: &Fake, config: &DomainConfig) -> Result<DomId> {
         uuid: Uuid([7; 16]),
         now: 1234,
     };
-    build(&mut world, &order, &images(), &mut |_| {}, &mut |_| Ok(()))
+    create_paused(&mut world, &order, &images(), &mut |_| {}, &mut |_| Ok(()))
 }
 
 fn word(fake: &Fake, domain: DomId, addr: u64) -> u64 {
@@ -61,7 +61,7 @@ fn the_guest_finds_its_memory_kernel_and_information() {
     assert_eq!(found.affinity.len(), 3);
     assert_eq!(found.affinity[&(2, AffinityKind::Hard)], [2]);
     assert!(found.frames.len() > 64 * 256 + 8);
-    assert_eq!(found.map[0], (0, 64 << 20, layout::RAM));
+    assert_eq!(found.map[0], (0, 64 << 20, guest_pv_abi::E820_RAM));
     // The kernel with its zero tail.
     assert_eq!(fake.memory(domain, 16 << 20, 5001)[4998..], [0xf4, 0xf4, 0]);
     // From the registers to start_info, to the command line and the ramdisk.

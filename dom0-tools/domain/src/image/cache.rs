@@ -2,7 +2,7 @@
 //! guests that are restarted or created in numbers have the same one.
 
 use super::{Kernel, parse, read_file};
-use crate::error::{Error, Result};
+use crate::{Error, Result};
 use core::time::Duration;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -106,7 +106,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{elf64, sample_kernel};
+    use crate::testing::{elf64, sample_kernel};
 
     #[test]
     fn a_kernel_is_read_again_only_when_its_file_has_changed() {

@@ -10,7 +10,7 @@ mod elf;
 mod lzo;
 mod unpack;
 
-use crate::error::Error;
+use crate::Error;
 use std::path::Path;
 
 pub use cache::Cache;
@@ -92,11 +92,6 @@ pub fn parse_within(bytes: &[u8], most: usize) -> Result<Kernel, Error> {
         },
     }
 }
-
-#[cfg(any(test, feature = "fake"))]
-mod sample;
-#[cfg(any(test, feature = "fake"))]
-pub use sample::{elf64, sample_kernel};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Kernels made by hand, packed in every way, and spoilt in many.
 
 use super::*;
+use crate::testing::elf64;
 use proptest::prelude::*;
 use std::io::Write;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use xenstored::client::{Client, Perm, Perms, Store, StoreError};
+use xenstored::client::{Client, Operations, Perm, Perms, StoreError};
 
 /// Looks at and changes the store that domains and tools share.
 #[derive(Parser)]
@@ -226,7 +226,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
 
 type Done = xenstored::client::Result<()>;
 
-fn remove(store: &mut impl Store, path: &str, tidy: bool) -> Done {
+fn remove(store: &mut impl Operations, path: &str, tidy: bool) -> Done {
     store.rm(path)?;
     let mut path = path;
     while let (true, Some((parent, _))) = (tidy, path.rsplit_once('/')) {
@@ -242,7 +242,7 @@ fn remove(store: &mut impl Store, path: &str, tidy: bool) -> Done {
     Ok(())
 }
 
-fn chmod(store: &mut impl Store, path: &str, perms: &Perms, recursive: bool) -> Done {
+fn chmod(store: &mut impl Operations, path: &str, perms: &Perms, recursive: bool) -> Done {
     store.set_perms(path, perms)?;
     if recursive {
         for name in store.directory(path)? {
@@ -252,7 +252,7 @@ fn chmod(store: &mut impl Store, path: &str, perms: &Perms, recursive: bool) -> 
     Ok(())
 }
 
-fn chmod_above(store: &mut impl Store, path: &str, perms: &Perms) -> Done {
+fn chmod_above(store: &mut impl Operations, path: &str, perms: &Perms) -> Done {
     let mut path = path;
     while let Some((parent, _)) = path
         .rsplit_once('/')

@@ -4,13 +4,11 @@ mod log;
 mod sockets;
 mod xen;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use oxen_sys::daemon;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use xenstored::journal::{Format, Found, Journal};
@@ -76,8 +74,11 @@ impl Daemon {
         server.take_records();
         let mut told = Told::default();
         told.journal(journal.begin(&server.snapshot(), Instant::now()));
-        let sockets =
-            Sockets::new(listen(socket).with_context(|| format!("socket {}", socket.display()))?);
+        // The journal's lock says that no other daemon serves the socket.
+        let listener =
+            daemon::listen(socket).with_context(|| format!("socket {}", socket.display()))?;
+        listener.set_nonblocking(true)?;
+        let sockets = Sockets::new(listener);
         eprintln!(
             "xenstored: {} with {} domains",
             if fresh { "started" } else { "restarted" },
@@ -240,19 +241,4 @@ fn timespec(duration: Duration) -> Timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
     }
-}
-
-fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    // The journal's lock says that nobody else serves it.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }

@@ -6,7 +6,7 @@ use crate::cli::{BlockAttach, DeviceList};
 use crate::output::Output;
 use oxen_devices::{Kind, Spec};
 use oxen_domain::{Error, Result};
-use xmd::api::Op;
+use xmd_api::Op;
 
 pub(super) fn attach(args: &BlockAttach, out: &Output) -> Result<()> {
     let text = args.disk.join(",");

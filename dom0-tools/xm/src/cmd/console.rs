@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::output::Output;
 use crate::terminal::Raw;
 use clap::ArgMatches;
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use oxen_domain::{Error, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{ErrorKind, Read, Write};

@@ -9,8 +9,8 @@ use oxen_domain::image::Cache;
 use oxen_domain::{Error, Result};
 use std::path::Path;
 use std::process::ExitCode;
-use xmd::api::{Event, Op, Subject};
-use xmd::client::Client;
+use xmd_api::client::Client;
+use xmd_api::{Event, Op, Subject};
 
 pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
     let Some(config) = read(args, out)? else {
@@ -63,7 +63,7 @@ fn check(config: &DomainConfig, out: &Output) -> Result<()> {
         .filter(|path| !Path::new(path).exists())
         .collect();
     if missing.is_empty() {
-        if xmd::bootloader::load(config, &mut |_| {}, &|| true)?.is_none() {
+        if oxen_domain::bootloader::load(config, &mut |_| {}, &|| true)?.is_none() {
             build::check_images(config, &build::read_images(config, &Cache::default())?)?;
         }
         return Ok(());

@@ -9,7 +9,7 @@ use oxen_devices::held::{self, Held};
 use oxen_devices::{Kind, Spec};
 use oxen_domain::Result;
 use std::fmt::Write;
-use xmd::api::Op;
+use xmd_api::Op;
 
 pub(super) fn attach(domain: &str, device: Spec, out: &Output) -> Result<()> {
     let op = Op::Attach {

@@ -2,6 +2,7 @@
 
 use crate::machine::{Machine, failed};
 use crate::output::Output;
+use guest_pv_abi as abi;
 use oxen_domain::Result;
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -96,33 +97,34 @@ impl List {
     }
 }
 
-/// `XEN_SYSCTL_PHYSCAP_*`.
+/// The words of `XEN_SYSCTL_PHYSCAP_*` bits.
 fn virt_caps(bits: u32) -> String {
-    const NAMES: [&str; 7] = [
-        "hvm",
-        "pv",
-        "hvm_directio",
-        "hap",
-        "shadow",
-        "iommu_hap_pt_share",
-        "vmtrace",
+    const NAMES: [(u32, &str); 7] = [
+        (abi::XEN_SYSCTL_PHYSCAP_HVM, "hvm"),
+        (abi::XEN_SYSCTL_PHYSCAP_PV, "pv"),
+        (abi::XEN_SYSCTL_PHYSCAP_DIRECTIO, "hvm_directio"),
+        (abi::XEN_SYSCTL_PHYSCAP_HAP, "hap"),
+        (abi::XEN_SYSCTL_PHYSCAP_SHADOW, "shadow"),
+        (
+            abi::XEN_SYSCTL_PHYSCAP_IOMMU_HAP_PT_SHARE,
+            "iommu_hap_pt_share",
+        ),
+        (abi::XEN_SYSCTL_PHYSCAP_VMTRACE, "vmtrace"),
     ];
-    let set = NAMES
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| bits & (1 << bit) != 0);
+    let set = NAMES.iter().filter(|(bit, _)| bits & bit != 0);
     set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
 }
 
-/// `XEN_SCHEDULER_*`.
+/// The word of a `XEN_SCHEDULER_*` number.
 fn scheduler(id: u32) -> &'static str {
     match id {
+        // Xen has removed this scheduler, and its number with it.
         4 => "sedf",
-        5 => "credit",
-        6 => "credit2",
-        7 => "arinc653",
-        8 => "rtds",
-        9 => "null",
+        abi::XEN_SCHEDULER_CREDIT => "credit",
+        abi::XEN_SCHEDULER_CREDIT2 => "credit2",
+        abi::XEN_SCHEDULER_ARINC653 => "arinc653",
+        abi::XEN_SCHEDULER_RTDS => "rtds",
+        abi::XEN_SCHEDULER_NULL => "null",
         _ => "unknown",
     }
 }

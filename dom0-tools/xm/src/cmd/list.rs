@@ -1,16 +1,16 @@
-//! `xm list` and `xm uptime`.
+//! `xm list`, `uptime`, `domid` and `domname`.
 
 use crate::cli::List;
 use crate::machine::Machine;
 use crate::output::{Output, pretty, write};
 use oxen_domain::end::reason_word;
 use oxen_domain::lifecycle::Listed;
-use oxen_domain::{Result, nodes};
+use oxen_domain::{Error, Result, nodes};
 use oxen_sys::hypercall::{DomainInfo, ShutdownReason};
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
-use xmd::api::Op;
-use xmd::client::Client;
+use xmd_api::Op;
+use xmd_api::client::Client;
 
 pub(super) fn run(args: &List, out: &Output) -> Result<()> {
     let mut machine = Machine::open()?;
@@ -143,6 +143,25 @@ pub(super) fn uptime(wanted: &[String], out: &Output) -> Result<()> {
         );
     }
     out.print(&values, &text);
+    Ok(())
+}
+
+/// `xm domid`.
+pub(super) fn domid(name: &str, out: &Output) -> Result<()> {
+    let found = Machine::open()?.find(name)?;
+    out.print(&found.info.domain, &found.info.domain.to_string());
+    Ok(())
+}
+
+/// `xm domname`.
+pub(super) fn domname(number: u16, out: &Output) -> Result<()> {
+    let found = Machine::open()?.find(&number.to_string())?;
+    let missing = || {
+        let what = format!("domain {number} has no name");
+        Error::new(what, "the store does not know it")
+    };
+    let name = found.name.ok_or_else(missing)?;
+    out.print(&name, &name);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ mod list;
 mod log_dirty;
 mod network;
 mod plain;
-pub(crate) mod resize;
+mod resize;
 mod script;
 mod shutdown;
 mod top;
@@ -21,55 +21,23 @@ use crate::machine::{Machine, failed};
 use crate::output::{Output, write};
 use clap::ArgMatches;
 use oxen_devices::Kind;
+use oxen_domain::Result;
 use oxen_domain::lifecycle::Request;
-use oxen_domain::{Error, Result};
 use std::process::ExitCode;
-use xmd::api::Op;
+use xmd_api::Op;
+use xmd_api::client::Client;
 
 /// Carries out a command.
 pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Result<ExitCode> {
-    let done = Ok(ExitCode::SUCCESS);
     match command {
         Command::Create(args) => return create::run(&args, out),
-        Command::List(args) => list::run(&args, out)?,
         Command::Console(args) => return console::run(&args, matches, out),
-        Command::Pause(args) => control::each(&args.domains, out, |domain| Op::Pause { domain })?,
-        Command::Unpause(args) => {
-            control::each(&args.domains, out, |domain| Op::Unpause { domain })?
-        }
-        Command::Resume(args) => control::each(&args.domains, out, |domain| Op::Resume { domain })?,
-        Command::Destroy(args) => {
-            control::each(&args.domains, out, |domain| Op::Destroy { domain })?
-        }
+        Command::List(args) => list::run(&args, out)?,
         Command::Shutdown(args) => shutdown::run(&args, Request::Poweroff, out)?,
         Command::Reboot(args) => shutdown::run(&args, Request::Reboot, out)?,
-        Command::Rename { domain, name } => control::one(Op::Rename { domain, name }, out)?,
         Command::BlockAttach(args) => block::attach(&args, out)?,
         Command::BlockDetach(args) => devices::detach(Kind::Vbd, &args, out)?,
         Command::BlockList(args) => block::list(&args, out)?,
-        Command::MemSet(args) => resize::set_memory(&args, out)?,
-        Command::MemMax { domain, memory } => control::one(
-            Op::SetMaxMemory {
-                domain,
-                mib: memory.0,
-            },
-            out,
-        )?,
-        Command::VcpuSet { domain, count } => control::one(Op::SetVcpus { domain, count }, out)?,
-        Command::VcpuPin {
-            domain,
-            vcpu,
-            hard,
-            soft,
-        } => control::one(
-            Op::Pin {
-                domain,
-                vcpu: vcpu.0,
-                hard: hard.0,
-                soft: soft.0,
-            },
-            out,
-        )?,
         Command::CdInsert {
             domain,
             device,
@@ -79,57 +47,49 @@ pub(crate) fn run(command: Command, matches: &ArgMatches, out: &Output) -> Resul
         Command::NetworkAttach(args) => network::attach(&args, out)?,
         Command::NetworkDetach(args) => devices::detach(Kind::Vif, &args, out)?,
         Command::NetworkList(args) => network::list(&args, out)?,
-        Command::Sysrq { domain, key } => control::one(Op::Sysrq { domain, key }, out)?,
-        Command::Trigger { domain, kind, vcpu } => {
-            control::one(
-                Op::Trigger {
-                    domain,
-                    trigger: kind as u32,
-                    vcpu,
-                },
-                out,
-            )?;
-        }
-        Command::Domid { name } => {
-            let found = Machine::open()?.find(&name)?;
-            out.print(&found.info.domain, &found.info.domain.to_string());
-        }
-        Command::Domname { number } => {
-            let found = Machine::open()?.find(&number.to_string())?;
-            let missing = || {
-                Error::new(
-                    format!("domain {number} has no name"),
-                    "the store does not know it",
-                )
-            };
-            let name = found.name.ok_or_else(missing)?;
-            out.print(&name, &name);
-        }
+        Command::MemSet(args) => resize::set_memory(&args, out)?,
+        Command::Domid { name } => list::domid(&name, out)?,
+        Command::Domname { number } => list::domname(number, out)?,
         Command::Info => info::run(out)?,
         Command::Dmesg { clear } => dmesg(clear, out)?,
-        Command::Log { lines } => {
-            let value = xmd::client::Client::connect()?.call(Op::Log { lines }, &mut |_| {})?;
-            out.print(&value, value["text"].as_str().unwrap_or_default());
-        }
+        Command::Log { lines } => log(lines, out)?,
         Command::Uptime { domains } => list::uptime(&domains, out)?,
         Command::VcpuList { domains } => vcpus::run(&domains, out)?,
-        Command::DebugKeys { keys } => {
-            let machine = Machine::open()?;
-            machine
-                .xen
-                .calls()
-                .debug_keys(keys.as_bytes())
-                .map_err(failed("cannot send debug keys"))?;
-            out.print(&keys, "");
-        }
+        Command::DebugKeys { keys } => debug_keys(&keys, out)?,
         Command::LogDirty {
             what,
             domain,
             pages,
         } => log_dirty::run(what, &domain, pages, out)?,
         Command::Top(args) => top::run(&args, out)?,
+        command @ (Command::Pause(_)
+        | Command::Unpause(_)
+        | Command::Resume(_)
+        | Command::Destroy(_)
+        | Command::Rename { .. }
+        | Command::MemMax { .. }
+        | Command::VcpuSet { .. }
+        | Command::VcpuPin { .. }
+        | Command::Sysrq { .. }
+        | Command::Trigger { .. }) => control::run(command, out)?,
     }
-    done
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log(lines: usize, out: &Output) -> Result<()> {
+    let value = Client::connect()?.call(Op::Log { lines }, &mut |_| {})?;
+    out.print(&value, value["text"].as_str().unwrap_or_default());
+    Ok(())
+}
+
+fn debug_keys(keys: &str, out: &Output) -> Result<()> {
+    let machine = Machine::open()?;
+    let calls = machine.xen.calls();
+    calls
+        .debug_keys(keys.as_bytes())
+        .map_err(failed("cannot send debug keys"))?;
+    out.print(&keys, "");
+    Ok(())
 }
 
 fn dmesg(clear: bool, out: &Output) -> Result<()> {

@@ -6,12 +6,12 @@ use crate::machine::{Machine, failed};
 use crate::output::{Output, write};
 use oxen_domain::end::reason_word;
 use oxen_domain::lifecycle::Request;
-use oxen_domain::ports::Hypervisor;
+use oxen_domain::world::Hypervisor;
 use oxen_domain::{Error, Result, nodes};
 use oxen_sys::Errno;
 use std::time::{Duration, Instant};
-use xmd::api::{Op, Subject};
-use xmd::client::Client;
+use xmd_api::client::Client;
+use xmd_api::{Op, Subject};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a dead domain may take to go away before we stop waiting for it.

@@ -9,7 +9,7 @@ mod lenient;
 
 use oxen_config::{DomainConfig, Uuid};
 use oxen_devices::{Kind, Spec};
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use oxen_domain::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -11,7 +11,7 @@ use crate::journal::{Entry, Journal, Pending, State};
 use crate::watcher::Disk;
 use oxen_config::{DomainConfig, Uuid};
 use oxen_domain::end::{Verdict, verdict};
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use oxen_domain::{Error, Result};
 use oxen_sys::hypercall::{DomainInfo, ShutdownReason};
 use std::collections::BTreeMap;

@@ -2,15 +2,15 @@
 //! up between two steps if somebody wants the domain gone.
 
 use super::Context;
-use crate::api::{Event, Subject};
-use crate::bootloader;
 use crate::journal::State;
 use crate::manager::Hold;
 use oxen_config::{DomainConfig, Uuid};
+use oxen_domain::bootloader;
 use oxen_domain::build::{self, Order};
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use oxen_domain::{Error, Result};
 use std::sync::PoisonError;
+use xmd_api::{Event, Subject};
 
 /// For whom a domain is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Context<'_> {
         config
             .check()
             .map_err(|cause| Error::new(format!("cannot create {}", config.name), cause))?;
-        oxen_devices::vbd::room(&config, 0)?;
+        oxen_devices::vbd::check_room(&config, 0)?;
         oxen_devices::vif::complete(&mut config)?;
         let uuid = match config.uuid {
             Some(uuid) => uuid,
@@ -59,11 +59,12 @@ impl Context<'_> {
         }
         self.manager().reserve(config, uuid)?;
         let _hold = Hold::of(self.manager, uuid);
-        self.build(uuid, paused, Origin::Client, tell)
+        self.build_entry(uuid, paused, Origin::Client, tell)
     }
 
-    /// Builds a domain whose entry says so, and which the caller has in hand.
-    pub(super) fn build(
+    /// Builds the domain of a journal entry that the caller has claimed, logs and announces the outcome, and
+    /// undoes what was built if a step fails.
+    pub(super) fn build_entry(
         &mut self,
         uuid: Uuid,
         paused: bool,
@@ -75,7 +76,7 @@ impl Context<'_> {
             entry.ok_or_else(|| Error::new("cannot build a domain", "its entry is gone"))?;
         let name = entry.config.name.clone();
         self.log.line(&format!("{name}: building, uuid {uuid}"));
-        match self.build_and_start(uuid, &entry.config, paused, origin, tell) {
+        match self.bring_up(uuid, &entry.config, paused, origin, tell) {
             Ok(domain) => {
                 self.log.line(&format!(
                     "{name}: runs as domain {domain}{}",
@@ -114,7 +115,8 @@ impl Context<'_> {
         }
     }
 
-    fn build_and_start(
+    /// Loads the images, creates the domain, attaches its devices and starts it.
+    fn bring_up(
         &mut self,
         uuid: Uuid,
         config: &DomainConfig,
@@ -148,7 +150,7 @@ impl Context<'_> {
             tell(Event::Progress { step });
         };
         self.still_wanted(uuid, &config.name)?;
-        let domain = build::build(
+        let domain = build::create_paused(
             &mut self.world,
             &order,
             &images,

@@ -2,14 +2,14 @@
 
 use super::erasing::find;
 use super::{Context, subject};
-use crate::api::{Event, Subject};
 use crate::journal::{Entry, State};
 use crate::manager::{Claim, End, Hold, Work};
 use core::time::Duration;
 use oxen_config::Uuid;
 use oxen_domain::end::{Verdict, reason_word};
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use oxen_domain::{Error, Result};
+use xmd_api::{Event, Subject};
 
 /// Drivers that do not let go are given up after twenty seconds each.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -6,7 +6,7 @@ use crate::journal::Entry;
 use oxen_config::Uuid;
 use oxen_devices::{bus, held};
 use oxen_domain::end::{self, Erased};
-use oxen_domain::ports::{Change, DomId};
+use oxen_domain::world::{Change, DomId};
 use oxen_domain::{Error, Result, nodes};
 use oxen_sys::hypercall::DomainInfo;
 use std::sync::PoisonError;

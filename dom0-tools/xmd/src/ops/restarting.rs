@@ -3,14 +3,14 @@
 use super::Context;
 use super::building::Origin;
 use super::erasing::find;
-use crate::api::Event;
 use crate::journal::{Entry, State};
 use crate::manager::Hold;
 use oxen_config::Uuid;
 use oxen_domain::end::{Verdict, verdict};
-use oxen_domain::ports::{Change, DomId};
+use oxen_domain::world::{Change, DomId};
 use oxen_domain::{Error, Result, nodes};
 use oxen_sys::hypercall::DomainInfo;
+use xmd_api::Event;
 
 impl Context<'_> {
     /// Takes down what has ended, or keeps it under another name, and builds it again.
@@ -36,7 +36,7 @@ impl Context<'_> {
             let name = entry.config.name.clone();
             (self.announce)(Event::Gone { domain, name });
         }
-        self.build(uuid, false, Origin::Restart, &mut |_| {})
+        self.build_entry(uuid, false, Origin::Restart, &mut |_| {})
             .map(drop)
     }
 

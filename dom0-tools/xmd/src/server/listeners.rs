@@ -1,9 +1,9 @@
 //! Who wants to hear of events.
 
-use crate::api::Event;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use xmd_api::Event;
 
 /// Events that wait for one client. One that has not read so many is cut off.
 const MAX_WAITING: usize = 1024;

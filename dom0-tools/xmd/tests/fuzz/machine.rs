@@ -6,21 +6,21 @@ use crate::requests::{self, NAMES};
 use oxen_config::Uuid;
 use oxen_devices::{Device, Guest, Kind, Nodes, Spec};
 use oxen_domain::Result;
-use oxen_domain::build::World;
-use oxen_domain::fake::{Fake, State as Memory};
-use oxen_domain::ports::{Access, DomId, Hypervisor, Store};
+use oxen_domain::testing::{Fake, State as Memory};
+use oxen_domain::world::World;
+use oxen_domain::world::{Access, DomId, Hypervisor, Store};
 use oxen_sys::hypercall::{CreateDomain, ShutdownReason};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use xmd::api::{Op, Request};
 use xmd::journal::{Journal, State};
 use xmd::log::Log;
 use xmd::manager::Manager;
 use xmd::ops::Context;
 use xmd::recover::recover;
+use xmd_api::{Op, Request};
 
 const MEMORY_MIB: u64 = 160;
 /// So often the watcher looks until everything has been tried again.
@@ -132,7 +132,7 @@ impl Machine {
         let fake = Fake::new(MEMORY_MIB);
         *fake.drivers.borrow_mut() = Some(Box::new(drivers));
         let directory = tempfile::tempdir().expect("a scratch directory");
-        let kernel = oxen_domain::image::sample_kernel();
+        let kernel = oxen_domain::testing::sample_kernel();
         std::fs::write(directory.path().join("kernel"), kernel).expect("a kernel");
         let journal = Journal::open(&directory.path().join("journal")).expect("a journal");
         let log = Log::open(&directory.path().join("log"), false);
@@ -263,7 +263,7 @@ impl Machine {
     }
 
     fn restore_kernel(&self) {
-        let kernel = oxen_domain::image::sample_kernel();
+        let kernel = oxen_domain::testing::sample_kernel();
         std::fs::write(self.kernel(), kernel).expect("a kernel");
     }
 

@@ -1,14 +1,14 @@
 //! Devices that come while a guest runs, and are refused: by dom0's driver, by the guest's, by the store.
 
 use super::rig::{Rig, Scratch, config};
-use crate::api::{Event, Op, Subject};
 use crate::journal::Entry;
 use oxen_config::DiskSpec;
 use oxen_devices::{Device, Guest, Kind, Nodes, Spec};
 use oxen_domain::Result;
-use oxen_domain::fake::{Fake, State as World};
-use oxen_domain::ports::{Access, Store};
+use oxen_domain::testing::{Fake, State as World};
+use oxen_domain::world::{Access, Store};
 use std::cell::Cell;
+use xmd_api::{Event, Op, Subject};
 
 const ID: u32 = 51728;
 

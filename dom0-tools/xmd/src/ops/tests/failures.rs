@@ -1,17 +1,17 @@
 //! One call fails, anywhere: no end is forgotten, no domain lost, and the daemon starts.
 
 use super::rig::{Rig, Scratch, config, files, nothing_left};
-use crate::api::Op;
 use crate::journal::State;
 use crate::log::Log;
 use crate::manager::Work;
 use crate::ops::Context;
 use crate::recover::recover;
 use oxen_config::DomainConfig;
-use oxen_domain::build::World;
-use oxen_domain::fake::Fake;
-use oxen_domain::ports::{Clock, DomId, Hypervisor};
+use oxen_domain::testing::Fake;
+use oxen_domain::world::World;
+use oxen_domain::world::{Clock, DomId, Hypervisor};
 use oxen_sys::hypercall::ShutdownReason;
+use xmd_api::Op;
 
 fn other(scratch: &Scratch, more: &str) -> DomainConfig {
     let mut other = config(scratch, more);
@@ -252,7 +252,7 @@ fn what_is_being_built_gives_up_when_it_is_destroyed() {
     let mut destroyed = None;
     let created = rig.run(|context| {
         context.create(config(&scratch, ""), false, &mut |event| {
-            if matches!(event, crate::api::Event::Progress { .. }) && destroyed.is_none() {
+            if matches!(event, xmd_api::Event::Progress { .. }) && destroyed.is_none() {
                 // As another client's thread would, while this one builds.
                 let impatient = Impatient(&rig, std::cell::Cell::new(false));
                 impatient.sleep(core::time::Duration::ZERO);

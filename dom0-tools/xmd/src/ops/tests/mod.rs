@@ -6,8 +6,8 @@ mod rig;
 
 use super::*;
 use crate::journal::State;
-use oxen_domain::fake::Fake;
-use oxen_domain::ports::{Clock, Hypervisor, Store};
+use oxen_domain::testing::Fake;
+use oxen_domain::world::{Clock, Hypervisor, Store};
 use oxen_sys::hypercall::ShutdownReason;
 use rig::{Rig, Scratch, config, files, nothing_left};
 use std::cell::RefCell;
@@ -263,7 +263,7 @@ fn a_restart_removes_nodes_of_the_dead() {
         .create(config(&scratch, ""))
         .expect("it is created");
     fake.destroy(made.domain).expect("behind the daemon's back");
-    fake.apply(&[oxen_domain::ports::Change::Write {
+    fake.apply(&[oxen_domain::world::Change::Write {
         path: "/local/domain/77/name".into(),
         value: "x".into(),
     }])

@@ -1,6 +1,5 @@
 //! A daemon on the fakes, and what its tests ask it.
 
-use crate::api::{Event, Op, Subject};
 use crate::journal::Journal;
 use crate::log::Log;
 use crate::manager::Manager;
@@ -9,13 +8,14 @@ use crate::recover::recover;
 use oxen_config::{DomainConfig, Uuid};
 use oxen_devices::{Device, Spec};
 use oxen_domain::Result;
-use oxen_domain::build::World;
-use oxen_domain::fake::Fake;
-use oxen_domain::ports::Clock;
+use oxen_domain::testing::Fake;
+use oxen_domain::world::Clock;
+use oxen_domain::world::World;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use xmd_api::{Event, Op, Subject};
 
 /// A directory of its own for each test, removed at the end.
 pub(super) struct Scratch(pub(super) PathBuf);
@@ -26,7 +26,8 @@ impl Scratch {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("xmd-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a scratch directory");
-        std::fs::write(path.join("kernel"), oxen_domain::image::sample_kernel()).expect("a kernel");
+        std::fs::write(path.join("kernel"), oxen_domain::testing::sample_kernel())
+            .expect("a kernel");
         Self(path)
     }
 

@@ -88,8 +88,8 @@ pub struct WatchEvent {
     pub token: String,
 }
 
-/// What can be done both alone and in a transaction.
-pub trait Store {
+/// The requests that a client can make both alone and in a transaction.
+pub trait Operations {
     /// Sends one request and waits for its answer.
     fn request(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>>;
 
@@ -498,7 +498,7 @@ impl AsFd for Client {
     }
 }
 
-impl Store for Client {
+impl Operations for Client {
     fn request(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>> {
         self.call(kind, 0, payload)
     }
@@ -528,7 +528,7 @@ impl Transaction<'_> {
     }
 }
 
-impl Store for Transaction<'_> {
+impl Operations for Transaction<'_> {
     fn request(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>> {
         self.client.call(kind, self.id, payload)
     }

@@ -3,12 +3,15 @@
 //! The kernel and ramdisk are read and understood before the domain exists, so that bad files leave
 //! no trace at all. From the domain's creation on, an error destroys it and removes its nodes.
 
-use crate::error::{Error, Result};
 use crate::image::{self, Kernel};
 use crate::layout::{self, PAGE, Placement, Ram};
-use crate::ports::{DomId, Hypervisor, Store, explain};
+use crate::world::{DomId, Hypervisor, World, explain};
+use crate::{Error, Result};
 use crate::{acpi, affinity, context, end, nodes, resize, start_info};
-use guest_pv_abi::{XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM};
+use guest_pv_abi::{
+    HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_IDENT_PT, HVM_PARAM_STORE_EVTCHN,
+    HVM_PARAM_STORE_PFN, XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM,
+};
 use oxen_config::{DomainConfig, TscMode, Uuid};
 use oxen_sys::hypercall::{CreateDomain, Extents};
 use oxen_sys::{Errno, Result as SysResult};
@@ -16,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where building has got to; told while it goes on.
+/// A step of building, as clients hear of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
@@ -28,7 +31,7 @@ pub enum Step {
     Started,
 }
 
-/// What to build.
+/// A domain to be built.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
     pub config: &'a DomainConfig,
@@ -44,34 +47,18 @@ pub struct Images {
     pub ramdisk: Vec<u8>,
 }
 
-/// A hypervisor and a store to build in, and who wants to hear of progress.
-pub struct World<'a> {
-    pub hypervisor: &'a dyn Hypervisor,
-    pub store: &'a mut dyn Store,
-    pub clock: &'a dyn crate::ports::Clock,
-}
-
 const CONSOLE_DOMAIN: DomId = 0;
 const STORE_DOMAIN: DomId = 0;
 const GRANT_CONSOLE: u32 = 0;
 const GRANT_STORE: u32 = 1;
 const SUPERPAGE: u64 = 512;
-/// Superpages and pages in one call.
+/// Most extents of one populate call.
 const BATCH: usize = 512;
 
-/// `HVM_PARAM_*` (xen/hvm/params.h).
-mod param {
-    pub(super) const STORE_PFN: u32 = 1;
-    pub(super) const STORE_EVTCHN: u32 = 2;
-    pub(super) const IDENT_PT: u32 = 12;
-    pub(super) const CONSOLE_PFN: u32 = 17;
-    pub(super) const CONSOLE_EVTCHN: u32 = 18;
-}
-
-/// Reads what the configuration names.
+/// Reads the kernel and the ramdisk that the configuration names.
 ///
 /// # Errors
-/// A file is missing or not what it should be.
+/// The error of a file that is missing, cannot be read, or is no kernel that can be booted.
 pub fn read_images(config: &DomainConfig, cache: &image::Cache) -> Result<Images> {
     let kernel = cache.kernel(Path::new(&config.kernel))?;
     let ramdisk = match &config.ramdisk {
@@ -81,12 +68,14 @@ pub fn read_images(config: &DomainConfig, cache: &image::Cache) -> Result<Images
     Ok(Images { kernel, ramdisk })
 }
 
-/// Builds the domain; it is left paused, complete but not running. `born` is called as soon as it has
-/// a number, so that the caller can note it before anything else happens.
+/// Creates a domain and assembles it: memory, kernel, registers and nodes of the store. The domain is left
+/// paused. `born` is called as soon as the domain has a number, so that the caller can note the number before
+/// anything else happens.
 ///
 /// # Errors
-/// What failed; nothing is left of the domain.
-pub fn build(
+/// The error of the step that failed. The domain has been destroyed again; if that failed too, the error's
+/// remedy says so.
+pub fn create_paused(
     world: &mut World<'_>,
     order: &Order<'_>,
     images: &Images,
@@ -94,12 +83,12 @@ pub fn build(
     born: &mut dyn FnMut(DomId) -> Result<()>,
 ) -> Result<DomId> {
     let config = order.config;
-    // All that can be known to fail is checked before there is a domain.
+    // Every check that needs no domain comes before the domain exists.
     let plan = Plan::new(config, images)?;
     check_memory(world.hypervisor, config)?;
     progress(Step::CreatingDomain);
     let nested = match config.hap {
-        Some(wish) => wish,
+        Some(chosen) => chosen,
         None => world.hypervisor.nested_paging().unwrap_or(true),
     };
     let domain = world
@@ -118,17 +107,17 @@ pub fn build(
     Ok(domain)
 }
 
-/// What follows from configuration and images alone.
+/// The layout of a guest, computed from its configuration and images alone.
 struct Plan {
     ram: Ram,
     place: Placement,
     acpi: acpi::Tables,
 }
 
-/// The kernel takes the command line that the configuration has for it.
+/// Checks that the kernel accepts the whole command line of the configuration.
 ///
 /// # Errors
-/// It is too long: a kernel cuts off what it has no room for, and boots without.
+/// An error with both lengths if the command line is too long: the kernel would cut it off without a word.
 pub fn check_images(config: &DomainConfig, images: &Images) -> Result<()> {
     let (length, most) = (
         config.cmdline.len(),
@@ -178,14 +167,15 @@ fn explain_create(config: &DomainConfig, errno: Errno) -> Error {
     }
 }
 
-/// Too much memory is told at once, with numbers, instead of after minutes of populating.
+/// Checks that the machine has enough free memory, because populating would fail only after minutes.
 ///
 /// # Errors
-/// There is less than the configuration asks for.
+/// An error with the numbers if less memory is free than the configuration asks for, or the hypervisor's error
+/// if it does not say how much is free.
 pub fn check_memory(hypervisor: &dyn Hypervisor, config: &DomainConfig) -> Result<()> {
     let free = match hypervisor.free_memory() {
         Ok(bytes) => bytes,
-        // Not to be known; populating will tell.
+        // Populating fails later if there is too little.
         Err(Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(()),
         Err(errno) => return Err(explain("cannot learn how much memory is free", errno)),
     };
@@ -203,6 +193,7 @@ pub fn check_memory(hypervisor: &dyn Hypervisor, config: &DomainConfig) -> Resul
         .remedy("give it less, or end other guests"))
 }
 
+/// Gives a new, empty domain everything that it needs to run.
 fn assemble(
     world: &mut World<'_>,
     order: &Order<'_>,
@@ -246,7 +237,7 @@ fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId)
         hypervisor.set_sched(domain, narrow(config.cpu_weight), narrow(config.cap))?;
     }
     hypervisor.set_max_mem(domain, resize::limit_kib(config.memory_mib))?;
-    // A hypervisor that has no such pool takes the page tables from elsewhere.
+    // A hypervisor without such a pool takes page tables from its own memory.
     optional(hypervisor.set_paging_pool(domain, paging_pool(config)))?;
     let mode = match config.tsc_mode {
         TscMode::Default => 0,
@@ -266,13 +257,13 @@ fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId)
     Ok(())
 }
 
-/// Bytes for the guest's page tables and shadows, which the hypervisor sets aside: as libxl sizes them,
-/// unless the configuration says how much.
+/// The bytes that the hypervisor sets aside for the guest's page tables and shadows: the configuration's number,
+/// or by default libxl's, 1 MiB for each vcpu plus 8 KiB for each MiB of memory.
 fn paging_pool(config: &DomainConfig) -> u64 {
     let pages = 256 * u64::from(config.max_vcpus) + 2 * u64::from(config.maxmem_mib);
-    let reckoned = (pages * PAGE).next_multiple_of(layout::MIB);
-    let asked = config.shadow_memory_mib;
-    asked.map_or(reckoned, |mib| u64::from(mib) * layout::MIB)
+    let default = (pages * PAGE).next_multiple_of(layout::MIB);
+    let chosen = config.shadow_memory_mib;
+    chosen.map_or(default, |mib| u64::from(mib) * layout::MIB)
 }
 
 fn optional(result: SysResult<()>) -> SysResult<()> {
@@ -305,7 +296,7 @@ fn give_memory(hypervisor: &dyn Hypervisor, domain: DomId, plan: &Plan) -> SysRe
     hypervisor.set_memory_map(domain, &plan.ram.memory_map(plan.acpi.bytes.len() as u64))
 }
 
-/// Superpages where they fit and the hypervisor has them, else pages.
+/// Populates a range of frames: with superpages where they fit and the hypervisor has them, else with pages.
 fn populate_range(
     hypervisor: &dyn Hypervisor,
     domain: DomId,
@@ -340,7 +331,10 @@ fn populate_range(
     )
 }
 
-/// All of the extents, or ENOMEM.
+/// Populates all of the extents.
+///
+/// # Errors
+/// ENOMEM if there is memory for a part of them only, or the hypervisor's error.
 fn populate(
     hypervisor: &dyn Hypervisor,
     domain: DomId,
@@ -370,7 +364,7 @@ fn load(
     images: &Images,
     plan: &Plan,
 ) -> SysResult<()> {
-    // What a segment has beyond its bytes is zero already, as all of a new domain's memory is.
+    // The rest of a segment needs no writing: a new domain's memory is zeroed.
     for segment in &images.kernel.segments {
         hypervisor.write(domain, segment.addr, images.kernel.bytes(segment))?;
     }
@@ -394,11 +388,11 @@ fn special_pages(hypervisor: &dyn Hypervisor, domain: DomId, ports: nodes::Ports
         .flat_map(|i| (i << 22 | 0xe7).to_le_bytes())
         .collect();
     hypervisor.write(domain, layout::IDENT_GFN * PAGE, &identity)?;
-    hypervisor.set_param(domain, param::STORE_PFN, layout::STORE_GFN)?;
-    hypervisor.set_param(domain, param::CONSOLE_PFN, layout::CONSOLE_GFN)?;
-    hypervisor.set_param(domain, param::IDENT_PT, layout::IDENT_GFN * PAGE)?;
-    hypervisor.set_param(domain, param::CONSOLE_EVTCHN, ports.console.into())?;
-    hypervisor.set_param(domain, param::STORE_EVTCHN, ports.store.into())
+    hypervisor.set_param(domain, HVM_PARAM_STORE_PFN, layout::STORE_GFN)?;
+    hypervisor.set_param(domain, HVM_PARAM_CONSOLE_PFN, layout::CONSOLE_GFN)?;
+    hypervisor.set_param(domain, HVM_PARAM_IDENT_PT, layout::IDENT_GFN * PAGE)?;
+    hypervisor.set_param(domain, HVM_PARAM_CONSOLE_EVTCHN, ports.console.into())?;
+    hypervisor.set_param(domain, HVM_PARAM_STORE_EVTCHN, ports.store.into())
 }
 
 fn set_registers(

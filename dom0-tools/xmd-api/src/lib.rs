@@ -1,4 +1,7 @@
-//! The language of the socket: JSON, one object a line.
+//! The language between xmd and its clients, and the client's end of the socket ([`client`]). The daemon
+//! is the crate xmd; xm and other tools need this crate alone.
+//!
+//! The language is JSON, one object a line.
 //!
 //! A client sends requests, each with an `id` of its choice and an `op`:
 //!
@@ -42,15 +45,23 @@
 //! An event is `progress` (with `step`), `warning` (with `text`) or, after `events`, one of
 //! `started`, `ended` (with `reason`) and `gone`, with `domain` and `name`.
 
+#![forbid(unsafe_code)]
+
+pub mod client;
+
 use oxen_config::{CpuSet, DomainConfig, Uuid};
 use oxen_devices::{Kind, Spec};
 use oxen_domain::Error;
 use oxen_domain::build::Step;
 use oxen_domain::lifecycle;
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
 use serde::{Deserialize, Serialize};
 
-/// The longest line taken.
+/// Where the daemon listens.
+pub const SOCKET: &str = "/run/xen/xmd.sock";
+/// The environment variable that overrides the path of the socket, for clients.
+pub const SOCKET_ENV: &str = "XMD_SOCKET";
+/// The longest line that the daemon takes, in bytes.
 pub const MAX_LINE: u64 = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
-//! What the life of a domain needs from the world: a hypervisor and a store. The real ones are in
-//! [`crate::live`].
+//! The traits through which this crate reaches the hypervisor, the store and the time. [`crate::live`]
+//! implements them on a machine, `testing` in memory.
 
-use crate::error::Result as ToolResult;
+use crate::Result as ToolResult;
 use core::time::Duration;
 use oxen_sys::hypercall::{
     AffinityKind, CreateDomain, DomainInfo, E820Entry, Extents, SchedParams, ShutdownReason,
@@ -11,31 +11,38 @@ use oxen_sys::{Errno, Result};
 /// A domain's number.
 pub type DomId = u16;
 
+/// A hypervisor and a store in which domains are built, driven and ended.
+pub struct World<'a> {
+    pub hypervisor: &'a dyn Hypervisor,
+    pub store: &'a mut dyn Store,
+    pub clock: &'a dyn Clock,
+}
+
 /// The hypercalls that build, drive and end domains.
 pub trait Hypervisor {
     /// Creates a domain, paused, and lets the hypervisor choose its number.
     fn create(&self, want: &CreateDomain) -> Result<DomId>;
-    /// Destroys a domain; comes back when the hypervisor has let go of what it can.
+    /// Destroys a domain; returns when the hypervisor has freed all that nobody else maps.
     fn destroy(&self, domain: DomId) -> Result<()>;
     fn pause(&self, domain: DomId) -> Result<()>;
     fn unpause(&self, domain: DomId) -> Result<()>;
     /// Lets a domain that shut down for suspend go on where it is.
     fn resume(&self, domain: DomId) -> Result<()>;
-    /// ESRCH if there is no such domain.
+    /// One domain; ESRCH if it does not exist.
     fn info(&self, domain: DomId) -> Result<DomainInfo>;
     fn domains(&self) -> Result<Vec<DomainInfo>>;
 
     fn set_max_vcpus(&self, domain: DomId, count: u32) -> Result<()>;
     /// How many CPUs the machine has.
     fn cpus(&self) -> Result<u32>;
-    /// Does the machine have nested paging?
+    /// Whether the machine has nested paging.
     fn nested_paging(&self) -> Result<bool> {
         Ok(true)
     }
-    /// Where a vcpu may run, or had better run: one bit for each CPU.
+    /// Sets the hard or soft affinity of a vcpu: one bit for each CPU.
     fn set_affinity(&self, domain: DomId, vcpu: u32, kind: AffinityKind, cpus: &[u8])
     -> Result<()>;
-    /// Weight and cap; None leaves that one as it is.
+    /// Sets weight and cap; `None` leaves that one as it is.
     fn set_sched(&self, domain: DomId, weight: Option<u16>, cap: Option<u16>) -> Result<()>;
     fn sched(&self, domain: DomId) -> Result<SchedParams>;
     fn set_time_offset(&self, domain: DomId, seconds: i64) -> Result<()>;
@@ -44,14 +51,15 @@ pub trait Hypervisor {
     fn set_max_mem(&self, domain: DomId, kib: u64) -> Result<()>;
     fn set_paging_pool(&self, domain: DomId, bytes: u64) -> Result<()>;
     fn set_memory_map(&self, domain: DomId, map: &[E820Entry]) -> Result<()>;
-    /// Gives memory, which reads as zero; how many of the extents there was room for.
+    /// Populates frames with zeroed memory. Returns how many of the extents were populated: fewer than
+    /// asked for if the machine's memory is used up.
     fn populate(&self, domain: DomId, extents: Extents<'_>) -> Result<usize>;
     /// Writes into the domain's memory, across pages.
     fn write(&self, domain: DomId, addr: u64, bytes: &[u8]) -> Result<()>;
     fn set_param(&self, domain: DomId, index: u32, value: u64) -> Result<()>;
     fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<u32>;
     /// Grants frame `gfn` of `domain` to `to` by `reference`, before the domain runs. `scratch` is a
-    /// frame of the domain that nothing lives at.
+    /// frame number at which the domain has no memory.
     fn seed_grant(
         &self,
         domain: DomId,
@@ -65,59 +73,59 @@ pub trait Hypervisor {
 
     /// Changes the domain's UUID.
     fn set_handle(&self, domain: DomId, handle: [u8; 16]) -> Result<()>;
-    /// Marks a domain as shut down, whatever it does.
+    /// Marks a domain as shut down, without its cooperation.
     fn force_shutdown(&self, domain: DomId, reason: ShutdownReason) -> Result<()>;
     fn trigger(&self, domain: DomId, trigger: u32, vcpu: u32) -> Result<()>;
     /// Free bytes of the machine's memory.
     fn free_memory(&self) -> Result<u64>;
 }
 
-/// Who may do what with a node, beside its owner who may do all.
+/// The permissions of a node. Its owner has every right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Ours; the domain has no access.
+    /// dom0 owns the node; no other domain has access.
     Private,
-    /// Ours; the domain may read.
+    /// dom0 owns the node; the domain may read.
     Readable(DomId),
-    /// The domain's own.
+    /// The domain owns the node.
     Owned(DomId),
 }
 
 /// One change of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Makes the node or changes its value, and sets its permissions.
+    /// Creates the node or changes its value, and sets its permissions.
     Set {
         path: String,
         value: String,
         access: Access,
     },
-    /// Changes a value; a node that is made by this has its parent's permissions.
+    /// Changes a value; a node that is created by this has its parent's permissions.
     Write { path: String, value: String },
-    /// Removes the node and all below. It need not be there.
+    /// Removes the node and all below; no error if there is no such node.
     Remove { path: String },
 }
 
-/// The store, as far as domains' lives need it.
+/// The requests to xenstored that this crate and its users make.
 pub trait Store {
-    /// None if there is no such node.
+    /// The value of a node; `None` if there is no such node.
     fn read(&mut self, path: &str) -> ToolResult<Option<String>>;
-    /// The same of several nodes.
+    /// The values of several nodes.
     fn read_all(&mut self, paths: &[String]) -> ToolResult<Vec<Option<String>>> {
         paths.iter().map(|path| self.read(path)).collect()
     }
-    /// Names of children; none if there is no such node.
+    /// The names of a node's children; empty if there is no such node.
     fn list(&mut self, path: &str) -> ToolResult<Vec<String>>;
-    /// All of the changes or none of them.
+    /// Makes all of the changes in one transaction, or none of them.
     fn apply(&mut self, changes: &[Change]) -> ToolResult<()>;
-    /// Connects a domain's ring to the store.
+    /// Connects a domain's ring to xenstored.
     fn introduce(&mut self, domain: DomId, gfn: u64, port: u32) -> ToolResult<()>;
-    /// Disconnects it. The domain may be gone already.
+    /// Disconnects a domain's ring. The domain may be gone already.
     fn release(&mut self, domain: DomId) -> ToolResult<()>;
-    /// The domain goes on after a suspend; its next end shall be told again.
+    /// Notes that the domain continues after a suspend, so that its next shutdown fires `@releaseDomain` again.
     fn resume(&mut self, domain: DomId) -> ToolResult<()>;
-    /// Asks `done` now, whenever something at or below `paths` has changed, and every now and then for
-    /// what the store does not tell, until it says yes; false when the time is over first.
+    /// Calls `done` until it returns true: now, after each change at or below `paths`, and from time to time
+    /// for conditions that no watch reports. Returns false if `limit` passes first.
     fn wait(
         &mut self,
         paths: &[String],
@@ -126,7 +134,7 @@ pub trait Store {
     ) -> ToolResult<bool>;
 }
 
-/// Waiting, so that tests need not.
+/// A clock that can be waited for; tests have one that never waits.
 pub trait Clock {
     fn sleep(&self, time: Duration);
 }
@@ -140,7 +148,7 @@ impl Clock for WallClock {
     }
 }
 
-/// What an errno of the hypervisor means to someone who asked for `what`.
+/// Turns an errno of the hypervisor into the failure of `what`, with its meaning and a remedy.
 pub(crate) fn explain(what: impl Into<String>, errno: Errno) -> crate::Error {
     let error = crate::Error::new(what, describe(errno));
     match errno {

@@ -1,17 +1,22 @@
-//! One line for a user: what failed, why, and what helps.
+//! A failure as a tool prints it: one line with what failed, why, and what may help.
 
-use std::fmt;
+use core::fmt;
+use serde::{Deserialize, Serialize};
 
-pub type Result<T, E = Error> = core::result::Result<T, E>;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A failure for a user. Its fields travel over xmd's socket under these names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
+    /// The thing that was attempted: "cannot create demo".
     pub what: String,
+    /// Why it failed.
     pub cause: String,
+    /// What the user can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
 impl Error {
+    /// A failure without a remedy.
     pub fn new(what: impl Into<String>, cause: impl fmt::Display) -> Self {
         Self {
             what: what.into(),
@@ -20,6 +25,7 @@ impl Error {
         }
     }
 
+    /// Adds, or replaces, the remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
@@ -37,4 +43,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}
+
+/// The result of an operation whose failure a user sees.
+pub type Result<T, E = Error> = core::result::Result<T, E>;

@@ -1,34 +1,27 @@
 //! Attaching and detaching, for all kinds alike.
 
+use crate::device::Device;
+use crate::guest::Guest;
 use crate::held::{self, Held};
-use crate::kind::{Device, Kind};
+use crate::kind::Kind;
 use crate::state::State;
-use crate::{nodes, problem};
+use crate::{backend, nodes, problem};
 use core::time::Duration;
-use oxen_config::Uuid;
-use oxen_domain::ports::{DomId, Store};
+use oxen_domain::world::{DomId, Store};
 use oxen_domain::{Error, Result};
 
-/// dom0's driver may take so long to notice a device, to take what it is given, to let go.
+/// How long dom0's driver may take to notice a device, to take what it is given, and to let go.
 const DRIVER: Duration = Duration::from_secs(20);
-/// The guest may take so long to connect, or to let go.
+/// How long the guest may take to connect, or to let go.
 const GUEST: Duration = Duration::from_secs(30);
-/// The guest may take so long to let go of what is taken away in any case.
+/// How long the guest may take to let go of a device that is removed in any case.
 const FORCED: Duration = Duration::from_secs(5);
 
-/// Whose devices.
-#[derive(Debug, Clone, Copy)]
-pub struct Guest<'a> {
-    pub domain: DomId,
-    pub uuid: Uuid,
-    pub name: &'a str,
-}
-
-/// Attaches a device, as far as dom0 is concerned: its driver has all that it needs, and the guest may
-/// connect to it now or later. What is returned is for people to know.
+/// Attaches a device: afterwards dom0's driver has all that it needs, and the guest may connect now or later.
+/// Returns warnings for the user.
 ///
 /// # Errors
-/// What is wrong; nothing is left of the device.
+/// The error of the step that failed; nothing is left of the device.
 pub fn attach(
     store: &mut dyn Store,
     guest: &Guest<'_>,
@@ -45,7 +38,7 @@ pub fn attach(
         .apply(&nodes::attach(guest, kind, id, &nodes))
         .and_then(|()| offer(store, guest, device, &what));
     if done.is_err() {
-        // The first error tells more than one of the cleaning.
+        // The first error says more than one of the clean-up.
         let _ = remove(store, guest.domain, kind, id);
     }
     done.map(|()| nodes.warnings)
@@ -75,10 +68,10 @@ fn offer(
     Err(Error::new(what, cause).remedy("see dmesg in dom0"))
 }
 
-/// Waits until the guest uses a device. False if it does not within the time; it may later.
+/// Waits until the guest uses a device. Returns false if the time passes first; the guest may connect later.
 ///
 /// # Errors
-/// A driver has given up, or the device was taken away meanwhile.
+/// An error with the driver's report if a driver gave up, or if the device was removed meanwhile.
 pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) -> Result<bool> {
     let what = format!("{} does not use {} {}", guest.name, kind, kind.title(id));
     Place::new(guest, kind, id, &what).wait(store, GUEST, |back, front| {
@@ -86,8 +79,8 @@ pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) 
     })
 }
 
-/// Whether a guest has let go of a disk that it still owns: its driver was unbound, and its back end waits
-/// for a front end that begins anew; or has begun to ([`offer_again`]) after it was in use.
+/// Whether a guest has let go of a disk that it still owns: its driver was unbound, and the back end waits for
+/// a front end that starts again, or has already begun to ([`offer_again`]).
 #[must_use]
 pub fn is_let_go(held: &Held) -> bool {
     let was_used = !held.node("sectors").is_empty();
@@ -100,13 +93,13 @@ pub fn is_let_go(held: &Held) -> bool {
         }
 }
 
-/// Makes a disk that its guest has let go of usable again, for when it binds its driver once more. Linux'
-/// netfront begins anew by itself. Its blkfront does not: it begins only when the back end's state is
-/// `Connected`. So the front end's state is put back for it, blkback makes ready, and then the back end's node
-/// says what blkfront waits for; blkback itself writes the same there when they have connected.
+/// Makes a disk that its guest has let go of usable again, for when the guest binds its driver once more.
+/// Linux's netfront reconnects by itself. Its blkfront starts only when the back end's state is `Connected`. So
+/// the front end's state is set back first, which makes blkback ready, and then the back end's node gets the
+/// state that blkfront waits for. blkback writes the same state when both have connected.
 ///
 /// # Errors
-/// The store refused.
+/// The store's error.
 pub fn offer_again(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<bool> {
     let Some(held) = held::find(store, domain, kind, id)?.filter(is_let_go) else {
         return Ok(false);
@@ -132,22 +125,23 @@ pub fn offer_again(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) ->
     store.apply(&changes).map(|()| true)
 }
 
-/// Detaches a device. Without `force` it is refused if the guest uses it, as far as can be known, and
-/// the guest must let go.
+/// Detaches a device. Without `force` the request is refused if the guest is known to use the device, and the
+/// guest must let go.
 ///
-/// With `force` the guest is told too before dom0's driver ends: Linux writes what it has not yet written
-/// when it notices that a disk is gone, and waits without end if nobody answers who has not said so.
+/// With `force` the guest is notified too before dom0's driver ends: when Linux notices that a disk is gone it
+/// writes its dirty buffers, and waits forever if the back end vanished without a word.
 ///
 /// # Errors
-/// The reason of the refusal: then the device is as it was, or the guest is still about to let it go.
+/// An error with the reason if the guest uses the device or does not let go in time. The device is then as it
+/// was, or goes away when the guest lets go.
 pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool) -> Result<()> {
     let (kind, id) = (held.kind, held.id);
     let what = format!("cannot take {} {} from {}", kind, held.name, guest.name);
-    if !force && let Some(reason) = kind.busy(held) {
+    if !force && let Some(reason) = backend::busy(held) {
         let remedy = "unmount it in the guest, or take it away in spite of that with --force";
         return Err(Error::new(what, reason).remedy(remedy));
     }
-    // A front end that was let go of answers nobody.
+    // A front end that was unbound never replies.
     let used = !matches!(
         held.front_state,
         State::Initialising | State::Closed | State::Unknown
@@ -162,7 +156,7 @@ pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool
     remove(store, guest.domain, kind, id)
 }
 
-/// Both sides come to an end in an orderly way.
+/// Closes both sides in order: the back end is set to `Closing`, and the guest follows.
 fn close(
     store: &mut dyn Store,
     guest: &Guest<'_>,
@@ -184,10 +178,10 @@ fn close(
         .remedy("it goes away when the guest lets go; --force takes it away at once"))
 }
 
-/// Removes the nodes, waits until dom0's driver has let go, and gives back what it used.
+/// Removes the nodes, waits until dom0's driver has let go, and releases what the driver used.
 ///
 /// # Errors
-/// The store refused, the driver does not let go, or what it used cannot be given back.
+/// The store's error, an error if the driver does not let go, or the kernel's if something cannot be released.
 pub fn remove(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<()> {
     let all = held::of_kind(store, domain, kind)?;
     let last = all.iter().all(|held| held.id == id);
@@ -198,10 +192,10 @@ pub fn remove(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Resu
     }
 }
 
-/// Gives back what the devices of a guest used whose nodes have been removed.
+/// Releases what the devices of a guest used whose nodes have been removed.
 ///
 /// # Errors
-/// The first failure; the others have been tried too.
+/// The first failure; the other devices have been released nevertheless.
 pub fn release(store: &mut dyn Store, devices: &[Held]) -> Result<()> {
     let mut result = Ok(());
     for held in devices {
@@ -210,20 +204,20 @@ pub fn release(store: &mut dyn Store, devices: &[Held]) -> Result<()> {
     result
 }
 
-/// Gives back what a process that was killed took for devices that never came to be.
+/// Releases what a process that was killed took for devices that never came to be.
 ///
 /// # Errors
-/// The store cannot be asked, or something does not end.
+/// The store's error, or the kernel's if something does not end.
 pub fn sweep(store: &mut dyn Store) -> Result<()> {
     for kind in Kind::ALL {
-        kind.sweep(&held::everywhere(store, kind)?)?;
+        backend::sweep(kind, &held::everywhere(store, kind)?)?;
     }
     Ok(())
 }
 
 fn released(store: &mut dyn Store, held: &Held) -> Result<()> {
     let gone = store.wait(&[], DRIVER, &mut |_| Ok(!held.sysfs().exists()))?;
-    // What the driver reported while it ended is of no use to anybody.
+    // A report that the driver wrote while it ended concerns nobody.
     store.apply(&nodes::forget_errors(held.domain, held.kind, held.id)[..1])?;
     if !gone {
         let what = format!(
@@ -233,10 +227,10 @@ fn released(store: &mut dyn Store, held: &Held) -> Result<()> {
         return Err(Error::new(what, "dom0's driver does not let go of it")
             .remedy("see dmesg in dom0; xm log"));
     }
-    held.kind.release(held)
+    backend::release(held)
 }
 
-/// A device in the making or in the ending.
+/// A device that is being attached or detached.
 struct Place<'a> {
     domain: DomId,
     kind: Kind,
@@ -254,7 +248,10 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Waits until the two states are as wished. A driver's report, or the guest's end, is an error.
+    /// Waits until `good` accepts the states of back end and front end. Returns false if the time passes first.
+    ///
+    /// # Errors
+    /// An error with the driver's report if one gave up, or if the device vanished, as at the guest's end.
     fn wait(
         &self,
         store: &mut dyn Store,
@@ -291,5 +288,4 @@ impl<'a> Place<'a> {
 }
 
 #[cfg(test)]
-#[path = "bus_tests.rs"]
 mod tests;

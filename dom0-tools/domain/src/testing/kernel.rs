@@ -1,4 +1,4 @@
-//! Kernels made by hand, for tests here and above.
+//! Kernel images that tests build from bytes.
 
 /// A 64-bit ELF kernel: `body` at 16 MiB with a zero tail, the entry in its middle.
 #[must_use]
@@ -50,7 +50,7 @@ pub fn elf64(body: &[u8]) -> Vec<u8> {
     image
 }
 
-/// The least kernel: it halts.
+/// The smallest kernel: 64 HLT instructions.
 #[must_use]
 pub fn sample_kernel() -> Vec<u8> {
     elf64(&[0xf4; 64])

@@ -1,8 +1,12 @@
 //! A hypervisor and a store in memory, for tests: they keep what a real one would, and can be told
 //! to fail at a given call.
 
-use crate::error::{Error, Result as ToolResult};
-use crate::ports::{Access, Change, Clock, DomId, Hypervisor, Store};
+mod kernel;
+
+use crate::world::{Access, Change, Clock, DomId, Hypervisor, Store};
+use crate::{Error, Result as ToolResult};
+pub use kernel::{elf64, sample_kernel};
+
 use bytemuck::Zeroable;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;

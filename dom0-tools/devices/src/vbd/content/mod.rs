@@ -290,5 +290,4 @@ impl Ext {
 }
 
 #[cfg(test)]
-#[path = "content_tests.rs"]
 mod tests;

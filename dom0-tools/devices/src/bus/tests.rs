@@ -1,9 +1,10 @@
 //! Devices on a store in memory, with drivers that do what theirs would.
 
 use super::*;
-use crate::kind::Nodes;
-use oxen_domain::fake::{Fake, State as World};
-use oxen_domain::ports::{Access, Change, Hypervisor};
+use crate::nodes::Nodes;
+use oxen_config::Uuid;
+use oxen_domain::testing::{Fake, State as World};
+use oxen_domain::world::{Access, Change, Hypervisor};
 use std::cell::Cell;
 use std::rc::Rc;
 

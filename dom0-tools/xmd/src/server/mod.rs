@@ -3,19 +3,18 @@
 mod listeners;
 mod places;
 
-use crate::api::{Body, Event, MAX_LINE, Op, Reply, Request};
 use crate::log::Log;
 use crate::manager::{Manager, Work};
 use crate::ops::Context;
 use crate::watcher::Disk;
 use core::time::Duration;
 use oxen_devices::Spec;
-use oxen_domain::build::World;
 use oxen_domain::live::{Xen, XenStore};
-use oxen_domain::ports::WallClock;
+use oxen_domain::world::WallClock;
+use oxen_domain::world::World;
 use oxen_domain::{Error, Result};
+use oxen_sys::daemon;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::Mode;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -23,6 +22,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+use xmd_api::{Body, Event, MAX_LINE, Op, Reply, Request};
 
 pub use listeners::Listeners;
 pub use places::Places;
@@ -108,17 +108,8 @@ fn attend(daemon: &Arc<Daemon>, work: Work) {
 /// # Errors
 /// It cannot be made.
 pub fn listen(path: &Path) -> Result<UnixListener> {
-    let fail = |error| Error::new(format!("cannot listen on {}", path.display()), error);
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(fail)?;
-    }
-    if path.exists() {
-        std::fs::remove_file(path).map_err(fail)?;
-    }
-    let old = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(old);
-    listener.map_err(fail)
+    daemon::listen(path)
+        .map_err(|error| Error::new(format!("cannot listen on {}", path.display()), error))
 }
 
 /// Serves clients. Does not return.

@@ -8,10 +8,10 @@
 mod child;
 mod gate;
 
-use crate::bootloader::child::Child;
+use self::child::Child;
+use crate::build::Images;
+use crate::{Error, Result, image};
 use oxen_config::{DiskFormat, DiskSpec, DomainConfig};
-use oxen_domain::build::Images;
-use oxen_domain::{Error, Result, image};
 use serde::Deserialize;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Command;
@@ -184,6 +184,7 @@ fn disk(config: &DomainConfig) -> core::result::Result<&DiskSpec, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::sample_kernel;
 
     fn config(more: &str) -> DomainConfig {
         let text = format!("type='pvh'\nname='demo'\nmemory=32\nbootloader='pygrub'\n{more}");
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn kernel_and_ramdisk_come_behind_the_line() {
-        let kernel = image::sample_kernel();
+        let kernel = sample_kernel();
         let size = kernel.len() as u64;
         let mut all = answer(&kernel, size, 5);
         all.extend(b"files");
@@ -230,7 +231,7 @@ mod tests {
     /// The process that read the disk may have been taken over by what is on it.
     #[test]
     fn nothing_that_the_reader_announces_is_believed() {
-        let kernel = image::sample_kernel();
+        let kernel = sample_kernel();
         let size = kernel.len() as u64;
         let error = |bytes: Vec<u8>, memory| match receive(&mut bytes.as_slice(), memory).map(drop)
         {

@@ -6,17 +6,17 @@ mod erasing;
 mod resize;
 mod restarting;
 
-use crate::api::{Event, Op, Subject};
 use crate::log::Log;
 use crate::manager::Manager;
 use oxen_config::Uuid;
 use oxen_devices::{Device, Spec};
-use oxen_domain::build::World;
 use oxen_domain::lifecycle::{self, Listed};
-use oxen_domain::ports::DomId;
+use oxen_domain::world::DomId;
+use oxen_domain::world::World;
 use oxen_domain::{Error, Result, nodes};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use xmd_api::{Event, Op, Subject};
 
 /// Everything an operation needs.
 pub struct Context<'a> {
@@ -54,29 +54,16 @@ impl Context<'_> {
             Op::Create {
                 config,
                 paused,
-                quiet,
-            } => {
-                // Each event wakes the client, and makes two switches between processes.
-                let mut tell = |event| match event {
-                    Event::Progress { .. } if quiet => {}
-                    other => tell(other),
-                };
-                json(self.create(*config, paused, &mut tell)?)
-            }
+                quiet: false,
+            } => json(self.create(*config, paused, tell)?),
+            Op::Create {
+                config,
+                paused,
+                quiet: true,
+            } => json(self.create(*config, paused, &mut without_progress(tell))?),
             Op::List => self.list(),
             Op::Config { domain } => self.config(&domain)?,
-            Op::Shutdown { domain, request } => {
-                let found = self.find(&domain)?;
-                lifecycle::request(
-                    self.world.hypervisor,
-                    self.world.store,
-                    found.info.domain,
-                    request,
-                )?;
-                self.log
-                    .line(&format!("{domain}: asked to {}", request.word()));
-                json(subject(&found))
-            }
+            Op::Shutdown { domain, request } => json(self.shutdown(&domain, request)?),
             Op::Destroy { domain } => json(self.destroy(&domain, tell)?),
             Op::Pause { domain } => {
                 self.simple(&domain, "pause", |world, id| world.hypervisor.pause(id))?
@@ -86,11 +73,7 @@ impl Context<'_> {
             }
             Op::Resume { domain } => self.resume(&domain)?,
             Op::Rename { domain, name } => json(self.rename(&domain, &name)?),
-            Op::Sysrq { domain, key } => {
-                let found = self.find(&domain)?;
-                lifecycle::sysrq(self.world.store, found.info.domain, key)?;
-                json(subject(&found))
-            }
+            Op::Sysrq { domain, key } => json(self.sysrq(&domain, key)?),
             Op::Trigger {
                 domain,
                 trigger,
@@ -123,6 +106,25 @@ impl Context<'_> {
             Op::Events => return Err(Error::new("events", "this is not a single operation")),
         };
         Ok(value)
+    }
+
+    fn shutdown(&mut self, wanted: &str, request: lifecycle::Request) -> Result<Subject> {
+        let found = self.find(wanted)?;
+        lifecycle::request(
+            self.world.hypervisor,
+            self.world.store,
+            found.info.domain,
+            request,
+        )?;
+        self.log
+            .line(&format!("{wanted}: asked to {}", request.word()));
+        Ok(subject(&found))
+    }
+
+    fn sysrq(&mut self, wanted: &str, key: char) -> Result<Subject> {
+        let found = self.find(wanted)?;
+        lifecycle::sysrq(self.world.store, found.info.domain, key)?;
+        Ok(subject(&found))
     }
 
     fn resume(&mut self, wanted: &str) -> Result<serde_json::Value> {
@@ -245,6 +247,14 @@ pub(crate) fn subject(found: &Listed) -> Subject {
         domain: found.info.domain,
         name,
         uuid: found.uuid(),
+    }
+}
+
+/// Drops progress events: each would wake the client, which costs two switches between processes.
+fn without_progress(tell: &mut dyn FnMut(Event)) -> impl FnMut(Event) {
+    move |event| match event {
+        Event::Progress { .. } => {}
+        other => tell(other),
     }
 }
 

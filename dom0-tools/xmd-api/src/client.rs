@@ -1,6 +1,6 @@
 //! The client's side of the socket.
 
-use crate::api::{Body, Event, Op, Reply, Request};
+use crate::{Body, Event, Op, Reply, Request};
 use oxen_domain::{Error, Result};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
