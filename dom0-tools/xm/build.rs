@@ -1,5 +1,6 @@
-//! `xm` is started for every command. As a static program at a fixed address (dom0's is static) it has no
-//! relocations: 14000 of them, and the pages that they touch, were a third of what a start took.
+//! `xm` is started for every command. As a static program at a fixed address (dom0's is static) it
+//! has no relocations: 14000 of them, and the pages that they touch, were a third of what a start
+//! took.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

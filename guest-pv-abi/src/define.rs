@@ -15,7 +15,7 @@ macro_rules! abi {
     ($($kind:ident! { $($body:tt)* })*) => {
         $($kind! { @item $($body)* })*
 
-        /// What this module declares, for the comparison with the C headers.
+        /// The declarations of this module, for the comparison with the C headers.
         #[doc(hidden)]
         pub const LAYOUT: &[&[$crate::layout::Item]] = &[$($kind! { @layout $($body)* }),*];
     };

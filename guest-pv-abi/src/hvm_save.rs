@@ -36,7 +36,7 @@ abi! {
     }
 
     abi_struct! {
-        /// What stands before each record.
+        /// The header of each record.
         pub struct HvmSaveDescriptor = "struct hvm_save_descriptor", 8 {
             pub typecode: u16,
             pub instance: u16,

@@ -18,7 +18,7 @@ abi! {
     }
 
     abi_struct! {
-        /// What stands before an entry's content.
+        /// The header of an entry's content.
         pub struct HypfsDirentry = "struct xen_hypfs_direntry", 12 {
             pub kind as "type": u8,
             pub encoding: u8,

@@ -1,4 +1,4 @@
-//! What the firmware told and can do (xen/platform.h: `XENPF_FIRMWARE_INFO`,
+//! The firmware's information and services (xen/platform.h: `XENPF_FIRMWARE_INFO`,
 //! `XENPF_EFI_RUNTIME_CALL`).
 
 use crate::GuestHandle;

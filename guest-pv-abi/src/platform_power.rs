@@ -1,4 +1,4 @@
-//! What dom0's ACPI code found about processors' power states (xen/platform.h:
+//! Processors' power states, as dom0's ACPI code found them (xen/platform.h:
 //! `XENPF_SET_PROCESSOR_PMINFO`).
 
 use crate::GuestHandle;

@@ -1,4 +1,4 @@
-//! What a PVH kernel is started with (xen/arch-x86/hvm/start_info.h): EBX holds the physical
+//! The start information of a PVH kernel (xen/arch-x86/hvm/start_info.h): EBX holds the physical
 //! address of an `HvmStartInfo`.
 
 abi! {

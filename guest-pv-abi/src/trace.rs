@@ -175,7 +175,7 @@ abi! {
     }
 
     abi_struct! {
-        /// What stands before a CPU's records.
+        /// The header of a CPU's records.
         pub struct TraceBuf = "struct t_buf", 8 {
             pub cons: u32,
             pub prod: u32,

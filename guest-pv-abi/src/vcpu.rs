@@ -28,7 +28,8 @@ abi! {
     }
 
     abi_struct! {
-        /// What a vcpu does, since when, and how long it has done what, in nanoseconds.
+        /// The state of a vcpu, since when it is in it, and how long it was in each state, in
+        /// nanoseconds.
         pub struct VcpuRunstateInfo = "struct vcpu_runstate_info", 48 {
             pub state: i32,
             pub _pad: u32,

@@ -1,4 +1,4 @@
-//! What hypervisor this is (xen/version.h) and what it offers (xen/features.h).
+//! Version, build and features of the hypervisor (xen/version.h, xen/features.h).
 
 abi! {
     abi_consts! { u32:

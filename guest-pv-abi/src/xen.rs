@@ -160,7 +160,8 @@ abi! {
             pub ext_lfb_base: u32,
         }
 
-        /// What screen dom0 finds. `u` is a `VgaTextMode` or a `VgaFrameBuffer`, by `video_type`.
+        /// The screen that dom0 finds. `u` is a `VgaTextMode` or a `VgaFrameBuffer`, by
+        /// `video_type`.
         pub struct VgaConsoleInfo = "struct dom0_vga_console_info", 40 {
             pub video_type: u8,
             pub _pad: [u8; 3],

@@ -49,7 +49,7 @@ abi! {
     }
 
     abi_struct! {
-        /// What stands before each message's payload.
+        /// The header of each message.
         pub struct XsdSockmsg = "struct xsd_sockmsg", 16 {
             pub kind as "type": u32,
             pub req_id: u32,

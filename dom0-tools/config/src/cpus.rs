@@ -27,7 +27,7 @@ impl CpuSet {
     /// Parses a list such as `all`, `1`, `0-3,5`, `0-7,^2`.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A `String` that says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut set: Option<BTreeSet<u32>> = Some(BTreeSet::new());
         for word in text.split(',').map(str::trim) {

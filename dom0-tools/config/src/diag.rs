@@ -1,4 +1,4 @@
-//! What is wrong with a file, and where.
+//! Errors and warnings about a file, each with its place.
 
 use core::fmt;
 use serde::{Deserialize, Serialize};

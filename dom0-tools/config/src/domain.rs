@@ -18,7 +18,7 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// What is done with a domain that has ended.
+/// The action that follows when a domain has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -181,7 +181,7 @@ impl DomainConfig {
     /// Checks what parsing a file guarantees, for a configuration that came another way.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A `String` that names the first value that is out of range or contradicts another.
     pub fn check(&self) -> Result<(), String> {
         crate::check_name(&self.name)?;
         let checks = [

@@ -1,13 +1,13 @@
 //! Every key that xl knows, and what becomes of it here.
 //!
-//! Source of the names: xl.cfg(5) and xl's own reader, of Xen 4.17 and later. A key that we cannot honour is a
-//! warning, so that a file written for xl works as far as it can and says where it does not. So is one outside of
-//! this table, as xl passes over what it does not know, and generators of files rely on that; but one that is
-//! nearly a known key is a slip, and an error.
+//! Source of the names: xl.cfg(5) and xl's own reader, of Xen 4.17 and later. A key that we cannot
+//! honour is a warning, so that a file written for xl works as far as it can and says where it does
+//! not. So is one outside of this table, as xl passes over what it does not know, and generators of
+//! files rely on that; but one that is nearly a known key is a slip, and an error.
 
 use crate::suggest;
 
-/// What we do with a key.
+/// Whether a key is read, ignored or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Honoured.
@@ -39,7 +39,7 @@ impl Status {
     }
 }
 
-/// What becomes of `key`; None if nobody knows it.
+/// The status of `key`; `None` if no version of xl or xm knows the key.
 #[must_use]
 pub fn status(key: &str) -> Option<Status> {
     TABLE
@@ -109,8 +109,8 @@ const ARM: &[&str] = &[
     "arm_sci", "device_tree", "gic_version", "nr_spis", "sve", "tee", "trap_unmapped_accesses", "vuart",
 ];
 
-/// Among them the words of xm and of generators of files, which xl passes over: libvirt's `parallel`, xen-tools'
-/// `dhcp`, Ganeti's `cpu_cap`, XTF's `loader`.
+/// Among them the words of xm and of generators of files, which xl passes over: libvirt's
+/// `parallel`, xen-tools' `dhcp`, Ganeti's `cpu_cap`, XTF's `loader`.
 #[rustfmt::skip]
 const OBSOLETE: &[&str] = &[
     "blkdev_start", "bootargs", "cdrom", "cpu", "cpu_cap", "device_model", "dhcp", "display", "extratime", "gateway",

@@ -35,7 +35,7 @@ pub use uuid::Uuid;
 /// `source` is the name that error messages show.
 ///
 /// # Errors
-/// Everything that was found wrong, in the order of the text; never empty.
+/// A [`Diagnostic`] for each error of the file, in the order of the text; never empty.
 pub fn parse(source: &str, text: &[u8], overrides: &[String]) -> Result<Parsed, Vec<Diagnostic>> {
     let mut file = syntax::parse_bytes(source, text)?;
     for word in overrides {

@@ -1,7 +1,7 @@
 //! The rule for a domain's name: it holds what a file's name may hold, and no more.
 //!
-//! A name goes into logs' file names, into the store and onto terminals, so that the one rule is kept
-//! wherever a name comes in: from a file, by the API, by a rename.
+//! A name goes into logs' file names, into the store and onto terminals, so that the one rule is
+//! kept wherever a name comes in: from a file, by the API, by a rename.
 
 /// Longest name in bytes. A file's name has room for it beside what is put before and behind it.
 pub const MAX_NAME: usize = 128;
@@ -9,7 +9,7 @@ pub const MAX_NAME: usize = 128;
 /// Checks a domain's name.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// A `String` that names the rule that the name breaks.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(format!("a name has 1 to {MAX_NAME} bytes"));
@@ -25,7 +25,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// What leads to another file, ends a line, moves a cursor, or turns text around on a terminal.
+/// Whether a character is refused because it could lead to another file, end a line, move a cursor,
+/// or reverse text on a terminal.
 fn is_refused(c: char) -> bool {
     let directional = matches!(c,
         '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

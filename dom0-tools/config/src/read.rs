@@ -1,5 +1,5 @@
-//! Typed access to the settings of a file: each method takes one key, reports what is wrong with its
-//! value and goes on, so that one run shows every error.
+//! Typed access to the settings of a file: each method takes one key, reports what is wrong with
+//! its value and goes on, so that one run shows every error.
 
 use crate::diag::{Diagnostic, Place};
 use crate::syntax::{File, Item, Setting, Value};

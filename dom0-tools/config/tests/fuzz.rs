@@ -1,5 +1,5 @@
-//! Configuration files from a seed: some grown from the grammar, some good ones damaged. A few in the default run,
-//! as many as there is time for by `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
+//! Configuration files from a seed: some grown from the grammar, some good ones damaged. A few in
+//! the default run, as many as there is time for by `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
 use oxen_config::{
     Diagnostic, DomainConfig, Parsed, check_name, keys, parse, parse_disk, parse_vif,
@@ -34,7 +34,7 @@ impl Random {
     }
 }
 
-/// What was read.
+/// Counts of the files that were read.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     files: u64,
@@ -58,7 +58,8 @@ fn run(seed: u64, files: u64) -> Counts {
     counts
 }
 
-/// One file: it is read in bounded time; what is taken is sound; what is refused is told with its place.
+/// One file: it is read in bounded time; what is taken is sound; what is refused is told with its
+/// place.
 fn check(text: &[u8]) -> bool {
     let start = Instant::now();
     let result = parse("fuzz", text, &[]);
@@ -99,7 +100,7 @@ fn places(said: &[Diagnostic], text: &[u8]) {
     }
 }
 
-/// What the rest of the toolset relies on.
+/// Checks the properties of a configuration on which the rest of the toolset relies.
 fn sound(config: &DomainConfig) {
     assert_eq!(check_name(&config.name), Ok(()));
     let absolute = DomainConfig {

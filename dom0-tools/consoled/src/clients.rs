@@ -1,8 +1,8 @@
-//! Who looks at consoles, by the daemon's socket.
+//! Clients that watch or use consoles, through the daemon's socket.
 //!
 //! A client sends one line, `DOMID` or `DOMID noreplay`, and is answered one: `ok NAME`, after
-//! which bytes go both ways until the console or the client ends; or `error TEXT`. A console that is
-//! not there yet is waited for, since who just created a domain may be faster than we are.
+//! which bytes go both ways until the console or the client ends; or `error TEXT`. A console that
+//! is not there yet is waited for, since who just created a domain may be faster than we are.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ enum State {
         until: Instant,
     },
     Attached(u16),
-    /// What is queued goes, then it is closed.
+    /// The queued bytes are still sent, then the connection is closed.
     Leaving,
 }
 
@@ -85,7 +85,7 @@ impl Clients {
         fds
     }
 
-    /// Is someone waiting for a console to come?
+    /// Whether a client waits for a console that does not exist yet.
     pub(crate) fn are_waiting(&self) -> bool {
         self.open
             .values()
@@ -107,7 +107,7 @@ impl Clients {
         }
     }
 
-    /// What a guest printed.
+    /// Sends a guest's output to the clients that watch its console.
     pub(crate) fn output(&mut self, domain: u16, bytes: &[u8]) {
         for client in self
             .open
@@ -163,8 +163,8 @@ impl Client {
 
     fn take_in(&mut self, consoles: &impl Consoles) {
         if !self.wants_input(consoles) {
-            // Nobody reads its end here, but `poll` reports it, again and again: then what it still wanted to type
-            // is lost with it.
+            // Nobody reads its end here, but `poll` reports it, again and again: then what it still
+            // wanted to type is lost with it.
             self.broken |= self.has_left();
             return;
         }

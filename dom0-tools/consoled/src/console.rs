@@ -57,10 +57,10 @@ pub(crate) struct Console {
     broken: bool,
 }
 
-/// What one look at a console brought.
+/// The result of serving a console once.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    /// What the guest printed.
+    /// The output of the guest.
     pub(crate) output: Vec<u8>,
     /// The guest is to be told: there is room, or input.
     pub(crate) notify: bool,
@@ -91,7 +91,8 @@ impl Console {
         self.page.memory()
     }
 
-    /// The guest sent an event. It pays for the look that it gets, whether it has printed anything or not.
+    /// The guest sent an event. It pays for the look that it gets, whether it has printed anything
+    /// or not.
     pub(crate) const fn rang(&mut self) {
         self.rang = true;
     }
@@ -178,7 +179,7 @@ impl Console {
         self.sinks.pty.as_ref()
     }
 
-    /// Does output wait for the terminal?
+    /// Whether output is queued for the terminal.
     pub(crate) fn pty_waits(&self) -> bool {
         !self.pty_queue.is_empty()
     }
@@ -189,8 +190,8 @@ impl Console {
 }
 
 impl Sinks {
-    /// A sink that fails is tried again now and then, and spoken of once: a full disk must stop no console, nor
-    /// fill what is left of it with complaints.
+    /// A sink that fails is tried again now and then, and spoken of once: a full disk must stop no
+    /// console, nor fill what is left of it with complaints.
     fn keep(&mut self, output: &[u8], now: Instant) {
         if let Some(log) = &mut self.log {
             self.log_health
@@ -219,7 +220,8 @@ impl Health {
     /// Between two attempts at what does not work.
     const PAUSE: core::time::Duration = core::time::Duration::from_secs(1);
 
-    /// Does `work` unless it failed just now. Says when it begins to fail, and when that is over; not each time.
+    /// Does `work` unless it failed just now. Says when it begins to fail, and when that is over;
+    /// not each time.
     fn attempt(&mut self, now: Instant, what: &str, work: impl FnOnce() -> std::io::Result<()>) {
         if let Some(at) = self.failed
             && now.saturating_duration_since(at) < Self::PAUSE

@@ -182,7 +182,8 @@ impl Daemon {
         }
     }
 
-    /// A guest's log, which no other guest has. A guest that is restarted keeps its UUID and its log.
+    /// A guest's log, which no other guest has. A guest that is restarted keeps its UUID and its
+    /// log.
     fn log(&self, domain: u16, name: &str, uuid: [u8; 16]) -> Option<Log> {
         let limit = self.options.log_size.saturating_mul(1024);
         if limit == 0 {
@@ -244,8 +245,8 @@ impl Daemon {
         }
     }
 
-    /// True if there is more to do at once. `typed` are the guests whose terminals have something: to try to read
-    /// them all makes each turn as long as there are guests.
+    /// True if there is more to do at once. `typed` are the guests whose terminals have something:
+    /// to try to read them all makes each turn as long as there are guests.
     fn serve(&mut self, now: Instant, typed: &BTreeSet<u16>) -> bool {
         let mut more = false;
         for (domain, guest) in &mut self.guests.0 {

@@ -1,7 +1,9 @@
-//! Guests that put anything into their rings, and clients that come and go, against what must hold all the same.
+//! Guests that put anything into their rings, and clients that come and go, against what must hold
+//! all the same.
 //!
-//! For tests only: [`run`] does a number of turns from a seed, the same each time, and panics where a console does
-//! more than it may, loses what an honest guest printed, or would be looked at for ever.
+//! For tests only: [`run`] does a number of turns from a seed, the same each time, and panics where
+//! a console does more than it may, loses what an honest guest printed, or would be looked at for
+//! ever.
 
 use core::mem::offset_of;
 use core::time::Duration;
@@ -20,7 +22,7 @@ use crate::log::Log;
 use crate::rate::PAUSE;
 use crate::replay::Replay;
 
-/// What was done.
+/// Counts of a run.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub turns: u64,
@@ -121,8 +123,8 @@ fn store(page: &SharedMemory, at: usize, value: u32) {
     page.store(at, value).expect("an index");
 }
 
-/// A guest that keeps to the protocol: everything arrives once and in order, both ways, however often the daemon
-/// is killed between two turns.
+/// A guest that keeps to the protocol: everything arrives once and in order, both ways, however
+/// often the daemon is killed between two turns.
 fn honest(random: &mut Random, scratch: &Path, counts: &mut Counts) {
     let page = SharedMemory::anonymous(PAGE).expect("a page");
     let start = random.index();
@@ -198,7 +200,8 @@ fn take_input(page: &SharedMemory, most: usize, typed: &mut VecDeque<u8>) {
     store(page, offset_of!(Layout, in_cons), cons);
 }
 
-/// A guest that writes anything anywhere at any time. It costs a bounded number of looks and bytes a second.
+/// A guest that writes anything anywhere at any time. It costs a bounded number of looks and bytes
+/// a second.
 fn hostile(random: &mut Random, scratch: &Path, counts: &mut Counts) {
     let page = SharedMemory::anonymous(PAGE).expect("a page");
     let mut now = Instant::now();
@@ -308,7 +311,8 @@ impl Consoles for Fake {
     }
 }
 
-/// Clients that say anything, read or not, and leave at any time. Once all have left nothing is left to poll.
+/// Clients that say anything, read or not, and leave at any time. Once all have left nothing is
+/// left to poll.
 fn clients(random: &mut Random, scratch: &Path, counts: &mut Counts) {
     let path = scratch.join("socket");
     let _ = std::fs::remove_file(&path);

@@ -46,7 +46,8 @@ pub struct Options {
 /// Serves consoles; returns only if that cannot go on.
 ///
 /// # Errors
-/// What is missing, or failed.
+/// An `anyhow::Error` that names the device, directory or socket that is missing, or the call that
+/// failed.
 pub fn run(options: Options) -> anyhow::Result<()> {
     daemon::Daemon::start(options)?.run()
 }

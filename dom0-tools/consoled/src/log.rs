@@ -1,4 +1,4 @@
-//! What each guest prints, in a file of bounded size.
+//! The log of each guest's output: a file of bounded size.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,8 +14,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log of a guest called `guest`. `taken` says which files belong to other guests: then the UUID
-    /// makes the name another one.
+    /// Opens the log of a guest called `guest`. `taken` says which files belong to other guests:
+    /// then the UUID makes the name another one.
     pub(crate) fn open(
         dir: &Path,
         guest: &str,
@@ -58,9 +58,9 @@ impl Log {
     }
 }
 
-/// A guest's name as part of a file's name: nothing in it leads elsewhere, and two names stay two. What has to be
-/// written otherwise becomes `%` and two hex digits. A name that gets too long ends with `%%` and a number made
-/// from all of it.
+/// A guest's name as part of a file's name: nothing in it leads elsewhere, and two names stay two.
+/// What has to be written otherwise becomes `%` and two hex digits. A name that gets too long ends
+/// with `%%` and a number made from all of it.
 fn file_name(guest: &str) -> String {
     /// A file's name has 255 bytes at most; a UUID and what stands around need 45.
     const MOST: usize = 200;

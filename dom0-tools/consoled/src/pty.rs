@@ -43,7 +43,7 @@ impl Pty {
         &self.path
     }
 
-    /// What was typed; empty when there is nothing.
+    /// Reads typed bytes, at most `most`; empty if there are none.
     pub(crate) fn read(&mut self, most: usize) -> Vec<u8> {
         let mut bytes = vec![0; most];
         let got = self.main.read(&mut bytes).unwrap_or(0);

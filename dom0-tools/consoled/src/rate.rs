@@ -1,4 +1,5 @@
-//! How much a guest may print, and how often it may have itself looked at: a budget that refills with time.
+//! How much a guest may print, and how often it may have itself looked at: a budget that refills
+//! with time.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -7,8 +8,9 @@ use std::time::Instant;
 const RATE: i64 = 1 << 20;
 /// Bytes at once.
 const BURST: i64 = 256 << 10;
-/// What a look at a guest costs at least, in bytes: a guest that prints one byte at a time, or sends events and
-/// prints nothing, costs as much as one that fills its ring. 512 looks a second in the long run.
+/// The least cost of serving a guest once, in bytes. A guest that prints one byte at a time, or
+/// sends events and prints nothing, costs as much as one that fills its ring. In the long run this
+/// allows 512 services a second.
 const LEAST: i64 = 2 << 10;
 
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Budget {
         }
     }
 
-    /// Is there anything left to spend?
+    /// Whether any budget is left.
     pub(crate) fn is_left(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at).as_micros();
         let passed = i64::try_from(passed).unwrap_or(i64::MAX);

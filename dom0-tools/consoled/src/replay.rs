@@ -25,7 +25,8 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// What the domain with this UUID printed so far, as far as the file knows.
+    /// Opens the file with the last output of the domain that has this UUID. The file is empty if
+    /// it is another domain's.
     pub(crate) fn open(path: &Path, uuid: Uuid) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)

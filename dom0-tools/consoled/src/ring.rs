@@ -20,7 +20,7 @@ const IN_PROD: usize = offset_of!(Page, in_prod);
 const OUT_CONS: usize = offset_of!(Page, out_cons);
 const OUT_PROD: usize = offset_of!(Page, out_prod);
 
-/// What the guest did wrong.
+/// A violation of the ring protocol by the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     Memory(Errno),
@@ -73,8 +73,8 @@ impl Ring {
         Ok(bytes)
     }
 
-    /// Takes the first `len` bytes of what was peeked at. True if more came meanwhile, which a guest
-    /// need not tell.
+    /// Takes the first `len` bytes of what was peeked at. True if more came meanwhile, which a
+    /// guest need not tell.
     pub(crate) fn take(&mut self, page: &SharedMemory, len: usize) -> Result<bool, Fault> {
         // Never more than the ring's size.
         self.out_cons = self.out_cons.wrapping_add(len as u32);

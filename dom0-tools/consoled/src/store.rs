@@ -1,4 +1,4 @@
-//! What the store says of consoles.
+//! The nodes of consoles in the store, and watches on them.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ pub(crate) struct Place {
     pub(crate) port: u32,
 }
 
-/// What happened.
+/// Events since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
     /// Domains may have come.
@@ -30,8 +30,8 @@ pub(crate) struct News {
     pub(crate) named: Vec<u16>,
 }
 
-/// The connection to the store. While the store's daemon is away, `client` is `None` and a new connection is
-/// tried from `try_at` on.
+/// The connection to the store. While the store's daemon is away, `client` is `None` and a new
+/// connection is tried from `try_at` on.
 pub(crate) struct StoreLink {
     client: Option<Client>,
     try_at: Instant,
@@ -61,7 +61,7 @@ impl StoreLink {
         }
     }
 
-    /// What happened since the last time.
+    /// Connects if necessary, and takes the events that have arrived.
     pub(crate) fn news(&mut self, now: Instant) -> News {
         let mut news = News::default();
         if self.client.is_none() && now >= self.try_at {
@@ -91,7 +91,8 @@ impl StoreLink {
         news
     }
 
-    /// The numbers of the domains that are introduced and not listened for yet: of the others we are told.
+    /// The numbers of the domains that are introduced and not listened for yet: of the others we
+    /// are told.
     pub(crate) fn new_domains(&mut self) -> Vec<u16> {
         let names = self.with(|c| c.directory("/local/domain"));
         let mut domains: Vec<u16> = names
@@ -126,7 +127,8 @@ impl StoreLink {
             .unwrap_or_else(|| domain.to_string())
     }
 
-    /// Listens for changes of a domain's console and name. Its nodes may come after it was introduced.
+    /// Listens for changes of a domain's console and name. Its nodes may come after it was
+    /// introduced.
     pub(crate) fn watch(&mut self, domain: u16) {
         if self.watched.insert(domain) {
             for (path, token) in watches_of(domain) {

@@ -1,5 +1,5 @@
-//! Hostile guests and clients from a seed: a few in the default run, as many as there is time for by
-//! `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
+//! Hostile guests and clients from a seed: a few in the default run, as many as there is time for
+//! by `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
 use oxen_fuzz::{Seed, Soak};
 use xenconsoled::fuzz;

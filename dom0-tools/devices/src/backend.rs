@@ -1,5 +1,5 @@
-//! The functions of a kind for a device that is known by its nodes alone, perhaps attached by a process that
-//! was killed since.
+//! The functions of a kind for a device that is known by its nodes alone, perhaps attached by a
+//! process that was killed since.
 
 use crate::held::Held;
 use crate::kind::Kind;
@@ -20,7 +20,7 @@ impl Held {
 /// Releases what dom0 held for a device whose driver has let go. Can be repeated.
 ///
 /// # Errors
-/// The kernel's error if something does not end.
+/// `Error` if something does not end.
 pub(crate) fn release(held: &Held) -> Result<()> {
     match held.kind {
         Kind::Vbd => vbd::release(held),
@@ -28,11 +28,11 @@ pub(crate) fn release(held: &Held) -> Result<()> {
     }
 }
 
-/// Ends what a process that was killed left for devices that never came to be. `all` are the devices of that
-/// kind that exist.
+/// Ends what a process that was killed left for devices that never came to be. `all` are the
+/// devices of that kind that exist.
 ///
 /// # Errors
-/// The kernel's error if something does not end.
+/// `Error` if something does not end.
 pub(crate) fn sweep(kind: Kind, all: &[Held]) -> Result<()> {
     match kind {
         Kind::Vbd => vbd::sweep(all),

@@ -17,7 +17,8 @@ pub struct Held {
     pub id: u32,
     /// The device's name in the guest: `xvda`.
     pub name: String,
-    /// The nodes of the back end's directory. The toolset or dom0's kernel wrote them, never the guest.
+    /// The nodes of the back end's directory. The toolset or dom0's kernel wrote them, never the
+    /// guest.
     pub back: BTreeMap<String, String>,
     pub back_state: State,
     /// The state that the guest claims.
@@ -45,7 +46,7 @@ pub(crate) fn sysfs(domain: DomId, kind: Kind, id: u32) -> PathBuf {
 /// A guest's devices of one kind, by number.
 ///
 /// # Errors
-/// The store's error.
+/// `Error` of the store.
 pub fn of_kind(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<Vec<Held>> {
     let mut ids: Vec<u32> = store
         .list(&nodes::all_back(domain, kind))?
@@ -61,7 +62,7 @@ pub fn of_kind(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<Vec<H
 /// All devices of a guest.
 ///
 /// # Errors
-/// The store's error.
+/// `Error` of the store.
 pub fn of_domain(store: &mut dyn Store, domain: DomId) -> Result<Vec<Held>> {
     let mut all = Vec::new();
     for kind in Kind::ALL {
@@ -73,7 +74,7 @@ pub fn of_domain(store: &mut dyn Store, domain: DomId) -> Result<Vec<Held>> {
 /// All devices of a kind, of all guests.
 ///
 /// # Errors
-/// The store's error.
+/// `Error` of the store.
 pub fn everywhere(store: &mut dyn Store, kind: Kind) -> Result<Vec<Held>> {
     let domains = store.list(&format!("/local/domain/0/backend/{}", kind.name()))?;
     let mut all = Vec::new();
@@ -86,7 +87,7 @@ pub fn everywhere(store: &mut dyn Store, kind: Kind) -> Result<Vec<Held>> {
 /// The device of that number, if it exists.
 ///
 /// # Errors
-/// The store's error.
+/// `Error` of the store.
 pub fn find(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<Option<Held>> {
     let back = nodes::back(domain, kind, id);
     if store.read(&format!("{back}/frontend-id"))?.is_none() {
@@ -95,11 +96,12 @@ pub fn find(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result
     one(store, domain, kind, id).map(Some)
 }
 
-/// The number of a device that a user names: by its name in the guest, its number, or a card's address.
+/// The number of a device that a user names: by its name in the guest, its number, or a card's
+/// address.
 ///
 /// # Errors
-/// An error that quotes `named` if it is no name of such a device or the guest has no card of that address;
-/// else the store's error.
+/// `Error` that quotes `named` if it is no name of such a device or the guest has no card of that
+/// address; else the store's error.
 pub fn named(store: &mut dyn Store, domain: DomId, kind: Kind, named: &str) -> Result<u32> {
     let Some(mac) = kind.address(named) else {
         return kind.id(named);

@@ -53,8 +53,8 @@ impl Kind {
         }
     }
 
-    /// The MAC address by which a user names a card, in the store's spelling. `None` if `named` is no address,
-    /// or devices of this kind have none.
+    /// The MAC address by which a user names a card, in the store's spelling. `None` if `named` is
+    /// no address, or devices of this kind have none.
     pub(crate) fn address(self, named: &str) -> Option<String> {
         match self {
             Self::Vbd => None,
@@ -65,7 +65,7 @@ impl Kind {
     /// The number of a device that a user names.
     ///
     /// # Errors
-    /// An error that quotes `named` if it is neither a number nor a name of this kind of device.
+    /// `Error` that quotes `named` if it is neither a number nor a name of this kind of device.
     pub fn id(self, named: &str) -> Result<u32> {
         if let Ok(number) = named.parse() {
             return Ok(number);

@@ -6,7 +6,8 @@ use crate::state::State;
 use oxen_domain::nodes::home;
 use oxen_domain::world::{Access, Change, DomId};
 
-/// The nodes of a kind in the two directories. Links to each other, `state` and `online` come with every kind.
+/// The nodes of a kind in the two directories. Links to each other, `state` and `online` come with
+/// every kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nodes {
     pub front: Vec<(&'static str, String)>,
@@ -37,8 +38,8 @@ pub(crate) fn errors(domain: DomId, kind: Kind, id: u32) -> [String; 2] {
     ]
 }
 
-/// Creates both directories. The states come last, and the back end's after the front end's: drivers read
-/// nothing before.
+/// Creates both directories. The states come last, and the back end's after the front end's:
+/// drivers read nothing before.
 pub(crate) fn attach(guest: &Guest<'_>, kind: Kind, id: u32, nodes: &Nodes) -> Vec<Change> {
     let (front, back) = (front(guest.domain, kind, id), back(guest.domain, kind, id));
     let domain = guest.domain;
@@ -59,7 +60,8 @@ pub(crate) fn attach(guest: &Guest<'_>, kind: Kind, id: u32, nodes: &Nodes) -> V
     changes
 }
 
-/// Removes both directories and the drivers' reports, and the back end's parent if this was its last device.
+/// Removes both directories and the drivers' reports, and the back end's parent if this was its
+/// last device.
 pub(crate) fn remove(domain: DomId, kind: Kind, id: u32, last: bool) -> Vec<Change> {
     let mut changes = vec![
         removed(front(domain, kind, id)),

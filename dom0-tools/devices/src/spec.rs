@@ -19,7 +19,7 @@ impl Spec {
     /// Makes the device to be attached. Nothing is claimed yet.
     ///
     /// # Errors
-    /// An error with the cause if the description asks for something that is not supported.
+    /// `Error` with the cause if the description asks for something that is not supported.
     pub fn device(&self) -> Result<Box<dyn Device>> {
         match self {
             Self::Vbd(disk) => Ok(Box::new(vbd::Disk::new(disk)?)),
@@ -45,8 +45,9 @@ impl Spec {
         }
     }
 
-    /// Whether this is a CD drive without a disc. Such a drive stands in the configuration only: a guest's
-    /// kernel that saw it would wait five minutes at the start, because no back end can connect.
+    /// Whether this is a CD drive without a disc. Such a drive stands in the configuration only: a
+    /// guest's kernel that saw it would wait five minutes at the start, because no back end can
+    /// connect.
     #[must_use]
     pub fn is_empty_drive(&self) -> bool {
         matches!(self, Self::Vbd(disk) if disk.target.is_empty())
@@ -64,7 +65,7 @@ impl Spec {
     /// Fills in what the description leaves open, so that the device can be added to `config`.
     ///
     /// # Errors
-    /// An error with the limit if the guest has as many devices of this kind as it can have.
+    /// `Error` with the limit if the guest has as many devices of this kind as it can have.
     pub fn complete(&mut self, config: &DomainConfig) -> Result<()> {
         match self {
             Self::Vbd(_) => vbd::check_room(config, 1),

@@ -1,7 +1,8 @@
 //! Network cards, served by dom0's xen-netback (xen/io/netif.h).
 //!
-//! The driver makes a network device, `vifDOMAIN.NUMBER`; putting it on its network is all that is to be
-//! done ([`oxen_net::port`]). The driver holds back the connection until `hotplug-status` says so.
+//! The driver makes a network device, `vifDOMAIN.NUMBER`; putting it on its network is all that is
+//! to be done ([`oxen_net::port`]). The driver holds back the connection until `hotplug-status`
+//! says so.
 
 use crate::device::Device;
 use crate::guest::Guest;
@@ -34,7 +35,8 @@ pub struct Card {
 
 impl Card {
     /// # Errors
-    /// An error with the cause if the description is not complete, or asks for something that is not supported.
+    /// `Error` with the cause if the description is not complete, or asks for something that is
+    /// not supported.
     pub fn new(spec: &VifSpec) -> Result<Self> {
         let fail = |cause: String| Err(Error::new("cannot attach a network card", cause));
         // [`complete`] and [`add`] have filled in both.
@@ -57,7 +59,8 @@ impl Card {
         })
     }
 
-    /// Checks that no other card on the bridge has the same MAC address: each would get the other's packets.
+    /// Checks that no other card on the bridge has the same MAC address: each would get the other's
+    /// packets.
     fn check_unique(&self, store: &mut dyn Store, bridge: &str) -> Result<()> {
         for other in held::everywhere(store, Kind::Vif)? {
             if other.node("mac") == self.mac.to_string() && other.node("bridge") == bridge {
@@ -148,7 +151,8 @@ impl Device for Card {
 impl Drop for Card {
     fn drop(&mut self) {
         if let Some(port) = &self.port {
-            // The failure of the attach is reported already; the next start of xmd sweeps what is left.
+            // The failure of the attach is reported already; the next start of xmd sweeps what is
+            // left.
             let _ = port::unplug(&port.name, &port.network.bridge(), Some(self.mac));
         }
     }
@@ -169,11 +173,12 @@ pub(crate) fn release(held: &Held) -> Result<()> {
     port::unplug(held.node("vifname"), held.node("bridge"), mac)
 }
 
-/// Gives each card of a configuration a number, and a MAC address that is the same at each start of the guest,
-/// where the configuration names none.
+/// Gives each card of a configuration a number, and a MAC address that is the same at each start of
+/// the guest, where the configuration names none.
 ///
 /// # Errors
-/// An error with the limit if there are too many cards, or with the number if two cards have the same.
+/// `Error` with the limit if there are too many cards, or with the number if two cards have the
+/// same.
 pub fn complete(config: &mut DomainConfig) -> Result<()> {
     // Cards whose number is given come first, so that no other card takes it.
     let mut cards = core::mem::take(&mut config.vifs);
@@ -189,7 +194,7 @@ pub fn complete(config: &mut DomainConfig) -> Result<()> {
 /// Gives one more card of a configuration its number and MAC address.
 ///
 /// # Errors
-/// An error with the limit if there are too many cards, or with the number if another card has it.
+/// `Error` with the limit if there are too many cards, or with the number if another card has it.
 pub fn add(config: &DomainConfig, vif: &mut VifSpec) -> Result<()> {
     let fail = |cause: String| {
         let what = format!("cannot give {} a network card", config.name);
@@ -209,7 +214,8 @@ pub fn add(config: &DomainConfig, vif: &mut VifSpec) -> Result<()> {
     }
     vif.devid = Some(id);
     if vif.mac.is_none() {
-        // A UUID that the file does not name is different at each start, so the name is the seed then.
+        // A UUID that the file does not name is different at each start, so the name is the seed
+        // then.
         let seed = match config.uuid {
             Some(uuid) => uuid.to_string(),
             None => config.name.clone(),

@@ -8,7 +8,7 @@ use oxen_sys::hypercall::AffinityKind;
 /// Gives each vcpu of a new domain what its configuration says.
 ///
 /// # Errors
-/// A set names no CPU of this machine, or the hypervisor refuses.
+/// `Error` if a set names no CPU of this machine, or if the hypervisor refuses.
 pub fn apply(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId) -> Result<()> {
     for vcpu in 0..config.max_vcpus {
         let hard = chosen(config.affinity.as_ref(), vcpu);
@@ -30,7 +30,8 @@ fn chosen(affinity: Option<&Affinity>, vcpu: u32) -> Option<&CpuSet> {
 /// that one as it is.
 ///
 /// # Errors
-/// A set names no CPU of this machine, or the hypervisor refuses. Nothing has changed then.
+/// `Error` if a set names no CPU of this machine, or if the hypervisor refuses. Nothing has changed
+/// then.
 pub fn pin(
     hypervisor: &dyn Hypervisor,
     domain: DomId,

@@ -20,8 +20,8 @@ struct Record<'a> {
 /// The contexts to set, in order: memory types for each vcpu, then vcpu 0's registers. Setting any
 /// takes all vcpus down, so the registers must come last.
 ///
-/// `current` is the domain's context as the hypervisor has it: its header is sent back, because only
-/// the hypervisor knows what belongs there.
+/// `current` is the domain's context as the hypervisor has it: its header is sent back, because
+/// only the hypervisor knows what belongs there.
 pub(crate) fn start(
     current: &[u8],
     entry: u32,

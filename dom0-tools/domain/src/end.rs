@@ -19,14 +19,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Erased {
     Gone,
-    /// It is dead and has given up its memory, but some other domain still maps a page of it.
+    /// The domain is dead and has given up its memory, but another domain still maps a page of it.
     Lingers,
 }
 
 /// Destroys a domain and removes its nodes. It need not exist.
 ///
 /// # Errors
-/// The hypervisor or the store refused; as much as possible has been done nevertheless.
+/// `Error` of the hypervisor or the store; the other steps have been done nevertheless.
 pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<Erased> {
     take_down(world, domain, uuid)?;
     wait_until_gone(world, domain)
@@ -35,7 +35,7 @@ pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result
 /// The same without waiting for those who still map pages of it.
 ///
 /// # Errors
-/// As above.
+/// `Error` of the hypervisor or the store; the other steps have been done nevertheless.
 pub fn take_down(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<()> {
     let destroyed = destroy(world, domain);
     // The store learns of the end by itself too; then this is news of yesterday, and no error.
@@ -62,7 +62,7 @@ fn destroy(world: &World<'_>, domain: DomId) -> Result<()> {
 /// Waits until a domain that was taken down is no more.
 ///
 /// # Errors
-/// The hypervisor cannot be asked.
+/// `Error` if the hypervisor does not answer.
 pub fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<Erased> {
     let mut pause = FIRST_PAUSE;
     for _ in 0..TRIES {
@@ -76,7 +76,7 @@ pub fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<Erased> {
     Ok(Erased::Lingers)
 }
 
-/// What to do with a domain that has ended.
+/// The treatment of a domain that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Destroy,
@@ -85,7 +85,7 @@ pub enum Verdict {
     RenameRestart,
     /// Keep it.
     Preserve,
-    /// It waits to be saved or resumed.
+    /// The domain waits to be saved or resumed.
     Wait,
 }
 
@@ -133,7 +133,7 @@ pub fn reason_word(reason: ShutdownReason) -> &'static str {
 /// Homes in the store whose domain does not exist any more, with the UUIDs they name.
 ///
 /// # Errors
-/// The hypervisor or the store cannot be asked.
+/// `Error` if the hypervisor or the store does not answer.
 pub fn orphans(
     hypervisor: &dyn Hypervisor,
     store: &mut dyn Store,

@@ -1,6 +1,6 @@
 //! Where things lie in a PVH guest's physical memory. Guests and restore streams know some of these
-//! addresses, so they are libxl's (xg_dom.h, libxl_x86_acpi.c): eight special pages below 0xff000000,
-//! the ACPI tables at 0xfc000000, and a hole from there to 4 GiB.
+//! addresses, so they are libxl's (xg_dom.h, libxl_x86_acpi.c): eight special pages below
+//! 0xff000000, the ACPI tables at 0xfc000000, and a hole from there to 4 GiB.
 
 use crate::image::Kernel;
 use crate::{Error, Result};
@@ -11,7 +11,8 @@ pub const PAGE: u64 = 4096;
 pub const MIB: u64 = 1 << 20;
 const FOUR_GIB: u64 = 1 << 32;
 
-/// The hole of the local APIC, the tables and the special pages: low memory ends here at the latest.
+/// The hole of the local APIC, the tables and the special pages: low memory ends here at the
+/// latest.
 pub const HOLE: u64 = 0xfc00_0000;
 pub const ACPI_BASE: u64 = HOLE;
 
@@ -90,11 +91,12 @@ pub struct Placement {
     pub ramdisk: u64,
 }
 
-/// Finds places for `info_bytes` of boot information and the ramdisk, above the kernel: the kernel's
-/// early page tables reach 1 GiB, and what it announces as its memory is its own to overwrite.
+/// Finds places for `info_bytes` of boot information and the ramdisk, above the kernel: the
+/// kernel's early page tables reach 1 GiB, and what it announces as its memory is its own to
+/// overwrite.
 ///
 /// # Errors
-/// The guest has not enough memory for them.
+/// `Error` with the memory that is needed if the guest has too little.
 pub fn place(ram: Ram, kernel: &Kernel, info_bytes: u64, ramdisk_bytes: u64) -> Result<Placement> {
     let (low, high) = kernel.extent();
     let info = high.next_multiple_of(PAGE);

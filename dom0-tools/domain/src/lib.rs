@@ -1,8 +1,8 @@
 //! The life of a PVH guest: loading its kernel, building it, watching over it and taking it down.
 //!
-//! All modules reach the hypervisor and the store through two traits ([`world`]). [`live`] implements
-//! them on a machine; `testing` implements them in memory, so that tests run every path, every failure
-//! included.
+//! All modules reach the hypervisor and the store through two traits ([`world`]). [`live`]
+//! implements them on a machine; `testing` implements them in memory, so that tests run every path,
+//! every failure included.
 #![forbid(unsafe_code)]
 
 pub mod acpi;

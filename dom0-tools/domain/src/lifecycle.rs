@@ -1,4 +1,4 @@
-//! What can be asked of a domain that lives: to end, to stop for a while, to be called otherwise.
+//! Operations on a running domain: listing, finding, shutting down, SysRq; and dom0's own nodes.
 
 use crate::nodes;
 use crate::world::{Change, DomId, Hypervisor, Store, explain};
@@ -48,7 +48,7 @@ impl Listed {
 /// All domains, by number.
 ///
 /// # Errors
-/// The hypervisor or the store cannot be asked.
+/// `Error` if the hypervisor or the store does not answer.
 pub fn list(hypervisor: &dyn Hypervisor, store: &mut dyn Store) -> Result<Vec<Listed>> {
     list_with(hypervisor, store, |_| None)
 }
@@ -56,7 +56,7 @@ pub fn list(hypervisor: &dyn Hypervisor, store: &mut dyn Store) -> Result<Vec<Li
 /// The same for who knows the names of most domains: the store need not be asked for each.
 ///
 /// # Errors
-/// The hypervisor or the store cannot be asked.
+/// `Error` if the hypervisor or the store does not answer.
 pub fn list_with(
     hypervisor: &dyn Hypervisor,
     store: &mut dyn Store,
@@ -83,7 +83,7 @@ pub fn list_with(
 /// The domain of that name or number.
 ///
 /// # Errors
-/// There is none, or it cannot be asked for.
+/// `Error` if there is no such domain, or if the hypervisor or the store does not answer.
 pub fn find(hypervisor: &dyn Hypervisor, store: &mut dyn Store, wanted: &str) -> Result<Listed> {
     pick(list(hypervisor, store)?, wanted)
 }
@@ -91,7 +91,7 @@ pub fn find(hypervisor: &dyn Hypervisor, store: &mut dyn Store, wanted: &str) ->
 /// The same among those of a list.
 ///
 /// # Errors
-/// There is none.
+/// `Error` if there is no such domain.
 pub fn pick(domains: Vec<Listed>, wanted: &str) -> Result<Listed> {
     let number = wanted.parse::<DomId>().ok();
     let found = domains.into_iter().find(|domain| {
@@ -109,7 +109,7 @@ pub fn pick(domains: Vec<Listed>, wanted: &str) -> Result<Listed> {
 /// Asks the guest's kernel.
 ///
 /// # Errors
-/// There is no such domain, or it has ended, or the store refused.
+/// `Error` if there is no such domain, if it has ended, or if the store refuses.
 pub fn request(
     hypervisor: &dyn Hypervisor,
     store: &mut dyn Store,
@@ -143,7 +143,7 @@ pub fn request(
 /// Sends a magic SysRq key.
 ///
 /// # Errors
-/// The store refused.
+/// `Error` of the store.
 pub fn sysrq(store: &mut dyn Store, domain: DomId, key: char) -> Result<()> {
     let path = format!("{}/control/sysrq", nodes::home(domain));
     if store.read(&path)?.is_none() {
@@ -159,7 +159,7 @@ pub fn sysrq(store: &mut dyn Store, domain: DomId, key: char) -> Result<()> {
 /// The privileged domain's own nodes, as every tool expects them. Can be repeated.
 ///
 /// # Errors
-/// The store refused.
+/// `Error` of the store.
 pub fn enter_dom0(store: &mut dyn Store, uuid: Uuid) -> Result<()> {
     let write = |path: &str, value: &str| Change::Write {
         path: path.to_owned(),

@@ -28,8 +28,8 @@ impl Xen {
     /// Opens the kernel's devices.
     ///
     /// # Errors
-    /// An error with its remedy if this is no privileged domain, the user is not root, or a kernel module is
-    /// missing.
+    /// `Error` with its remedy if this is no privileged domain, the user is not root, or a kernel
+    /// module is missing.
     pub fn open() -> ToolResult<Self> {
         match Privcmd::open() {
             Ok(privcmd) => Ok(Self { privcmd }),
@@ -111,7 +111,8 @@ fn explain_open(errno: Errno) -> Error {
     }
 }
 
-/// Methods of [`Hypervisor`] that are one call of [`Privcmd`] each: `trait's name = call's name(arguments)`.
+/// Methods of [`Hypervisor`] that are one call of [`Privcmd`] each: `trait's name = call's
+/// name(arguments)`.
 macro_rules! forward {
     ($($name:ident = $call:ident($($arg:ident: $kind:ty),*) -> $result:ty;)*) => {$(
         fn $name(&self, $($arg: $kind),*) -> Result<$result> {
@@ -231,7 +232,7 @@ impl XenStore {
     /// Connects.
     ///
     /// # Errors
-    /// An error that names xenstored if nobody answers on its socket.
+    /// `Error` that names xenstored if nobody answers on its socket.
     pub fn open() -> ToolResult<Self> {
         let client = Client::connect_within(OPEN)
             .map_err(|error| explain_store("cannot reach the store", &error))?;
@@ -272,8 +273,8 @@ impl XenStore {
     }
 }
 
-/// How long the first connection may take. Only the socket is tried: without xenstored, a request through the
-/// kernel's device would never return.
+/// How long the first connection may take. Only the socket is tried: without xenstored, a request
+/// through the kernel's device would never return.
 const OPEN: Duration = Duration::from_millis(300);
 /// How long a restart of xenstored may take.
 const RECONNECT: Duration = Duration::from_secs(5);
@@ -337,7 +338,8 @@ impl Store for XenStore {
         done: &mut dyn FnMut(&mut dyn Store) -> ToolResult<bool>,
     ) -> ToolResult<bool> {
         let deadline = Instant::now() + limit;
-        // A separate connection, so that no event of these watches arrives between request and reply.
+        // A separate connection, so that no event of these watches arrives between request and
+        // reply.
         let mut watcher = None;
         let mut pause = LOOK_FIRST;
         loop {

@@ -163,7 +163,8 @@ pub fn rename(domain: DomId, uuid: Uuid, name: &str) -> Vec<Change> {
     ]
 }
 
-/// Gives what is left of an ended domain another name and UUID, so that its successor can have them.
+/// Gives what is left of an ended domain another name and UUID, so that its successor can have
+/// them.
 #[must_use]
 pub fn preserve(domain: DomId, old: Uuid, new: Uuid, name: &str) -> Vec<Change> {
     let (home, vm) = (home(domain), vm(new));

@@ -1,6 +1,6 @@
-//! More or less memory and vcpus for a domain that runs. Both are wishes that its kernel fulfils: the
-//! balloon driver follows `memory/target`, CPU hotplug follows `cpu/N/availability`. What it may have at
-//! most is the hypervisor's to keep.
+//! More or less memory and vcpus for a domain that runs. Both are wishes that its kernel fulfils:
+//! the balloon driver follows `memory/target`, CPU hotplug follows `cpu/N/availability`. What it
+//! may have at most is the hypervisor's to keep.
 
 use crate::layout::{MIB, PAGE};
 use crate::nodes;
@@ -17,8 +17,9 @@ pub fn limit_kib(mib: u32) -> u64 {
     u64::from(mib) * 1024 + EXTRA_KIB
 }
 
-/// What a stock kernel gets along with that was started with so much: itself and its first programs, and
-/// what it set up for all the memory that it saw. With less it ends processes, and then itself.
+/// The least memory with which a stock kernel survives that was started with `started_mib`: its
+/// own, that of its first programs, and its tables for all the memory that it saw. With less the
+/// kernel kills processes, and panics at last.
 #[must_use]
 pub fn least_mib(started_mib: u64) -> u64 {
     started_mib.min(64 + started_mib / 32)
@@ -30,11 +31,12 @@ pub fn is_reached(info: &DomainInfo, mib: u32) -> bool {
     (info.tot_pages / (MIB / PAGE)).abs_diff(mib.into()) <= 1
 }
 
-/// Asks a domain to get along with `mib`, or to take up to so much; it can have no more from then on. Less
-/// than [`least_mib`] has to be meant.
+/// Asks a domain to get along with `mib`, or to take up to so much; it can have no more from then
+/// on. Less than [`least_mib`] has to be meant.
 ///
 /// # Errors
-/// It cannot have so much, it would not survive, or it has ended. Nothing has changed then.
+/// `Error` if the domain cannot have so much, would not survive with so little, or has ended.
+/// Nothing has changed then.
 pub fn set_memory(
     hypervisor: &dyn Hypervisor,
     store: &mut dyn Store,
@@ -90,7 +92,7 @@ fn check_free(hypervisor: &dyn Hypervisor, info: &DomainInfo, mib: u32, what: &s
 /// Changes how much a domain may ever be given.
 ///
 /// # Errors
-/// It is meant to have more than that now, or it has ended.
+/// `Error` if the domain's target is higher, or if the domain has ended.
 pub fn set_max_memory(
     hypervisor: &dyn Hypervisor,
     store: &mut dyn Store,
@@ -112,7 +114,7 @@ pub fn set_max_memory(
 /// Asks a domain to run on its first `count` vcpus. Returns how many it has.
 ///
 /// # Errors
-/// It has fewer, or it has ended.
+/// `Error` if the domain has fewer vcpus, or if the domain has ended.
 pub fn set_vcpus(
     hypervisor: &dyn Hypervisor,
     store: &mut dyn Store,
@@ -165,17 +167,17 @@ fn target_path(domain: DomId) -> String {
     format!("{}/memory/target", nodes::home(domain))
 }
 
-/// What the domain is meant to have, in KiB.
+/// The memory target of the domain, in KiB.
 fn target(store: &mut dyn Store, domain: DomId, what: &str) -> Result<u64> {
     let text = store.read(&target_path(domain))?;
     text.and_then(|text| text.trim().parse().ok())
         .ok_or_else(|| Error::new(what, "the store has no memory/target for it"))
 }
 
-/// What the domain was started with, in KiB.
+/// The memory with which the domain was started, in KiB.
 ///
 /// # Errors
-/// The store cannot be asked.
+/// `Error` of the store.
 pub fn started(store: &mut dyn Store, domain: DomId) -> Result<Option<u64>> {
     let text = store.read(&format!("{}/memory/static-max", nodes::home(domain)))?;
     Ok(text.and_then(|text| text.trim().parse().ok()))

@@ -1,5 +1,5 @@
-//! The traits through which this crate reaches the hypervisor, the store and the time. [`crate::live`]
-//! implements them on a machine, `testing` in memory.
+//! The traits through which this crate reaches the hypervisor, the store and the time.
+//! [`crate::live`] implements them on a machine, `testing` in memory.
 
 use crate::Result as ToolResult;
 use core::time::Duration;
@@ -51,15 +51,15 @@ pub trait Hypervisor {
     fn set_max_mem(&self, domain: DomId, kib: u64) -> Result<()>;
     fn set_paging_pool(&self, domain: DomId, bytes: u64) -> Result<()>;
     fn set_memory_map(&self, domain: DomId, map: &[E820Entry]) -> Result<()>;
-    /// Populates frames with zeroed memory. Returns how many of the extents were populated: fewer than
-    /// asked for if the machine's memory is used up.
+    /// Populates frames with zeroed memory. Returns how many of the extents were populated: fewer
+    /// than asked for if the machine's memory is used up.
     fn populate(&self, domain: DomId, extents: Extents<'_>) -> Result<usize>;
     /// Writes into the domain's memory, across pages.
     fn write(&self, domain: DomId, addr: u64, bytes: &[u8]) -> Result<()>;
     fn set_param(&self, domain: DomId, index: u32, value: u64) -> Result<()>;
     fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<u32>;
-    /// Grants frame `gfn` of `domain` to `to` by `reference`, before the domain runs. `scratch` is a
-    /// frame number at which the domain has no memory.
+    /// Grants frame `gfn` of `domain` to `to` by `reference`, before the domain runs. `scratch` is
+    /// a frame number at which the domain has no memory.
     fn seed_grant(
         &self,
         domain: DomId,
@@ -122,10 +122,11 @@ pub trait Store {
     fn introduce(&mut self, domain: DomId, gfn: u64, port: u32) -> ToolResult<()>;
     /// Disconnects a domain's ring. The domain may be gone already.
     fn release(&mut self, domain: DomId) -> ToolResult<()>;
-    /// Notes that the domain continues after a suspend, so that its next shutdown fires `@releaseDomain` again.
+    /// Notes that the domain continues after a suspend, so that its next shutdown fires
+    /// `@releaseDomain` again.
     fn resume(&mut self, domain: DomId) -> ToolResult<()>;
-    /// Calls `done` until it returns true: now, after each change at or below `paths`, and from time to time
-    /// for conditions that no watch reports. Returns false if `limit` passes first.
+    /// Calls `done` until it returns true: now, after each change at or below `paths`, and from
+    /// time to time for conditions that no watch reports. Returns false if `limit` passes first.
     fn wait(
         &mut self,
         paths: &[String],

@@ -14,7 +14,7 @@ const OPTION_MTU: u8 = 26;
 /// As many name servers as smoltcp passes on.
 const MAX_SERVERS: usize = 3;
 
-/// What is the same for all clients.
+/// The settings that all clients share.
 #[derive(Debug, Clone)]
 pub struct Service {
     pub subnet: Subnet,

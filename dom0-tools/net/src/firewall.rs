@@ -26,7 +26,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 const TABLE: &str = "oxen";
-/// Names of nftables' subsystem and of priorities (linux/netfilter/nfnetlink.h, linux/netfilter_ipv4.h).
+/// Names of nftables' subsystem and of priorities (linux/netfilter/nfnetlink.h,
+/// linux/netfilter_ipv4.h).
 const NFTABLES: u16 = 10;
 const SOURCE_NAT: u32 = 100;
 
@@ -39,7 +40,7 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// From a DHCP client to a server.
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
 
-/// What a guest may call itself.
+/// The addresses that a guest may use as its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     pub mac: Mac,
@@ -54,7 +55,7 @@ pub struct Firewall {
 
 impl Firewall {
     /// # Errors
-    /// The kernel refuses the socket.
+    /// `io::Error` if the kernel refuses the socket.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
             netlink: Netlink::open(NETLINK_NETFILTER).map_err(explain)?,
@@ -64,7 +65,7 @@ impl Firewall {
     /// The rules of the NAT network, in place of whatever they were.
     ///
     /// # Errors
-    /// The kernel refuses: a module may be missing.
+    /// `io::Error` if the kernel refuses, as when a module is missing.
     pub fn set_nat(&mut self, bridge: &str, subnet: Subnet) -> io::Result<()> {
         let mut change = Transaction::new(NetfilterProtoFamily::IPv4);
         change.table();
@@ -99,7 +100,7 @@ impl Firewall {
     /// Lets through only what a card's guest may send.
     ///
     /// # Errors
-    /// The kernel refuses: there is no such device, or a module is missing.
+    /// `io::Error` if the kernel refuses, as when there is no such device or a module is missing.
     pub fn set_guard(&mut self, port: &str, guard: &Guard) -> io::Result<()> {
         let mut change = Transaction::new(NetfilterProtoFamily::NetDev);
         change.table();
@@ -123,7 +124,7 @@ impl Firewall {
 /// Takes a card's guard away. There need not be one, nor a kernel that could have one.
 ///
 /// # Errors
-/// The kernel refuses.
+/// `io::Error` of the kernel.
 pub fn remove_guard(port: &str) -> io::Result<()> {
     let attributes = vec![
         ChainAttribute::Table(TABLE.to_owned()),

@@ -1,6 +1,6 @@
-//! Who has which address on the NAT network: a file for each address, named after it, with the
-//! Ethernet address in it. A file is made whole or not at all, and only by who got the name first, so
-//! any number of processes may look and add at any time, and die at any time.
+//! The addresses that are given away on the NAT network: a file for each, named after the address,
+//! with the MAC address in it. A file appears whole or not at all, and only the first process to
+//! make it succeeds. So any number of processes may read and add, and be killed, at any time.
 
 use crate::network::Subnet;
 use crate::{Error, Mac, Result};
@@ -29,7 +29,7 @@ impl Leases {
     /// The address of that card, if it has one.
     ///
     /// # Errors
-    /// The directory cannot be read.
+    /// `Error` if the directory cannot be read.
     pub fn find(&self, mac: Mac) -> Result<Option<Ipv4Addr>> {
         let all = self.all()?;
         Ok(all
@@ -41,8 +41,8 @@ impl Leases {
     /// Gives a card the address it wants, or else the one it had, or else a free one.
     ///
     /// # Errors
-    /// The wanted one belongs to another or not to the network, or none is free, or the file system
-    /// refuses.
+    /// `Error` if the wanted address is another's or not of the network, if none is free, or if the
+    /// file system refuses.
     pub fn assign(&self, mac: Mac, wanted: Option<Ipv4Addr>, subnet: Subnet) -> Result<Ipv4Addr> {
         let what = || format!("cannot give {mac} an address on the NAT network");
         let fail = |error: io::Error| Error::new(what(), error);
@@ -67,7 +67,8 @@ impl Leases {
         if let Some(address) = had.filter(|address| subnet.has(*address)) {
             return Ok(address);
         }
-        // Each card begins to look at its own place, so it will likely have the same one again later.
+        // Each card begins to look at its own place, so it will likely have the same one again
+        // later.
         let all: Vec<_> = subnet.guests().collect();
         let start = usize::from(u16::from_be_bytes([mac.0[4], mac.0[5]])) % all.len().max(1);
         for address in all.iter().cycle().skip(start).take(all.len()).copied() {
@@ -84,7 +85,7 @@ impl Leases {
     /// The card is gone.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// `Error` of the file system.
     pub fn release(&self, mac: Mac) -> Result<()> {
         self.drop_all(mac, None)
     }
@@ -92,7 +93,7 @@ impl Leases {
     /// Takes back all but what these cards have.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// `Error` of the file system.
     pub fn retain(&self, macs: &[Mac]) -> Result<()> {
         self.drop_if(|_, owner| macs.iter().all(|mac| mac.to_string() != owner))
     }

@@ -21,14 +21,14 @@ const GROUP_LINK: u32 = 1;
 /// The VLAN that a bridge puts every new port into.
 const DEFAULT_VLAN: u16 = 1;
 
-/// What is known of a device.
+/// The properties of a network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
     pub mtu: u32,
     /// The bridge that it is a port of.
     pub bridge: Option<u32>,
-    /// For a bridge: does it tell VLANs apart?
+    /// Whether a bridge separates VLANs; `None` for other devices.
     pub vlan_filtering: Option<bool>,
 }
 
@@ -58,7 +58,7 @@ pub struct Links {
 
 impl Links {
     /// # Errors
-    /// The kernel refuses the socket.
+    /// `io::Error` if the kernel refuses the socket.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
             netlink: Netlink::open(NETLINK_ROUTE)?,
@@ -66,7 +66,7 @@ impl Links {
     }
 
     /// # Errors
-    /// The kernel refuses; that there is no such device is no error.
+    /// `io::Error` of the kernel, but not if there is no such device.
     pub fn find(&mut self, name: &str) -> io::Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message
@@ -86,7 +86,7 @@ impl Links {
     /// Waits until there is such a device.
     ///
     /// # Errors
-    /// It did not come in time, or the kernel refuses.
+    /// `io::Error` if the device does not appear in time, or of the kernel.
     pub fn wait_for(&mut self, name: &str, limit: Duration) -> io::Result<Link> {
         let news = News::listen()?;
         let end = Instant::now() + limit;
@@ -105,7 +105,7 @@ impl Links {
     /// Makes a bridge; one that is there already is as good.
     ///
     /// # Errors
-    /// The kernel refuses, or something else has that name.
+    /// `io::Error` of the kernel, or if another kind of device has that name.
     pub fn make_bridge(&mut self, name: &str, mac: Mac) -> io::Result<Link> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
@@ -132,7 +132,7 @@ impl Links {
     }
 
     /// # Errors
-    /// The kernel refuses; that there is no such device is no error.
+    /// `io::Error` of the kernel, but not if there is no such device.
     pub fn remove(&mut self, name: &str) -> io::Result<()> {
         let Some(link) = self.find(name)? else {
             return Ok(());
@@ -143,7 +143,7 @@ impl Links {
     }
 
     /// # Errors
-    /// The kernel refuses.
+    /// `io::Error` of the kernel.
     pub fn change(&mut self, index: u32, change: &Change<'_>) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -174,7 +174,7 @@ impl Links {
     /// Lets a bridge tell VLANs apart.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// `io::Error` of the kernel.
     pub fn filter_vlans(&mut self, bridge: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = bridge;
@@ -188,7 +188,7 @@ impl Links {
     /// Puts a bridge port into these VLANs, and takes it out of the default one.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// `io::Error` of the kernel.
     pub fn set_vlans(
         &mut self,
         port: u32,
@@ -215,7 +215,7 @@ impl Links {
     /// The names of all devices.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// `io::Error` of the kernel.
     pub fn names(&mut self) -> io::Result<Vec<String>> {
         self.names_of(|_| true)
     }
@@ -223,7 +223,7 @@ impl Links {
     /// The names of a bridge's ports.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// `io::Error` of the kernel.
     pub fn ports(&mut self, bridge: u32) -> io::Result<Vec<String>> {
         let port = LinkAttribute::Controller(bridge);
         self.names_of(|link| link.attributes.contains(&port))
@@ -252,7 +252,7 @@ impl Links {
     /// Gives a device an address; one that it has already is no error.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// `io::Error` of the kernel.
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
@@ -324,7 +324,7 @@ pub struct News {
 
 impl News {
     /// # Errors
-    /// The kernel refuses the socket.
+    /// `io::Error` if the kernel refuses the socket.
     pub fn listen() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
@@ -336,7 +336,7 @@ impl News {
     /// Comes back at the next piece of news, or after that time.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// `io::Error` of the kernel.
     pub fn wait(&self, limit: Duration) -> io::Result<()> {
         let timeout = Timespec::try_from(limit).ok();
         let mut set = [PollFd::new(&self.socket, PollFlags::IN)];

@@ -10,8 +10,8 @@ const XEN: [u8; 3] = [0x00, 0x16, 0x3e];
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// The address of card `index` of the guest that `guest` names (its UUID, or its name if it gets
-    /// a new UUID at each start): the same at each start, on each host.
+    /// The address of card `index` of the guest that `guest` names (its UUID, or its name if it
+    /// gets a new UUID at each start): the same at each start, on each host.
     #[must_use]
     pub fn of_guest(guest: &str, index: u32) -> Self {
         Self::hashed(&format!("{guest}/{index}"))

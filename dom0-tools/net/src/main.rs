@@ -21,8 +21,8 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// Tells guests on the NAT network their addresses (DHCP).
 ///
-/// Runs in the foreground, in the privileged domain. The network is made when the first guest is put
-/// on it; until then this waits. It keeps nothing: addresses are chosen by xmd, and read here.
+/// Runs in the foreground, in the privileged domain. The network is made when the first guest is
+/// put on it; until then this waits. It keeps nothing: addresses are chosen by xmd, and read here.
 #[derive(Parser)]
 #[command(version)]
 struct Args {

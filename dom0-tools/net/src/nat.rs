@@ -1,5 +1,5 @@
-//! The NAT network: a bridge without a card of the host in it, an address of the host on it, and the
-//! host's own address for whatever leaves it.
+//! The NAT network: a bridge without a card of the host in it, an address of the host on it, and
+//! the host's own address for whatever leaves it.
 
 use crate::firewall::Firewall;
 use crate::link::{Change, Links};
@@ -12,7 +12,7 @@ const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 /// Makes the network as it must be, whatever of it is there already.
 ///
 /// # Errors
-/// The kernel refuses something.
+/// `Error` that names the step that the kernel refuses.
 pub fn ensure(subnet: Subnet) -> Result<()> {
     let step = |what: &'static str| {
         move |error: io::Error| Error::new(format!("cannot set up the NAT network: {what}"), error)

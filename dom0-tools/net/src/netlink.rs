@@ -8,7 +8,7 @@ use netlink_packet_core::{
 use netlink_sys::{Socket, SocketAddr};
 use std::io;
 
-/// What the kernel sends at once, at most (NLMSG_GOODSIZE is less).
+/// The most that the kernel sends in one message (NLMSG_GOODSIZE is less).
 const BUFFER: usize = 64 << 10;
 
 pub(crate) struct Netlink {

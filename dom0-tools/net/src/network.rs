@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The bridge of the NAT network.
 pub const NAT_BRIDGE: &str = "xmnat0";
-/// What the bridges of private networks are called, before the network's name.
+/// The beginning of the names of private networks' bridges; the network's name follows.
 pub const PRIVATE_PREFIX: &str = "xmp-";
 /// The settings that hosts of xl have too.
 pub const SETTINGS: &str = "/etc/xen/xl.conf";
@@ -62,7 +62,7 @@ impl Network {
     }
 }
 
-/// What the host's administrator set for all guests.
+/// The settings of the host's administrator for all guests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `vif.default.bridge`
@@ -87,7 +87,7 @@ impl Settings {
     /// Reads the file; without one all is at its default.
     ///
     /// # Errors
-    /// It cannot be read or understood.
+    /// `Error` if the file cannot be read or has a setting that is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let fail = |cause: String| Error::new(format!("cannot use {name}"), cause);
@@ -143,7 +143,7 @@ impl Subnet {
         self.host | !self.mask()
     }
 
-    /// Is that an address which a guest may have?
+    /// Whether a guest may have that address.
     #[must_use]
     pub fn has(self, address: Ipv4Addr) -> bool {
         address & self.mask() == self.base()

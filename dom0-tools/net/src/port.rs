@@ -1,5 +1,5 @@
-//! A guest's card on its network. The kernel's back end makes the device (`vifDOMAIN.NUMBER`); here it
-//! gets its name, its size of packets, its guard and its bridge.
+//! A guest's card on its network. The kernel's back end makes the device (`vifDOMAIN.NUMBER`); here
+//! it gets its name, its size of packets, its guard and its bridge.
 
 use crate::firewall::{self, Firewall, Guard};
 use crate::lease::{DIRECTORY, Leases};
@@ -44,7 +44,7 @@ pub fn device(domain: u16, index: u32) -> String {
 /// The bridge that a card will be on.
 ///
 /// # Errors
-/// The kernel cannot be asked.
+/// `Error` if the kernel does not answer.
 pub fn bridge(vif: &VifSpec, settings: &Settings) -> Result<String> {
     let mut links = Links::open().map_err(|error| Error::new("cannot ask the kernel", error))?;
     Ok(network(vif, settings, &mut links).bridge())
@@ -57,11 +57,12 @@ fn network(vif: &VifSpec, settings: &Settings, links: &mut Links) -> Network {
 }
 
 impl Port {
-    /// Plans a card, and sees to it that its network is there: the NAT network is made, an address on
-    /// it is taken. [`unplug`] gives back what this took.
+    /// Plans a card, and sees to it that its network is there: the NAT network is made, an address
+    /// on it is taken. [`unplug`] gives back what this took.
     ///
     /// # Errors
-    /// There is no such bridge, or the configuration contradicts itself, or the kernel refuses.
+    /// `Error` if there is no such bridge, if the configuration contradicts itself, or if the
+    /// kernel refuses.
     pub fn plan(
         vif: &VifSpec,
         mac: Mac,
@@ -123,7 +124,7 @@ impl Port {
     /// Waits for the device, and puts it to its network.
     ///
     /// # Errors
-    /// It did not come, or the kernel refuses something of it.
+    /// `Error` if the network device does not appear, or the kernel refuses a step.
     pub fn plug(&self) -> Result<()> {
         let fail = |step: &str, error: io::Error| {
             let what = format!(
@@ -205,12 +206,12 @@ impl Port {
     }
 }
 
-/// Takes back what a card had: its guard, its address on the NAT network, and a private network that
-/// nobody else is on. `name` is the device's name; the device itself goes with its back end, and may
-/// be gone already.
+/// Takes back what a card had: its guard, its address on the NAT network, and a private network
+/// that nobody else is on. `name` is the device's name; the device itself goes with its back end,
+/// and may be gone already.
 ///
 /// # Errors
-/// The kernel or the file system refuses.
+/// `Error` of the kernel or the file system.
 pub fn unplug(name: &str, bridge: &str, mac: Option<Mac>) -> Result<()> {
     let fail = |error: io::Error| Error::new(format!("cannot clean up after {name}"), error);
     firewall::remove_guard(name).map_err(fail)?;
@@ -227,7 +228,7 @@ pub fn unplug(name: &str, bridge: &str, mac: Option<Mac>) -> Result<()> {
 /// Gives back what is held for cards that are no more: `macs` are those that are.
 ///
 /// # Errors
-/// The kernel or the file system refuses.
+/// `Error` of the kernel or the file system.
 pub fn sweep(macs: &[Mac]) -> Result<()> {
     let fail = |error: io::Error| Error::new("cannot clean up private networks", error);
     Leases::new(Path::new(DIRECTORY)).retain(macs)?;

@@ -1,5 +1,6 @@
-//! Against the real kernel, in network namespaces of their own, so that the machine's network is left
-//! alone. Where namespaces cannot be made (no root, a strict container), these tests say so and pass.
+//! Against the real kernel, in network namespaces of their own, so that the machine's network is
+//! left alone. Where namespaces cannot be made (no root, a strict container), these tests say so
+//! and pass.
 
 use oxen_net::firewall::{Firewall, Guard};
 use oxen_net::link::{Change, Links};
@@ -74,8 +75,8 @@ fn vif(text: &str) -> oxen_config::VifSpec {
     oxen_config::spec::vif::parse(text).expect("a vif")
 }
 
-/// Does a TCP connection from there get an answer, be it a refusal? `to` may have the address to come
-/// from before it.
+/// Does a TCP connection from there get an answer, be it a refusal? `to` may have the address to
+/// come from before it.
 fn reaches(guest: &str, to: &str) -> bool {
     let probe = Command::new("ip")
         .args(["netns", "exec", guest])

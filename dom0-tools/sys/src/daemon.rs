@@ -1,5 +1,5 @@
-//! What every daemon does when it starts: it makes sure that it is the only one, and listens on a socket
-//! that only root can reach.
+//! The start of a daemon: it makes sure that it is the only one, and listens on a socket that only
+//! root can reach.
 
 use core::time::Duration;
 use rustix::fs::{FlockOperation, Mode, flock};
@@ -15,12 +15,12 @@ pub const PREDECESSOR: Duration = Duration::from_secs(2);
 /// How often the lock is tried meanwhile.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
-/// Takes an exclusive lock on the file at `path`, which is made if it is missing. The lock ends with the
-/// returned file, however the process ends. `None` if another process still holds the lock after
-/// `patience`.
+/// Takes an exclusive lock on the file at `path`, which is made if it is missing. The lock ends
+/// with the returned file, however the process ends. `None` if another process still holds the lock
+/// after `patience`.
 ///
 /// # Errors
-/// The kernel's error if the file cannot be made or locked.
+/// `io::Error` of the kernel if the file cannot be made or locked.
 pub fn lock(path: &Path, patience: Duration) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     let file = options
@@ -40,14 +40,14 @@ pub fn lock(path: &Path, patience: Duration) -> io::Result<Option<File>> {
     }
 }
 
-/// Listens on a Unix socket at `path` that only the owner may connect to. The directory is made if it is
-/// missing, and a socket that stands there is replaced: the caller holds the daemon's [`lock`], so nobody
-/// serves the old one.
+/// Listens on a Unix socket at `path` that only the owner may connect to. The directory is made if
+/// it is missing, and a socket that stands there is replaced: the caller holds the daemon's
+/// [`lock`], so nobody serves the old one.
 ///
 /// The process's umask is changed for a moment. Call this before there are other threads.
 ///
 /// # Errors
-/// The kernel's error if the old socket cannot be removed or the new one cannot be made.
+/// `io::Error` of the kernel if the old socket cannot be removed or the new one cannot be made.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;

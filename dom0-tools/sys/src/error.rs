@@ -10,7 +10,7 @@ pub struct Error {
     pub what: String,
     /// Why it failed.
     pub cause: String,
-    /// What the user can do.
+    /// The remedy that the user can try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }

@@ -75,7 +75,8 @@ impl EventChannels {
     }
 
     fn bind<T>(&self, nr: u8, arg: &mut T) -> Result<Port> {
-        // SAFETY: the three bind calls read one structure each, without addresses, and return a port.
+        // SAFETY: the three bind calls read one structure each, without addresses, and return a
+        // port.
         let port = unsafe { ioctl::call(&self.fd, ioctl::number::<T>(b'E', nr), arg)? };
         Port::try_from(port).map_err(|_| Errno::IO)
     }
@@ -111,7 +112,8 @@ impl EventChannels {
         let mut bytes = [0u8; 256];
         let got = match rustix::io::read(&self.fd, &mut bytes) {
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            // The kernel's ring of fired ports overflowed: some were lost. Clear it; the caller must look at all.
+            // The kernel's ring of fired ports overflowed: some were lost. Clear it; the caller
+            // must look at all.
             Err(Errno::FBIG) => {
                 self.reset()?;
                 return Err(Errno::FBIG);

@@ -2,8 +2,9 @@
 //! needs `unsafe`.
 //!
 //! Three layers, each its own set of modules:
-//! - devices: [`privcmd`] (hypercalls and foreign memory), [`evtchn`], [`gntdev`], [`xenbus`]
-//!   (the store's side of dom0's own ring), [`loopdev`]. They hold the only unsafe code: ioctls and mmap.
+//! - devices: [`privcmd`] (hypercalls and foreign memory), [`evtchn`], [`gntdev`], [`xenbus`] (the
+//!   store's side of dom0's own ring), [`loopdev`]. They hold the only unsafe code: ioctls and
+//!   mmap.
 //! - [`mapping`]: memory shared with someone who may be hostile. It is never lent out as a Rust
 //!   slice, only copied, because the other side may write it at any time.
 //! - [`hypercall`]: one typed function a hypercall, safe code over the layers below.
@@ -30,5 +31,5 @@ pub use rustix::io::Errno;
 /// The size of every page that is shared, mapped or granted.
 pub const PAGE_SIZE: usize = 4096;
 
-/// What the calls of this crate return.
+/// The result of the calls of this crate.
 pub type Result<T, E = Errno> = core::result::Result<T, E>;

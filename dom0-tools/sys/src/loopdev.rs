@@ -1,7 +1,8 @@
 //! Loop devices: files as block devices (include/uapi/linux/loop.h).
 //!
-//! A device made here clears itself when its last user closes it. So whoever makes one keeps it open
-//! until the one it is meant for has opened it too; if the maker dies before, the device goes with it.
+//! A device made here clears itself when its last user closes it. So whoever makes one keeps it
+//! open until the one it is meant for has opened it too; if the maker dies before, the device goes
+//! with it.
 #![allow(unsafe_code)] // Reason: ioctls.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -57,11 +58,11 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Makes a device of a file, with direct I/O where the file system can. The device holds the open
-    /// file, its locks included. `label` is what `LOOP_GET_STATUS64` tells of it.
+    /// Makes a device of a file, with direct I/O where the file system can. The device holds the
+    /// open file, its locks included. `label` is what `LOOP_GET_STATUS64` tells of it.
     ///
     /// # Errors
-    /// There is no loop driver, no device is free, or it refuses the file.
+    /// `Errno` if there is no loop driver, no device is free, or the driver refuses the file.
     pub fn new(file: impl AsFd, read_only: bool, label: &str) -> Result<Self> {
         let control = open("/dev/loop-control", flags(), Mode::empty())?;
         let mut config = Config::new(file, read_only, label);

@@ -1,7 +1,7 @@
 //! Memory that someone else can write while we look at it: guests' pages, rings, hypercall buffers.
 //!
-//! Invariants: a mapping stays mapped until dropped; every access is bounds-checked and volatile, and
-//! copies: no reference into the memory ever leaves this module, so what was read once cannot
+//! Invariants: a mapping stays mapped until dropped; every access is bounds-checked and volatile,
+//! and copies: no reference into the memory ever leaves this module, so what was read once cannot
 //! change under the reader.
 #![allow(unsafe_code)] // Reason: mmap, and volatile access to memory that is not Rust's alone.
 
@@ -193,7 +193,8 @@ pub fn barrier() {
     fence(Ordering::SeqCst);
 }
 
-/// Steps through `len` bytes at address `shared`: single bytes up to alignment, words, then the rest.
+/// Steps through `len` bytes at address `shared`: single bytes up to alignment, words, then the
+/// rest.
 fn copy(len: usize, shared: usize, mut step: impl FnMut(usize, bool)) {
     let mut i = 0;
     while i < len {

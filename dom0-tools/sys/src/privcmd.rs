@@ -2,8 +2,8 @@
 //! (include/uapi/xen/privcmd.h).
 //!
 //! A hypercall is given addresses which the hypervisor reads and writes. They may only be those of
-//! [`HypercallBuffer`]s: pages that the kernel keeps present (an absent page is -EFAULT) and that hold
-//! no Rust object. A bare call is unsafe because structures may hold addresses that nobody
+//! [`HypercallBuffer`]s: pages that the kernel keeps present (an absent page is -EFAULT) and that
+//! hold no Rust object. A bare call is unsafe because structures may hold addresses that nobody
 //! checks; the typed functions of [`crate::hypercall`] are the safe way.
 #![allow(unsafe_code)] // Reason: ioctls that carry addresses.
 
@@ -119,8 +119,8 @@ impl Privcmd {
     /// Calls the hypervisor. An error of the hypervisor comes back as its errno.
     ///
     /// # Safety
-    /// Every address that `op` follows, at any depth, must lie in a live [`HypercallBuffer`] that is
-    /// large enough for what `op` writes.
+    /// Every address that `op` follows, at any depth, must lie in a live [`HypercallBuffer`] that
+    /// is large enough for what `op` writes.
     pub unsafe fn hypercall(&self, op: u64, args: &[Arg<'_>]) -> Result<i64> {
         let mut call = Hypercall { op, arg: [0; 5] };
         for (slot, arg) in call.arg.iter_mut().zip(args) {
@@ -140,8 +140,8 @@ impl Privcmd {
         Ok(result.into())
     }
 
-    /// Maps guest frames (`gfns`, in that order) of `domain`. All must be there. Map at most some tens
-    /// of MiB at once: the kernel gives up as many frames of its own meanwhile.
+    /// Maps guest frames (`gfns`, in that order) of `domain`. All must be there. Map at most some
+    /// tens of MiB at once: the kernel gives up as many frames of its own meanwhile.
     pub fn map_foreign(&self, domain: u16, gfns: &[u64]) -> Result<SharedMemory> {
         let len = gfns.len().checked_mul(PAGE_SIZE).ok_or(Errno::INVAL)?;
         let memory = SharedMemory::map(self.privcmd.as_fd(), len, 0, true)?;
@@ -153,8 +153,8 @@ impl Privcmd {
             arr: gfns.as_ptr(),
             err: errors.as_mut_ptr(),
         };
-        // SAFETY: `arr` and `err` have `num` elements, and `addr` is a fresh mapping of this device of
-        // exactly `num` pages (the driver wants all of a mapping filled at once).
+        // SAFETY: `arr` and `err` have `num` elements, and `addr` is a fresh mapping of this device
+        // of exactly `num` pages (the driver wants all of a mapping filled at once).
         unsafe {
             ioctl::call(
                 &self.privcmd,

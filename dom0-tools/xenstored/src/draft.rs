@@ -1,4 +1,4 @@
-//! What a transaction has changed: a sparse tree that lies over the store's own.
+//! The changes of a transaction: a sparse tree that lies over the store's own.
 //!
 //! It holds the net effect, not the history: a node that was made and removed again leaves nothing
 //! here, and one that was written twice is here once. So its size is bounded by the nodes that are
@@ -14,7 +14,7 @@ use crate::perms::{DomId, Perms};
 use crate::tree::{Counts, NODE_BYTES, Node, Tree, Usage, cost};
 use crate::view::{NodeView, View};
 
-/// What a node's edit takes beside the content that it holds.
+/// The bytes of a node's edit, beside the content that it holds.
 pub const EDIT_BYTES: usize = NODE_BYTES;
 
 /// A node's content.
@@ -24,17 +24,17 @@ pub struct Content {
     pub perms: Arc<Perms>,
 }
 
-/// What becomes of one node of the store.
+/// The change of one node of the store.
 #[derive(Debug, Default)]
 enum State {
     /// Nothing: it is only the way to what is below.
     #[default]
     Kept,
-    /// It gets another content.
+    /// The node gets another content.
     Changed(Content),
     /// A new node comes here. If `replaces`, the store has one, which goes with all below it.
     Made { content: Content, replaces: bool },
-    /// It goes, with all below it.
+    /// The node is removed, with all below it.
     Gone,
 }
 
@@ -64,7 +64,7 @@ pub struct Draft {
     turns: u32,
 }
 
-/// What a draft adds up to.
+/// The sums over a draft.
 #[derive(Debug, Default)]
 struct Sums {
     owned: BTreeMap<DomId, Growth>,
@@ -167,7 +167,7 @@ impl Edit {
         }
     }
 
-    /// Is it a node where the store has none?
+    /// Whether this is a node where the store has none.
     const fn is_new(&self) -> bool {
         matches!(
             self.state,

@@ -40,7 +40,7 @@ pub enum Format {
     WorldReadable,
 }
 
-/// What the daemon before this one left.
+/// The records that the previous daemon left.
 #[derive(Debug)]
 pub struct Found {
     pub records: Vec<Record>,
@@ -49,14 +49,14 @@ pub struct Found {
     pub damaged: usize,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug)]
 pub enum Saved {
-    /// It is written.
+    /// The records are written.
     Written,
-    /// It is written, after a time in which nothing could be.
+    /// The records are written, after a time in which nothing could be.
     Again,
-    /// It is written, but the file cannot be made smaller.
+    /// The records are written, but the file cannot be made smaller.
     Large(io::Error),
     /// Nothing can be written: from now on the journal is stale.
     Failed(io::Error),
@@ -275,7 +275,7 @@ fn frame(records: &[Record]) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// What a whole file says, and its length without a frame that is cut off at its end.
+/// The records of a whole file, and its length without a frame that is cut off at the end.
 fn read(bytes: &[u8]) -> (Found, usize) {
     for (words, format) in FORMATS {
         let head = head(words);

@@ -1,4 +1,4 @@
-//! Who may read and write a node.
+//! Permissions of nodes.
 
 use core::fmt;
 use core::str::FromStr;
@@ -8,7 +8,7 @@ use crate::error::StoreError;
 /// A domain's number.
 pub type DomId = u16;
 
-/// What an entry allows.
+/// The rights that an entry gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     None,
@@ -135,7 +135,7 @@ impl Perms {
         self.others.retain(|p| p.domain != domain);
     }
 
-    /// What `domain` may do, where dom0 and the owner may do all.
+    /// The rights of `domain`. dom0 and the owner have all.
     pub fn access(&self, domain: DomId) -> Access {
         if domain == 0 || domain == self.owner.domain {
             return Access::Both;

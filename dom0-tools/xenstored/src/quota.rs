@@ -1,4 +1,4 @@
-//! What one guest may use of the store; dom0 is not limited.
+//! The limits of one guest's use of the store; dom0 is not limited.
 //!
 //! Two kinds of limits, each for one domain. A hard one is a refusal. A soft one is a line in the
 //! log with the domain's number, so that somebody may look before it comes to that. All can be

@@ -1,4 +1,4 @@
-//! What the store must not forget when the daemon dies: one record a change.
+//! The records of the journal: one for each change that must survive the daemon's death.
 //!
 //! Records say what was done, not what was asked, so that reading them needs no rules. Sockets are
 //! not in them: who is connected by one sees that it broke and connects again.
@@ -20,7 +20,7 @@ pub enum Record {
     Gone {
         path: String,
     },
-    /// Who may watch a special event.
+    /// The domains that may watch a special event.
     SpecialPerms {
         name: String,
         perms: Vec<(u8, DomId)>,
@@ -68,7 +68,8 @@ pub enum Record {
     Reset {
         domain: DomId,
     },
-    /// What was taken out of the ring: up to this index, these bytes of it not yet a whole request.
+    /// Input was taken out of the ring up to this index; these bytes of it are not yet a whole
+    /// request.
     Input {
         domain: DomId,
         consumed: u32,
@@ -85,7 +86,7 @@ pub enum Record {
         value: u32,
     },
     // New kinds come last: a record's kind is its number in the journal.
-    /// What was taken out of the ring: up to this index, these bytes more of a request that is not
+    /// Input was taken out of the ring up to this index; these bytes continue a request that is not
     /// yet whole.
     MoreInput {
         domain: DomId,

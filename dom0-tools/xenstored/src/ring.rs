@@ -37,7 +37,7 @@ const FEATURE_WATCH_DEPTH: u32 = 4;
 const SERVER_FEATURES: u32 =
     XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR | FEATURE_WATCH_DEPTH;
 
-/// What a guest did wrong; its ring is not used any more.
+/// A violation of the ring protocol by a guest; its ring is not used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The page cannot be accessed.
@@ -119,7 +119,7 @@ pub fn take(page: &SharedMemory, consumed: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Are there requests after `consumed`?
+/// Whether there are requests after `consumed`.
 pub fn has_requests(page: &SharedMemory, consumed: u32) -> Result<bool, Fault> {
     Ok(page.load(REQ_PROD)? != consumed)
 }

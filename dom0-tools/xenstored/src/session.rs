@@ -176,7 +176,7 @@ impl Session {
     }
 }
 
-/// What is to be done after answers went.
+/// The steps that follow after replies were sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
     /// The guest is to be told.
@@ -194,7 +194,7 @@ struct Handled {
 enum Stop {
     /// The next request is not all there.
     NotWhole,
-    /// It is others' turn, or answers must go first.
+    /// Other guests come first, or replies must be sent first.
     Later,
     Fault(Fault),
 }

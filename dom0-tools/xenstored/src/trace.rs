@@ -1,4 +1,4 @@
-//! What of the store a transaction's outcomes depended on.
+//! The nodes of the store on which a transaction's outcomes depended.
 //!
 //! Each look at a node of the store notes the node's stamp. A transaction whose noted stamps are
 //! the same at its end would see and do the same again at that instant, so it may commit. Where two
@@ -15,7 +15,7 @@ use crate::path::Path;
 use crate::tree::{Node, Tree};
 use crate::view::{Notes, Stamp};
 
-/// What a node of it takes beside its name.
+/// The bytes of a traced node, beside its name.
 pub const LOOK_BYTES: usize = 384;
 
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ impl Trace {
         }
     }
 
-    /// Is all that was seen the same now?
+    /// Whether all nodes that were seen are still the same.
     pub fn holds(&self, tree: &Tree) -> bool {
         let mut todo = vec![(&self.root, Some(tree.root()))];
         while let Some((look, node)) = todo.pop() {

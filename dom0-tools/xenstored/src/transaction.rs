@@ -14,7 +14,7 @@ use crate::trace::{LOOK_BYTES, Trace};
 use crate::tree::Tree;
 use crate::view::{Nearest, View};
 
-/// What a transaction takes before it does anything.
+/// The bytes of a transaction that has not done anything yet.
 const BYTES: usize = 512;
 
 /// One transaction under way.
@@ -56,7 +56,8 @@ impl Transaction {
         nearest
     }
 
-    /// May it go on with a request about `path`, with a value of `len` bytes?
+    /// Checks whether the transaction may go on with a request about `path`, with a value of `len`
+    /// bytes.
     pub fn check(
         &self,
         tree: &Tree,

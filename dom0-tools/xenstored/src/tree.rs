@@ -10,8 +10,7 @@ use std::sync::Arc;
 use crate::path::Path;
 use crate::perms::{DomId, Perms};
 
-/// What a node takes beside its name, value and permissions, in bytes: its place in the tree,
-/// rounded up.
+/// The bytes of a node beside its name, value and permissions: its place in the tree, rounded up.
 pub const NODE_BYTES: usize = 384;
 
 /// One node.
@@ -26,14 +25,14 @@ pub struct Node {
     list: u64,
 }
 
-/// What a domain owns in the tree.
+/// The nodes that a domain owns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub nodes: u32,
     pub bytes: usize,
 }
 
-/// Who owns how much, and how often each domain is named in permissions.
+/// The nodes that each domain owns, and how often permissions name each domain.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     owned: BTreeMap<DomId, Usage>,
@@ -48,7 +47,7 @@ pub struct Tree {
     stamp: u64,
 }
 
-/// What a node looked like, for later comparison; None where there was none.
+/// The stamps of a node, for later comparison; `None` where there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamps {
     pub own: Option<u64>,
@@ -250,12 +249,12 @@ impl Tree {
         }
     }
 
-    /// What a domain owns.
+    /// The nodes that a domain owns.
     pub fn usage(&self, domain: DomId) -> Usage {
         self.counts.owned.get(&domain).copied().unwrap_or_default()
     }
 
-    /// Do permissions of any node speak of this domain?
+    /// Whether the permissions of any node name this domain.
     pub fn names(&self, domain: DomId) -> bool {
         self.counts.named.contains_key(&domain)
     }

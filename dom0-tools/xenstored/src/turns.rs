@@ -21,12 +21,12 @@ pub const TURN: u64 = 64;
 /// How long guests rest, in times of what they took too much.
 pub const REST: u32 = 3;
 
-/// What each guest has used.
+/// The work that each guest has used.
 #[derive(Debug, Default)]
 pub struct Turns {
     used: BTreeMap<DomId, u64>,
-    /// What the guest that went last had used. Who asks for nothing saves nothing up: it begins
-    /// here.
+    /// The work that the guest which went last had used. A guest without requests saves nothing up:
+    /// it continues from here.
     floor: u64,
 }
 

@@ -32,8 +32,7 @@ pub struct Nearest<'a> {
     pub notes: Notes,
 }
 
-/// What of the store's own nodes a look depended on; the stamps of nodes that are not there are
-/// None.
+/// The store's own nodes on which a look depended. The stamps of missing nodes are `None`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Notes {
     /// The nearest node, by the length of its path.
@@ -59,7 +58,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What a domain owns.
+    /// The nodes that a domain owns.
     pub fn usage(&self, domain: DomId) -> Usage {
         let usage = self.tree.usage(domain);
         self.draft

@@ -27,7 +27,7 @@ impl Special {
     }
 }
 
-/// What is watched.
+/// The subject of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     Node(Path),
@@ -104,7 +104,7 @@ impl Watch {
         }
     }
 
-    /// What to tell of a change at `path`, if it concerns this watch.
+    /// The path of the event for a change at `path`, if the change concerns this watch.
     pub fn on_change<'a>(&self, path: &'a Path) -> Option<&'a str> {
         let Subject::Node(watched) = &self.subject else {
             return None;
@@ -125,7 +125,7 @@ impl Watch {
             .map(|_| watched)
     }
 
-    /// What to tell of a special event about `domain`.
+    /// The text of the event for a special event about `domain`.
     pub fn on_special(&self, event: Special, domain: DomId) -> Option<String> {
         let Subject::Special(name) = &self.subject else {
             return None;

@@ -12,7 +12,7 @@ pub const REL_PATH_MAX: usize = 2048;
 
 macro_rules! kinds {
     ($($variant:ident = $number:literal,)*) => {
-        /// What a message asks or tells.
+        /// The kinds of messages.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Kind {

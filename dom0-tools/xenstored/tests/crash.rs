@@ -170,7 +170,7 @@ fn requests(kinds: &[(u8, usize)]) -> Vec<u8> {
     bytes
 }
 
-/// What a daemon that never dies and a ring without end would answer.
+/// The replies of a daemon that never dies, with a ring without end.
 fn expected(requests: &[u8]) -> Vec<u8> {
     let page = SharedMemory::anonymous(4096).unwrap();
     let mut daemon = Daemon::new(&page);

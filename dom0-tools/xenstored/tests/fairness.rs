@@ -1,5 +1,5 @@
-//! What dom0's requests take beside hostile guests, counted in steps of work: the daemon's loop,
-//! without its system calls, on rings whose guests ask as fast as they can.
+//! The cost of dom0's requests beside hostile guests, counted in steps of work: the daemon's loop,
+//! without its system calls, on rings whose guests send requests as fast as they can.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;

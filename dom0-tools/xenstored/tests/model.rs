@@ -199,8 +199,8 @@ proptest! {
         store.restart(false);
     }
 
-    /// What committed has seen and done the same as if all had been done at the instant of the
-    /// commit; and at any moment the records say all there is.
+    /// Committed transactions have seen and done the same as if each had run at the instant of its
+    /// commit; and at any moment the records describe the whole store.
     #[test]
     fn transactions_are_serializable(steps in prop::collection::vec((0usize..3, step()), 1..120)) {
         let mut store = Store::new();

@@ -24,7 +24,8 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// One command, without the description of all the others: to build that is most of what a start of xm costs.
+/// One command, without the description of all the others: to build that is most of what a start of
+/// xm costs.
 #[derive(Parser)]
 struct Alone<T: Args> {
     #[arg(long)]
@@ -33,7 +34,7 @@ struct Alone<T: Args> {
     args: T,
 }
 
-/// What the words of the command line ask for; what is wrong with them is told, and ends the program.
+/// Parses the command line. A wrong command line is reported, and ends the program.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> (ArgMatches, Cli) {
     let words: Vec<OsString> = words.collect();
     quick(&words).unwrap_or_else(|| {
@@ -44,8 +45,8 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> (ArgMatches, Cli) 
     })
 }
 
-/// The commands that scripts repeat, if nothing is wrong with their words and no help is asked for: that is for the
-/// whole parser to tell.
+/// The commands that scripts repeat, if nothing is wrong with their words and no help is asked for:
+/// that is for the whole parser to tell.
 fn quick(words: &[OsString]) -> Option<(ArgMatches, Cli)> {
     let (_, words) = words.split_first()?;
     match words.first()?.to_str()? {

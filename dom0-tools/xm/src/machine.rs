@@ -47,7 +47,7 @@ pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(oxen_sys::Errno) ->
     move |errno| Error::new(what, errno)
 }
 
-/// What stands in for a store that is not there.
+/// The store when xenstored is not running: it has no nodes.
 struct NoStore;
 
 impl NoStore {

@@ -1,5 +1,6 @@
-//! xm, the command line of the toolset. A command that changes domains is a request to xmd. A command that
-//! only reads goes to the hypervisor and the store directly, so that it works without xmd too.
+//! xm, the command line of the toolset. A command that changes domains is a request to xmd. A
+//! command that only reads goes to the hypervisor and the store directly, so that it works without
+//! xmd too.
 //!
 //! Every command exits with 0 on success, 1 on failure (with one line on standard error that names
 //! cause and remedy; with `--json` also `{"error": ...}` on standard output) and 2 on wrong usage.

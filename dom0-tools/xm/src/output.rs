@@ -1,4 +1,4 @@
-//! What is printed: plain text or JSON, as the user wishes.
+//! Output of commands: plain text, or JSON with `--json`.
 
 use oxen_domain::Error;
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! Commands of xl (4.17, and suspend of later ones) that xm does not have, so that whoever types one learns
-//! that, and is not offered what sounds alike.
+//! Commands of xl (4.17, and suspend of later ones) that xm does not have, so that whoever types
+//! one learns that, and is not offered what sounds alike.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 

@@ -16,7 +16,7 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// The daemon is not running, or we may not speak to it.
+    /// `Error` if the daemon is not running, or the user may not connect.
     pub fn connect() -> Result<Self> {
         let path = std::env::var_os(crate::SOCKET_ENV)
             .map_or_else(|| PathBuf::from(crate::SOCKET), PathBuf::from);
@@ -42,7 +42,7 @@ impl Client {
     /// Sends one operation and waits for its result; events are told as they come.
     ///
     /// # Errors
-    /// The daemon's own, or the connection is lost.
+    /// `Error` of the daemon, or one that says that the connection is lost.
     pub fn call(&mut self, op: Op, on_event: &mut dyn FnMut(Event)) -> Result<serde_json::Value> {
         let lost = |error: &dyn core::fmt::Display| {
             Error::new("xmd did not answer", error).remedy("see xm log; was xmd restarted?")

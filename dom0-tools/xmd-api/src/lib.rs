@@ -1,5 +1,5 @@
-//! The language between xmd and its clients, and the client's end of the socket ([`client`]). The daemon
-//! is the crate xmd; xm and other tools need this crate alone.
+//! The language between xmd and its clients, and the client's end of the socket ([`client`]). The
+//! daemon is the crate xmd; xm and other tools need this crate alone.
 //!
 //! The language is JSON, one object a line.
 //!
@@ -10,7 +10,8 @@
 //! {"id": 2, "op": "destroy", "domain": "demo"}
 //! ```
 //!
-//! The daemon answers each with any number of events and then one result, all with the same `id`:
+//! The daemon replies to each with any number of events and then one result, all with the same
+//! `id`:
 //!
 //! ```json
 //! {"id": 1, "event": {"kind": "progress", "step": "loading-kernel"}}
@@ -18,29 +19,30 @@
 //! {"id": 2, "error": {"what": "cannot find demo", "cause": "...", "remedy": "see xm list"}}
 //! ```
 //!
-//! `domain` is a name or a number, always as a string. The operations and their results:
+//! `domain` is a name or a number, always as a string. The operations, their fields and their
+//! results; where no result is named it is `{"domain", "name", "uuid"}`:
 //!
-//! | op | fields | ok |
-//! |---|---|---|
-//! | `version` | | `{"version", "pid"}` |
-//! | `create` | `config` (what `xm create -n --json` prints), `paused`, `quiet` (no progress) | `{"domain", "name", "uuid"}` |
-//! | `list` | | `[{"domain", "name", "uuid", "state"}]`: the domains in the journal; `broken` tells why the last step of one failed |
-//! | `config` | `domain` | the configuration it was created from |
-//! | `shutdown` | `domain`, `request`: `poweroff`, `reboot`, `halt` or `suspend` | `{"domain", "name", "uuid"}` |
-//! | `destroy` | `domain` | `{"domain", "name", "uuid"}` |
-//! | `pause`, `unpause`, `resume` | `domain` | `{"domain", "name", "uuid"}` |
-//! | `rename` | `domain`, `name` | `{"domain", "name", "uuid"}` |
-//! | `sysrq` | `domain`, `key` | `{"domain", "name", "uuid"}` |
-//! | `trigger` | `domain`, `trigger` (number of `XEN_DOMCTL_SENDTRIGGER_*`), `vcpu` | `{"domain", "name", "uuid"}` |
-//! | `attach` | `domain`, `device`: `{"vbd": ...}` as in the configuration's `disks` | `{"domain", "name", "uuid"}` |
-//! | `detach` | `domain`, `kind`: `vbd`, `device`: its name or number, `force` | `{"domain", "name", "uuid"}` |
-//! | `set-memory` | `domain`, `mib`, `force` (even if the guest may not survive) | the same; the guest follows later |
-//! | `set-max-memory` | `domain`, `mib` | the same |
-//! | `set-vcpus` | `domain`, `count` | the same |
-//! | `pin` | `domain`, `vcpu` (none for all), `hard`, `soft` (CPUs; none for no change) | the same |
-//! | `media` | `domain`, `device`: a CD drive, `target`: an image, or null to empty it | `{"domain", "name", "uuid"}` |
-//! | `log` | `lines` | `{"text"}` |
-//! | `events` | | none: events follow until the client closes |
+//! - `version`: the result is `{"version", "pid"}`.
+//! - `create`: `config` (the output of `xm create -n --json`), `paused`, `quiet` (no progress).
+//! - `list`: the result is `[{"domain", "name", "uuid", "state"}]`, the domains in the journal. A
+//!   domain whose last step failed has the reason in `broken`.
+//! - `config`: `domain`. The result is the configuration from which the domain was created.
+//! - `shutdown`: `domain`, `request` (`poweroff`, `reboot`, `halt` or `suspend`).
+//! - `destroy`, `pause`, `unpause`, `resume`: `domain`.
+//! - `rename`: `domain`, `name`.
+//! - `sysrq`: `domain`, `key`.
+//! - `trigger`: `domain`, `trigger` (a number of `XEN_DOMCTL_SENDTRIGGER_*`), `vcpu`.
+//! - `attach`: `domain`, `device` (`{"vbd": ...}` as in the configuration's `disks`, or `{"vif":
+//!   ...}`).
+//! - `detach`: `domain`, `kind` (`vbd` or `vif`), `device` (its name or number), `force`.
+//! - `set-memory`: `domain`, `mib`, `force` (even if the guest may not survive). The guest follows
+//!   later.
+//! - `set-max-memory`: `domain`, `mib`.
+//! - `set-vcpus`: `domain`, `count`.
+//! - `pin`: `domain`, `vcpu` (none for all), `hard`, `soft` (CPUs; none for no change).
+//! - `media`: `domain`, `device` (a CD drive), `target` (an image, or null to empty the drive).
+//! - `log`: `lines`. The result is `{"text"}`.
+//! - `events`: there is no result; events follow until the client closes the connection.
 //!
 //! An event is `progress` (with `step`), `warning` (with `text`) or, after `events`, one of
 //! `started`, `ended` (with `reason`) and `gone`, with `domain` and `name`.
@@ -79,7 +81,7 @@ pub enum Op {
         config: Box<DomainConfig>,
         #[serde(default)]
         paused: bool,
-        /// No progress is told.
+        /// Whether progress events are left out.
         #[serde(default)]
         quiet: bool,
     },
@@ -144,7 +146,7 @@ pub enum Op {
     },
     Pin {
         domain: String,
-        /// All of them, if none is named.
+        /// The vcpu; all of the domain's if none is named.
         #[serde(default)]
         vcpu: Option<u32>,
         #[serde(default)]
@@ -152,11 +154,11 @@ pub enum Op {
         #[serde(default)]
         soft: Option<CpuSet>,
     },
-    /// Puts a disc into a CD drive, or takes it out.
+    /// Inserts a disc into a CD drive, or ejects it.
     Media {
         domain: String,
         device: String,
-        /// The image; none leaves the drive empty.
+        /// The image; `None` leaves the drive empty.
         target: Option<String>,
     },
     Log {
@@ -204,7 +206,7 @@ pub enum Event {
     },
 }
 
-/// Which domain an operation was about.
+/// The domain of an operation, by all its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     pub domain: DomId,

@@ -1,7 +1,8 @@
 //! Devices of guests: all of a configuration's at the start, single ones while the guest runs.
 //!
-//! What is done to a guest that runs is noted in the journal before. So after a kill at any moment the
-//! next daemon finds the device whole and keeps it, or takes away what there is of it ([`recover`]).
+//! What is done to a guest that runs is noted in the journal before. So after a kill at any moment
+//! the next daemon finds the device whole and keeps it, or takes away what there is of it
+//! ([`recover`]).
 
 use crate::journal::{self, Entry, Pending};
 use crate::ops::{Context, subject};
@@ -14,11 +15,12 @@ use std::sync::PoisonError;
 use xmd_api::{Event, Subject};
 
 impl Context<'_> {
-    /// Gives a domain that does not run yet all devices of its configuration. What is remarkable about one
-    /// is told.
+    /// Gives a domain that does not run yet all devices of its configuration. What is remarkable
+    /// about one is told.
     ///
     /// # Errors
-    /// One of them cannot be had; the caller takes the domain down with those it has.
+    /// `Error` if a device cannot be attached; the caller takes the domain down with the devices
+    /// that it has.
     pub(crate) fn attach_all(
         &mut self,
         uuid: Uuid,
@@ -132,7 +134,8 @@ impl Context<'_> {
         Err(Error::new(what, "the guest has one of that name already").remedy(remedy))
     }
 
-    /// What could not be attached leaves nothing. What cannot be removed now is later.
+    /// Removes what there is of a device whose attach failed. A removal that fails now is repeated
+    /// later.
     fn take_back(&mut self, found: &Subject, pending: &Pending) {
         let undo = self.manager().undo(found.uuid, pending);
         let Some(undo) = undo else {
@@ -232,8 +235,8 @@ impl Context<'_> {
         })
     }
 
-    /// Linux' back end cannot change the image of a drive that is there. So the drive is taken away, and
-    /// another one comes in its place.
+    /// Linux' back end cannot change the image of a drive that is there. So the drive is taken
+    /// away, and another one comes in its place.
     pub(crate) fn change_media(
         &mut self,
         wanted: &str,
@@ -267,7 +270,7 @@ impl Context<'_> {
     /// Whether a guest of ours has let go of a disk that it still owns.
     ///
     /// # Errors
-    /// The store refused.
+    /// `Error` of the store.
     pub fn is_let_go(&mut self, (domain, id): Disk) -> Result<bool> {
         let found = held::find(self.world.store, domain, Kind::Vbd, id)?;
         Ok(found.as_ref().is_some_and(bus::is_let_go) && self.is_running(domain))
@@ -294,11 +297,11 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Settles what was being done to the devices of a domain that runs when it failed, or when the last
-    /// daemon was killed.
+    /// Settles what was being done to the devices of a domain that runs when it failed, or when the
+    /// last daemon was killed.
     ///
     /// # Errors
-    /// The store or the journal refused.
+    /// `Error` of the store or the journal.
     pub(crate) fn settle_devices(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
         let left = self.manager().left_pending(entry.uuid);
         let mut result = Ok(());

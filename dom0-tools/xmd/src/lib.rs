@@ -1,6 +1,6 @@
 //! xmd owns the life of domains: it builds them, notices their ends and does what their
-//! configuration wants done then. Clients (xm is one) speak to it through a Unix socket in JSON; the
-//! language is described in the crate `xmd-api`.
+//! configuration wants done then. Clients (xm is one) speak to it through a Unix socket in JSON;
+//! the language is described in the crate `xmd-api`.
 //!
 //! It can be killed at any moment. What it knows stands in the hypervisor, in the store and in a
 //! small [`journal`]; on its start it reads all three and finishes or undoes what was half done

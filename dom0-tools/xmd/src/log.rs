@@ -16,8 +16,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the file for appending. Without one (the directory cannot be written) there is standard
-    /// error alone.
+    /// Opens the file for appending. Without one (the directory cannot be written) there is
+    /// standard error alone.
     #[must_use]
     pub fn open(path: &Path, echo: bool) -> Self {
         if let Some(directory) = path.parent() {
@@ -74,7 +74,8 @@ impl Log {
     }
 }
 
-/// Seconds since the epoch as a date of UTC (the days-to-civil algorithm of the proleptic calendar).
+/// Seconds since the epoch as a date of UTC (the days-to-civil algorithm of the proleptic
+/// calendar).
 #[must_use]
 pub fn timestamp(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

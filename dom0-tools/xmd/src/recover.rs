@@ -1,8 +1,8 @@
 //! After a restart: what the journal meant to do is compared with what the hypervisor has, and
 //! finished or undone. Guests that run are adopted as they are.
 //!
-//! An entry that cannot be settled is broken: it is tried again by the watcher, and keeps nobody from
-//! being served.
+//! An entry that cannot be settled is broken: it is tried again by the watcher, and keeps nobody
+//! from being served.
 
 use crate::journal::{Journal, State};
 use crate::log::Log;
@@ -20,11 +20,11 @@ use std::sync::{Mutex, PoisonError};
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Reads the journal and sets things right. Besides the manager it returns the domains that remain to
-/// be built again; the caller has them in hand.
+/// Reads the journal and sets things right. Besides the manager it returns the domains that remain
+/// to be built again; the caller has them in hand.
 ///
 /// # Errors
-/// The journal's directory or the hypervisor cannot be read at all.
+/// `Error` if the journal's directory or the hypervisor cannot be read at all.
 pub fn recover(world: &mut World<'_>, journal: Journal, log: &Log) -> Result<(Manager, Vec<Uuid>)> {
     let (entries, warnings) = journal.read()?;
     warnings.iter().for_each(|text| log.line(text));

@@ -1,5 +1,6 @@
-//! Waiting for domains to end and for disks that guests let go of: the store tells (`@releaseDomain`, states
-//! of back ends), and in case it is being restarted just then, we look by ourselves now and then.
+//! Waiting for domains to end and for disks that guests let go of: the store tells
+//! (`@releaseDomain`, states of back ends), and in case it is being restarted just then, we look by
+//! ourselves now and then.
 
 use core::time::Duration;
 use oxen_domain::world::DomId;
@@ -12,14 +13,16 @@ const RECONNECT: Duration = Duration::from_millis(500);
 /// Where states of disks change.
 const DISKS: &str = "/local/domain/0/backend/vbd";
 const ENDS: &str = "@releaseDomain";
-/// Changes that are kept from one look to the next. No more disks can be let go of at once than this.
+/// Changes that are kept from one look to the next. No more disks can be let go of at once than
+/// this.
 const MAX_DISKS: usize = 4096;
 
 /// A disk of a guest.
 pub type Disk = (DomId, u32);
 
-/// Calls `look` whenever a domain may have ended, and now and then; with disks whose state changed before the
-/// look before, so that one that is on its way to an end has had the time for it. Does not return.
+/// Calls `look` whenever a domain may have ended, and now and then; with disks whose state changed
+/// before the look before, so that one that is on its way to an end has had the time for it. Does
+/// not return.
 pub fn watch(mut look: impl FnMut(&BTreeSet<Disk>)) -> ! {
     let mut client: Option<Client> = None;
     let (mut changed, mut settled) = (BTreeSet::new(), BTreeSet::new());

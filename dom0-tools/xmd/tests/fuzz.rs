@@ -1,8 +1,9 @@
-//! Random requests, ends, failures and kills, on a hypervisor and a store in memory. Once nothing fails any
-//! more, all must be as the journal says and nothing may be left of what is gone.
+//! Random requests, ends, failures and kills, on a hypervisor and a store in memory. Once nothing
+//! fails any more, all must be as the journal says and nothing may be left of what is gone.
 //!
-//! `OXEN_SEED=7 OXEN_FUZZ_SECONDS=600 ./x cargo test -p xmd --test fuzz -- --ignored soak_fuzz` runs for ten
-//! minutes. Each run of [`STEPS`] steps has a seed of its own, from that one on; a failure names it.
+//! `OXEN_SEED=7 OXEN_FUZZ_SECONDS=600 ./x cargo test -p xmd --test fuzz -- --ignored soak_fuzz`
+//! runs for ten minutes. Each run of [`STEPS`] steps has a seed of its own, from that one on; a
+//! failure names it.
 
 #[path = "fuzz/machine.rs"]
 mod machine;
@@ -18,7 +19,7 @@ use std::fmt;
 
 const STEPS: u32 = 400;
 
-/// What a run did.
+/// Counts of a run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     /// Lines that were no request are among them.

@@ -7,8 +7,8 @@ use std::io::Write;
 
 /// The largest kernel's file.
 pub const MAX_KERNEL: u64 = 64 << 20;
-/// The ramdisks of an entry, all together: a guest may name one file, which takes no room on its disk, again
-/// and again, and all of it ends up in the privileged domain's memory.
+/// The ramdisks of an entry, all together: a guest may name one file, which takes no room on its
+/// disk, again and again, and all of it ends up in the privileged domain's memory.
 pub const MAX_RAMDISKS: u64 = 256 << 20;
 /// Ramdisks that one entry may name.
 const MOST_RAMDISKS: usize = 8;
@@ -30,7 +30,7 @@ pub struct Loader {
     text: String,
 }
 
-/// What one entry boots.
+/// The files that one entry boots, and their command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub entry: String,
@@ -51,7 +51,7 @@ impl Loader {
     /// Finds GRUB's configuration: the first, by partition.
     ///
     /// # Errors
-    /// The image cannot be read, or has none.
+    /// `Error` if the image cannot be read, or has no configuration of a boot loader.
     pub fn open(image: &Image) -> Result<Self> {
         let disk = Disk::open(image)?;
         let places = (0..disk.volumes.len())
@@ -99,15 +99,15 @@ impl Loader {
     /// The menu's entries by their full names.
     ///
     /// # Errors
-    /// The configuration is not well-formed.
+    /// `Error` if the configuration is not well-formed.
     pub fn entries(&self) -> Result<Vec<String>> {
         Ok(self.run()?.entries())
     }
 
-    /// What the wanted entry boots, or the default one.
+    /// The plan of the wanted entry, or of the default one.
     ///
     /// # Errors
-    /// There is no such entry, or it boots no Linux.
+    /// `Error` if there is no such entry, or if it boots no Linux.
     pub fn plan(&self, wanted: Option<&str>) -> Result<Plan> {
         let (entry, boot) = self
             .run()?
@@ -119,7 +119,7 @@ impl Loader {
     /// How large an entry's kernel and its ramdisks are, before anything of them is read.
     ///
     /// # Errors
-    /// One of them is not there, or they are too large.
+    /// `Error` if a file is missing, or if the files are too large.
     pub fn sizes(&self, plan: &Plan) -> Result<Sizes> {
         let (files, path) = self.find(&plan.kernel)?;
         let kernel = files.size(path, MAX_KERNEL)?;
@@ -134,17 +134,17 @@ impl Loader {
     /// Copies the kernel.
     ///
     /// # Errors
-    /// It is not there, is too large, or cannot be read or written.
+    /// `Error` if the kernel is missing, too large, or cannot be read or written.
     pub fn kernel(&self, plan: &Plan, to: &mut dyn Write) -> Result<u64> {
         let (files, path) = self.find(&plan.kernel)?;
         files.copy(path, MAX_KERNEL, to)
     }
 
-    /// Copies the ramdisks, which become one: the kernel unpacks them one after the other. Each begins at a
-    /// multiple of four.
+    /// Copies the ramdisks, which become one: the kernel unpacks them one after the other. Each
+    /// begins at a multiple of four.
     ///
     /// # Errors
-    /// One is not there, they are too large, or cannot be read or written.
+    /// `Error` if a ramdisk is missing, or if they are too large, or cannot be read or written.
     pub fn ramdisks(&self, plan: &Plan, to: &mut dyn Write) -> Result<u64> {
         let mut done = 0;
         for place in &plan.ramdisks {
@@ -172,7 +172,7 @@ impl Loader {
     }
 }
 
-/// What is left of the ramdisks' budget.
+/// The rest of the ramdisks' budget.
 fn left(done: u64) -> u64 {
     MAX_RAMDISKS.saturating_sub(done)
 }

@@ -6,18 +6,20 @@ use std::path::Path;
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65534;
-/// Address space: the file system's journal and tables, a configuration, a kernel packed and unpacked.
+/// Address space: the file system's journal and tables, a configuration, a kernel packed and
+/// unpacked.
 const MEMORY: u64 = 512 << 20;
-/// What is left of this domain's memory, however little it has.
+/// The memory of this domain that is never used, however little the domain has.
 const SPARED: u64 = 64 << 20;
 /// Seconds of computing.
 const TIME: u64 = 60;
 
-/// From here on: no other file can be opened, no process started, no privilege gained; memory and time are
-/// limited, and a file that is open grows to `largest` bytes at most. A user who is not root keeps its number.
+/// From here on: no other file can be opened, no process started, no privilege gained; memory and
+/// time are limited, and a file that is open grows to `largest` bytes at most. A user who is not
+/// root keeps its number.
 ///
 /// # Errors
-/// The kernel refused.
+/// `rustix::io::Errno` of the kernel.
 pub fn confine(empty: &Path, largest: u64) -> rustix::io::Result<()> {
     let limit = |resource, most| {
         let limits = Rlimit {

@@ -23,7 +23,8 @@ struct Arguments {
     /// Print the menu's entries only
     #[arg(long)]
     list: bool,
-    /// The entry to take: its title, id or place, with > between levels [default: what GRUB would take]
+    /// The entry to take: its title, id or place, with > between levels [default: what GRUB would
+    /// take]
     #[arg(long)]
     entry: Option<String>,
     /// More arguments for the kernel, behind the entry's own
@@ -32,7 +33,8 @@ struct Arguments {
     /// An empty directory, into which the files `kernel` and `ramdisk` are copied
     #[arg(long, value_name = "DIRECTORY")]
     output_directory: Option<PathBuf>,
-    /// Print a line of JSON and behind it the unpacked kernel and the ramdisk, for a guest of so much memory
+    /// Print a line of JSON and behind it the unpacked kernel and the ramdisk, for a guest of so
+    /// much memory
     #[arg(long, value_name = "MIB", conflicts_with_all = ["list", "output_directory"])]
     stream: Option<u64>,
     /// Print JSON instead of text
@@ -40,14 +42,15 @@ struct Arguments {
     json: bool,
 }
 
-/// What a file system keeps free when copies are put on it: an eighth, but no more than this.
+/// The most space that is kept free on a file system with copies: an eighth of it, but no more than
+/// this.
 const SPARED: u64 = 64 << 20;
 /// Text beside the copies.
 const TEXT: u64 = 1 << 20;
 /// Longest arguments of a kernel. Linux takes 2047.
 const MAX_CMDLINE: usize = 4096;
 
-/// What was found.
+/// The line that is printed before the images.
 #[derive(Serialize)]
 struct Found {
     entry: String,
@@ -115,9 +118,9 @@ fn run(arguments: &Arguments) -> Result<String> {
     Ok(shown(found(plan, arguments)?, arguments))
 }
 
-/// Writes what was found, then the kernel and the ramdisk, to standard output. The kernel is unpacked here, as
-/// what unpacking takes is the guest's choice too. Nothing is written before all sizes are known to fit into
-/// `memory` bytes.
+/// Writes what was found, then the kernel and the ramdisk, to standard output. The kernel is
+/// unpacked here, as what unpacking takes is the guest's choice too. Nothing is written before all
+/// sizes are known to fit into `memory` bytes.
 fn stream(loader: &Loader, plan: Plan, arguments: &Arguments, memory: u64) -> Result<()> {
     let sizes = loader.sizes(&plan)?;
     let mut packed = Vec::new();

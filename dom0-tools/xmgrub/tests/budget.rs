@@ -1,4 +1,5 @@
-//! What a hostile disk costs the domain that reads it: a bounded number of bytes, known before the first one.
+//! The cost of a hostile disk for the domain that reads it: a bounded number of bytes, known before
+//! the first one.
 
 mod common;
 

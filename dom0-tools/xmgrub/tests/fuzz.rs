@@ -1,5 +1,5 @@
-//! Disks and menus from a seed: good disks with tables, file systems and menus damaged. A few in the default run,
-//! as many as there is time for by `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
+//! Disks and menus from a seed: good disks with tables, file systems and menus damaged. A few in
+//! the default run, as many as there is time for by `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
 mod common;
 
@@ -15,7 +15,7 @@ use xmgrub::grub::{self, Files, Search};
 /// No disk takes longer, on a machine that does much else. `main` ends its process after a minute.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was read.
+/// Counts of a run.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     images: u64,
@@ -107,7 +107,7 @@ impl Write for Count {
     }
 }
 
-/// What `main` does with a disk: sizes are known before bytes are read, and hold.
+/// Does with a disk what `main` does: sizes are known before bytes are read, and hold.
 fn boot(disk: Vec<u8>) -> Result<()> {
     let checked = |error: xmgrub::Error| {
         assert!(!error.to_string().chars().any(char::is_control), "{error}");

@@ -1,4 +1,5 @@
-//! Whole disks: file systems made by mke2fs, in every kind of partition table; cut off, damaged, hostile.
+//! Whole disks: file systems made by mke2fs, in every kind of partition table; cut off, damaged,
+//! hostile.
 
 mod common;
 

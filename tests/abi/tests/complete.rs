@@ -70,7 +70,7 @@ const FAMILIES: &[&str] = &[
     "XS_",
 ];
 
-/// Items of these families that the ABI crate leaves out, and why.
+/// Constants of these families that are not declared, each with the reason.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("__HYPERVISOR_VIRT_", "PV kernels' address layout"),
     ("GNTTABOP_error_msgs", "texts in C's syntax"),

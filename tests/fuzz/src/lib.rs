@@ -1,9 +1,9 @@
-//! What every `soak_fuzz` test shares: where its seeds begin, how long it runs, and how a failure names
-//! its seed.
+//! Shared parts of every `soak_fuzz` test: where its seeds begin, how long it runs, and how a
+//! failure names its seed.
 //!
-//! `./x soak fuzz` runs one ignored test `soak_fuzz` of each crate. The test reads its first seed from
-//! `OXEN_SEED` and its time from `OXEN_FUZZ_SECONDS`, runs one seed after another, and prints one line
-//! that begins with `fuzz `. boot/src/fuzz.rs reads that line.
+//! `./x soak fuzz` runs one ignored test `soak_fuzz` of each crate. The test reads its first seed
+//! from `OXEN_SEED` and its time from `OXEN_FUZZ_SECONDS`, runs one seed after another, and prints
+//! one line that begins with `fuzz `. boot/src/fuzz.rs reads that line.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub, missing_docs, unused_qualifications)]
 #![warn(clippy::wildcard_imports, clippy::allow_attributes)]
@@ -27,7 +27,8 @@ impl Soak {
     /// Reads the settings: seed 1 and 60 seconds where the environment does not say otherwise.
     ///
     /// # Panics
-    /// If a variable is set to something else than a number: a soak of the wrong seed would prove nothing.
+    /// If a variable is set to something else than a number: a soak of the wrong seed would prove
+    /// nothing.
     #[must_use]
     pub fn from_env() -> Self {
         Self {
@@ -42,8 +43,8 @@ impl Soak {
         Instant::now() < self.end
     }
 
-    /// Runs `round` with one seed after another until the time is over, at least once. Returns the number
-    /// of rounds.
+    /// Runs `round` with one seed after another until the time is over, at least once. Returns the
+    /// number of rounds.
     pub fn run(&self, mut round: impl FnMut(u64)) -> u64 {
         let mut rounds = 0;
         while rounds == 0 || self.has_time() {

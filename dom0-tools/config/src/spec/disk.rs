@@ -1,5 +1,5 @@
-//! Disk specifications, as in xl-disk-configuration(5): `target,format,vdev,access` by position, then
-//! or instead `key=value`; and the older `phy:/dev/sdb,xvda,w`.
+//! Disk specifications, as in xl-disk-configuration(5): `target,format,vdev,access` by position,
+//! then or instead `key=value`; and the older `phy:/dev/sdb,xvda,w`.
 
 use super::{pair, vdev};
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ pub enum DiskAccess {
 /// Parses one specification.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// A `String` that names the part that is wrong.
 pub fn parse(text: &str) -> Result<DiskSpec, String> {
     let mut disk = DiskSpec::default();
     let mut rest = text;
@@ -109,7 +109,8 @@ pub fn parse(text: &str) -> Result<DiskSpec, String> {
         rest = after;
         let word = word.trim();
         if !keyword(&mut disk, word)? {
-            // A format may be left out, as xm's commands do: FILE xvda w; and xm's examples: ,hdc:cdrom,r.
+            // A format may be left out, as xm's commands do: FILE xvda w; and xm's examples:
+            // ,hdc:cdrom,r.
             if position == 1 && named(word).is_ok_and(|(vdev, _)| vdev::usual(vdev).is_some()) {
                 position = 2;
             }
@@ -144,7 +145,8 @@ fn finish(mut disk: DiskSpec, text: &str) -> Result<DiskSpec, String> {
     Ok(disk)
 }
 
-/// Old files name the emulation and the kind of drive with the device: `ioemu:hdc:cdrom`. True for a CD drive.
+/// Old files name the emulation and the kind of drive with the device: `ioemu:hdc:cdrom`. True for
+/// a CD drive.
 fn named(word: &str) -> Result<(&str, bool), String> {
     let vdev = word.strip_prefix("ioemu:").unwrap_or(word);
     let (vdev, kind) = vdev.split_once(':').unwrap_or((vdev, "disk"));
@@ -199,8 +201,8 @@ fn positional(disk: &mut DiskSpec, position: u32, word: &str) -> Result<(), Stri
     Ok(())
 }
 
-/// Strips `phy:`, `file:`, `tap:aio:`, `drbd:` and their like; None if there is none of them. True if a relative
-/// target is one in /dev.
+/// Strips `phy:`, `file:`, `tap:aio:`, `drbd:` and their like; None if there is none of them. True
+/// if a relative target is one in /dev.
 fn legacy_prefix<'a>(
     disk: &mut DiskSpec,
     text: &'a str,

@@ -3,7 +3,8 @@
 /// Largest number: beyond, the interface has none.
 const LAST: u32 = (2 << 28) - 1;
 
-/// The usual spelling of a device: `d0`, `0xca00` and `51712` are `xvda`. A number without a name stays a number.
+/// The usual spelling of a device: `d0`, `0xca00` and `51712` are `xvda`. A number without a name
+/// stays a number.
 #[must_use]
 pub fn usual(text: &str) -> Option<String> {
     number(text).or_else(|| by_place(text)).map(name)

@@ -1,6 +1,6 @@
 //! Network interfaces, as in xl-network-configuration(5): `mac=...,bridge=...`, and what xm's files
-//! say besides (`type=ioemu`, `accel=`), which is taken and has no effect. `network=` and `antispoof=`
-//! are Oxen's own.
+//! say besides (`type=ioemu`, `accel=`), which is taken and has no effect. `network=` and
+//! `antispoof=` are Oxen's own.
 
 use super::pair;
 use super::vlan::Vlans;
@@ -63,7 +63,7 @@ pub struct Rate {
 /// Parses one specification; the empty one is an interface with all defaults.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// A `String` that names the part that is wrong.
 pub fn parse(text: &str) -> Result<VifSpec, String> {
     let mut vif = VifSpec::default();
     for word in text

@@ -188,7 +188,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// What follows a backslash: C's escapes, as in xl.
+    /// Reads the character after a backslash: C's escapes, as in xl.
     fn escape(&mut self, place: Place) -> Result<char, Diagnostic> {
         let c = self.rest.peek().copied().filter(|c| *c != '\n');
         let Some(c) = c else {

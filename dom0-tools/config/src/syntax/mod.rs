@@ -16,9 +16,10 @@ pub use parser::parse;
 pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest list in a list.
 pub const MAX_DEPTH: usize = 16;
-/// Most keys of a file, and most items of a list: what is done with each takes longer, the more there are.
+/// Most keys of a file, and most items of a list: what is done with each takes longer, the more
+/// there are.
 pub const MAX_COUNT: usize = 1000;
-/// What overrides call their source.
+/// The name of the source of overrides, as messages show it.
 pub const COMMAND_LINE: &str = "command line";
 
 /// A value as written.
@@ -31,7 +32,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What to call this kind of value in a message.
+    /// The name of this kind of value in messages.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -79,7 +80,7 @@ const NOT_TEXT: char = char::REPLACEMENT_CHARACTER;
 /// Checks size and encoding, then parses.
 ///
 /// # Errors
-/// All syntax errors found.
+/// A [`Diagnostic`] for each syntax error.
 pub fn parse_bytes(source: &str, bytes: &[u8]) -> Result<File, Vec<Diagnostic>> {
     if bytes.len() > MAX_BYTES {
         let message = format!(
@@ -92,8 +93,8 @@ pub fn parse_bytes(source: &str, bytes: &[u8]) -> Result<File, Vec<Diagnostic>> 
         let message = "the file is not text: is it a configuration file?";
         return Err(vec![Diagnostic::whole(source, message)]);
     }
-    // Old files have comments in ISO-8859-1. What is not UTF-8 becomes a mark, a byte each, which the lexer refuses
-    // in values.
+    // Old files have comments in ISO-8859-1. What is not UTF-8 becomes a mark, a byte each, which
+    // the lexer refuses in values.
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
@@ -106,7 +107,7 @@ pub fn parse_bytes(source: &str, bytes: &[u8]) -> Result<File, Vec<Diagnostic>> 
 /// not parse so is taken as a plain string, since the shell has eaten the quotes.
 ///
 /// # Errors
-/// The word is no assignment.
+/// A [`Diagnostic`] if the word is no assignment.
 pub fn apply_override(file: &mut File, word: &str) -> Result<(), Diagnostic> {
     if let Ok(parsed) = parse(COMMAND_LINE, word) {
         for setting in parsed.settings {

@@ -10,7 +10,8 @@ const MAX_ERRORS: usize = 20;
 /// Parses a whole text.
 ///
 /// # Errors
-/// Every error found (at most twenty): after one, parsing goes on with the next line.
+/// A [`Diagnostic`] for each error, at most twenty: after an error, parsing continues with the next
+/// line.
 pub fn parse(source: &str, text: &str) -> Result<File, Vec<Diagnostic>> {
     let mut parser = Parser {
         source,

@@ -1,4 +1,4 @@
-//! What the syntax takes and refuses, and where it says so.
+//! Texts that the syntax accepts and refuses, and the places that its errors name.
 
 use super::*;
 use proptest::prelude::*;

@@ -17,11 +17,11 @@ const GUEST: Duration = Duration::from_secs(30);
 /// How long the guest may take to let go of a device that is removed in any case.
 const FORCED: Duration = Duration::from_secs(5);
 
-/// Attaches a device: afterwards dom0's driver has all that it needs, and the guest may connect now or later.
-/// Returns warnings for the user.
+/// Attaches a device: afterwards dom0's driver has all that it needs, and the guest may connect now
+/// or later. Returns warnings for the user.
 ///
 /// # Errors
-/// The error of the step that failed; nothing is left of the device.
+/// `Error` of the step that failed; nothing is left of the device.
 pub fn attach(
     store: &mut dyn Store,
     guest: &Guest<'_>,
@@ -68,10 +68,11 @@ fn offer(
     Err(Error::new(what, cause).remedy("see dmesg in dom0"))
 }
 
-/// Waits until the guest uses a device. Returns false if the time passes first; the guest may connect later.
+/// Waits until the guest uses a device. Returns false if the time passes first; the guest may
+/// connect later.
 ///
 /// # Errors
-/// An error with the driver's report if a driver gave up, or if the device was removed meanwhile.
+/// `Error` with the driver's report if a driver gave up, or if the device was removed meanwhile.
 pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) -> Result<bool> {
     let what = format!("{} does not use {} {}", guest.name, kind, kind.title(id));
     Place::new(guest, kind, id, &what).wait(store, GUEST, |back, front| {
@@ -79,8 +80,8 @@ pub fn connected(store: &mut dyn Store, guest: &Guest<'_>, kind: Kind, id: u32) 
     })
 }
 
-/// Whether a guest has let go of a disk that it still owns: its driver was unbound, and the back end waits for
-/// a front end that starts again, or has already begun to ([`offer_again`]).
+/// Whether a guest has let go of a disk that it still owns: its driver was unbound, and the back
+/// end waits for a front end that starts again, or has already begun to ([`offer_again`]).
 #[must_use]
 pub fn is_let_go(held: &Held) -> bool {
     let was_used = !held.node("sectors").is_empty();
@@ -93,13 +94,14 @@ pub fn is_let_go(held: &Held) -> bool {
         }
 }
 
-/// Makes a disk that its guest has let go of usable again, for when the guest binds its driver once more.
-/// Linux's netfront reconnects by itself. Its blkfront starts only when the back end's state is `Connected`. So
-/// the front end's state is set back first, which makes blkback ready, and then the back end's node gets the
-/// state that blkfront waits for. blkback writes the same state when both have connected.
+/// Makes a disk that its guest has let go of usable again, for when the guest binds its driver once
+/// more. Linux's netfront reconnects by itself. Its blkfront starts only when the back end's state
+/// is `Connected`. So the front end's state is set back first, which makes blkback ready, and then
+/// the back end's node gets the state that blkfront waits for. blkback writes the same state when
+/// both have connected.
 ///
 /// # Errors
-/// The store's error.
+/// `Error` of the store.
 pub fn offer_again(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<bool> {
     let Some(held) = held::find(store, domain, kind, id)?.filter(is_let_go) else {
         return Ok(false);
@@ -125,15 +127,15 @@ pub fn offer_again(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) ->
     store.apply(&changes).map(|()| true)
 }
 
-/// Detaches a device. Without `force` the request is refused if the guest is known to use the device, and the
-/// guest must let go.
+/// Detaches a device. Without `force` the request is refused if the guest is known to use the
+/// device, and the guest must let go.
 ///
-/// With `force` the guest is notified too before dom0's driver ends: when Linux notices that a disk is gone it
-/// writes its dirty buffers, and waits forever if the back end vanished without a word.
+/// With `force` the guest is notified too before dom0's driver ends: when Linux notices that a disk
+/// is gone it writes its dirty buffers, and waits forever if the back end vanished without a word.
 ///
 /// # Errors
-/// An error with the reason if the guest uses the device or does not let go in time. The device is then as it
-/// was, or goes away when the guest lets go.
+/// `Error` with the reason if the guest uses the device or does not let go in time. The device is
+/// then as it was, or goes away when the guest lets go.
 pub fn detach(store: &mut dyn Store, guest: &Guest<'_>, held: &Held, force: bool) -> Result<()> {
     let (kind, id) = (held.kind, held.id);
     let what = format!("cannot take {} {} from {}", kind, held.name, guest.name);
@@ -181,7 +183,8 @@ fn close(
 /// Removes the nodes, waits until dom0's driver has let go, and releases what the driver used.
 ///
 /// # Errors
-/// The store's error, an error if the driver does not let go, or the kernel's if something cannot be released.
+/// `Error` of the store, an error if the driver does not let go, or the kernel's if something
+/// cannot be released.
 pub fn remove(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<()> {
     let all = held::of_kind(store, domain, kind)?;
     let last = all.iter().all(|held| held.id == id);
@@ -195,7 +198,7 @@ pub fn remove(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Resu
 /// Releases what the devices of a guest used whose nodes have been removed.
 ///
 /// # Errors
-/// The first failure; the other devices have been released nevertheless.
+/// The first `Error`; the other devices have been released nevertheless.
 pub fn release(store: &mut dyn Store, devices: &[Held]) -> Result<()> {
     let mut result = Ok(());
     for held in devices {
@@ -207,7 +210,7 @@ pub fn release(store: &mut dyn Store, devices: &[Held]) -> Result<()> {
 /// Releases what a process that was killed took for devices that never came to be.
 ///
 /// # Errors
-/// The store's error, or the kernel's if something does not end.
+/// `Error` of the store, or the kernel's if something does not end.
 pub fn sweep(store: &mut dyn Store) -> Result<()> {
     for kind in Kind::ALL {
         backend::sweep(kind, &held::everywhere(store, kind)?)?;
@@ -248,10 +251,12 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Waits until `good` accepts the states of back end and front end. Returns false if the time passes first.
+    /// Waits until `good` accepts the states of back end and front end. Returns false if the time
+    /// passes first.
     ///
     /// # Errors
-    /// An error with the driver's report if one gave up, or if the device vanished, as at the guest's end.
+    /// `Error` with the driver's report if one gave up, or if the device vanished, as at the
+    /// guest's end.
     fn wait(
         &self,
         store: &mut dyn Store,

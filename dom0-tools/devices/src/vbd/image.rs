@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// What two names of the same image have in common.
+/// The identity of an image: equal for two names of the same file or device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identity {
     Device(u64),
@@ -43,7 +43,8 @@ impl Image {
     /// Opens an image. What is remarkable about it is added to `warnings`.
     ///
     /// # Errors
-    /// It is missing, in use, empty, or of another format than said.
+    /// `Error` if the image is missing, in use, empty, or of another format than the description
+    /// says.
     pub(super) fn open(spec: &DiskSpec, warnings: &mut Vec<String>) -> Result<Self> {
         let path = PathBuf::from(&spec.target);
         let what = format!("cannot use {}", spec.target);
@@ -58,7 +59,8 @@ impl Image {
         }
         let write = spec.access == DiskAccess::Rw;
         let block = kind == FileType::BlockDevice;
-        // Opening a block device exclusively fails if dom0 has it mounted or built something upon it.
+        // Opening a block device exclusively fails if dom0 has it mounted or built something upon
+        // it.
         let exclusive = if block && write && !spec.shared {
             OFlags::EXCL
         } else {
@@ -191,7 +193,7 @@ mod tests {
         let _writer = open(&rw).expect("a writer");
         assert!(open(&ro).is_err() && open(&rw).is_err());
     }
-    /// What a guest may have written onto its own disk.
+    /// Writes an image with bytes at its start and its end, as a guest can.
     fn with_header(path: &Path, header: &[u8], end: &[u8]) {
         let bytes = [header, &[0; 4096], end].concat();
         std::fs::write(path, bytes).expect("a file");

@@ -1,8 +1,8 @@
 //! Virtual disks, served by dom0's xen-blkback (xen/io/blkif.h).
 //!
-//! The driver wants a block device by its number (`physical-device`). A block device is given as it is;
-//! a raw file becomes one by a loop device that clears itself when the driver closes it; other formats
-//! become one by qemu-nbd, a process that has to be ended ([`nbd`]).
+//! The driver wants a block device by its number (`physical-device`). A block device is given as it
+//! is; a raw file becomes one by a loop device that clears itself when the driver closes it; other
+//! formats become one by qemu-nbd, a process that has to be ended ([`nbd`]).
 
 mod content;
 mod image;
@@ -28,7 +28,7 @@ const MAX: usize = 16;
 /// Checks that a guest can have `more` further disks.
 ///
 /// # Errors
-/// An error with the limit if the guest would have more than [`MAX`] disks.
+/// `Error` with the limit if the guest would have more than [`MAX`] disks.
 pub fn check_room(config: &DomainConfig, more: usize) -> Result<()> {
     if config.disks.len() + more <= MAX {
         return Ok(());
@@ -59,8 +59,8 @@ enum Source {
 
 impl Disk {
     /// # Errors
-    /// An error with the cause if the device name has no number, or the description asks for something that is
-    /// not supported.
+    /// `Error` with the cause if the device name has no number, or the description asks for
+    /// something that is not supported.
     pub fn new(spec: &DiskSpec) -> Result<Self> {
         let fail = |cause: String| {
             Err(Error::new(
@@ -90,8 +90,8 @@ impl Disk {
         store: &mut dyn Store,
         warnings: &mut Vec<String>,
     ) -> Result<Source> {
-        // Another guest that uses the image is named here, before the lock is tried. A missing file is
-        // reported by the opening.
+        // Another guest that uses the image is named here, before the lock is tried. A missing file
+        // is reported by the opening.
         if let Ok(identity) = Identity::of(self.spec.target.as_ref()) {
             let others = held::everywhere(store, Kind::Vbd)?;
             sharing::check(&self.spec, identity, &others, store)?;
@@ -149,8 +149,8 @@ impl Device for Disk {
         let source = self.source(guest, store, &mut warnings)?;
         back.extend(source.nodes()?);
         self.source = Some(source);
-        // Linux drives no paravirtual CD drive in a PVH guest: blkfront_probe leaves CD drives to an emulated
-        // one. So the guest sees a removable read-only disk.
+        // Linux drives no paravirtual CD drive in a PVH guest: blkfront_probe leaves CD drives to
+        // an emulated one. So the guest sees a removable read-only disk.
         let front = vec![
             ("virtual-device", self.id.to_string()),
             ("device-type", "disk".to_owned()),
@@ -206,7 +206,8 @@ pub(crate) fn is_plugged(held: &Held) -> bool {
     has_opened(&held.sysfs())
 }
 
-/// Ends the qemu-nbd of a disk, if it has one. A loop device clears itself, and a block device needs nothing.
+/// Ends the qemu-nbd of a disk, if it has one. A loop device clears itself, and a block device
+/// needs nothing.
 pub(crate) fn release(held: &Held) -> Result<()> {
     nbd::release(held.node("physical-device-path"))
 }
@@ -220,8 +221,8 @@ pub(crate) fn sweep(all: &[Held]) -> Result<()> {
     nbd::sweep(&used)
 }
 
-/// The reason not to take a disk away: a file system on it is mounted. Its content is examined, because a
-/// guest's kernel lets a disk go even while it is mounted.
+/// The reason not to take a disk away: a file system on it is mounted. Its content is examined,
+/// because a guest's kernel lets a disk go even while it is mounted.
 pub(crate) fn busy(held: &Held) -> Option<String> {
     if held.node("mode").starts_with('r') {
         return None;

@@ -1,5 +1,5 @@
-//! Images of other formats than raw, through Debian's qemu-nbd where it is installed: one process an
-//! image, which outlives ours. Its pid file is the note that it is one of ours.
+//! Images of other formats than raw, through Debian's qemu-nbd where it is installed: one process
+//! an image, which outlives ours. Its pid file is the note that it is one of ours.
 
 use oxen_config::{DiskAccess, DiskFormat, DiskSpec};
 use oxen_domain::{Error, Result};
@@ -181,7 +181,7 @@ fn driver(format: DiskFormat) -> &'static str {
     }
 }
 
-/// What qemu-nbd complained of, in a line.
+/// The last line of qemu-nbd's standard error.
 fn said(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rfind(|line| !line.trim().is_empty());

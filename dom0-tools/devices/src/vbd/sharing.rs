@@ -1,5 +1,5 @@
-//! Shared use of an image: one guest that writes, or any number that read, or any guest whose configuration
-//! says `w!`.
+//! Shared use of an image: one guest that writes, or any number that read, or any guest whose
+//! configuration says `w!`.
 
 use super::image::Identity;
 use crate::held::Held;
@@ -20,7 +20,8 @@ pub(super) fn mode(spec: &DiskSpec) -> &'static str {
 /// Checks that no other guest's use of the image excludes this one.
 ///
 /// # Errors
-/// An error that names the other guest, if one writes the image or this disk would write what others use.
+/// `Error` that names the other guest, if one writes the image or this disk would write what others
+/// use.
 pub(super) fn check(
     spec: &DiskSpec,
     identity: Identity,

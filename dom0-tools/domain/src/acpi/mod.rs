@@ -21,9 +21,9 @@ pub struct Tables {
 
 /// Makes the tables for a number of processors.
 ///
-/// All of them are there for ACPI, also those that the guest shall not use at first: Linux can bring up
-/// later only what its boot-time tables call enabled. It takes the others out of use when it reads
-/// `cpu/N/availability` in the store.
+/// All of them are there for ACPI, also those that the guest shall not use at first: Linux can
+/// bring up later only what its boot-time tables call enabled. It takes the others out of use when
+/// it reads `cpu/N/availability` in the store.
 #[must_use]
 pub fn build(base: u64, vcpus: u32) -> Tables {
     let mut area = Area {

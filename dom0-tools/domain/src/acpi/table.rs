@@ -56,7 +56,7 @@ impl Table {
     }
 }
 
-/// What makes the sum of all bytes zero, when the sum's own byte is zero now.
+/// The checksum that makes the sum of all bytes zero, where the checksum's own byte is still zero.
 pub(super) fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte))
 }

@@ -7,13 +7,14 @@ use std::os::fd::AsFd;
 use std::process::{self, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-/// It computes for a minute at most; the rest is for a slow or busy disk. One that hangs is given up.
+/// How long xmgrub may run. It computes for one minute at most; the rest is for a slow or busy
+/// disk.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a killed process may take to go: one that waits for a disk goes when the disk answers.
 const GOING: Duration = Duration::from_secs(2);
 /// Whoever waits for its output asks as often whether to go on.
 const LOOK: Duration = Duration::from_millis(200);
-/// What is read of its complaints.
+/// How many bytes of standard error are read.
 const COMPLAINT: u64 = 64 << 10;
 
 pub(super) struct Child<'a> {
@@ -26,7 +27,7 @@ pub(super) struct Child<'a> {
 
 impl<'a> Child<'a> {
     /// # Errors
-    /// It cannot be started.
+    /// `io::Error` if the process cannot be started.
     pub(super) fn start(command: &mut Command, wanted: &'a dyn Fn() -> bool) -> io::Result<Self> {
         Self::start_for(command, PATIENCE, wanted)
     }
@@ -56,7 +57,7 @@ impl<'a> Child<'a> {
     /// Waits for its end.
     ///
     /// # Errors
-    /// It failed: the last line of its complaint, or what became of it.
+    /// A `String` if the process failed: the last line of its standard error, or its exit status.
     pub(super) fn end(mut self) -> Result<(), String> {
         let mut text = Vec::new();
         let err = Timed {
@@ -78,7 +79,7 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// What it says, once nobody listens to its answer any more.
+    /// The reason for a failure, after reading from the process has ended.
     pub(super) fn complain(mut self) -> Option<String> {
         self.until = self.until.min(Instant::now() + GOING);
         self.end().err()
@@ -129,7 +130,7 @@ impl Drop for Child<'_> {
     }
 }
 
-/// What is read, until a point in time and as long as it is wanted.
+/// A reader that gives up at a point in time, or when `wanted` returns false.
 struct Timed<'a, T> {
     from: &'a mut T,
     until: Instant,

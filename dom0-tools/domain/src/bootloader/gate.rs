@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Disks that are read at once: one that takes its time delays few others.
 const AT_ONCE: u32 = 4;
-/// Who waits asks as often whether to go on.
+/// How often a thread that waits here checks whether its guest is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 /// Memory of this domain that images never take.
 const SPARED: u64 = 64 << 20;
@@ -29,7 +29,8 @@ fn lock() -> MutexGuard<'static, Gate> {
 /// One of the few that may read a disk.
 pub(super) struct Inside(());
 
-/// Waits until few enough others are inside. Each is limited in time. None if nobody wants to enter any more.
+/// Waits until few enough others are inside. Each is limited in time. None if nobody wants to enter
+/// any more.
 pub(super) fn enter(wanted: &dyn Fn() -> bool) -> Option<Inside> {
     let mut gate = lock();
     while gate.inside >= AT_ONCE {
@@ -56,7 +57,7 @@ pub(super) struct Reserved(u64);
 /// Sets memory aside for images.
 ///
 /// # Errors
-/// This domain has too little left.
+/// A `String` with the numbers if too little of this domain's memory would be left.
 pub(super) fn reserve(bytes: u64) -> Result<Reserved, String> {
     reserve_of(bytes, available())
 }

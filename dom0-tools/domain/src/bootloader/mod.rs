@@ -1,9 +1,10 @@
-//! Kernels out of guests' own disks. What is on a disk is the guest's, so a process of its own without any
-//! right, `xmgrub`, reads the disk and unpacks the kernel. Kernel and ramdisk come through a pipe straight into
-//! the memory from which the guest is built; no file is written.
+//! Kernels out of guests' own disks. What is on a disk is the guest's, so a process of its own
+//! without any right, `xmgrub`, reads the disk and unpacks the kernel. Kernel and ramdisk come
+//! through a pipe straight into the memory from which the guest is built; no file is written.
 //!
-//! What a hostile disk can cause here is bounded: a few such processes at once, each for a limited time; no more
-//! bytes than the guest has memory; and none that would bring this domain's own memory below a reserve.
+//! What a hostile disk can cause here is bounded: a few such processes at once, each for a limited
+//! time; no more bytes than the guest has memory; and none that would bring this domain's own
+//! memory below a reserve.
 
 mod child;
 mod gate;
@@ -31,7 +32,7 @@ pub struct Booted {
     pub images: Images,
 }
 
-/// What xmgrub prints before the images.
+/// The line that xmgrub prints before the images.
 #[derive(Deserialize)]
 struct Found {
     entry: String,
@@ -52,11 +53,13 @@ pub fn clean() {
     let _ = std::fs::remove_dir_all(COPIES);
 }
 
-/// Takes kernel and ramdisk from the guest's first disk, if that is what its configuration wants. `log` is told
-/// what was chosen. While the disk is read `wanted` is asked whether anybody still wants the guest.
+/// Takes kernel and ramdisk from the guest's first disk, if that is what its configuration wants.
+/// `log` is told what was chosen. While the disk is read `wanted` is asked whether anybody still
+/// wants the guest.
 ///
 /// # Errors
-/// There is nothing to boot on it, or it is too much, or nobody wants the guest any more.
+/// `Error` if the disk has nothing to boot, if kernel and ramdisk are too large, or if the guest is
+/// no longer wanted.
 pub fn load(
     config: &DomainConfig,
     log: &mut dyn FnMut(&str),
@@ -108,9 +111,9 @@ pub fn load(
 /// Why nothing came of an answer.
 #[derive(Debug)]
 enum Fault {
-    /// It ends early or cannot be read.
+    /// The reply ends early or cannot be read.
     Broken(String),
-    /// It is too much.
+    /// The images are too large.
     Refused(String),
 }
 
@@ -118,7 +121,8 @@ fn broken(error: impl core::fmt::Display) -> Fault {
     Fault::Broken(format!("{PROGRAM}'s answer: {error}"))
 }
 
-/// Reads the line and the images behind it. Nothing that the other side says is believed: it has read the disk.
+/// Reads the line and the images behind it. Nothing that the other side says is believed: it has
+/// read the disk.
 fn receive(from: &mut dyn Read, memory: u64) -> core::result::Result<(Found, Images), Fault> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();

@@ -58,7 +58,8 @@ const BATCH: usize = 512;
 /// Reads the kernel and the ramdisk that the configuration names.
 ///
 /// # Errors
-/// The error of a file that is missing, cannot be read, or is no kernel that can be booted.
+/// `Error` that names the file if it is missing, cannot be read, or is no kernel that can be
+/// booted.
 pub fn read_images(config: &DomainConfig, cache: &image::Cache) -> Result<Images> {
     let kernel = cache.kernel(Path::new(&config.kernel))?;
     let ramdisk = match &config.ramdisk {
@@ -68,12 +69,12 @@ pub fn read_images(config: &DomainConfig, cache: &image::Cache) -> Result<Images
     Ok(Images { kernel, ramdisk })
 }
 
-/// Creates a domain and assembles it: memory, kernel, registers and nodes of the store. The domain is left
-/// paused. `born` is called as soon as the domain has a number, so that the caller can note the number before
-/// anything else happens.
+/// Creates a domain and assembles it: memory, kernel, registers and nodes of the store. The domain
+/// is left paused. `born` is called as soon as the domain has a number, so that the caller can note
+/// the number before anything else happens.
 ///
 /// # Errors
-/// The error of the step that failed. The domain has been destroyed again; if that failed too, the error's
+/// `Error` of the step that failed. The domain has been destroyed again; if that failed too, the
 /// remedy says so.
 pub fn create_paused(
     world: &mut World<'_>,
@@ -117,7 +118,8 @@ struct Plan {
 /// Checks that the kernel accepts the whole command line of the configuration.
 ///
 /// # Errors
-/// An error with both lengths if the command line is too long: the kernel would cut it off without a word.
+/// `Error` with both lengths if the command line is too long: the kernel would cut it off without a
+/// word.
 pub fn check_images(config: &DomainConfig, images: &Images) -> Result<()> {
     let (length, most) = (
         config.cmdline.len(),
@@ -167,11 +169,12 @@ fn explain_create(config: &DomainConfig, errno: Errno) -> Error {
     }
 }
 
-/// Checks that the machine has enough free memory, because populating would fail only after minutes.
+/// Checks that the machine has enough free memory, because populating would fail only after
+/// minutes.
 ///
 /// # Errors
-/// An error with the numbers if less memory is free than the configuration asks for, or the hypervisor's error
-/// if it does not say how much is free.
+/// `Error` with the numbers if less memory is free than the configuration asks for, or the
+/// hypervisor's if it does not say how much is free.
 pub fn check_memory(hypervisor: &dyn Hypervisor, config: &DomainConfig) -> Result<()> {
     let free = match hypervisor.free_memory() {
         Ok(bytes) => bytes,
@@ -257,8 +260,9 @@ fn set_limits(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId)
     Ok(())
 }
 
-/// The bytes that the hypervisor sets aside for the guest's page tables and shadows: the configuration's number,
-/// or by default libxl's, 1 MiB for each vcpu plus 8 KiB for each MiB of memory.
+/// The bytes that the hypervisor sets aside for the guest's page tables and shadows: the
+/// configuration's number, or by default libxl's, 1 MiB for each vcpu plus 8 KiB for each MiB of
+/// memory.
 fn paging_pool(config: &DomainConfig) -> u64 {
     let pages = 256 * u64::from(config.max_vcpus) + 2 * u64::from(config.maxmem_mib);
     let default = (pages * PAGE).next_multiple_of(layout::MIB);
@@ -296,7 +300,8 @@ fn give_memory(hypervisor: &dyn Hypervisor, domain: DomId, plan: &Plan) -> SysRe
     hypervisor.set_memory_map(domain, &plan.ram.memory_map(plan.acpi.bytes.len() as u64))
 }
 
-/// Populates a range of frames: with superpages where they fit and the hypervisor has them, else with pages.
+/// Populates a range of frames: with superpages where they fit and the hypervisor has them, else
+/// with pages.
 fn populate_range(
     hypervisor: &dyn Hypervisor,
     domain: DomId,

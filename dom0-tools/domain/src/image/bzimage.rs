@@ -11,7 +11,7 @@ const PAYLOAD_LENGTH: usize = 0x24c;
 /// The first version of the protocol that has the payload's place.
 const VERSION_WITH_PAYLOAD: u16 = 0x0208;
 
-/// What a bzImage holds.
+/// The payload of a bzImage, and the header's fields about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Payload<'a> {
     /// The packed kernel.

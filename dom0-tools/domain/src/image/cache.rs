@@ -25,7 +25,7 @@ struct Kept {
     used: Instant,
 }
 
-/// What changes when a file does.
+/// The metadata by which a changed file is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -50,7 +50,7 @@ impl Cache {
     /// The kernel in that file.
     ///
     /// # Errors
-    /// It is missing, or not a kernel.
+    /// `Error` if the file is missing or is no kernel.
     pub fn kernel(&self, path: &Path) -> Result<Arc<Kernel>> {
         let version = std::fs::metadata(path)
             .ok()

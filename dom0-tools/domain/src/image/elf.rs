@@ -10,12 +10,14 @@ pub(super) const MAGIC: &[u8] = b"\x7fELF";
 const PHYS32_ENTRY: u32 = 18;
 const OWNER: &[u8] = b"Xen";
 
-/// What Linux takes (COMMAND_LINE_SIZE less the NUL); an ELF image does not say.
+/// The longest command line of Linux (COMMAND_LINE_SIZE less the NUL). An ELF image does not state
+/// one.
 const MAX_COMMAND_LINE: u32 = 2047;
-/// Most headers of segments. Linux has five; the file may have been written by a guest, and each header can
-/// name all of it.
+/// Most headers of segments. Linux has five; the file may have been written by a guest, and each
+/// header can name all of it.
 const MOST_PROGRAMS: usize = 128;
-/// Most sections that are searched for notes. A Linux kernel with all its debug information has eighty.
+/// Most sections that are searched for notes. A Linux kernel with all its debug information has
+/// eighty.
 const MOST_SECTIONS: usize = 4096;
 /// Largest note table that is searched.
 const MOST_NOTES: u64 = 64 << 10;
@@ -166,8 +168,8 @@ fn read<H: FileHeader<Endian = Endianness>>(image: &[u8]) -> Result<(Vec<Segment
     Ok((segments, entry))
 }
 
-/// The note is in a segment of notes in Linux, in a section only elsewhere. A table of notes that is too large
-/// is passed over, so that the work is bounded by the numbers of headers.
+/// The note is in a segment of notes in Linux, in a section only elsewhere. A table of notes that
+/// is too large is passed over, so that the work is bounded by the numbers of headers.
 fn entry_of<H: FileHeader<Endian = Endianness>>(
     header: &H,
     endian: Endianness,

@@ -18,7 +18,7 @@ struct Stream<'a> {
     limit: usize,
 }
 
-/// What the instruction before copied as it is: this changes the meaning of the next.
+/// The literals that the previous instruction copied, which change the meaning of the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,

@@ -45,7 +45,7 @@ pub fn read_file(path: &Path, key: &str) -> Result<Vec<u8>, Error> {
 /// Understands a kernel.
 ///
 /// # Errors
-/// One line that says what the bytes are not.
+/// `Error` that says why the bytes are no kernel that can be booted.
 pub fn parse(bytes: &[u8]) -> Result<Kernel, Error> {
     parse_within(bytes, MAX_BYTES)
 }
@@ -53,7 +53,7 @@ pub fn parse(bytes: &[u8]) -> Result<Kernel, Error> {
 /// Takes a kernel that is unpacked already.
 ///
 /// # Errors
-/// The image is not an ELF kernel with a PVH entry.
+/// `Error` if the image is no ELF kernel with a PVH entry.
 pub fn from_elf(image: Vec<u8>) -> Result<Kernel, Error> {
     elf::parse(image).map_err(|cause| Error::new(NO_KERNEL, cause))
 }
@@ -61,7 +61,7 @@ pub fn from_elf(image: Vec<u8>) -> Result<Kernel, Error> {
 /// Understands a kernel whose unpacked form has no more than `most` bytes.
 ///
 /// # Errors
-/// One line that says what the bytes are not.
+/// `Error` that says why the bytes are no kernel that can be booted.
 pub fn parse_within(bytes: &[u8], most: usize) -> Result<Kernel, Error> {
     let fail = |cause: String, remedy: &str| Err(Error::new(NO_KERNEL, cause).remedy(remedy));
     let whole = "the file may be cut off: compare its size with the original's";

@@ -61,7 +61,7 @@ pub struct Fake {
     pub small_pages_only: Rc<Cell<bool>>,
     /// Destroyed domains stay, dying, as if someone held pages of them.
     pub linger: Rc<Cell<bool>>,
-    /// What the drivers of both sides do when somebody waits for them.
+    /// The behaviour of both sides' drivers while a test waits for them.
     pub drivers: Drivers,
 }
 

@@ -85,7 +85,8 @@ impl Privcmd {
             .map(drop)
     }
 
-    /// The dirty pages among the first `pages` frames; `clean` forgets them, `last` says that none will follow.
+    /// The dirty pages among the first `pages` frames; `clean` forgets them, `last` says that none
+    /// will follow.
     pub fn log_dirty(&self, domain: u16, pages: u64, clean: bool, last: bool) -> Result<Dirty> {
         let bytes = usize::try_from(pages.div_ceil(8)).map_err(|_| Errno::TOOBIG)?;
         // The hypervisor writes whole words.

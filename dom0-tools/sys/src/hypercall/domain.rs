@@ -33,7 +33,7 @@ impl Privcmd {
             .map(drop)
     }
 
-    /// What the hypervisor knows of exactly this domain; ESRCH if there is none.
+    /// The information about one domain; ESRCH if it does not exist.
     pub fn domain_info(&self, domain: u16) -> Result<DomainInfo> {
         // The hypervisor answers with the next higher domain when this one is not there.
         let (_, info): (_, DomainInfo) =

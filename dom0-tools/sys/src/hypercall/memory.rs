@@ -17,7 +17,8 @@ pub struct Extents<'a> {
 }
 
 impl Privcmd {
-    /// Gives the domain memory at those frames; says how many extents were done, which may be fewer.
+    /// Gives the domain memory at those frames; says how many extents were done, which may be
+    /// fewer.
     pub fn populate_physmap(&self, domain: u16, extents: Extents<'_>) -> Result<usize> {
         self.reservation(abi::XENMEM_POPULATE_PHYSMAP.into(), domain, extents)
     }

@@ -2,9 +2,9 @@
 //! those of xen/{domctl,sysctl,memory,event_channel,sched,version}.h and xen/hvm/*.h, Xen 4.17, as
 //! the ABI crate declares them.
 //!
-//! Invariant of the modules below, on which the soundness of [`raw`](Privcmd::raw) rests: an address
-//! inside a structure is always that of a [`HypercallBuffer`] which lives across the call and whose
-//! size stands in the same structure.
+//! Invariant of the modules below, on which the soundness of [`raw`](Privcmd::raw) rests: an
+//! address inside a structure is always that of a [`HypercallBuffer`] which lives across the call
+//! and whose size stands in the same structure.
 
 mod context;
 mod domain;

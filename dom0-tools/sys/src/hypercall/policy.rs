@@ -1,4 +1,4 @@
-//! What a domain sees of the CPU: CPUID leaves, MSRs, the clock (xen/domctl.h).
+//! The CPU as a domain sees it: CPUID leaves, MSRs, the clock (xen/domctl.h).
 
 use core::fmt;
 

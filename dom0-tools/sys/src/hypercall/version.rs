@@ -1,4 +1,4 @@
-//! Who the hypervisor is (xen/version.h).
+//! Version, build and features of the hypervisor (xen/version.h).
 
 use guest_pv_abi as abi;
 

@@ -57,7 +57,7 @@ impl Caller {
     }
 }
 
-/// What binds a guest: its limits, and the memory that it holds beside its nodes.
+/// The limits of a guest, and the memory that it holds beside its nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits<'a> {
     pub quota: &'a Quota,
@@ -65,7 +65,7 @@ pub struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// May the caller own so much?
+    /// Whether the caller may own that much.
     pub fn allow(&self, usage: Usage) -> bool {
         usage.nodes <= self.quota.nodes
             && usage.bytes.saturating_add(self.held) <= self.quota.memory as usize
@@ -99,7 +99,7 @@ impl Change {
     }
 }
 
-/// What a change, or a whole transaction, did to the store: its net effect.
+/// The net effect of a change, or of a whole transaction, on the store.
 #[derive(Debug, Default)]
 pub struct Done {
     /// For the journal, in the order in which it can be done again.
@@ -113,10 +113,10 @@ pub struct Done {
 /// A node of the store that is another now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// It is there, with its present content. Missing parents came with it, with the same
+    /// The node exists, with its present content. Missing parents came with it, with the same
     /// permissions.
     Put(Path),
-    /// It was there, and is gone with all below it.
+    /// The node existed, and is gone with all below it.
     Gone(Path),
 }
 

@@ -9,13 +9,13 @@ use super::{Error, Result};
 use crate::ring::first_message;
 use crate::wire::Header;
 
-/// What is read at once.
+/// Bytes that are read at once.
 const CHUNK: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Link {
     way: Way,
-    /// What has arrived and was not taken yet.
+    /// Bytes that have arrived and are not taken yet.
     inbox: Vec<u8>,
     chunk: Box<[u8; CHUNK]>,
 }

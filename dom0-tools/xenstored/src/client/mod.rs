@@ -49,7 +49,7 @@ pub enum Error {
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 impl Error {
-    /// Was the connection lost, so that connecting again may help?
+    /// Whether the connection was lost, so that connecting again may help.
     pub const fn is_disconnect(&self) -> bool {
         matches!(self, Self::Io(_))
     }

@@ -8,7 +8,7 @@ use xenstored::journal::Saved;
 use xenstored::notices::{Limiter, Notice};
 use xenstored::wire::{Header, Kind};
 
-/// What was told already.
+/// Messages that were logged already, so that none is repeated.
 #[derive(Default)]
 pub(super) struct Told {
     large: bool,

@@ -10,7 +10,7 @@ use xenstored::ring::{Message, first_message};
 use xenstored::server::{ConnId, Server};
 use xenstored::wire::Header;
 
-/// What is read at once.
+/// Bytes that are read at once.
 const CHUNK: usize = 8192;
 /// Bytes of requests that wait here before a process is not read from any more.
 const INPUT: usize = 64 * 1024;
@@ -28,7 +28,8 @@ struct Socket {
     /// Bytes of it that were handed out as requests. They go together, not each by moving all that
     /// follows.
     used: usize,
-    /// It ended or broke: what it asked is still answered, as far as it hears it.
+    /// The connection ended or broke. Its requests still get replies, as far as the other end reads
+    /// them.
     ended: bool,
     broken: bool,
 }
@@ -144,7 +145,7 @@ impl Sockets {
 }
 
 impl Socket {
-    /// What has arrived and was not handed out.
+    /// Bytes that have arrived and were not handed out.
     fn pending(&self) -> &[u8] {
         self.input.get(self.used..).unwrap_or_default()
     }

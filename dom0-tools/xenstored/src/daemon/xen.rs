@@ -58,7 +58,7 @@ struct OpenRing {
     /// Our end of its event channel.
     port: u32,
     session: Session,
-    /// That it is at fault, if it was not told yet.
+    /// The guest's fault, if it was not logged yet.
     fault: Option<Notice>,
 }
 
@@ -162,7 +162,7 @@ impl Xen {
         }
     }
 
-    /// Who died or shut down?
+    /// Looks for domains that died or shut down.
     pub(crate) fn look_after_domains(&mut self, server: &mut Server) {
         let all = match self.privcmd.domains() {
             Ok(all) => all,
@@ -190,12 +190,12 @@ impl Xen {
         }
     }
 
-    /// Does dom0's kernel ask for something?
+    /// Whether dom0's kernel has requests.
     pub(crate) fn is_dom0_awake(&self) -> bool {
         self.awake.contains(&0)
     }
 
-    /// Does a guest ask for something, or may it have made room for answers?
+    /// Whether a guest has requests, or may have made room for replies.
     pub(crate) fn has_awake_guests(&self) -> bool {
         self.awake.iter().any(|domain| *domain != 0)
     }

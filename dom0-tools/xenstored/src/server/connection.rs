@@ -10,7 +10,7 @@ use crate::record::Record;
 use crate::transaction::Transaction;
 use crate::watch::Watch;
 
-/// Who is connected.
+/// The identity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnId {
     /// A process of dom0 by the socket.

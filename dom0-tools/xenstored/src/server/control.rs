@@ -13,7 +13,7 @@ const HELP: &str = "check\nhelp\nlog [on|off|+<switch>|-<switch>]\nlogfile <file
                     quota [<domid>|set <name> <value>]\nquota-soft [set <name> <value>]";
 const DONE: &str = "OK";
 
-/// What is written to the log.
+/// The kinds of events that are written to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
     /// Each request.

@@ -160,8 +160,8 @@ impl Server {
     }
 }
 
-/// What to tell a watch of the removal of `path`, where `gone` was: the path, or the node that it
-/// watches if that was below.
+/// The path of the event that a watch gets for the removal of `path`, where `gone` was: the path,
+/// or the watched node if that was below.
 fn removal(
     watch: &Watch,
     path: &Path,

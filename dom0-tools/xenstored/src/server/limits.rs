@@ -9,7 +9,7 @@ const WAITING: usize = 64;
 /// A limit is told of again once a guest has been below so much of it.
 const QUIET: (usize, usize) = (3, 4);
 
-/// What a guest has of one thing, and its limits.
+/// A guest's use of one resource, and its limits.
 struct Row {
     name: &'static str,
     used: usize,
@@ -24,7 +24,8 @@ impl Server {
         core::mem::take(&mut self.notices)
     }
 
-    /// After a request: is its sender over a soft limit now, or was it refused at a hard one?
+    /// Notes after a request whether its sender is over a soft limit now, or was refused at a hard
+    /// one.
     pub(super) fn look_at_limits(&mut self, id: ConnId, refused: bool) {
         let guest = domain_of(id).filter(|domain| *domain != 0 && self.log.quota);
         let Some(domain) = guest else {

@@ -1,5 +1,5 @@
-//! Who watches where, by path: a change is told to few of all who are connected, and looking at the
-//! watches of everyone would make each change as long as there are guests.
+//! Watches by path. A change concerns few of all connections, and looking at the watches of every
+//! one would make a change as long as there are guests.
 
 use std::collections::{BTreeMap, BTreeSet};
 

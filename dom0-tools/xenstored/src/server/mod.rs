@@ -42,7 +42,7 @@ pub struct Indices {
     pub produced: u32,
 }
 
-/// What the core needs of the machine.
+/// The services that the core needs of the machine.
 pub trait Platform {
     /// Opens a domain's ring (again, if it is open) and says where its indices stand. A `fresh` one
     /// begins anew; else the domain is in the midst of using it.
@@ -72,7 +72,7 @@ pub struct Server {
     quota: Quota,
     records: Vec<Record>,
     next_socket: u64,
-    /// What was done so far.
+    /// The work done so far.
     work: u64,
     log: Log,
     notices: Vec<Notice>,
@@ -122,8 +122,8 @@ impl Server {
         core::mem::take(&mut self.told)
     }
 
-    /// What was done so far, counted in small steps that take about as long as each other: a level
-    /// of a path, a node, a watch that is asked, some bytes that are copied.
+    /// The work done so far, counted in small steps that take about the same time each: a level of
+    /// a path, a node, a watch that is compared, some bytes that are copied.
     pub const fn work(&self) -> u64 {
         self.work
     }
@@ -142,7 +142,7 @@ impl Server {
             .is_some_and(|c| !c.outbox.is_empty())
     }
 
-    /// Does this connection take its answers too slowly to be asked for more requests?
+    /// Whether this connection takes its replies too slowly to be asked for more requests.
     pub fn is_backed_up(&self, id: ConnId) -> bool {
         /// Bytes that wait for a socket before it is left alone.
         const SOCKET: usize = 1 << 20;
@@ -153,7 +153,7 @@ impl Server {
         })
     }
 
-    /// What is to be written to the log.
+    /// The settings of the log.
     pub const fn log(&mut self) -> &mut Log {
         &mut self.log
     }

@@ -23,7 +23,7 @@ const OK: &[u8] = b"OK\0";
 pub(super) const COPIED: usize = 64;
 const NAME: usize = 16;
 
-/// What is to happen after the answer is queued.
+/// The step that follows after the reply is queued.
 enum After {
     Nothing,
     Publish(Done),

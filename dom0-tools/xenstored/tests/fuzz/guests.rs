@@ -1,4 +1,4 @@
-//! What guests ask and do, and dom0's requests, at random.
+//! Random requests and actions of guests, and random requests of dom0.
 
 use std::rc::Rc;
 
@@ -84,7 +84,7 @@ impl World {
         (Asked { id, tx, what }, message(kind, id, tx, &payload))
     }
 
-    /// What the model does not know.
+    /// A request that the model does not know.
     pub fn other(&mut self, who: u16) -> (u32, What, Kind, Vec<u8>) {
         let path = self.path();
         let token = self.rng.below(10);

@@ -20,7 +20,7 @@ use crate::common::{Answer, Model, Op};
 pub const DOM0: u16 = 0;
 pub const GUESTS: [u16; 3] = [1, 2, 3];
 
-/// What was done.
+/// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub requests: u64,
@@ -108,7 +108,7 @@ pub struct Guest {
     pub stream: Vec<u8>,
     pub got: usize,
     pub next_id: u32,
-    /// It spoilt its ring.
+    /// The guest broke its ring.
     pub broken: bool,
 }
 
@@ -253,7 +253,7 @@ impl World {
         self.compare(domain, &asked, answer);
     }
 
-    /// Is an answer the model's?
+    /// Checks that a reply is the model's.
     pub fn compare(&mut self, who: u16, asked: &Asked, answer: Answer) {
         let at = self.at();
         // The model knows no limits.

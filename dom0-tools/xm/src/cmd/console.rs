@@ -1,5 +1,5 @@
-//! `xm console`: a guest's console through xenconsoled, for a person at a terminal; with --expect and
-//! --send for scripts.
+//! `xm console`: a guest's console through xenconsoled, for a person at a terminal; with --expect
+//! and --send for scripts.
 
 use super::script::{self, Step};
 use crate::cli::Console;

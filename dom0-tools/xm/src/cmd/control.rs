@@ -20,7 +20,8 @@ pub(super) fn run(command: Command, out: &Output) -> Result<()> {
     }
 }
 
-/// The operation on one domain that a command stands for. `None` for commands that do more than that.
+/// The operation on one domain that a command stands for. `None` for commands that do more than
+/// that.
 fn operation(command: Command) -> Option<Op> {
     Some(match command {
         Command::Rename { domain, name } => Op::Rename { domain, name },

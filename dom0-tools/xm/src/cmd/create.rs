@@ -49,8 +49,8 @@ pub(super) fn run(args: &Create, out: &Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What would fail later shall fail now, as far as this machine has what the guest boots: a configuration can be
-/// checked elsewhere too.
+/// Checks before the start what would fail later, as far as the files are on this machine: a
+/// configuration can be checked on another machine too.
 fn check(config: &DomainConfig, out: &Output) -> Result<()> {
     let disk = config.disks.iter().find(|disk| !disk.cdrom);
     let boots = match &config.bootloader {

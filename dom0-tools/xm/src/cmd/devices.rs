@@ -1,4 +1,4 @@
-//! What commands about devices have in common, whatever their kind.
+//! The parts that commands about devices share, whatever their kind.
 
 use super::control;
 use super::list::name;
@@ -29,7 +29,8 @@ pub(super) fn detach(kind: Kind, args: &Detach, out: &Output) -> Result<()> {
     control::one(op, out)
 }
 
-/// Prints a line for each device: the guest, the device and both states, and the kind's own columns.
+/// Prints a line for each device: the guest, the device and both states, and the kind's own
+/// columns.
 pub(super) fn list(
     kind: Kind,
     args: &DeviceList,

@@ -41,7 +41,7 @@ impl Plain {
         self.decode();
     }
 
-    /// What is no UTF-8 becomes the character for that.
+    /// Decodes bytes as UTF-8; invalid ones become the replacement character.
     fn decode(&mut self) {
         let raw = core::mem::take(&mut self.raw);
         let mut chunks = raw.utf8_chunks().peekable();

@@ -27,7 +27,7 @@ pub(super) fn run(args: &Top, out: &Output) -> Result<()> {
     })?
 }
 
-/// What is needed to see how busy domains were between two looks.
+/// A sample of CPU time, of which two show how busy domains were in between.
 struct Look {
     when: Instant,
     times: BTreeMap<u16, u64>,

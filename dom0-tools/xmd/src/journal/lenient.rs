@@ -1,6 +1,6 @@
-//! Reading what another version of xmd has written. Fields that this version does not know are taken
-//! out, and kept beside the value, so that [`put_back`] can write them again: an entry that an older
-//! xmd rewrites loses nothing for the newer one that follows.
+//! Reading what another version of xmd has written. Fields that this version does not know are
+//! taken out, and kept beside the value, so that [`put_back`] can write them again: an entry that
+//! an older xmd rewrites loses nothing for the newer one that follows.
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
@@ -42,7 +42,8 @@ impl Unknown {
 /// Reads a value as the types know it, and what is left over.
 ///
 /// # Errors
-/// Something that is needed is missing, or has a value that this version does not know.
+/// `serde_json::Error` if a required field is missing, or has a value that this version does not
+/// know.
 pub(crate) fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<(T, Vec<Unknown>), Error> {
     let found = RefCell::default();
     let read = T::deserialize(Reader {
@@ -53,7 +54,8 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<(T, Vec
     Ok((read, found.into_inner()))
 }
 
-/// Replaces places in lists by what stands there in `plain`, which is the value without unknown fields.
+/// Replaces places in lists by what stands there in `plain`, which is the value without unknown
+/// fields.
 pub(crate) fn remember(unknown: &mut [Unknown], plain: &Value) {
     for one in unknown {
         let mut at = Some(plain);
@@ -70,8 +72,8 @@ pub(crate) fn remember(unknown: &mut [Unknown], plain: &Value) {
     }
 }
 
-/// Adds the unknown fields to a value that is about to be written. Those whose object is no more are
-/// left out.
+/// Adds the unknown fields to a value that is about to be written. Those whose object is no more
+/// are left out.
 pub(crate) fn put_back(value: &mut Value, unknown: &[Unknown]) {
     // All places are found before any is changed: an element is known by what it looks like.
     let places: Vec<_> = unknown

@@ -1,9 +1,9 @@
-//! What must outlive the daemon: one small file a domain, replaced as a whole, so that a kill at any
-//! moment leaves the old or the new one.
+//! The journal: the knowledge that must outlive the daemon. One small file a domain, replaced as a
+//! whole, so that a kill at any moment leaves the old or the new one.
 //!
-//! A file holds a JSON object: the fields of [`Entry`], and `version`. Files of the first version have
-//! no `version`. Another version of xmd may have written more fields than this one knows: they are
-//! reported, kept, and written back ([`lenient`]).
+//! A file holds a JSON object: the fields of [`Entry`], and `version`. Files of the first version
+//! have no `version`. Another version of xmd may have written more fields than this one knows: they
+//! are reported, kept, and written back ([`lenient`]).
 
 mod lenient;
 
@@ -17,24 +17,24 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The version that this xmd writes. It rises when a field changes its meaning; a new field alone is no
-/// new version.
+/// The version that this xmd writes. It rises when a field changes its meaning; a new field alone
+/// is no new version.
 const VERSION: u64 = 1;
 
 /// How far a domain's life has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It may exist, but not all of it.
+    /// The domain may exist, perhaps in part.
     Building,
     /// Complete; it remains to be let run.
     Starting,
     Running,
-    /// It has ended, and is kept for someone to look at.
+    /// The domain has ended, and is kept for examination.
     Kept,
-    /// It is being taken down.
+    /// The domain is being taken down.
     Ending,
-    /// It is being taken down, to be built again.
+    /// The domain is being taken down, and will be built again.
     Restarting,
 }
 
@@ -47,10 +47,11 @@ pub struct Entry {
     pub state: State,
     /// Unknown for a moment while it is created.
     pub domain: Option<DomId>,
-    /// What is being done to its devices while it runs. The configuration changes when it is done.
+    /// Changes of devices that are under way while the domain runs. The configuration changes when
+    /// one is done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<Pending>,
-    /// What a newer xmd has written beside.
+    /// Fields that a newer xmd has written, kept as they are.
     #[serde(skip)]
     unknown: Vec<lenient::Unknown>,
 }
@@ -111,7 +112,7 @@ pub enum Pending {
         kind: Kind,
         id: u32,
     },
-    /// It was attached in part, and what there is of it goes.
+    /// An attach that failed in its middle and is to be undone.
     Undo {
         kind: Kind,
         id: u32,
@@ -139,7 +140,7 @@ impl Journal {
     /// Opens the directory, which is made if it is not there.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// `Error` if the directory cannot be made.
     pub fn open(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)
             .map_err(|error| Error::new(format!("cannot make {}", directory.display()), error))?;
@@ -148,11 +149,11 @@ impl Journal {
         })
     }
 
-    /// All entries, and what is to be said about them. A file that cannot be understood is named, and
-    /// left alone.
+    /// All entries, and what is to be said about them. A file that cannot be understood is named,
+    /// and left alone.
     ///
     /// # Errors
-    /// The directory cannot be read.
+    /// `Error` if the directory cannot be read.
     pub fn read(&self) -> Result<(Vec<Entry>, Vec<String>)> {
         let fail = |error| Error::new(format!("cannot read {}", self.directory.display()), error);
         let (mut entries, mut warnings) = (Vec::new(), Vec::new());
@@ -182,7 +183,7 @@ impl Journal {
     /// Writes an entry.
     ///
     /// # Errors
-    /// The file system refuses; the entry is as it was.
+    /// `Error` of the file system; the entry is as it was.
     pub fn write(&self, entry: &Entry) -> Result<()> {
         let path = self.path(entry.uuid);
         let new = path.with_extension("new");
@@ -203,7 +204,7 @@ impl Journal {
     /// Removes an entry, if it is there.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// `Error` of the file system.
     pub fn remove(&self, uuid: Uuid) -> Result<()> {
         match fs::remove_file(self.path(uuid)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

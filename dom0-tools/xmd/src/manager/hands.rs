@@ -1,5 +1,5 @@
-//! Who works at which entry, and which entries wait to be tried again. Nothing of this outlives the
-//! daemon: its successor begins with every entry anew.
+//! Claims on entries, one thread an entry, and the entries that wait to be tried again. Nothing of
+//! this outlives the daemon: its successor starts with every entry.
 
 use super::Manager;
 use crate::journal::{Entry, State};
@@ -8,8 +8,8 @@ use oxen_domain::Error;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// A step that failed is tried again at the next look, then at each second, fourth, ... and at last at
-/// each of so many, which is a minute.
+/// A step that failed is tried again at the next look, then at each second, fourth, ... and at last
+/// at each of so many, which is a minute.
 const MAX_PAUSE: u32 = 30;
 
 #[derive(Default)]
@@ -27,14 +27,14 @@ struct Broken {
     pause: u32,
 }
 
-/// What came of a claim.
+/// The outcome of a claim.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     /// There is no such entry.
     Gone,
     /// Somebody else has it in hand. If it is being built, that is given up soon.
     Busy,
-    /// It is the caller's, and stands in [`State::Ending`].
+    /// The caller has claimed the entry, which is in [`State::Ending`].
     Yours(Box<Entry>),
 }
 

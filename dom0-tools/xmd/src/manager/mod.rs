@@ -1,9 +1,10 @@
 //! The domains that are ours and where each stands. Every change of state is in the journal before
 //! the deed that it announces, so that a restart knows what was meant.
 //!
-//! The manager is locked for moments only; building and taking down go on outside of it. Whoever does
-//! that has the entry in hand ([`hands`]), which keeps others away. A state such as [`State::Ending`]
-//! whose entry nobody has in hand is work that failed: it is done again, sooner or later.
+//! The manager is locked for moments only; building and taking down go on outside of it. Whoever
+//! does that has the entry in hand ([`hands`]), which keeps others away. A state such as
+//! [`State::Ending`] whose entry nobody has in hand is work that failed: it is done again, sooner
+//! or later.
 
 mod hands;
 
@@ -22,11 +23,12 @@ pub struct Manager {
     journal: Journal,
     entries: BTreeMap<Uuid, Entry>,
     hands: hands::Hands,
-    /// What is being done to devices right now. Another pending intent is left from a failure.
+    /// Changes of devices that a thread works at now. Any other pending change is left from a
+    /// failure.
     at_work: Vec<(Uuid, Pending)>,
     /// Remains of domains that are no more have to be looked for.
     sweep: bool,
-    /// What was last said about ends that could not be noted.
+    /// The last message about ends that could not be noted, so that it is not repeated.
     complaint: Option<String>,
 }
 
@@ -103,10 +105,11 @@ impl Manager {
         self.entries.values().any(|entry| entry.config.name == name)
     }
 
-    /// Takes a name and a UUID for a domain that is about to be built. The caller has the entry in hand.
+    /// Takes a name and a UUID for a domain that is about to be built. The caller has the entry in
+    /// hand.
     ///
     /// # Errors
-    /// One of them is in use, or the journal cannot be written.
+    /// `Error` if the name or UUID is in use, or if the journal cannot be written.
     pub fn reserve(&mut self, config: DomainConfig, uuid: Uuid) -> Result<()> {
         let taken = |what: String, remedy: &str| {
             Err(Error::new(format!("cannot create {}", config.name), what).remedy(remedy))
@@ -131,7 +134,7 @@ impl Manager {
     /// The domain has a number.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// `Error` if the journal cannot be written.
     pub fn born(&mut self, uuid: Uuid, domain: DomId) -> Result<()> {
         self.change(uuid, |entry| entry.domain = Some(domain))
     }
@@ -139,7 +142,7 @@ impl Manager {
     /// Notes a new state.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// `Error` if the journal cannot be written.
     pub fn set_state(&mut self, uuid: Uuid, state: State) -> Result<()> {
         self.change(uuid, |entry| entry.state = state)
     }
@@ -147,7 +150,7 @@ impl Manager {
     /// Notes a new name.
     ///
     /// # Errors
-    /// The name is in use, or the journal cannot be written.
+    /// `Error` if the name is in use, or if the journal cannot be written.
     pub fn rename(&mut self, uuid: Uuid, name: &str) -> Result<()> {
         if self.has_name(name) {
             return Err(Error::new(
@@ -162,16 +165,16 @@ impl Manager {
     /// The domain is to be as `edit` makes it, from its next start on.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// `Error` if the journal cannot be written.
     pub fn reconfigure(&mut self, uuid: Uuid, edit: impl FnOnce(&mut DomainConfig)) -> Result<()> {
         self.change(uuid, |entry| edit(&mut entry.config))
     }
 
-    /// What is left of a domain is to live on under another name and UUID. The caller has the new entry
-    /// in hand.
+    /// Gives the rest of an ended domain another name and UUID. The caller has claimed the new
+    /// entry.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// `Error` if the journal cannot be written.
     pub fn preserve(&mut self, old: Uuid, new: Uuid, name: &str) -> Result<()> {
         let Some(mut entry) = self.entries.get(&old).cloned() else {
             return Ok(());
@@ -195,7 +198,7 @@ impl Manager {
     /// The domain is no more.
     ///
     /// # Errors
-    /// The journal cannot be changed; the entry stays.
+    /// `Error` if the journal cannot be changed; the entry stays.
     pub fn forget(&mut self, uuid: Uuid) -> Result<()> {
         self.journal.remove(uuid)?;
         self.entries.remove(&uuid);
@@ -203,16 +206,17 @@ impl Manager {
         Ok(())
     }
 
-    /// The domain is being taken down for good. The journal is asked to note it, and need not: whoever
-    /// finds it running there and its domain gone comes to the same end. So a full file system does not
-    /// keep a domain.
+    /// The domain is being taken down for good. The journal is asked to note it, and need not:
+    /// whoever finds it running there and its domain gone comes to the same end. So a full file
+    /// system does not keep a domain.
     pub fn ending(&mut self, uuid: Uuid) {
         self.change_anyway(uuid, |entry| entry.state = State::Ending);
     }
 
-    /// What is to be done, by what the hypervisor says: ends of domains, each returned once, and steps
-    /// that failed before. Whoever gets it has its entry in hand, and gives it back ([`Hold`]).
-    /// Besides, what could not be noted: such an end is returned another time.
+    /// The work that follows from the hypervisor's list of domains: ends, each returned once, and
+    /// steps that failed before. The caller has claimed the entries of the work, and releases each
+    /// ([`Hold`]). The second list has the ends that could not be noted; they are returned again by
+    /// a later call.
     pub fn work(&mut self, alive: &[DomainInfo]) -> (Vec<Work>, Vec<(Uuid, Error)>) {
         let (mut work, mut failed) = (Vec::new(), Vec::new());
         for (uuid, end) in self.ended(alive) {
@@ -242,8 +246,8 @@ impl Manager {
         self.sweep = true;
     }
 
-    /// The entries whose domain has ended, and why, where that is known. Without a domain, one that was
-    /// kept is gone.
+    /// The entries whose domain has ended, and why, where that is known. Without a domain, one that
+    /// was kept is gone.
     #[expect(clippy::type_complexity, reason = "read by one function")]
     fn ended(&self, alive: &[DomainInfo]) -> Vec<(Uuid, Option<(DomId, Option<ShutdownReason>)>)> {
         let alive: BTreeMap<DomId, &DomainInfo> =
@@ -299,16 +303,18 @@ impl Manager {
         }))
     }
 
-    /// What there was of the domain is gone, and it is about to be built again. Until it runs its state
-    /// stays [`State::Restarting`], so that a kill or a failure does not end it.
+    /// Notes that nothing of the domain exists any more and that it is about to be built again. The
+    /// state stays [`State::Restarting`] until the domain runs, so that a kill or a failure does
+    /// not end it.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// `Error` if the journal cannot be written.
     pub fn rebuild(&mut self, uuid: Uuid) -> Result<()> {
         self.change(uuid, from_nothing)
     }
 
-    /// It could not be built again, and nothing of it is there. It will be tried another time.
+    /// Notes that a domain could not be built again and that nothing of it exists. The build is
+    /// repeated later.
     pub fn not_rebuilt(&mut self, uuid: Uuid) {
         self.change_anyway(uuid, from_nothing);
     }
@@ -316,8 +322,8 @@ impl Manager {
     /// Notes what is about to be done to a device of a domain that runs.
     ///
     /// # Errors
-    /// It does not run, something is being done to that device already, or the journal cannot be
-    /// written.
+    /// `Error` if the domain does not run, if another change of that device is under way, or if the
+    /// journal cannot be written.
     pub fn begin(&mut self, uuid: Uuid, what: Pending) -> Result<()> {
         let Some(entry) = self.entries.get(&uuid) else {
             return Err(Error::new(
@@ -347,11 +353,11 @@ impl Manager {
         Ok(())
     }
 
-    /// It was done, or else undone; the configuration follows. Of a domain that was built anew meanwhile
-    /// there is nothing to settle.
+    /// Notes that a change of a device was done, or undone, and changes the configuration
+    /// accordingly. Does nothing for a domain that was built again meanwhile.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// `Error` if the journal cannot be written.
     pub fn settle(&mut self, uuid: Uuid, what: &Pending, done: bool) -> Result<()> {
         self.leave(uuid, what);
         if !self.is_pending(uuid, what) {
@@ -367,8 +373,8 @@ impl Manager {
         })
     }
 
-    /// An attach failed: what there is of the device goes. Returns the intent to do so, if the domain
-    /// is still the one that was to get it.
+    /// An attach failed: what there is of the device goes. Returns the intent to do so, if the
+    /// domain is still the one that was to get it.
     pub fn undo(&mut self, uuid: Uuid, what: &Pending) -> Option<Pending> {
         self.leave(uuid, what);
         let (kind, id) = what.place().filter(|_| self.is_pending(uuid, what))?;
@@ -387,8 +393,8 @@ impl Manager {
         self.at_work.retain(|one| (one.0, &one.1) != (uuid, what));
     }
 
-    /// What failed to be done to devices, or was left by a daemon that was killed. The caller works at
-    /// it from here on.
+    /// Changes of devices that failed, or that a killed daemon left. The caller works at them from
+    /// here on.
     #[must_use]
     pub fn left_pending(&mut self, uuid: Uuid) -> Vec<Pending> {
         let pending = self.entries.get(&uuid).map(|entry| entry.pending.clone());

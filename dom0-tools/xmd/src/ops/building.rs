@@ -1,5 +1,5 @@
-//! Building domains, for clients and again after an end. Whoever builds has the entry in hand, and gives
-//! up between two steps if somebody wants the domain gone.
+//! Building domains, for clients and again after an end. Whoever builds has the entry in hand, and
+//! gives up between two steps if somebody wants the domain gone.
 
 use super::Context;
 use crate::journal::State;
@@ -25,7 +25,7 @@ impl Context<'_> {
     /// Builds a domain and lets it run.
     ///
     /// # Errors
-    /// Nothing is left of it.
+    /// `Error` of the step that failed; nothing is left of the domain.
     pub fn create(
         &mut self,
         mut config: DomainConfig,
@@ -62,8 +62,8 @@ impl Context<'_> {
         self.build_entry(uuid, paused, Origin::Client, tell)
     }
 
-    /// Builds the domain of a journal entry that the caller has claimed, logs and announces the outcome, and
-    /// undoes what was built if a step fails.
+    /// Builds the domain of a journal entry that the caller has claimed, logs and announces the
+    /// outcome, and undoes what was built if a step fails.
     pub(super) fn build_entry(
         &mut self,
         uuid: Uuid,
@@ -176,7 +176,7 @@ impl Context<'_> {
     }
 
     /// # Errors
-    /// Somebody has asked for the domain's end.
+    /// `Error` if a client has requested the domain's end.
     pub(crate) fn still_wanted(&self, uuid: Uuid, name: &str) -> Result<()> {
         match self.manager().is_given_up(uuid) {
             false => Ok(()),

@@ -83,11 +83,11 @@ impl Context<'_> {
         });
     }
 
-    /// Frees a name: waits for a domain of that name that is just being taken down, and takes down what
-    /// is left of one that failed to end or to start again.
+    /// Frees a name: waits for a domain of that name that is just being taken down, and takes down
+    /// what is left of one that failed to end or to start again.
     ///
     /// # Errors
-    /// It does not end.
+    /// `Error` if a domain of that name does not end in time.
     pub(super) fn make_room(&mut self, name: &str) -> Result<()> {
         for _ in 0..TRIES {
             let left = self.manager().left_over(name);
@@ -112,7 +112,7 @@ impl Context<'_> {
     /// Looks for what is to be done. Each piece of it is to be given to [`Context::finish`].
     ///
     /// # Errors
-    /// The hypervisor cannot be asked.
+    /// `Error` if the hypervisor does not answer.
     pub fn look(&mut self) -> Result<Vec<Work>> {
         let alive = self.domains()?;
         let mut manager = self.manager();
@@ -131,7 +131,7 @@ impl Context<'_> {
     /// Does a piece of work. What fails is tried again: it comes back from a later look.
     ///
     /// # Errors
-    /// It could not be done now.
+    /// `Error` of the step that failed; a later look repeats the work.
     pub fn finish(&mut self, work: &Work) -> Result<()> {
         let uuid = match work {
             Work::End(end) => end.entry.uuid,
@@ -175,11 +175,12 @@ impl Context<'_> {
         swept
     }
 
-    /// Brings an entry that the caller has in hand to where its state wants it: what was half done is
-    /// finished or undone, by what the hypervisor has of it. Can be repeated.
+    /// Brings an entry that the caller has in hand to where its state wants it: what was half done
+    /// is finished or undone, by what the hypervisor has of it. Can be repeated.
     ///
     /// # Errors
-    /// The entry is noted as broken, and comes back from a later look.
+    /// `Error` of the step that failed. The entry is noted as broken, and a later look returns it
+    /// again.
     pub(crate) fn settle(&mut self, uuid: Uuid) -> Result<()> {
         let done = self.step(uuid);
         match &done {
@@ -212,7 +213,7 @@ impl Context<'_> {
         }
     }
 
-    /// It was complete, and a failure or a kill came before it ran.
+    /// Starts a domain that was complete when a failure or a kill came before it ran.
     fn start_again(&mut self, uuid: Uuid, domain: DomId) -> Result<()> {
         let started = self.world.hypervisor.unpause(domain);
         started.map_err(|errno| Error::new(format!("cannot start domain {domain}"), errno))?;

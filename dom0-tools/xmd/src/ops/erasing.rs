@@ -1,5 +1,6 @@
-//! Taking domains down without a trace. Everything here can be repeated: what a failure left is found
-//! by the domain's UUID, and never by its number alone, which may be another domain's by then.
+//! Taking domains down without a trace. Everything here can be repeated: what a failure left is
+//! found by the domain's UUID, and never by its number alone, which may be another domain's by
+//! then.
 
 use super::Context;
 use crate::journal::Entry;
@@ -24,8 +25,8 @@ impl Context<'_> {
         domains.map_err(|errno| Error::new("cannot list domains", errno))
     }
 
-    /// Takes down what there is of an entry's domain. What is returned is for a user: it is dead, and
-    /// cannot go away yet.
+    /// Takes down what there is of an entry's domain. What is returned is for a user: it is dead,
+    /// and cannot go away yet.
     pub(super) fn erase_entry(&mut self, uuid: Uuid) -> Result<Option<String>> {
         let Some(entry) = self.manager().entry(uuid).cloned() else {
             return Ok(None);
@@ -63,8 +64,8 @@ impl Context<'_> {
         Ok(Some(text))
     }
 
-    /// Removes the nodes of a domain that is gone: those of its number as long as that is nobody else's,
-    /// and those of its UUID.
+    /// Removes the nodes of a domain that is gone: those of its number as long as that is nobody
+    /// else's, and those of its UUID.
     fn erase_nodes(&mut self, entry: &Entry, alive: &[DomainInfo]) -> Result<()> {
         let vm = nodes::vm(entry.uuid);
         let is_free = |domain: &DomId| alive.iter().all(|info| info.domain != *domain);

@@ -1,4 +1,5 @@
-//! What the daemon does with domains, for clients and by itself. Independent of threads and sockets.
+//! The operations of the daemon on domains, for clients and by itself. Independent of threads and
+//! sockets.
 
 mod building;
 mod ending;
@@ -27,7 +28,7 @@ pub struct Context<'a> {
     pub devices: &'a Mutex<()>,
     pub log: &'a Log,
     pub cache: &'a oxen_domain::image::Cache,
-    /// What the machine provides: random bytes and the time.
+    /// Sources of random bytes and of the time; a machine's, or a test's.
     pub random: fn() -> Result<[u8; 16]>,
     pub now: fn() -> u64,
     /// Devices from their descriptions: [`Spec::device`], on a machine.
@@ -45,7 +46,7 @@ impl Context<'_> {
     /// Does one operation of a client; events of its own go to `tell`.
     ///
     /// # Errors
-    /// Its failure, in one line.
+    /// `Error` of the operation.
     pub fn perform(&mut self, op: Op, tell: &mut dyn FnMut(Event)) -> Result<serde_json::Value> {
         let value = match op {
             Op::Version => {
@@ -224,8 +225,8 @@ impl Context<'_> {
         lifecycle::pick(self.listed()?, wanted)
     }
 
-    /// All domains. Of our own we know the names: asking the store for each would make every operation as long
-    /// as there are domains.
+    /// All domains. Of our own we know the names: asking the store for each would make every
+    /// operation as long as there are domains.
     fn listed(&mut self) -> Result<Vec<Listed>> {
         let manager = self.manager;
         let manager = manager.lock().unwrap_or_else(PoisonError::into_inner);

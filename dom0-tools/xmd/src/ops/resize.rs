@@ -1,5 +1,5 @@
-//! Memory, vcpus and their places, of domains that run. What was changed is the domain's configuration
-//! from then on: a restart keeps it.
+//! Memory, vcpus and their places, of domains that run. What was changed is the domain's
+//! configuration from then on: a restart keeps it.
 
 use super::{Context, json, subject};
 use oxen_config::{Affinity, CpuSet, DomainConfig};

@@ -40,8 +40,8 @@ impl Context<'_> {
             .map(drop)
     }
 
-    /// Keeps what is left of a domain to be looked at, under another name and UUID. Its successor gets
-    /// its own, its disks and its addresses.
+    /// Keeps what is left of a domain to be looked at, under another name and UUID. Its successor
+    /// gets its own, its disks and its addresses.
     fn keep_aside(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
         let preserved = self.manager().preserved(domain).map(|kept| kept.uuid);
         let kept = match preserved {
@@ -100,7 +100,8 @@ impl Context<'_> {
         self.world.store.apply(&changes)
     }
 
-    /// A domain that runs, or is kept, is ours: what was being done to its devices is finished or undone.
+    /// A domain that runs, or is kept, is ours: what was being done to its devices is finished or
+    /// undone.
     pub(super) fn adopt(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
         if entry.domain != Some(domain) {
             self.manager().born(entry.uuid, domain)?;
@@ -111,10 +112,11 @@ impl Context<'_> {
         self.settle_devices(entry, domain)
     }
 
-    /// Finishes a restart that a kill of the daemon interrupted; the entry was taken in hand for it.
+    /// Finishes a restart that a kill of the daemon interrupted; the entry was taken in hand for
+    /// it.
     ///
     /// # Errors
-    /// It could not be built; it will be tried again.
+    /// `Error` if the domain could not be built; the restart is repeated later.
     pub fn restart_unfinished(&mut self, uuid: Uuid) -> Result<()> {
         let _hold = Hold::of(self.manager, uuid);
         self.settle(uuid)

@@ -1,4 +1,4 @@
-//! Who wants to hear of events.
+//! Clients that listen for events.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -35,7 +35,7 @@ const STUCK: Duration = Duration::from_secs(30);
 /// Threads that are kept for the next client, each with its connection to the store.
 const MAX_IDLE: usize = 4;
 
-/// What all threads share.
+/// The state that all threads share.
 pub struct Daemon {
     pub xen: Xen,
     pub manager: Mutex<Manager>,
@@ -79,7 +79,8 @@ impl Daemon {
     }
 }
 
-/// Looks for what is to be done, and does each piece in a thread of its own: a restart takes a while.
+/// Looks for what is to be done, and does each piece in a thread of its own: a restart takes a
+/// while.
 pub fn look(daemon: &Arc<Daemon>, store: &mut XenStore, disks: &BTreeSet<Disk>) {
     daemon.cache.drop_unused();
     for disk in disks {
@@ -103,10 +104,11 @@ fn attend(daemon: &Arc<Daemon>, work: Work) {
     });
 }
 
-/// Listens on a path that only root can reach. The daemon's lock is held, so an old socket is stale.
+/// Listens on a path that only root can reach. The daemon's lock is held, so an old socket is
+/// stale.
 ///
 /// # Errors
-/// It cannot be made.
+/// `Error` if the socket cannot be made.
 pub fn listen(path: &Path) -> Result<UnixListener> {
     daemon::listen(path)
         .map_err(|error| Error::new(format!("cannot listen on {}", path.display()), error))

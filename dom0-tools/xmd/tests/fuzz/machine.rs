@@ -33,7 +33,8 @@ pub struct Machine {
     devices: Mutex<()>,
     log: Log,
     cache: oxen_domain::image::Cache,
-    /// Domains that are nobody's: other toolstacks', and those whose entry was destroyed on purpose.
+    /// Domains that are nobody's: other toolstacks', and those whose entry was destroyed on
+    /// purpose.
     strangers: BTreeSet<Uuid>,
     /// Directories that stand in the way of the journal.
     blocks: Vec<PathBuf>,
@@ -338,7 +339,8 @@ impl Machine {
         std::fs::write(path, value.to_string()).expect("a file");
     }
 
-    /// Once nothing fails any more, the watcher brings everything to rest: all is as the journal says.
+    /// Once nothing fails any more, the watcher brings everything to rest: all is as the journal
+    /// says.
     pub fn check(&mut self, counts: &mut Counts, place: &str) {
         counts.checks += 1;
         self.calm();

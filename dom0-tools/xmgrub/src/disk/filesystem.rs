@@ -13,14 +13,14 @@ pub struct FileSystem(Ext4);
 
 impl FileSystem {
     /// # Errors
-    /// There is none, or it is damaged.
+    /// `Error` if there is no file system, or if it is damaged.
     pub fn open(window: Window) -> Result<Self> {
         Ext4::load(Box::new(window))
             .map(Self)
             .map_err(|error| Error::new(error.to_string()))
     }
 
-    /// Is there a file of that name, not empty if `filled`?
+    /// Whether there is a file of that name; with `filled`, one that is not empty.
     #[must_use]
     pub fn has_file(&self, path: &str, filled: bool) -> bool {
         let found = Path::try_from(path)
@@ -43,7 +43,7 @@ impl FileSystem {
     /// A file as text; bytes that are none are replaced.
     ///
     /// # Errors
-    /// It is not there, is no file, is too large or cannot be read.
+    /// `Error` if the file is missing, no regular file, too large, or cannot be read.
     pub fn read_text(&self, path: &str, most: u64) -> Result<String> {
         let mut bytes = Vec::new();
         self.copy(path, most, &mut bytes)?;
@@ -74,7 +74,7 @@ impl FileSystem {
     /// Copies a file to `to`; returns its size.
     ///
     /// # Errors
-    /// It is not there, is no file, is too large, cannot be read or cannot be written.
+    /// `Error` if the file is missing, no regular file, too large, or cannot be read or written.
     pub fn copy(&self, path: &str, most: u64, to: &mut dyn Write) -> Result<u64> {
         let failed = |cause: &dyn core::fmt::Display| Error::new(format!("{path}: {cause}"));
         let damaged = |error: Ext4Error| failed(&error);

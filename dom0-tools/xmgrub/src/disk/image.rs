@@ -39,7 +39,7 @@ impl Image {
     /// A file or block device.
     ///
     /// # Errors
-    /// Its size cannot be found out.
+    /// `Error` if the size of the image cannot be determined.
     pub fn from_file(mut file: File) -> Result<Self> {
         let len = file.seek(SeekFrom::End(0)).map_err(|error| {
             Error::new(format!("the image's size cannot be found out: {error}"))
@@ -103,7 +103,7 @@ impl Window {
     /// Fills the buffer from a place in the window.
     ///
     /// # Errors
-    /// It ends beyond the window, or cannot be read.
+    /// `io::Error` if the range ends beyond the window, or cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > self.len) {

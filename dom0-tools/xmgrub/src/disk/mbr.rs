@@ -1,5 +1,5 @@
-//! The partition table in a disk's first sector, with the chain of logical partitions behind it. It is
-//! four entries of 16 bytes; the crates for it read a chain without a limit.
+//! The partition table in a disk's first sector, with the chain of logical partitions behind it. It
+//! is four entries of 16 bytes; the crates for it read a chain without a limit.
 
 use super::image::Window;
 use super::table::Partition;

@@ -1,4 +1,4 @@
-//! What is on a disk: partitions, and the file systems in them.
+//! Partitions, and the file systems in them.
 
 mod filesystem;
 mod image;
@@ -28,7 +28,7 @@ impl Disk {
     /// Looks at all partitions, or at the whole disk if it has none.
     ///
     /// # Errors
-    /// The disk cannot be read, or nothing on it can.
+    /// `Error` if the disk cannot be read, or if no file system on it can be.
     pub fn open(image: &Image) -> Result<Self> {
         let (table, partitions) = table::read(image)?;
         let mut volumes = Vec::new();

@@ -5,7 +5,7 @@ use super::mbr;
 use crate::Result;
 use gpt::disk::LogicalBlockSize;
 
-/// What the crate does not check before it allocates, or at all.
+/// Limits that the crate `gpt` does not check, or checks only after it has allocated.
 const MOST_PARTITIONS: u32 = 256;
 const ENTRY_SIZE: u32 = 128;
 

@@ -11,7 +11,8 @@ use std::rc::Rc;
 
 /// Commands that one configuration may run.
 const STEPS: u32 = 50_000;
-/// Files that it may look for: each look reads directories, which a guest makes as large as it likes.
+/// Files that it may look for: each look reads directories, which a guest makes as large as it
+/// likes.
 const LOOKS: u32 = 1000;
 /// Calls of functions and sourced files in each other.
 const DEEPEST: u32 = 16;
@@ -28,7 +29,7 @@ pub trait Files {
     /// A small text file.
     ///
     /// # Errors
-    /// It is not there or cannot be read.
+    /// `Error` if the file is missing or cannot be read.
     fn text(&self, root: &str, path: &str) -> Result<String>;
     /// The device with what is searched.
     fn search(&self, what: Search<'_>) -> Option<String>;
@@ -88,7 +89,7 @@ impl Files for Counted<'_> {
     }
 }
 
-/// What an entry would boot.
+/// The files and the command line that an entry boots.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Boot {
     pub kernel: Option<Place>,
@@ -151,10 +152,10 @@ impl<'a> Machine<'a> {
         menu::names(&self.menu)
     }
 
-    /// What the wanted entry boots, or the default one; with its title.
+    /// The title and the files of the wanted entry, or of the default one.
     ///
     /// # Errors
-    /// There is no such entry, or it does too much.
+    /// `Error` if there is no such entry, or if it exceeds a limit.
     pub fn choose(mut self, wanted: Option<&str>) -> Result<(String, Boot)> {
         let default = self.variables.get("default").cloned().unwrap_or_default();
         let found = match wanted {
@@ -365,8 +366,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Variables that GRUB kept in its block of 1 KiB. The entry for the next boot only is left out: we
-    /// could not take it away again.
+    /// Variables that GRUB kept in its block of 1 KiB. The entry for the next boot only is left
+    /// out: we could not take it away again.
     fn load_environment(&mut self, arguments: &[String]) -> bool {
         let named = arguments
             .iter()

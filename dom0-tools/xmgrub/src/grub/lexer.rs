@@ -162,7 +162,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// What follows a dollar sign; alone it stands for itself.
+    /// Reads the variable after a dollar sign. A dollar sign without one stands for itself.
     fn variable(&mut self, word: &mut Word, text: &mut String, quoted: bool) {
         let braces = self.chars.next_if_eq(&'{').is_some();
         let mut name = String::new();

@@ -1,5 +1,5 @@
-//! The menu, and how an entry of it is named: by its place, title or id, with `>` between levels (GRUB
-//! manual, 16.1.4 default).
+//! The menu, and how an entry of it is named: by its place, title or id, with `>` between levels
+//! (GRUB manual, 16.1.4 default).
 
 use super::parser::Block;
 
@@ -17,7 +17,7 @@ pub enum Kind {
     Submenu(Vec<Item>),
 }
 
-/// What an entry does.
+/// The commands of an entry.
 #[derive(Debug, Clone)]
 pub struct Body(pub(super) Block);
 

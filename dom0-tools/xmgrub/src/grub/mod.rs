@@ -1,9 +1,9 @@
 //! GRUB's configuration: the part of its script language that generated files use (GRUB manual, 6.1
 //! Writing full configuration files directly).
 //!
-//! [`lexer`] makes words, [`parser`] commands, [`eval`] runs them: `set`, `if`, `[`, functions, `source`,
-//! `load_env`, `search`, `menuentry`, `submenu`, `linux`, `initrd`. Commands that draw, load modules or
-//! wait do nothing here and succeed. Loops are read and left out.
+//! [`lexer`] makes words, [`parser`] commands, [`eval`] runs them: `set`, `if`, `[`, functions,
+//! `source`, `load_env`, `search`, `menuentry`, `submenu`, `linux`, `initrd`. Commands that draw,
+//! load modules or wait do nothing here and succeed. Loops are read and left out.
 
 mod eval;
 mod lexer;
@@ -20,7 +20,7 @@ use crate::Result;
 /// Reads and runs a configuration; the machine then knows the menu.
 ///
 /// # Errors
-/// It is not well-formed, or does too much.
+/// `Error` if the script is not well-formed, or exceeds a limit.
 pub fn run<'a>(
     text: &str,
     files: &'a dyn Files,

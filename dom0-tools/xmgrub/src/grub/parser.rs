@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<Block> {
     }
 }
 
-/// What ended a block.
+/// The word that ended a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stop {
     Text,

@@ -1,11 +1,12 @@
-//! What is seen in files of others, in its least form, with xl's verdict beside ours.
+//! Lines that configuration files of others contain, each in its shortest form, with xl's verdict
+//! beside that of this crate.
 //!
-//! xl's verdicts are those of Debian's xl 4.17.7 (`xl create -n`). Ours may be stricter where xl would go on with
-//! something that was not meant; then the row says so.
+//! xl's verdicts are those of Debian's xl 4.17.7 (`xl create -n`). Ours may be stricter where xl
+//! would go on with something that was not meant; then the row says so.
 
 use super::*;
 
-/// What becomes of a line behind a good file.
+/// The outcome of a line that follows a good file.
 enum Verdict {
     /// Taken, without a word.
     Good,
@@ -123,7 +124,8 @@ fn an_old_builder_is_taken_with_a_warning() {
     }
 }
 
-/// The files that libvirt writes have no kernel, and much that is not ours: one error says what matters.
+/// The files that libvirt writes have no kernel, and much that is not ours: one error says what
+/// matters.
 #[test]
 fn a_file_for_full_emulation_is_one_error() {
     for kind in ["type='hvm'", "builder='hvm'", "builder='hvm'\ntype='hvm'"] {

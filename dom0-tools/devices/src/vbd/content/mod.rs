@@ -1,7 +1,7 @@
-//! What is on a disk, as far as it tells us something: its format, whether it is cut off, whether
-//! a guest has a file system of it mounted. All of it may have been written by a guest, so every number is
-//! only compared, and nothing of it is advice: a guest that writes a qcow2 header with a backing file onto
-//! its raw disk must not get that disk opened as qcow2 (CVE-2008-2004).
+//! The content of a disk: its format, whether it is cut off, and whether a guest has mounted a file
+//! system on it. A guest may have written all of it, so every number is only compared, and nothing
+//! of it is followed: a guest that writes a qcow2 header with a backing file onto its raw disk must
+//! not get that disk opened as qcow2 (CVE-2008-2004).
 
 use oxen_config::{DiskFormat, DiskSpec};
 use rustix::fs::{OFlags, SeekFrom, seek};
@@ -19,7 +19,7 @@ const MAX_PARTITIONS: u64 = 128;
 /// Looks at an image file. What is told is a warning: a raw disk may hold anything.
 ///
 /// # Errors
-/// Why it cannot be what its description says.
+/// A `String` that says why the content contradicts the description.
 pub(super) fn check(file: &File, spec: &DiskSpec) -> Result<Option<String>, String> {
     let size = seek(file, SeekFrom::End(0)).map_err(|errno| errno.to_string())?;
     if size < SECTOR {
@@ -46,7 +46,7 @@ pub(super) fn check(file: &File, spec: &DiskSpec) -> Result<Option<String>, Stri
     Ok(None)
 }
 
-/// What is remarkable about a raw image.
+/// A warning about a raw image whose content looks like another format, or cut off.
 fn raw(file: &File, size: u64, found: DiskFormat) -> Option<String> {
     if found != DiskFormat::Raw {
         return Some(format!(
@@ -65,8 +65,8 @@ fn raw(file: &File, size: u64, found: DiskFormat) -> Option<String> {
     ))
 }
 
-/// The format by its magic number; what has none is raw. A fixed VHD has its own at its end only, and what
-/// a guest wrote at its beginning.
+/// The format by its magic number; what has none is raw. A fixed VHD has its own at its end only,
+/// and what a guest wrote at its beginning.
 fn format(file: &File, size: u64, said: DiskFormat) -> DiskFormat {
     if said == DiskFormat::Vhd && &read::<8>(file, size.saturating_sub(SECTOR)) == b"conectix" {
         return DiskFormat::Vhd;
@@ -147,8 +147,8 @@ fn in_use(disk: &impl Bytes) -> Option<String> {
 trait Bytes {
     fn bytes<const N: usize>(&self, at: u64) -> [u8; N];
 
-    /// The size of the sectors that a table of partitions counts in. A file does not say: there a GPT tells by its
-    /// place, in the second sector.
+    /// The size of the sectors that a table of partitions counts in. A file does not say: there a
+    /// GPT tells by its place, in the second sector.
     fn sector(&self) -> u64 {
         let is_gpt = |sector: u64| &self.bytes::<8>(sector) == b"EFI PART";
         match !is_gpt(SECTOR) && is_gpt(LARGE_SECTOR) {
@@ -256,7 +256,7 @@ fn partitions(disk: &impl Bytes) -> Vec<Partition> {
     (1..=4).filter_map(entry).collect()
 }
 
-/// What the superblock of ext2, 3 and 4 tells (Documentation/filesystems/ext4/super.rst).
+/// The superblock of ext2, 3 and 4 (Documentation/filesystems/ext4/super.rst).
 struct Ext {
     bytes: u64,
     in_use: bool,
@@ -274,7 +274,8 @@ impl Ext {
         let high = if wide { disk.u32(at + 0x150) } else { 0 };
         let blocks = u64::from(high) << 32 | u64::from(disk.u32(at + 4));
         let shift = disk.u32(at + 0x18).min(6);
-        // With a journal the flag "needs recovery" stands while it is mounted; without, "clean" goes.
+        // With a journal the flag "needs recovery" stands while it is mounted; without, "clean"
+        // goes.
         let in_use = match compatible & 4 != 0 {
             true => incompatible & 4 != 0,
             false => disk.u16(at + 0x3a) & 1 == 0,

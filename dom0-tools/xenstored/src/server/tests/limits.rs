@@ -1,4 +1,4 @@
-//! What binds a guest, and what is told of that.
+//! Limits of a guest, and the log lines about them.
 
 use super::restarts::reborn;
 use super::*;

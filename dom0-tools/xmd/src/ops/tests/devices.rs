@@ -1,4 +1,5 @@
-//! Devices that come while a guest runs, and are refused: by dom0's driver, by the guest's, by the store.
+//! Devices that come while a guest runs, and are refused: by dom0's driver, by the guest's, by the
+//! store.
 
 use super::rig::{Rig, Scratch, config};
 use crate::journal::Entry;
@@ -60,7 +61,7 @@ impl Device for Dummy {
     }
 }
 
-/// What the guest's driver does with a disk.
+/// The behaviour of the guest's driver for a disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Driver {
     Takes,
@@ -157,7 +158,8 @@ fn a_disk_that_the_guest_takes_is_its_own_from_then_on() {
     assert_eq!(told, [warning]);
     let entry = entry(&rig);
     assert_eq!((entry.config.disks.len(), entry.pending.len()), (1, 0));
-    // Another one of that name is refused, and takes nothing away with it; whatever fails just then.
+    // Another one of that name is refused, and takes nothing away with it; whatever fails just
+    // then.
     let there = nodes(&fake);
     for call in 0..30 {
         fake.fail_at(call);

@@ -50,7 +50,8 @@ fn two_ends_and_a_journal_that_refuses_the_second_are_both_finished() {
         let two = rig.create(other(&scratch, actions)).expect("two");
         fake.ends(one.domain, ShutdownReason::Poweroff);
         fake.ends(two.domain, ShutdownReason::Poweroff);
-        // Entries are looked at by uuid; the file system refuses the later one, as by ENOSPC or EIO.
+        // Entries are looked at by uuid; the file system refuses the later one, as by ENOSPC or
+        // EIO.
         let later = one.uuid.max(two.uuid);
         let block = scratch.0.join("journal").join(format!("{later}.new"));
         std::fs::create_dir(&block).expect("a directory in the way");
@@ -290,7 +291,8 @@ fn a_kill_in_the_middle_of_a_restart_does_not_end_the_guest() {
     let (rig, _) = Rig::start(&scratch, &fake);
     let made = rig.create(config(&scratch, "")).expect("one");
     fake.ends(made.domain, ShutdownReason::Reboot);
-    // Whatever the journal holds at a step of the restart, a daemon that starts from there builds it.
+    // Whatever the journal holds at a step of the restart, a daemon that starts from there builds
+    // it.
     let mut journals = Vec::new();
     for work in rig.run(|context| context.look()).expect("the hypervisor") {
         let mut keep = || journals.push(scratch.journal().read().expect("the journal").0);
