@@ -1,17 +1,20 @@
 //! Messages as bytes: a header of four words, then the payload (io/xs_wire.h).
 
+use guest_pv_abi as abi;
+
 use crate::error::StoreError;
 
 /// The length of a header.
-pub const HEADER: usize = 16;
-/// No payload is longer; who sends one loses the connection.
-pub const PAYLOAD_MAX: usize = 4096;
-/// Limits of paths.
-pub const ABS_PATH_MAX: usize = 3072;
-pub const REL_PATH_MAX: usize = 2048;
+pub const HEADER: usize = size_of::<abi::XsdSockmsg>();
+/// The longest payload. A connection that sends a longer one is closed.
+pub const PAYLOAD_MAX: usize = abi::XENSTORE_PAYLOAD_MAX as usize;
+/// The longest absolute path.
+pub const ABS_PATH_MAX: usize = abi::XENSTORE_ABS_PATH_MAX as usize;
+/// The longest path relative to a domain's own.
+pub const REL_PATH_MAX: usize = abi::XENSTORE_REL_PATH_MAX as usize;
 
 macro_rules! kinds {
-    ($($variant:ident = $number:literal,)*) => {
+    ($($variant:ident = $number:path,)*) => {
         /// The kinds of messages.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u32)]
@@ -28,28 +31,28 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Control = 0,
-    Directory = 1,
-    Read = 2,
-    GetPerms = 3,
-    Watch = 4,
-    Unwatch = 5,
-    TransactionStart = 6,
-    TransactionEnd = 7,
-    Introduce = 8,
-    Release = 9,
-    GetDomainPath = 10,
-    Write = 11,
-    Mkdir = 12,
-    Rm = 13,
-    SetPerms = 14,
-    WatchEvent = 15,
-    Error = 16,
-    IsDomainIntroduced = 17,
-    Resume = 18,
-    SetTarget = 19,
-    ResetWatches = 21,
-    DirectoryPart = 22,
+    Control = abi::XS_CONTROL,
+    Directory = abi::XS_DIRECTORY,
+    Read = abi::XS_READ,
+    GetPerms = abi::XS_GET_PERMS,
+    Watch = abi::XS_WATCH,
+    Unwatch = abi::XS_UNWATCH,
+    TransactionStart = abi::XS_TRANSACTION_START,
+    TransactionEnd = abi::XS_TRANSACTION_END,
+    Introduce = abi::XS_INTRODUCE,
+    Release = abi::XS_RELEASE,
+    GetDomainPath = abi::XS_GET_DOMAIN_PATH,
+    Write = abi::XS_WRITE,
+    Mkdir = abi::XS_MKDIR,
+    Rm = abi::XS_RM,
+    SetPerms = abi::XS_SET_PERMS,
+    WatchEvent = abi::XS_WATCH_EVENT,
+    Error = abi::XS_ERROR,
+    IsDomainIntroduced = abi::XS_IS_DOMAIN_INTRODUCED,
+    Resume = abi::XS_RESUME,
+    SetTarget = abi::XS_SET_TARGET,
+    ResetWatches = abi::XS_RESET_WATCHES,
+    DirectoryPart = abi::XS_DIRECTORY_PART,
 }
 
 /// A message's header. The kind is a bare number, since the other side may send any.

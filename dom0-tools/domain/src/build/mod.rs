@@ -9,8 +9,9 @@ use crate::world::{DomId, Hypervisor, World, explain};
 use crate::{Error, Result};
 use crate::{acpi, affinity, context, end, nodes, resize, start_info};
 use guest_pv_abi::{
-    HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_IDENT_PT, HVM_PARAM_STORE_EVTCHN,
-    HVM_PARAM_STORE_PFN, XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM,
+    GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE, HVM_PARAM_CONSOLE_EVTCHN,
+    HVM_PARAM_CONSOLE_PFN, HVM_PARAM_IDENT_PT, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
+    XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM,
 };
 use oxen_config::{DomainConfig, TscMode, Uuid};
 use oxen_sys::hypercall::{CreateDomain, Extents};
@@ -49,8 +50,6 @@ pub struct Images {
 
 const CONSOLE_DOMAIN: DomId = 0;
 const STORE_DOMAIN: DomId = 0;
-const GRANT_CONSOLE: u32 = 0;
-const GRANT_STORE: u32 = 1;
 const SUPERPAGE: u64 = 512;
 /// Most extents of one populate call.
 const BATCH: usize = 512;
@@ -221,8 +220,8 @@ fn assemble(
     set_registers(hypervisor, domain, config, images, plan)?;
     let grant =
         |reference, to, gfn| hypervisor.seed_grant(domain, reference, to, gfn, layout::SCRATCH_GFN);
-    grant(GRANT_CONSOLE, CONSOLE_DOMAIN, layout::CONSOLE_GFN)
-        .and_then(|()| grant(GRANT_STORE, STORE_DOMAIN, layout::STORE_GFN))
+    grant(GNTTAB_RESERVED_CONSOLE, CONSOLE_DOMAIN, layout::CONSOLE_GFN)
+        .and_then(|()| grant(GNTTAB_RESERVED_XENSTORE, STORE_DOMAIN, layout::STORE_GFN))
         .map_err(failed("granting its store and console pages"))?;
     progress(Step::EnteringStore);
     world

@@ -1,13 +1,12 @@
 //! The ELF image: which bytes lie at which physical addresses, and where a PVH guest starts.
 
+use guest_pv_abi::XEN_ELFNOTE_PHYS32_ENTRY;
 use object::elf::{FileHeader32, FileHeader64, PT_LOAD, PT_NOTE, SHT_NOTE};
 use object::read::elf::{FileHeader, NoteIterator, ProgramHeader, SectionHeader};
 use object::{Endianness, FileKind};
 
 pub(super) const MAGIC: &[u8] = b"\x7fELF";
 
-/// `XEN_ELFNOTE_PHYS32_ENTRY`.
-const PHYS32_ENTRY: u32 = 18;
 const OWNER: &[u8] = b"Xen";
 
 /// The longest command line of Linux (COMMAND_LINE_SIZE less the NUL). An ELF image does not state
@@ -209,7 +208,7 @@ fn find_note<H: FileHeader<Endian = Endianness>>(
     endian: Endianness,
 ) -> Result<Option<u32>, String> {
     while let Ok(Some(note)) = notes.next() {
-        if note.name() != OWNER || note.n_type(endian) != PHYS32_ENTRY {
+        if note.name() != OWNER || note.n_type(endian) != XEN_ELFNOTE_PHYS32_ENTRY {
             continue;
         }
         // Linux writes eight bytes, others four.

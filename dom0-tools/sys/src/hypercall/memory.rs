@@ -1,5 +1,7 @@
 //! Guests' memory as the toolset arranges it (xen/memory.h, xen/hvm/params.h).
 
+use core::mem::offset_of;
+
 use guest_pv_abi as abi;
 
 use super::{E820Entry, nr};
@@ -142,16 +144,16 @@ impl Privcmd {
 
     /// Grants frame `gfn` of `domain` to `to` by reference `reference` (version 1, writable).
     pub fn seed_grant(&self, domain: u16, reference: u32, to: u16, gfn: u64) -> Result<()> {
-        const PERMIT_ACCESS: u32 = 1;
-        const ENTRY: usize = 8;
+        const ENTRY: usize = size_of::<abi::GrantEntryV1>();
         let table = self.map_grant_table(domain, 1)?;
         let at = usize::try_from(reference)
             .map_err(|_| Errno::RANGE)?
             .checked_mul(ENTRY)
             .ok_or(Errno::RANGE)?;
         let frame = u32::try_from(gfn).map_err(|_| Errno::RANGE)?;
-        table.store(at + 4, frame)?;
-        table.store(at, PERMIT_ACCESS | u32::from(to) << 16)
+        table.store(at + offset_of!(abi::GrantEntryV1, frame), frame)?;
+        // Flags and domain are one word, so that the entry becomes valid at once.
+        table.store(at, u32::from(abi::GTF_PERMIT_ACCESS) | u32::from(to) << 16)
     }
 
     pub fn hvm_param(&self, domain: u16, index: u32) -> Result<u64> {

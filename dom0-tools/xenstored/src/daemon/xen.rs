@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use guest_pv_abi::{GNTTAB_RESERVED_XENSTORE, VIRQ_DOM_EXC};
 use oxen_sys::gntdev::GrantMapping;
 use oxen_sys::hypercall::DomainInfo;
 use oxen_sys::{Errno, EventChannels, Gntdev, Privcmd, SharedMemory, xenbus};
@@ -15,11 +16,6 @@ use xenstored::session::{Sent, Session};
 use xenstored::turns::{SLICE, Turns};
 
 use super::log;
-
-/// The virtual interrupt that tells of domains' ends (VIRQ_DOM_EXC).
-const VIRQ_DOM_EXC: u32 = 3;
-/// The grant by which every guest gives its store's page (GNTTAB_RESERVED_XENSTORE).
-const STORE_GRANT: u32 = 1;
 
 /// Steps of dom0's kernel's requests before its answers go.
 const DOM0_SLICE: u64 = 1024;
@@ -255,7 +251,7 @@ impl Xen {
             .gntdev
             .as_ref()
             .ok_or(Errno::NODEV)
-            .and_then(|g| g.map(domain, STORE_GRANT, true));
+            .and_then(|g| g.map(domain, GNTTAB_RESERVED_XENSTORE, true));
         match granted {
             Ok(grant) => Ok(Page::Grant(grant)),
             Err(_) => self.privcmd.map_foreign(domain, &[gfn]).map(Page::Mapped),

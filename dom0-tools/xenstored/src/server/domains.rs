@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use guest_pv_abi::DOMID_FIRST_RESERVED;
+
 use super::connection::Connection;
 use super::requests::{decimal, exactly};
 use super::{ConnId, Platform, Ring, Server};
@@ -14,9 +16,6 @@ use crate::watch::Special;
 use crate::wire::strings;
 
 type Result<T> = core::result::Result<T, StoreError>;
-
-/// Domain numbers from here on never name a domain (DOMID_FIRST_RESERVED).
-const FIRST_RESERVED: DomId = 0x7ff0;
 
 impl Server {
     /// A domain whose ring is open.
@@ -42,7 +41,7 @@ impl Server {
         // Frames are in signed decimal, for history's sake.
         let gfn = core::str::from_utf8(gfn).map_err(|_| StoreError::Inval)?;
         let gfn: i64 = gfn.parse().map_err(|_| StoreError::Inval)?;
-        if domain == 0 || domain >= FIRST_RESERVED || port == 0 {
+        if domain == 0 || domain >= DOMID_FIRST_RESERVED || port == 0 {
             return Err(StoreError::Inval);
         }
         let new = self.introduced(domain).is_err();

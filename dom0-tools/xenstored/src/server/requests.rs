@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use guest_pv_abi::DOMID_SELF;
+
 use super::connection::domain_of;
 use super::{ConnId, Platform, Server};
 use crate::access::{self, Caller, Change, Done, Limits, Target};
@@ -16,8 +18,6 @@ use crate::wire::{Header, Kind, PAYLOAD_MAX, strings};
 
 type Result<T> = core::result::Result<T, StoreError>;
 
-/// The caller itself, whoever that is (xen.h).
-const DOMID_SELF: DomId = 0x7ff0;
 const OK: &[u8] = b"OK\0";
 /// Bytes that are copied in one step of work, and bytes of names in a list.
 pub(super) const COPIED: usize = 64;
