@@ -157,8 +157,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// lzma-rust2's reader is the judge, of whole streams and of damaged ones. It also reads the index and the
-    /// footer, so it may refuse more.
+    /// lzma-rust2's reader is the judge, of whole streams and of damaged ones. It also reads the
+    /// index and the footer, so it may refuse more.
     #[test]
     fn each_stream_is_what_another_reader_says(
         plain in prop::collection::vec(prop_oneof![Just(0xe8u8), Just(0), any::<u8>()], 1..9000),

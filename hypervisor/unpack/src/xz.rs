@@ -1,11 +1,12 @@
-//! The container of a kernel's payload ("The .xz File Format", version 1.2), as far as Linux' own decoder takes it
-//! (Documentation/staging/xz.rst): LZMA2, with or without the filter for x86, and CRC32 or no check.
+//! The container of a kernel's payload ("The .xz File Format", version 1.2), as far as Linux' own
+//! decoder takes it (Documentation/staging/xz.rst): LZMA2, with or without the filter for x86, and
+//! CRC32 or no check.
 //!
-//! lzma-rust2 decodes LZMA2 and the filter. Its reader of the container would link SHA-256, CRC64 and the filters of
-//! seven other processors. The tests compare this reader with that one.
+//! lzma-rust2 decodes LZMA2 and the filter. Its reader of the container would link SHA-256, CRC64
+//! and the filters of seven other processors. The tests compare this reader with that one.
 //!
-//! The headers and the check of each block are verified. The index and the footer, which follow the last block, hold
-//! nothing that is needed and are not read.
+//! The headers and the check of each block are verified. The index and the footer, which follow the
+//! last block, hold nothing that is needed and are not read.
 
 use core::fmt;
 
@@ -99,7 +100,8 @@ pub(crate) fn unpack(packed: &[u8], out: &mut [u8]) -> Result<(), XzError> {
     Ok(())
 }
 
-/// Unpacks a block into the start of `out`. Returns the number of bytes, and the input behind the packed ones.
+/// Unpacks a block into the start of `out`. Returns the number of bytes, and the input behind the
+/// packed ones.
 fn block<'a>(packed: &'a [u8], out: &mut [u8]) -> Result<(usize, &'a [u8]), XzError> {
     let size = packed
         .first()

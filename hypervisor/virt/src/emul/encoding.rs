@@ -1,9 +1,10 @@
-//! The encoding of an instruction: prefixes, opcode, ModRM, displacement, immediate (Intel SDM volume 2,
-//! chapter 2 and appendix A).
+//! The encoding of an instruction: prefixes, opcode, ModRM, displacement, immediate (Intel SDM
+//! volume 2, chapter 2 and appendix A).
 //!
-//! This decoder knows the opcodes that the emulator carries out and refuses all others. It reads the bytes
-//! of one instruction once, at most 15 of them, and never an address of the guest. The tests compare it with
-//! iced-x86: every opcode with every ModRM byte, and random bytes with random prefixes.
+//! This decoder knows the opcodes that the emulator carries out and refuses all others. It reads
+//! the bytes of one instruction once, at most 15 of them, and never an address of the guest. The
+//! tests compare it with iced-x86: every opcode with every ModRM byte, and random bytes with random
+//! prefixes.
 
 use super::alu::Width;
 use super::operand::{self, GprPart};

@@ -1,5 +1,5 @@
-//! The privileged instructions of real mode, for CPUs on which guests only seem to be in it: what leads from there
-//! into protected mode, and what kernels do on the way.
+//! The privileged instructions of real mode, for CPUs on which guests only seem to be in it: what
+//! leads from there into protected mode, and what kernels do on the way.
 
 use oxen_types::Vaddr;
 
@@ -12,7 +12,7 @@ use crate::backend::{CpuMode, Exit, Reg, SegReg, Segment, VcpuEmulation};
 use crate::x86::{CR0_PE, CR0_PG, CR0_TS};
 use oxen_paging::walk::Access;
 
-/// What became of the instruction.
+/// The outcome of an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RealMode {
     Done,
@@ -57,7 +57,7 @@ pub fn real_mode(vcpu: &mut dyn VcpuEmulation, space: &mut dyn GuestSpace) -> Re
     }
 }
 
-/// What follows an instruction.
+/// The way on from an instruction.
 enum Next {
     /// The instruction behind it, which has this length.
     After(u8),
@@ -138,7 +138,8 @@ mod tests {
         is_known(insn)
             && match insn.opcode {
                 0x0f01 => insn.place.is_some() && matches!(insn.reg, 2 | 3),
-                // No other register exists on the CPUs that need this, but CR2 and CR8, which iced-x86 knows.
+                // No other register exists on the CPUs that need this, but CR2 and CR8, which
+                // iced-x86 knows.
                 0x0f20 | 0x0f22 => matches!(insn.reg, 0 | 2 | 3 | 4),
                 0x0f06 | 0x0f08 | 0x0f09 | 0x0f30 | 0x0f32 | 0xf4 => true,
                 _ => false,
@@ -163,7 +164,7 @@ mod tests {
         }
     }
 
-    /// What code for starting a second CPU does: tables, then protection.
+    /// The code that starts a second CPU: tables, then protection.
     #[test]
     fn from_real_to_protected_mode() {
         let code = [

@@ -1,4 +1,5 @@
-//! The judge of the decoder: iced-x86, which knows all instructions, on those that the emulator carries out.
+//! The judge of the decoder: iced-x86, which knows all instructions, on those that the emulator
+//! carries out.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use oxen_types::Vaddr;
