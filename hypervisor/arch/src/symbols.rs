@@ -128,15 +128,15 @@ fn write_located(f: &mut fmt::Formatter<'_>, address: u64, back: u64) -> fmt::Re
     }
 }
 
-#[cfg(not(target_os = "none"))]
+#[cfg(not(all(target_os = "none", feature = "names")))]
 fn table() -> Symbols<'static> {
     Symbols::new(&[])
 }
 
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", feature = "names"))]
 use linked::table;
 
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", feature = "names"))]
 #[expect(unsafe_code, reason = "the linker's section")]
 mod linked {
     use super::Symbols;

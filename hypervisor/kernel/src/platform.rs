@@ -165,7 +165,7 @@ impl Platform for Machine {
             hw_cap,
             memory: self.frames.stats(),
             hap: self.virt.nested_paging(),
-            shadow: true,
+            shadow: oxen_vmm::SHADOW,
         }
     }
 

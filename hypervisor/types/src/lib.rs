@@ -15,6 +15,7 @@ mod index;
 mod irq;
 mod lock;
 pub mod paging;
+mod part;
 
 pub use addr::{Gaddr, Gfn, Maddr, Mfn, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Vaddr};
 pub use cpu_mask::{CpuMask, MAX_CPUS};
@@ -24,3 +25,4 @@ pub use ids::{CpuId, DomainId, GrantRef, Port, VcpuId};
 pub use index::masked;
 pub use irq::{Polarity, Trigger};
 pub use lock::{ReadGuard, RwLock};
+pub use part::{Absent, Part, Present};

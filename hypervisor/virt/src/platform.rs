@@ -37,6 +37,12 @@ pub enum VirtError {
 impl fmt::Display for VirtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NoHardware if !cfg!(feature = "amd") => {
+                "the CPU has no VT-x (VMX), and this image is for Intel's CPUs alone"
+            }
+            Self::NoHardware if !cfg!(feature = "intel") => {
+                "the CPU has no AMD-V (SVM), and this image is for AMD's CPUs alone"
+            }
             Self::NoHardware => "the CPU has neither AMD-V (SVM) nor VT-x (VMX)",
             Self::NoSvm => "the CPU has no AMD-V (SVM)",
             Self::NoAsids => "the CPU's AMD-V offers no address space identifiers",
@@ -178,6 +184,7 @@ impl Platform {
                 asids: 16,
                 tsc_aux: true,
                 invlpgb: false,
+                _built: oxen_types::Part::BUILT.expect("the feature amd"),
             }),
             fpu: FpuLayout::none(),
             quirks: Quirks::default(),

@@ -82,6 +82,9 @@ pub(crate) fn create<H: Host>(
     let dom0 = devices.is_some();
     let nested = vmm.virt.nested_paging();
     let shadow = config.flags & guest_pv_abi::XEN_DOMCTL_CDF_HAP == 0 || !nested;
+    if shadow && !crate::SHADOW {
+        return Err(Errno::OpNotSupp);
+    }
     let flush = Flush::new(id, vmm, shadow);
     let pool = match dom0 {
         true => PoolSize::dom0(max_frames, config.max_vcpus, shadow),

@@ -34,6 +34,7 @@ pub use devices::{DeviceConfig, frames_of};
 pub use host::Host;
 pub use percpu::PerCpu;
 pub use run::cpu_loop;
+pub use shadow::SHADOW;
 pub use trace::Trace;
 pub use vmm::{Parts, Settings, Vmm};
 

@@ -11,7 +11,7 @@ use oxen_core::seams::GuestMemory;
 use oxen_mm::FrameTable;
 use oxen_paging::shadow::{self, Allowance, Answer, Cache, Counts, ShadowedGuest, View};
 use oxen_paging::walk::Paging;
-use oxen_types::{DomainId, Gfn, PAGE_SIZE, Result, Vaddr};
+use oxen_types::{DomainId, Gfn, PAGE_SIZE, Part, Result, Vaddr};
 use oxen_virt::{ShadowRoots, VcpuBackend};
 use spin::Mutex;
 
@@ -20,11 +20,20 @@ use crate::flush::{Change, Flush};
 use crate::host::Host;
 use crate::space::Ram;
 
+#[cfg(feature = "shadow")]
+type Built = oxen_types::Present;
+#[cfg(not(feature = "shadow"))]
+type Built = oxen_types::Absent;
+
+/// Whether guests can run without nested paging.
+pub const SHADOW: bool = Built::BUILT.is_some();
+
 /// 256 MiB: more is of no use.
 const MOST: usize = 1 << 16;
 
 /// What a domain's vcpus share.
 pub(crate) struct DomainShadow {
+    _built: Built,
     p2m: Arc<Flush>,
     cache: Mutex<Followed>,
     /// Raised when TLBs have to forget what the cache had.
@@ -78,6 +87,7 @@ impl DomainShadow {
         let cache = Cache::new(frames, domain, pages, key)?;
         let generation = 0;
         Some(Self {
+            _built: Built::BUILT?,
             p2m,
             cache: Mutex::new(Followed { cache, generation }),
             tlb: AtomicU64::new(0),
@@ -133,6 +143,7 @@ impl ShadowedGuest for Outside<'_> {
 }
 
 pub(crate) struct VcpuShadow {
+    _built: Built,
     view: View,
     /// What its root was taken for: bits of control registers, and CR3.
     control: u16,
@@ -146,6 +157,7 @@ pub(crate) struct VcpuShadow {
 impl VcpuShadow {
     pub(crate) fn new(frames: &'static FrameTable, domain: DomainId) -> Option<Self> {
         Some(Self {
+            _built: Built::BUILT?,
             view: View::new(frames, domain)?,
             control: 0,
             cr3: 0,

@@ -1,6 +1,7 @@
 //! Which parts of AMD-V this machine has: CPUID 8000_000A (APM volume 3, E.4.9).
 
 use bitflags::bitflags;
+use oxen_types::Part;
 
 use crate::platform::VirtError;
 use crate::x86::CpuIdReader;
@@ -24,6 +25,11 @@ bitflags! {
     }
 }
 
+#[cfg(feature = "amd")]
+pub(crate) type Built = oxen_types::Present;
+#[cfg(not(feature = "amd"))]
+pub(crate) type Built = oxen_types::Absent;
+
 #[derive(Clone, Copy, Debug)]
 pub struct SvmCaps {
     pub features: SvmFeatures,
@@ -33,10 +39,12 @@ pub struct SvmCaps {
     pub tsc_aux: bool,
     /// Instructions of INVLPGB's family can be intercepted.
     pub invlpgb: bool,
+    pub(crate) _built: Built,
 }
 
 impl SvmCaps {
     pub fn detect(cpuid: &impl CpuIdReader) -> Result<Self, VirtError> {
+        let _built = Built::BUILT.ok_or(VirtError::NoSvm)?;
         let max = cpuid.cpuid2(0x8000_0000, 0).eax;
         if max < 0x8000_000a || cpuid.cpuid2(0x8000_0001, 0).ecx & (1 << 2) == 0 {
             return Err(VirtError::NoSvm);
@@ -52,6 +60,7 @@ impl SvmCaps {
             features,
             asids: leaf.ebx,
             tsc_aux: rdtscp || rdpid,
+            _built,
             invlpgb: max >= 0x8000_0008 && cpuid.cpuid2(0x8000_0008, 0).ebx & (1 << 3) != 0,
         })
     }

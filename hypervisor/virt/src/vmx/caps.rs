@@ -2,6 +2,8 @@
 //! 3, appendix A). Each control MSR tells in its low half which bits must be 1, in its high half which
 //! may be 1.
 
+use oxen_types::Part;
+
 use crate::platform::VirtError;
 use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, CpuIdReader};
 
@@ -97,9 +99,15 @@ const TIMER_BROKEN: [u32; 9] = [
 ];
 const SIGNATURE: u32 = 0x0fff_3fff;
 
+#[cfg(feature = "intel")]
+type Built = oxen_types::Present;
+#[cfg(not(feature = "intel"))]
+type Built = oxen_types::Absent;
+
 /// What all vcpus have in common: the values of the controls, and of the bits that CR0 and CR4 need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmxCaps {
+    _built: Built,
     /// Goes into the first word of each VMCS and VMXON region.
     pub(super) revision: u32,
     pub(super) pin: u32,
@@ -132,6 +140,7 @@ impl VmxCaps {
         cpuid: &impl CpuIdReader,
         rdmsr: &mut dyn FnMut(u32) -> u64,
     ) -> Result<Self, VirtError> {
+        let _built = Built::BUILT.ok_or(VirtError::NoVmx)?;
         if cpuid.cpuid2(1, 0).ecx & (1 << 5) == 0 {
             return Err(VirtError::NoVmx);
         }
@@ -190,6 +199,7 @@ impl VmxCaps {
                 controls("64-bit guests", entries, needed | GUEST_64, 0)?;
                 controls("entry controls", entries, needed, 0)? & !GUEST_64
             },
+            _built,
             cr0_fixed: rdmsr(CR0_FIXED0) & !free,
             cr0_allowed: rdmsr(CR0_FIXED1),
             cr4_fixed: rdmsr(CR4_FIXED0),
