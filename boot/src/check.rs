@@ -8,6 +8,7 @@ use clap::Args;
 use oxen_harness::images;
 
 use crate::compile::cargo;
+use crate::embedded::{self, Vendor};
 use crate::exec::run;
 
 #[derive(Args)]
@@ -53,7 +54,7 @@ pub(crate) struct SoakArguments {
 }
 
 /// Crates with code for the bare target that the host's lints do not see.
-const BARE_CRATES: [&str; 2] = ["oxen", "test-guests"];
+const BARE_CRATES: [&str; 3] = ["oxen", "oxen-stage", "test-guests"];
 
 pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     if arguments.findings {
@@ -71,6 +72,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         stage("host tests", &mut failed, || run(&mut host_tests()));
     }
     if !arguments.host_only && stage("image", &mut failed, || crate::image(false)) {
+        stage("embedded images", &mut failed, embedded_images);
         if arguments.filter.is_empty() {
             stage("dom0's system on the bare machine", &mut failed, || {
                 run(&mut dom0_system_tests())
@@ -125,6 +127,14 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<()> {
         tests.env("OXEN_SEED", seed.to_string());
     }
     run(&mut tests)
+}
+
+/// The embedded images, of which none may be larger than its limit.
+fn embedded_images() -> Result<()> {
+    for vendor in Vendor::ALL {
+        println!("{}", embedded::build(vendor)?);
+    }
+    Ok(())
 }
 
 /// Lints of the host's crates, then of the hypervisor as it is built.

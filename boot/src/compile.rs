@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flate2::{Compression, GzBuilder};
 use oxen_harness::{Images, images};
 
 use crate::exec::{command, run};
 use crate::symbols;
 
-const BARE: &str = "x86_64-unknown-none";
+pub(crate) const BARE: &str = "x86_64-unknown-none";
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
 /// The store's command, a second program of the package xenstored.
@@ -25,23 +25,42 @@ pub(crate) const TEST_PROGRAM: &str = "test-xstate";
 pub(crate) const DOM0_PROGRAMS: [&str; 6] =
     ["xenstored", "xenconsoled", "xnetd", "xmd", "xm", "xmgrub"];
 
+/// Bytes that the image may have, as it is shipped.
+const MOST: usize = 300_000;
+
 /// Builds `oxen` and `oxen.gz` in the image directory; returns a note on them.
+///
+/// # Errors
+/// The compiler's and the linker's, and if the image is larger than [`MOST`].
 pub(crate) fn hypervisor() -> Result<String> {
     run(cargo().args(["build", "-q", "--release", "--target", BARE, "-p", "oxen"]))?;
     let built = images::target_dir().join(BARE).join("release/oxen");
-    let mut elf = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    let symbols = symbols::embed(&mut elf)?;
+    let elf = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let images = Images::in_target();
-    make_parent(&images.hypervisor)?;
-    // What users and QEMU load needs no debug information; gdb takes it from cargo's file.
-    let stripped = strip(&images.hypervisor, &elf)?;
-    let packed = gzip_small(&stripped)?;
+    let (symbols, stripped, packed) = packed(elf, &images.hypervisor)?;
     fs::write(&images.hypervisor_gz, &packed)?;
+    ensure!(
+        packed.len() <= MOST,
+        "the image has {} bytes, {} more than {MOST}",
+        packed.len(),
+        packed.len() - MOST
+    );
     Ok(format!(
         "hypervisor: {} bytes, {} compressed; {symbols}",
         stripped.len(),
         packed.len()
     ))
+}
+
+/// Writes the hypervisor with its table of names and without debug information. Returns a note on
+/// the names, the file's bytes, and those of its gzip.
+pub(crate) fn packed(mut elf: Vec<u8>, to: &Path) -> Result<(String, Vec<u8>, Vec<u8>)> {
+    let symbols = symbols::embed(&mut elf)?;
+    make_parent(to)?;
+    // What users and QEMU load needs no debug information; gdb takes it from cargo's file.
+    let stripped = strip(to, &elf)?;
+    let packed = gzip_small(&stripped)?;
+    Ok((symbols, stripped, packed))
 }
 
 /// Builds the kernel of the tests' guests; returns it without its symbols.
@@ -60,6 +79,13 @@ pub(crate) fn test_guest() -> Result<Vec<u8>> {
     let image = Images::in_target().hypervisor.with_file_name("test-guest");
     make_parent(&image)?;
     strip(&image, &elf)
+}
+
+/// The names of the hypervisor's functions, as [`symbols::list`] makes them.
+pub(crate) fn names() -> Result<String> {
+    let built = hypervisor_with_symbols();
+    let elf = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    symbols::list_of(&elf)
 }
 
 /// The hypervisor with debug information.
@@ -96,7 +122,7 @@ pub(crate) fn cargo() -> std::process::Command {
     cargo
 }
 
-fn strip(to: &Path, elf: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn strip(to: &Path, elf: &[u8]) -> Result<Vec<u8>> {
     let full = to.with_extension("full");
     fs::write(&full, elf)?;
     run(command("objcopy", ["--strip-all"]).arg(&full).arg(to))?;
@@ -112,7 +138,7 @@ pub(crate) fn gzip(data: &[u8], level: Compression) -> Result<Vec<u8>> {
 }
 
 /// The same format, made with more patience: a tenth smaller.
-fn gzip_small(data: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn gzip_small(data: &[u8]) -> Result<Vec<u8>> {
     let mut packed = Vec::new();
     zopfli::compress(
         zopfli::Options::default(),

@@ -5,6 +5,7 @@ mod bochs;
 mod check;
 mod compile;
 mod debian;
+mod embedded;
 mod exec;
 mod findings;
 mod fuzz;
@@ -15,14 +16,16 @@ mod initramfs;
 mod iso;
 mod options;
 mod run;
+mod sizes;
 mod symbols;
 mod tools;
 mod unpacked;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use embedded::Vendor;
 
 #[derive(Parser)]
 #[command(
@@ -44,8 +47,11 @@ enum Task {
     Test(check::Arguments),
     /// The long tests that `./x test` leaves out: all, or those with a name (`./x soak attacks`).
     Soak(check::SoakArguments),
-    /// Compile the hypervisor and dom0's programs.
-    Build,
+    /// Compile the hypervisor and dom0's programs, or an embedded image alone.
+    Build(BuildArguments),
+    /// The functions that addresses of a panic lie in (`./x names --embedded intel
+    /// ffff82d080212345`).
+    Names(NamesArguments),
     /// Compile, and make the GRUB disc with Debian's kernel and dom0's initramfs.
     Image,
     /// Make a disk image with Debian 12 for a guest.
@@ -56,6 +62,26 @@ enum Task {
     Clippy,
     /// Oxen and Debian's Xen on the same machine, measured: docs/performance.md.
     Bench(bench::Arguments),
+}
+
+#[derive(clap::Args)]
+struct BuildArguments {
+    /// The hypervisor for one vendor's CPUs with hardware paging alone: at most 128 KiB
+    #[arg(long, value_enum, value_name = "VENDOR")]
+    embedded: Option<Vendor>,
+    /// The price of each feature of the hypervisor, in bytes of the shipped image (minutes each)
+    #[arg(long, conflicts_with = "embedded")]
+    sizes: bool,
+}
+
+#[derive(clap::Args)]
+struct NamesArguments {
+    /// The image that stopped (the full one, if not given)
+    #[arg(long, value_enum, value_name = "VENDOR")]
+    embedded: Option<Vendor>,
+    /// Addresses in hexadecimal
+    #[arg(required = true)]
+    addresses: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -73,7 +99,8 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Run(arguments) => return run::run(&arguments),
         Task::Test(arguments) => check::test(&arguments)?,
         Task::Soak(arguments) => check::soak(&arguments)?,
-        Task::Build => build(false).map(drop)?,
+        Task::Build(arguments) => build_what(&arguments)?,
+        Task::Names(arguments) => names(&arguments)?,
         Task::Image => image(false)?,
         Task::GuestImage(arguments) => guest_image::make(&arguments)?,
         Task::Gdb(arguments) => gdb::gdb(&arguments)?,
@@ -81,6 +108,24 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Bench(arguments) => bench::bench(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn build_what(arguments: &BuildArguments) -> Result<()> {
+    match arguments.embedded {
+        Some(vendor) => println!("{}", embedded::build(vendor)?),
+        None if arguments.sizes => sizes::print()?,
+        None => drop(build(false)?),
+    }
+    Ok(())
+}
+
+fn names(arguments: &NamesArguments) -> Result<()> {
+    let list = match arguments.embedded {
+        Some(vendor) => std::fs::read_to_string(vendor.names())
+            .with_context(|| format!("run ./x build --embedded {} first", vendor.name()))?,
+        None => compile::names()?,
+    };
+    symbols::print(&list, &arguments.addresses)
 }
 
 /// Compiles; `quiet` leaves stdout to something else.

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use oxen_harness::{Disk, DiskBus, Firmware, Images, Machine, Nic, NicModel, images};
 
 use crate::bochs::{self, Bochs};
+use crate::embedded::{self, Vendor};
 use crate::initramfs;
 use crate::iso::{self, Choice};
 use crate::unpacked::unpacked_kernel;
@@ -69,6 +70,9 @@ pub(crate) struct MachineOptions {
     /// How to boot
     #[arg(long, value_enum, default_value_t = Way::Disc)]
     boot: Way,
+    /// Start the embedded image for the CPUs of this vendor
+    #[arg(long, value_enum, value_name = "VENDOR", conflicts_with = "boot")]
+    embedded: Option<Vendor>,
     /// GRUB's menu entry
     #[arg(long, default_value = "multiboot2-gz")]
     entry: String,
@@ -109,10 +113,15 @@ impl MachineOptions {
     /// Builds what this machine boots.
     pub(crate) fn build(&self, quiet: bool) -> Result<()> {
         if self.boot == Way::Linux {
-            crate::dom0(quiet)
-        } else {
-            crate::image(quiet)
+            return crate::dom0(quiet);
         }
+        if let Some(vendor) = self.embedded {
+            let note = embedded::build(vendor)?;
+            if !quiet {
+                println!("{note}");
+            }
+        }
+        crate::image(quiet)
     }
 
     /// The machine for Bochs, which boots the disc only.
@@ -140,6 +149,7 @@ impl MachineOptions {
             xen: images::join(images::XEN_ARGS, &images::join(&xen, &self.append_xen)),
             dom0: images::join(&dom0, &self.append_dom0),
             kernel: Some(unpacked_kernel()?),
+            hypervisor: self.embedded.map(Vendor::image),
             ..Choice::default()
         };
         Ok(Bochs {
@@ -172,6 +182,7 @@ impl MachineOptions {
                     entry: self.entry.clone(),
                     xen: images::join(images::XEN_ARGS, &xen),
                     dom0: images::join(images::DOM0_ARGS, &self.append_dom0),
+                    hypervisor: self.embedded.map(Vendor::image),
                     ..Choice::default()
                 };
                 let other = match initrd {

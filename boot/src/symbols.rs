@@ -72,6 +72,47 @@ pub(crate) fn embed(elf: &mut [u8]) -> Result<String> {
     ))
 }
 
+/// The functions of a file, one a line behind its address, and their number; the last line is the
+/// end of the code.
+pub(crate) fn list(file: &Elf<'_>) -> (String, usize) {
+    use std::fmt::Write;
+    let functions = functions(file);
+    let mut text = String::new();
+    for (address, name) in &functions {
+        let _ = writeln!(text, "{address:016x} {name}");
+    }
+    (text, functions.len().saturating_sub(1))
+}
+
+/// [`list`] of a file that is not parsed yet.
+pub(crate) fn list_of(elf: &[u8]) -> Result<String> {
+    Ok(list(&Elf::parse(elf).context("no ELF file")?).0)
+}
+
+/// The functions that addresses lie in, from the lines of [`list`].
+pub(crate) fn find(list: &str, address: u64) -> Option<(&str, u64)> {
+    let mut lines = list.lines().filter_map(|line| {
+        let (start, name) = line.split_once(' ')?;
+        Some((u64::from_str_radix(start, 16).ok()?, name))
+    });
+    let (start, name) = lines.rfind(|(start, _)| *start <= address)?;
+    (!name.is_empty()).then_some((name, address - start))
+}
+
+/// `./x names`: prints the functions that these addresses of a panic lie in.
+pub(crate) fn print(list: &str, addresses: &[String]) -> Result<()> {
+    for text in addresses {
+        let digits = text.trim_start_matches("0x");
+        let address = u64::from_str_radix(digits, 16)
+            .with_context(|| format!("{text:?} is no hexadecimal address"))?;
+        match find(list, address) {
+            Some((name, offset)) => println!("{address:016x} {name}+{offset:#x}"),
+            None => println!("{address:016x} outside of the image's code"),
+        }
+    }
+    Ok(())
+}
+
 /// Offset in the file and size of the reserved bytes.
 fn place(file: &Elf<'_>) -> Option<(usize, usize)> {
     let [start, end] = PLACE.map(|name| file.symbol_by_name(name).map(|symbol| symbol.address()));
@@ -232,6 +273,18 @@ mod tests {
             Some(("core::fmt::write".into(), 0xff))
         );
         assert_eq!(look_up(&table, base + 0x4_0100), None);
+    }
+
+    #[test]
+    fn addresses_of_a_panic_get_their_names() {
+        let list = "ffff82d080200000 oxen::start\nffff82d080200010 oxen::stop\nffff82d080200040 \n";
+        let base = 0xffff_82d0_8020_0000;
+        assert_eq!(find(list, base - 1), None);
+        assert_eq!(find(list, base + 0xf), Some(("oxen::start", 0xf)));
+        assert_eq!(find(list, base + 0x3f), Some(("oxen::stop", 0x2f)));
+        assert_eq!(find(list, base + 0x40), None);
+        assert!(print(list, &["0xffff82d080200000".to_owned()]).is_ok());
+        assert!(print(list, &["stop".to_owned()]).is_err());
     }
 
     #[test]

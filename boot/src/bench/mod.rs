@@ -25,6 +25,7 @@ use clap::Args;
 use oxen_harness::images;
 
 use crate::compile::write_whole;
+use crate::embedded::{self, Vendor};
 use figures::Measured;
 use system::{Bench, System};
 
@@ -57,6 +58,9 @@ pub(crate) struct Arguments {
     /// Measure what was built before
     #[arg(long)]
     no_build: bool,
+    /// Count the embedded image for AMD's CPUs instead of the full one, and keep nothing
+    #[arg(long, conflicts_with_all = ["record", "plot"])]
+    embedded: bool,
 }
 
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
@@ -90,13 +94,18 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if !arguments.no_build {
         crate::image(false)?;
     }
-    let systems: &[System] = if arguments.oxen_only {
+    let oxen_only = arguments.oxen_only || arguments.embedded;
+    let systems: &[System] = if oxen_only {
         &[System::Oxen]
     } else {
         &System::BOTH
     };
     let alone = name.is_some_and(figures::is_without_xen);
-    let bench = Bench::new(!arguments.oxen_only && !alone, arguments.profile)?;
+    let mut bench = Bench::new(!oxen_only && !alone, arguments.profile)?;
+    if arguments.embedded {
+        println!("{}", embedded::build(Vendor::Amd)?);
+        bench.replace_oxen(Vendor::Amd.elf());
+    }
     let mut measured = Vec::new();
     for (group, figures) in figures::GROUPS {
         // A guest beside dom0 takes a quarter of an hour, and other programs.
@@ -120,7 +129,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         });
     }
     // The profile's plugin would be timed with the rest.
-    if !arguments.profile {
+    if !arguments.profile && !arguments.embedded {
         timed::measure(&bench, systems, arguments.pairs, &mut measured)?;
     }
     report(arguments, before.as_deref(), measured)
@@ -139,6 +148,9 @@ fn report(
     figures::print(&measured);
     if let Some(before) = before {
         compare(before, &measured);
+    }
+    if arguments.embedded {
+        return Ok(());
     }
     let file = images::target_dir().join("bench/latest.json");
     if name.is_some() {

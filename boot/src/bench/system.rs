@@ -108,6 +108,11 @@ impl Bench {
         })
     }
 
+    /// Measures another image of Oxen's, an ELF file.
+    pub(super) fn replace_oxen(&mut self, elf: PathBuf) {
+        self.oxen = elf;
+    }
+
     /// Does the same with each system (or each machine of it), two at once, each on a thread and so
     /// a CPU of its own: what is counted does not depend on the host's load.
     pub(crate) fn on_each<K: Copy + Ord + Send, T: Send>(
