@@ -40,6 +40,9 @@ pub struct Backend {
 /// The reason for cases that take most of a minute of Bochs' time: the long runs have them.
 const SLOW: &str = "slow in Bochs: see the long runs";
 
+/// The stock guest takes most of the time.
+const ELSEWHERE: &str = "the full image runs it";
+
 const AVX: u64 = 0x7;
 const AVX512: u64 = 0xe7;
 
@@ -87,6 +90,32 @@ pub const BACKENDS: &[Backend] = &[
         components: AVX,
         limit: 1500,
         without: &[("control-registers", SLOW), ("io", SLOW)],
+    },
+    Backend {
+        id: "svm-embedded",
+        title: "AMD-V, QEMU, embedded image",
+        options: &["--cpus", "2", "--small", "--embedded", "amd"],
+        log_has: "hardware: Svm",
+        vcpus: 2,
+        guests: "",
+        components: AVX,
+        limit: 1200,
+        without: &[("linux", ELSEWHERE)],
+    },
+    Backend {
+        id: "vmx-embedded",
+        title: "VT-x, Bochs, embedded image",
+        options: &["--bochs", "--small", "--embedded", "intel"],
+        log_has: "hardware: Vmx",
+        vcpus: 1,
+        guests: "",
+        components: AVX,
+        limit: 1500,
+        without: &[
+            ("control-registers", SLOW),
+            ("io", SLOW),
+            ("linux", ELSEWHERE),
+        ],
     },
     Backend {
         id: "vmx-haswell-linux",

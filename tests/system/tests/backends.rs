@@ -17,6 +17,16 @@ fn short_set_vtx() -> Result<()> {
 }
 
 #[test]
+fn short_set_embedded_amd() -> Result<()> {
+    run("svm-embedded")
+}
+
+#[test]
+fn short_set_embedded_intel() -> Result<()> {
+    run("vmx-embedded")
+}
+
+#[test]
 #[ignore = "long: by name with --ignored"]
 fn short_set_amdv_uefi() -> Result<()> {
     run("svm-qemu-uefi")
