@@ -9,13 +9,13 @@ use crate::seams::{Clock, PageRef};
 const TSC_STABLE: u8 = 1;
 
 /// The size of `struct vcpu_time_info`.
-pub const TIME_INFO_SIZE: usize = 32;
+pub(crate) const TIME_INFO_SIZE: usize = 32;
 const TSC_TIMESTAMP: usize = 8;
 const FLAGS: usize = 29;
 
 /// One reading of the clock, in the terms of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeInfo {
+pub(crate) struct TimeInfo {
     /// The guest's TSC.
     pub tsc: u64,
     /// System time at that TSC, in ns.
@@ -30,7 +30,7 @@ pub struct TimeInfo {
 
 impl TimeInfo {
     /// Reads the clock for a guest whose TSC is ahead of the host's by `tsc_offset`.
-    pub fn now(clock: &dyn Clock, tsc_offset: u64) -> Self {
+    pub(crate) fn now(clock: &dyn Clock, tsc_offset: u64) -> Self {
         let (tsc, system) = clock.sample();
         let scale = clock.scale();
         Self {
@@ -55,25 +55,25 @@ impl TimeInfo {
 
 /// The version of one vcpu's published clock, and the second area that the guest may register for it.
 #[derive(Default)]
-pub struct TimePage {
+pub(crate) struct TimePage {
     version: u32,
     secondary: Option<SharedArea>,
 }
 
 impl TimePage {
     /// Publishes in a second area from now on, or no longer.
-    pub fn set_secondary(&mut self, area: Option<SharedArea>) {
+    pub(crate) fn set_secondary(&mut self, area: Option<SharedArea>) {
         self.secondary = area;
     }
 
     /// Drops the reference to the second area.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.secondary = None;
     }
 
     /// Writes the clock to the vcpu_info at `offset` in `page`. Readers retry while the version is odd
     /// or changes.
-    pub fn publish(&mut self, page: &PageRef, offset: usize, time: &TimeInfo) {
+    pub(crate) fn publish(&mut self, page: &PageRef, offset: usize, time: &TimeInfo) {
         self.version = self.version.wrapping_add(1) | 1;
         page.word(offset).store(self.version, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -85,7 +85,7 @@ impl TimePage {
     }
 
     /// Writes the clock to the second area, if there is one.
-    pub fn publish_secondary(&mut self, time: &TimeInfo) {
+    pub(crate) fn publish_secondary(&mut self, time: &TimeInfo) {
         let Some(area) = &self.secondary else { return };
         self.version = self.version.wrapping_add(1) | 1;
         area.write(0, &self.version.to_le_bytes());

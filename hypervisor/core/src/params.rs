@@ -8,7 +8,7 @@ const COUNT: usize = 40;
 
 /// The values of all parameters of a domain.
 #[derive(Clone)]
-pub struct HvmParams([u64; COUNT]);
+pub(crate) struct HvmParams([u64; COUNT]);
 
 impl Default for HvmParams {
     fn default() -> Self {
@@ -20,7 +20,7 @@ impl Default for HvmParams {
 ///
 /// # Errors
 /// `Inval` if there is no such parameter.
-pub fn check(index: u32) -> Result<usize> {
+pub(crate) fn check(index: u32) -> Result<usize> {
     let index = index as usize;
     if index >= COUNT {
         return Err(Errno::Inval);
@@ -33,7 +33,7 @@ impl HvmParams {
     ///
     /// # Errors
     /// As [`check`].
-    pub fn get(&self, index: u32) -> Result<u64> {
+    pub(crate) fn get(&self, index: u32) -> Result<u64> {
         self.0.get(check(index)?).copied().ok_or(Errno::Inval)
     }
 
@@ -41,14 +41,14 @@ impl HvmParams {
     ///
     /// # Errors
     /// As [`check`].
-    pub fn set(&mut self, index: u32, value: u64) -> Result<()> {
+    pub(crate) fn set(&mut self, index: u32, value: u64) -> Result<()> {
         *self.0.get_mut(check(index)?).ok_or(Errno::Inval)? = value;
         Ok(())
     }
 }
 
 /// Whether an unprivileged domain may read this parameter of its own.
-pub fn guest_may_read(index: u32) -> bool {
+pub(crate) fn guest_may_read(index: u32) -> bool {
     matches!(
         index,
         abi::HVM_PARAM_CALLBACK_IRQ
@@ -64,6 +64,6 @@ pub fn guest_may_read(index: u32) -> bool {
 }
 
 /// Whether an unprivileged domain may write this parameter of its own.
-pub fn guest_may_write(index: u32) -> bool {
+pub(crate) fn guest_may_write(index: u32) -> bool {
     index == abi::HVM_PARAM_CALLBACK_IRQ
 }

@@ -25,7 +25,7 @@ struct Settings {
 }
 
 impl HvmState {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             settings: Mutex::default(),
             callback_vector: AtomicU8::new(0),

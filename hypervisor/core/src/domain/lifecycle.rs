@@ -41,7 +41,7 @@ pub struct Life {
 pub(super) struct Lifecycle(Mutex<Life>);
 
 impl Lifecycle {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Mutex::new(Life {
             dying: Dying::Alive,
             shutdown: None,

@@ -27,7 +27,7 @@ pub(super) struct SharedPages {
 }
 
 impl SharedPages {
-    pub fn new(info: PageRef) -> Self {
+    pub(super) fn new(info: PageRef) -> Self {
         Self {
             info,
             place: Mutex::new(None),

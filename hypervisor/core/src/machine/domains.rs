@@ -17,7 +17,7 @@ pub(super) struct Domains {
 }
 
 impl Domains {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             account: Account::machine(),
             by_id: Paged::new(DomainId::FIRST_RESERVED.index()),
@@ -26,17 +26,17 @@ impl Domains {
     }
 
     /// How many domains there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count
     }
 
     /// The domain of a number.
-    pub fn get(&self, id: DomainId) -> Option<&Arc<Domain>> {
+    pub(super) fn get(&self, id: DomainId) -> Option<&Arc<Domain>> {
         self.by_id.get(id.index())?.as_ref()
     }
 
     /// The domain with the lowest number from `first` on.
-    pub fn next(&self, first: DomainId) -> Option<&Arc<Domain>> {
+    pub(super) fn next(&self, first: DomainId) -> Option<&Arc<Domain>> {
         let leaf = Paged::<Place>::LEAF;
         let (start, skipped) = (first.index() / leaf, first.index() % leaf);
         let head = self.by_id.leaf(start).iter().skip(skipped);
@@ -49,7 +49,7 @@ impl Domains {
     ///
     /// # Errors
     /// `Exist` if its number is taken; `NoMem` if there is no memory for the entry.
-    pub fn insert(&mut self, domain: Arc<Domain>) -> Result<()> {
+    pub(super) fn insert(&mut self, domain: Arc<Domain>) -> Result<()> {
         let at = domain.id.index();
         self.by_id.ensure(at, &self.account, || None)?;
         match self.by_id.get_mut(at).ok_or(Errno::Inval)? {
@@ -63,7 +63,7 @@ impl Domains {
     }
 
     /// Takes a domain off the list. Another one of the same number stays.
-    pub fn remove(&mut self, domain: &Domain) {
+    pub(super) fn remove(&mut self, domain: &Domain) {
         let at = domain.id.index();
         let Some(place) = self.by_id.get_mut(at) else {
             return;

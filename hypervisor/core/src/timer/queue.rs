@@ -14,7 +14,7 @@ pub(super) type Key = (u64, u64);
 
 type Link<T> = Option<Box<Node<T>>>;
 
-pub struct Node<T> {
+pub(super) struct Node<T> {
     pub(super) key: Key,
     pub(super) kind: TimerKind,
     /// Set while the timer is queued.
@@ -26,7 +26,7 @@ pub struct Node<T> {
 
 impl<T> Node<T> {
     /// `id`: no two timers of the machine have the same.
-    pub fn new(kind: TimerKind, id: u64) -> Self {
+    pub(super) fn new(kind: TimerKind, id: u64) -> Self {
         Self {
             key: (0, id),
             kind,
@@ -51,12 +51,12 @@ pub(super) struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { root: None }
     }
 
     /// The timer with the earliest deadline.
-    pub fn first(&self) -> Option<&Node<T>> {
+    pub(super) fn first(&self) -> Option<&Node<T>> {
         let mut first = self.root.as_deref()?;
         while let Some(earlier) = first.left.as_deref() {
             first = earlier;
@@ -64,7 +64,7 @@ impl<T> Queue<T> {
         Some(first)
     }
 
-    pub fn insert(&mut self, mut node: Box<Node<T>>) {
+    pub(super) fn insert(&mut self, mut node: Box<Node<T>>) {
         let mut at = &mut self.root;
         while at.as_ref().is_some_and(|above| above.weight >= node.weight) {
             let Some(above) = at else { return };
@@ -74,7 +74,7 @@ impl<T> Queue<T> {
         *at = Some(node);
     }
 
-    pub fn remove(&mut self, key: Key) -> Option<Box<Node<T>>> {
+    pub(super) fn remove(&mut self, key: Key) -> Option<Box<Node<T>>> {
         let mut at = &mut self.root;
         while at.as_ref().is_some_and(|node| node.key != key) {
             at = at.as_mut()?.towards(key);

@@ -51,7 +51,7 @@ pub(super) struct Upcall {
 }
 
 impl Upcall {
-    pub fn new(domain: &Domain, id: VcpuId) -> Self {
+    pub(super) fn new(domain: &Domain, id: VcpuId) -> Self {
         let info = (id.0 < info::IN_SHARED_INFO)
             .then(|| domain.shared_info().try_clone())
             .flatten()
