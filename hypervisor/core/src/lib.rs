@@ -8,7 +8,9 @@
 //!
 //! | floor | rooms | know |
 //! |---|---|---|
-//! | operations | [`hypercall`], [`control`], the operations of [`evtchn`] and [`grant`] | a caller: its registers, its memory, its rights |
+//! | dispatch | [`dispatch`], multicall | every hypercall |
+//! | operations | the rooms of [`hypercall`], [`control`], the operations of [`evtchn`] and [`grant`] | the objects that they work on |
+//! | calls | [`hypercall`] itself | a caller: its registers, its memory, its rights |
 //! | objects | [`machine`], [`domain`], [`vcpu`], [`evtchn`], [`grant`] | each other: a vcpu its domain, a port the domain at its other end |
 //! | guest-visible time | `clock`, [`runstate`] | the areas that they are published in |
 //! | mechanisms | [`sched`], [`timer`], `area`, `params` | no domain: they carry what their owner gives |
@@ -24,6 +26,7 @@ extern crate std;
 mod area;
 mod clock;
 pub mod control;
+pub mod dispatch;
 pub mod domain;
 pub mod evtchn;
 pub mod fallible;

@@ -55,7 +55,7 @@ impl Trace {
 
     pub(crate) fn hypercall(&self, vcpu: &Vcpu, regs: &Gprs, outcome: &Outcome) {
         if self.hypercalls.load(Ordering::Relaxed) {
-            let entry = oxen_core::hypercall::TABLE
+            let entry = oxen_core::dispatch::TABLE
                 .iter()
                 .find(|entry| u64::from(entry.number) == regs.rax);
             let name = entry.map_or("?", |entry| entry.name);

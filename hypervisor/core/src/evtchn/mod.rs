@@ -10,7 +10,7 @@
 
 mod dump;
 mod fifo;
-mod ops;
+pub(crate) mod ops;
 mod ports;
 mod two_level;
 mod virqs;
@@ -25,9 +25,6 @@ use crate::domain::Domain;
 use crate::fallible::Account;
 use crate::vcpu::Vcpu;
 
-#[cfg(test)]
-pub(crate) use ops::OPERATIONS;
-pub use ops::call;
 use ports::{Binding, PortTable};
 use virqs::Virqs;
 

@@ -9,7 +9,7 @@
 
 mod copy;
 mod maptrack;
-mod ops;
+pub(crate) mod ops;
 mod table;
 
 use alloc::sync::Arc;
@@ -22,9 +22,6 @@ use crate::fallible::Account;
 use crate::seams::{FrameSource, MapKind, PageRef};
 
 use maptrack::Maptrack;
-#[cfg(test)]
-pub(crate) use ops::OPERATIONS;
-pub use ops::call;
 use table::Table;
 
 /// Why one grant operation failed, as its `status` says (GNTST_*).

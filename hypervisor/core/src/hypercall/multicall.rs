@@ -5,7 +5,8 @@
 use guest_pv_abi::MulticallEntry;
 use oxen_types::Errno;
 
-use super::{Answer, Call, List, Stop, Work, answer};
+use super::{Answer, Call, List, Stop, Work};
+use crate::dispatch::answer;
 
 /// args: entries, count. What is done is counted off, so that a continuation goes on with the rest.
 pub fn call(call: &mut Call<'_>) -> Answer {

@@ -7,8 +7,9 @@ use guest_pv_abi as abi;
 use oxen_types::{Errno, Gaddr, Gfn, PAGE_SIZE, Result, Vaddr};
 
 use super::FakeVcpu;
+use crate::dispatch::dispatch;
 use crate::domain::Domain;
-use crate::hypercall::{Call, Outcome, dispatch};
+use crate::hypercall::{Call, Outcome};
 use crate::seams::LinearMemory;
 use crate::vcpu::{Hold, Vcpu};
 

@@ -16,13 +16,20 @@ const FLOORS: &[&[&str]] = &[
     &["area", "params", "sched", "timer"],
     &["clock", "runstate"],
     &["machine", "domain", "vcpu", "evtchn", "grant"],
+    &["hypercall"],
     &[
-        "hypercall",
+        "hypercall::console",
+        "hypercall::hvm",
+        "hypercall::memory",
+        "hypercall::sched",
+        "hypercall::vcpu",
+        "hypercall::version",
         "control",
         "evtchn::ops",
         "grant::ops",
         "grant::copy",
     ],
+    &["dispatch", "hypercall::multicall"],
 ];
 
 /// The floor of the module `path`, such as `domain::shared`.

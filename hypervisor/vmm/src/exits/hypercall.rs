@@ -1,6 +1,7 @@
 //! VMMCALL and VMCALL: from registers to core's dispatcher and back.
 
-use oxen_core::hypercall::{Call, Outcome, dispatch};
+use oxen_core::dispatch::dispatch;
+use oxen_core::hypercall::{Call, Outcome};
 use oxen_types::Errno;
 use oxen_virt::{CpuMode, Exit};
 

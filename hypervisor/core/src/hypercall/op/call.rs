@@ -46,7 +46,7 @@ impl<'a> Call<'a> {
     }
 
     /// A new entry of the hypervisor begins.
-    pub(in super::super) fn enter(&mut self) {
+    pub(crate) fn enter(&mut self) {
         self.budget = Budget::full();
     }
 

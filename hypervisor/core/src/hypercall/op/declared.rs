@@ -77,29 +77,3 @@ macro_rules! declaration {
 }
 
 pub(crate) use {declaration, status};
-
-/// The declarations of a hypercall; none for one that has no operations.
-///
-/// # Panics
-/// If nothing is known of the hypercall: it has to be added here.
-pub(crate) fn of(number: u32) -> &'static [&'static [Declaration]] {
-    use crate::control::{domctl, physdev, platform, sysctl};
-    use crate::hypercall::{console, hvm, memory, sched, vcpu, version};
-    use guest_pv_abi as abi;
-    match number {
-        abi::HYPERVISOR_PLATFORM_OP => &[platform::OPERATIONS],
-        abi::HYPERVISOR_MEMORY_OP => &[memory::OPERATIONS],
-        abi::HYPERVISOR_XEN_VERSION => &[version::OPERATIONS],
-        abi::HYPERVISOR_CONSOLE_IO => &[console::OPERATIONS],
-        abi::HYPERVISOR_GRANT_TABLE_OP => &[crate::grant::OPERATIONS],
-        abi::HYPERVISOR_VCPU_OP => &[vcpu::OPERATIONS],
-        abi::HYPERVISOR_SCHED_OP => &[sched::OPERATIONS],
-        abi::HYPERVISOR_EVENT_CHANNEL_OP => &[crate::evtchn::OPERATIONS],
-        abi::HYPERVISOR_PHYSDEV_OP => &[physdev::OPERATIONS],
-        abi::HYPERVISOR_HVM_OP => &[hvm::OPERATIONS],
-        abi::HYPERVISOR_SYSCTL => &[sysctl::OPERATIONS],
-        abi::HYPERVISOR_DOMCTL => &[domctl::OPERATIONS, domctl::ON_DOMAIN],
-        abi::HYPERVISOR_MULTICALL | abi::HYPERVISOR_SET_TIMER_OP | abi::HYPERVISOR_VM_ASSIST => &[],
-        _ => panic!("hypercall {number} is not known here"),
-    }
-}

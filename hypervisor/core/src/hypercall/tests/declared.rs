@@ -10,8 +10,8 @@ use std::{format, fs};
 use guest_pv_abi as abi;
 use oxen_types::Errno;
 
-use crate::hypercall::TABLE;
-use crate::hypercall::op::declared::{self, Declaration, Status};
+use crate::dispatch::{TABLE, declarations};
+use crate::hypercall::op::declared::{Declaration, Status};
 use crate::testing::{PAGE, World, errno};
 
 /// The prefix of a hypercall's operations in the ABI crate.
@@ -35,7 +35,7 @@ fn prefix(number: u32) -> &'static str {
 
 /// A hypercall's declarations by number.
 fn of(number: u32) -> Vec<Declaration> {
-    let mut all: Vec<_> = declared::of(number)
+    let mut all: Vec<_> = declarations(number)
         .iter()
         .copied()
         .flatten()
@@ -96,7 +96,7 @@ fn authority_comes_first_and_unknown_numbers_are_refused() {
     let guest = world.guest(1, 1);
     let nowhere = 1000 * PAGE;
     for entry in TABLE {
-        if declared::of(entry.number).is_empty() || entry.number == abi::HYPERVISOR_GRANT_TABLE_OP {
+        if declarations(entry.number).is_empty() || entry.number == abi::HYPERVISOR_GRANT_TABLE_OP {
             continue;
         }
         let physdev = entry.number == abi::HYPERVISOR_PHYSDEV_OP;
@@ -239,7 +239,7 @@ fn made(old: &str) -> String {
     let mut tables = Vec::from([("hypercalls", hypercalls())]);
     let with = TABLE
         .iter()
-        .filter(|entry| !declared::of(entry.number).is_empty());
+        .filter(|entry| !declarations(entry.number).is_empty());
     tables.extend(with.map(|entry| (entry.name, table(entry.number))));
     let mut text = old.to_string();
     for (name, table) in tables {

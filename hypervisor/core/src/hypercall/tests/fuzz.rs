@@ -6,8 +6,8 @@ use std::vec::Vec;
 use guest_pv_abi as abi;
 use proptest::prelude::*;
 
-use super::super::{TABLE, dispatch};
-use crate::hypercall::op::declared::{self, Declaration};
+use crate::dispatch::{TABLE, declarations, dispatch};
+use crate::hypercall::op::declared::Declaration;
 use crate::hypercall::{Call, Outcome};
 use crate::testing::{Guest, Linear, PAGE, USABLE, World, heap};
 
@@ -24,7 +24,7 @@ pub(super) struct Step {
 
 impl Step {
     fn operation(&self, number: u32) -> Option<Declaration> {
-        let all: Vec<_> = declared::of(number).iter().copied().flatten().collect();
+        let all: Vec<_> = declarations(number).iter().copied().flatten().collect();
         let chosen = self.operation.filter(|_| !all.is_empty())?;
         Some(**chosen.get(&all))
     }

@@ -6,7 +6,8 @@ use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{CpuId, Errno};
 
-use crate::hypercall::{Call, Outcome, dispatch};
+use crate::dispatch::dispatch;
+use crate::hypercall::{Call, Outcome};
 use crate::testing::{Guest, Linear, PAGE, World, errno};
 
 /// One part of a domctl by dom0's second vcpu, from a page of its own.

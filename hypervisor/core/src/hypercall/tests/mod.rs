@@ -16,7 +16,7 @@ mod vcpus;
 use guest_pv_abi as abi;
 use oxen_types::Errno;
 
-use super::{TABLE, answer};
+use crate::dispatch::{TABLE, answer};
 use crate::testing::{World, errno};
 
 #[test]

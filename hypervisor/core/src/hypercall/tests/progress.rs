@@ -4,8 +4,9 @@ use guest_pv_abi as abi;
 use guest_pv_abi::UnionBytes;
 use oxen_types::{CpuId, DomainId};
 
+use crate::dispatch::dispatch;
 use crate::evtchn;
-use crate::hypercall::{Call, Outcome, dispatch};
+use crate::hypercall::{Call, Outcome};
 use crate::testing::{Guest, Linear, PAGE, World, pvh};
 
 pub(super) const EVENTS: u32 = abi::HYPERVISOR_EVENT_CHANNEL_OP;

@@ -6,8 +6,9 @@ use bytemuck::Zeroable;
 use guest_pv_abi as abi;
 use oxen_types::{Errno, Gaddr, Gfn, Result, Vaddr};
 
+use crate::dispatch::dispatch;
 use crate::evtchn;
-use crate::hypercall::{Call, Outcome, dispatch};
+use crate::hypercall::{Call, Outcome};
 use crate::runstate::State;
 use crate::seams::{LinearMemory, PowerAction};
 use crate::testing::{Guest, Linear, PAGE, World, errno};

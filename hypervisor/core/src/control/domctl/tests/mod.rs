@@ -191,7 +191,8 @@ fn a_pause_counts_once_and_waits_until_the_guest_stands_still() {
     let linear = crate::testing::Linear(&dom0.domain);
     let mut call = crate::hypercall::Call::new(&caller, &linear, [LIST, 0, 0, 0, 0, 0]);
     let number = abi::HYPERVISOR_DOMCTL.into();
-    use crate::hypercall::{Outcome, dispatch};
+    use crate::dispatch::dispatch;
+    use crate::hypercall::Outcome;
     for _ in 0..3 {
         assert_eq!(dispatch(number, &mut call), Outcome::Again);
         assert_eq!(guest.domain.life().pauses, 1);
