@@ -16,6 +16,9 @@
 //! | mechanisms | [`sched`], [`timer`], `area`, `params` | no domain: they carry what their owner gives |
 //! | growth | [`fallible`] | the free memory |
 //! | seams | [`seams`] | nothing of this crate |
+#![warn(missing_docs, unused_qualifications)]
+#![cfg_attr(not(test), warn(unreachable_pub))]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 #![no_std]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 

@@ -3,9 +3,6 @@
 //! The first three have an envelope with an interface version and a union of 128 bytes: see
 //! `hypercall/op/envelope.rs`.
 
-#![warn(missing_docs, unreachable_pub, unused_qualifications)]
-#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
-
 pub mod domctl;
 mod map;
 pub mod physdev;

@@ -5,9 +5,6 @@
 //! binding, lets go, and takes the receiver's, where the binding is checked again. Only bind and
 //! close of an interdomain port hold two locks: the lower domain number's first.
 
-#![warn(missing_docs, unreachable_pub, unused_qualifications)]
-#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
-
 mod dump;
 mod fifo;
 pub(crate) mod ops;

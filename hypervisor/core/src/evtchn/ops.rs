@@ -17,7 +17,7 @@ use crate::hypercall::{Answer, Call, Stop, Target};
 
 operations! {
     /// args: cmd, argument.
-    pub fn call(call) with ();
+    pub(crate) fn call(call) with ();
     declared OPERATIONS;
     command call.args[0] as u32;
     argument call.args[1];

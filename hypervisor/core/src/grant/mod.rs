@@ -4,9 +4,6 @@
 //! domains' locks. A mapping holds a reference to the frame: what the granter does with its table
 //! or with itself afterwards cannot take the frame away from under it.
 
-#![warn(missing_docs, unreachable_pub, unused_qualifications)]
-#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
-
 mod copy;
 mod maptrack;
 pub(crate) mod ops;

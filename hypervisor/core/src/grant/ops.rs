@@ -14,7 +14,7 @@ use crate::seams::{MapKind, PageRef};
 
 operations! {
     /// args: cmd, list, count.
-    pub fn call(call) with ();
+    pub(crate) fn call(call) with ();
     declared OPERATIONS;
     command call.args[0] as u32;
     argument call.args[1];

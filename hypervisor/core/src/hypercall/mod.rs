@@ -5,9 +5,6 @@
 //! [`Stop::Again`]: the call is executed again, with the arguments as the handler left them, after
 //! the CPU has looked at its other work. `dispatch` has the table of all hypercalls.
 
-#![warn(missing_docs, unreachable_pub, unused_qualifications)]
-#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
-
 mod budget;
 pub mod console;
 pub mod hvm;

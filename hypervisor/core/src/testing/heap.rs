@@ -4,7 +4,7 @@
 //! not, or is larger than a page without saying so, is counted, and the test fails: on the machine
 //! it could end the hypervisor. What comes through `fallible` fails at random if the test wants that.
 //! The fakes of the test machine say that what they allocate is none of core's ([`quiet`]).
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "a global allocator that counts and refuses")]
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
@@ -66,7 +66,10 @@ impl Drop for Guard {
 }
 
 /// A lock of the test machine's: what is allocated while it is held is none of core's.
-pub struct Locked<'a, T>(std::sync::MutexGuard<'a, T>, #[expect(dead_code)] Guard);
+pub struct Locked<'a, T>(
+    std::sync::MutexGuard<'a, T>,
+    #[expect(dead_code, reason = "held for its drop")] Guard,
+);
 
 pub fn lock<T>(mutex: &std::sync::Mutex<T>) -> Locked<'_, T> {
     let quiet = quiet();
