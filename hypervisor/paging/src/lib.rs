@@ -16,9 +16,9 @@ extern crate alloc;
 extern crate std;
 
 mod bits;
-#[cfg(test)]
+#[cfg(all(test, feature = "shadow"))]
 mod fuzz;
 pub mod shadow;
-#[cfg(test)]
+#[cfg(all(test, feature = "shadow"))]
 mod testing;
 pub mod walk;

@@ -1,25 +1,18 @@
 //! What a page fault of a guest without nested paging means: a fault of the guest's own, a page for the shadow to
 //! hold, or an access to guest-physical memory that the p2m does not allow.
 //!
-//! Shadows keep to a TLB's rules (see [`super::Cache`]), and this is their page walker. It walks the guest's tables
+//! Shadows keep to a TLB's rules (see `cache`), and this is their page walker. It walks the guest's tables
 //! as they are now, sets accessed and dirty bits as the CPU would (SDM volume 3, 4.8), and returns what the shadow
 //! holds from now on. A page is writable there only once it is dirty.
 
 use oxen_types::paging::{GuestPage, NestedFault};
-use oxen_types::{Gaddr, Gfn, Vaddr};
+use oxen_types::{Gfn, Vaddr};
 
+use super::ShadowSpace;
 use crate::bits::{
     CR0_PG, CR0_WP, CR4_PAE, CR4_PCIDE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NX,
 };
-use crate::walk::{self, Access, Found, Paging, PhysRead, Step, WalkError};
-
-/// Guest-physical memory, as far as a shadow needs it.
-pub trait ShadowSpace: PhysRead {
-    /// Changes an entry of the guest's tables, of `size` bytes. False if the entry is not `old` any more.
-    fn exchange(&self, at: Gaddr, size: u8, old: u64, new: u64) -> bool;
-    /// The page at a gfn; `None` if there is none.
-    fn page(&self, gfn: Gfn) -> Option<GuestPage>;
-}
+use crate::walk::{self, Access, Found, Paging, Step, WalkError};
 
 /// A page for the shadow to hold, and the way to it through the guest's tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,7 +164,7 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: Gue
 
 /// The bits of control registers that decide how a guest's tables are read. A shadow of a table serves those vcpus
 /// whose bits are the same.
-pub fn control_bits(paging: &Paging) -> u16 {
+pub(super) fn control_bits(paging: &Paging) -> u16 {
     let on = |register: u64, bit: u64, n: u32| u16::from(register & bit != 0) << n;
     on(paging.cr0, CR0_PG, 0)
         | on(paging.cr0, CR0_WP, 1)

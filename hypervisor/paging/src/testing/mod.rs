@@ -5,7 +5,7 @@ use oxen_mm::{AllocOptions, FrameTable, Phys};
 use oxen_types::{DomainId, Mfn};
 use std::boxed::Box;
 
-use crate::shadow::ShadowedGuest;
+use crate::shadow::cache::ShadowedGuest;
 
 /// The guest.
 pub(crate) const OWNER: DomainId = DomainId(5);

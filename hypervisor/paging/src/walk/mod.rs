@@ -10,6 +10,7 @@
 //! All that is read is an allegation of the guest: an entry is read once, and an address in it may lead nowhere.
 
 use bitflags::bitflags;
+use oxen_core::seams::GuestMemory;
 use oxen_types::paging::PagingMode;
 use oxen_types::{Gaddr, Vaddr};
 
@@ -33,6 +34,16 @@ pub trait PhysRead {
     fn read_u32(&self, at: Gaddr) -> Option<u32> {
         let quad = self.read_u64(Gaddr::new(at.raw() & !7))?;
         Some((quad >> ((at.raw() & 4) * 8)) as u32)
+    }
+}
+
+impl PhysRead for dyn GuestMemory + '_ {
+    fn read_u64(&self, at: Gaddr) -> Option<u64> {
+        self.read_word(at).ok()
+    }
+
+    fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
+        self.read(at, into).is_ok()
     }
 }
 

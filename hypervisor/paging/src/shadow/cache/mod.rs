@@ -38,12 +38,14 @@ use oxen_mm::FrameTable;
 use oxen_mm::pt;
 use oxen_types::{DomainId, Mfn};
 
-pub use allowance::Allowance;
+pub(crate) use allowance::Allowance;
 use index::Index;
 use path::root;
 use pool::Pool;
 use reverse::Reverse;
-pub use view::View;
+pub(crate) use view::View;
+
+use super::Counts;
 
 /// Guests' tables that may be loose at once.
 const LOOSE: usize = 16;
@@ -54,12 +56,12 @@ const EVICT: usize = 16;
 /// Pairs of pages that are taken from the machine, or go back to it, in one step.
 const STEP: usize = 1024;
 /// The least pages of a pool: room for a root, a way down, and the reverse map of what it reads and writes.
-pub const FEWEST_PAGES: usize = 32;
+const FEWEST_PAGES: usize = 32;
 
 type Fmt = pt::Shadow;
 
 /// The guest whose tables the cache shadows.
-pub trait ShadowedGuest {
+pub(crate) trait ShadowedGuest {
     /// The frame of a page of the guest's RAM; `None` if there is no RAM.
     fn frame(&self, gfn: u64) -> Option<Mfn>;
     /// Makes all vcpus leave the guest, and their TLBs forget it before they enter again.
@@ -67,7 +69,7 @@ pub trait ShadowedGuest {
 }
 
 /// The shadows of one domain.
-pub struct Cache {
+pub(crate) struct Cache {
     pool: Pool,
     index: Index,
     reverse: Reverse,
@@ -78,29 +80,6 @@ pub struct Cache {
     counts: Counts,
 }
 
-/// The cache's work so far.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Counts {
-    /// Pages put into a shadow.
-    pub fills: u64,
-    /// Shadows made.
-    pub made: u64,
-    /// Shadows that went to make room, or as nothing links to them.
-    pub evicted: u64,
-    /// Times that all was forgotten.
-    pub resets: u64,
-    /// Changes of the p2m after which not all was forgotten.
-    pub changed: u64,
-    /// Tables protected.
-    pub protected: u64,
-    /// Tables made loose again.
-    pub loosened: u64,
-    /// Entries that a comparison found changed.
-    pub dropped: u64,
-    /// Shadows and entries looked at.
-    pub steps: u64,
-}
-
 /// The slot of a linear page (address / 4096) in a table of this level.
 fn slot_at(linear: u64, level: u8) -> usize {
     (linear / pt::pages_at(level.into())) as usize % 512
@@ -109,7 +88,7 @@ fn slot_at(linear: u64, level: u8) -> usize {
 impl Cache {
     /// A cache with a pool of `pages`; `None` if the machine has not so many. `secret` is random, and known to no
     /// guest: who knows it can make shadows slow to find.
-    pub fn new(
+    pub(crate) fn new(
         frames: &'static FrameTable,
         owner: DomainId,
         pages: usize,
@@ -129,7 +108,7 @@ impl Cache {
     }
 
     /// The cache's work so far.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts {
             steps: self.counts.steps + self.index.steps(),
             ..self.counts
@@ -137,7 +116,7 @@ impl Cache {
     }
 
     /// The pool's pages, all of which are taken from the machine.
-    pub fn pages(&self) -> usize {
+    pub(crate) fn pages(&self) -> usize {
         self.pool.pages()
     }
 
@@ -146,7 +125,11 @@ impl Cache {
     ///
     /// # Errors
     /// `NoMem` if there is not enough free memory.
-    pub fn resize(&mut self, pages: usize, flush: impl FnOnce()) -> oxen_types::Result<bool> {
+    pub(crate) fn resize(
+        &mut self,
+        pages: usize,
+        flush: impl FnOnce(),
+    ) -> oxen_types::Result<bool> {
         let pages = pages.max(FEWEST_PAGES);
         if self.pool.pages() <= pages {
             return self.pool.grow(pages, STEP);
@@ -158,7 +141,7 @@ impl Cache {
 
     /// Forgets everything; the pages are used anew at once. The caller has made all vcpus leave the guest, and
     /// flushes their TLBs before they enter again; each has to take a new root.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.epoch += 1;
         self.counts.resets += 1;
         self.index.clear();

@@ -1,6 +1,14 @@
 //! What a CPU may still know of the guest's tables: each of their words with the values that it had since a flush.
 
+use std::cell::RefCell;
+use std::vec::Vec;
+
+use oxen_types::{Gaddr, Vaddr};
+
+use super::memory::Memory;
 use super::*;
+use crate::shadow::fault::{ACCESSED, DIRTY};
+use crate::walk::{self, Access, Found, Paging, PhysRead};
 
 pub(super) const MARKS: u64 = ACCESSED | DIRTY;
 
