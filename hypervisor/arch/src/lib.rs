@@ -19,7 +19,7 @@
 //!   `AcpiInfo::device_pages`.
 //!
 //! # Modules
-//! `layout` addresses; `boot` the loader's information; `cmdline`; `console` (log, serial input);
+//! `image` the image's borders; `boot` the loader's information; `cmdline`; `console` (log, serial input);
 //! `cpu` (id, features, registers, MSRs, I/O ports); `mmio`; `trap` (faults, NMI, panic); `irq`,
 //! `vectors`, `apic` (handlers, IO-APIC); `ipi` (kick, call, TLB); `smp`; `time`; `acpi`; `power`;
 //! `sync`; `symbols`. Registers, flags, descriptor tables and I/O instructions are those of the crate
@@ -37,7 +37,7 @@ pub mod boot;
 pub mod cmdline;
 pub mod console;
 pub mod cpu;
-pub mod layout;
+pub mod image;
 pub mod mmio;
 pub mod symbols;
 pub mod sync;

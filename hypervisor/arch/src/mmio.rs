@@ -5,9 +5,9 @@
 //! without a device (the accesses are in the fixup table).
 #![allow(unsafe_code, reason = "raw accesses")]
 
-use crate::layout;
 use core::arch::asm;
 use oxen_types::Maddr;
+use oxen_types::layout;
 
 macro_rules! fixed_up {
     ($instruction:literal, $($operand:tt)*) => {

@@ -3,11 +3,12 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use oxen_types::layout;
 
 use oxen_arch::boot::{BootInfo, MemoryKind, MemoryRange};
 use oxen_arch::cmdline::CommandLine;
 use oxen_arch::cpu::{self, IstStacks, msr::rdmsr_safe};
-use oxen_arch::{Reach, acpi, console, irq, layout, smp, trap, vectors};
+use oxen_arch::{Reach, acpi, console, irq, smp, trap, vectors};
 use oxen_core::machine::Machine;
 use oxen_core::seams::FrameSource;
 use oxen_mm::HostSpace;

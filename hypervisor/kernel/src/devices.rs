@@ -1,11 +1,12 @@
 //! The machine's devices as boot found them, for dom0.
 
 use alloc::vec::Vec;
+use oxen_arch::image::image;
 
 use oxen_arch::acpi;
 use oxen_arch::apic::io;
 use oxen_arch::cpu::msr::rdmsr_safe;
-use oxen_arch::{console, layout, time};
+use oxen_arch::{console, time};
 use oxen_mm::HostSpace;
 use oxen_types::EcamRegion;
 use oxen_virt::dev::ioapic::IoApicConfig;
@@ -71,7 +72,7 @@ fn ports(platform: &acpi::AcpiInfo) -> PortRules {
 /// The machine's parts that are the hypervisor's.
 fn reserved(platform: &acpi::AcpiInfo) -> Vec<core::ops::Range<u64>> {
     let page = |at: u64| frames_of(at, at + 1);
-    let (image, image_end) = layout::image().machine_range();
+    let (image, image_end) = image().machine_range();
     let mut reserved = Vec::from([
         frames_of(MSI_WINDOW.0, MSI_WINDOW.1),
         frames_of(image.raw(), image_end.raw()),

@@ -5,11 +5,12 @@
 )]
 
 use alloc::vec::Vec;
+use oxen_arch::image::image;
+use oxen_types::layout;
 
 use oxen_arch::boot::entry::stack_guard;
 use oxen_arch::boot::{BootInfo, MemoryKind, Module};
 use oxen_arch::cpu::{self, Features, features};
-use oxen_arch::layout;
 use oxen_mm::heap::Region;
 use oxen_mm::host::{Rights, Section};
 use oxen_mm::memmap::{FirmwareKind, FirmwareRange};
@@ -59,20 +60,20 @@ pub fn init(info: &BootInfo) -> (Memory, Modules) {
     // SAFETY: the bootstrap tables map the first 4 GiB there; the tables built next map all RAM there.
     let early = unsafe {
         Phys::new(
-            layout::DIRECT_MAP_BASE as usize,
+            layout::DIRECT_MAP as usize,
             (layout::BOOT_MAPPED / PAGE).min(end),
         )
     };
     // SAFETY: the tables built next map all RAM there; nothing beyond the bootstrap tables' 4 GiB is
     // reached before they are in use.
-    let phys = unsafe { Phys::new(layout::DIRECT_MAP_BASE as usize, end) };
+    let phys = unsafe { Phys::new(layout::DIRECT_MAP as usize, end) };
     let given: Vec<Span> = info.modules.iter().take(MODULES).map(span).collect();
     let gib_pages = features().contains(Features::PAGE_1G);
     // SAFETY: the new tables map all that is used so far: the image, the stack in it, and RAM.
     let install = |root| unsafe { cpu::regs::set_page_table_root(root) };
     let bad = bad_memory();
     // The image as a whole, with the page that is not mapped.
-    let (at, end) = layout::image().machine_range();
+    let (at, end) = image().machine_range();
     let len = end.raw() - at.raw();
     let reserved: Vec<Span> = bad.into_iter().chain([Span { at, len }]).collect();
     let started = Start::new(
@@ -170,7 +171,7 @@ fn memory_map(info: &BootInfo) -> MemoryMap {
 
 /// The image as the linker laid it out, without the page below the boot stack.
 fn sections() -> [Section; 4] {
-    let image = layout::image();
+    let image = image();
     let guard = stack_guard();
     let section = |(start, end): (Vaddr, Vaddr), rights| Section {
         vaddr: start,

@@ -4,10 +4,10 @@
     reason = "the modules' bytes lie in RAM that boot reserved for them"
 )]
 
-use oxen_arch::layout;
 use oxen_mm::FrameTable;
 use oxen_mm::start::Span;
 use oxen_types::Vaddr;
+use oxen_types::layout;
 
 /// RAM that boot keeps until dom0 is built.
 pub struct BootModule(Span);

@@ -4,11 +4,10 @@
 //! Entries are only ever added after the switch, so no TLB flush is owed. The image's code and
 //! constants are read-only in the direct map too.
 
-use oxen_types::{DomainId, Maddr, Mfn, PAGE_SIZE, Vaddr};
+use oxen_types::{DomainId, Maddr, Mfn, PAGE_SIZE, Vaddr, layout};
 use spin::Mutex;
 
 use crate::frames::{AllocOptions, FrameTable};
-use crate::layout;
 use crate::memmap::{BootPool, MemoryMap};
 use crate::phys::{Phys, Table};
 use crate::pt::{Attrs, Host, Leaf, MapError, PageTable, TableAccess, TablePool, Walk};

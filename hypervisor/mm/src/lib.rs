@@ -19,7 +19,6 @@ pub mod expel;
 pub mod frames;
 pub mod heap;
 pub mod host;
-pub mod layout;
 pub mod memmap;
 pub mod p2m;
 pub mod phys;

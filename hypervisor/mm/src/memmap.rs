@@ -117,7 +117,7 @@ impl MemoryMap {
             let end = range.start.saturating_add(range.len).div_ceil(PAGE);
             ram.remove(range.start / PAGE, end);
         }
-        ram.remove(crate::layout::DIRECT_MAP_LEN / PAGE, u64::MAX);
+        ram.remove(oxen_types::layout::DIRECT_MAP_LEN / PAGE, u64::MAX);
         let mut usable = ram.clone();
         usable.remove(0, LOW_MIB / PAGE);
         Self { ram, usable }
@@ -183,7 +183,7 @@ impl TableAccess for BootPool<'_> {
 
 impl TablePool for BootPool<'_> {
     fn alloc(&mut self) -> Option<Mfn> {
-        let limit = crate::layout::BOOT_MAPPED.min(self.phys.frames() * PAGE);
+        let limit = oxen_types::layout::BOOT_MAPPED.min(self.phys.frames() * PAGE);
         let mfn = self.map.carve(1, 1, limit)?;
         self.phys.zero(mfn, 1);
         Some(mfn)

@@ -2,7 +2,7 @@
 //!
 //! 1. [`MemoryMap::new`] from the firmware's map.
 //! 2. [`Start::new`]: the image and the loader's modules are kept, [`LOW_FRAMES`] carved below 4 GiB, and the final page tables
-//!    built through the bootstrap tables, which reach 4 GiB ([`crate::layout::BOOT_MAPPED`]). They alone, and the
+//!    built through the bootstrap tables, which reach 4 GiB ([`oxen_types::layout::BOOT_MAPPED`]). They alone, and the
 //!    image, must lie there. The caller installs them (EFER.NXE on): from here on there is no identity mapping.
 //! 3. The modules move to the top of all memory, out of the way of dom0's kernel, which wants low addresses.
 //! 4. [`Start::carve`] for what else must be contiguous.

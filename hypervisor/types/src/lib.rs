@@ -13,6 +13,7 @@ mod errno;
 mod ids;
 mod index;
 mod irq;
+pub mod layout;
 mod lock;
 pub mod paging;
 mod part;

@@ -5,9 +5,9 @@
 pub use super::route::Route;
 use super::route::{MASKED, decode, encode};
 use crate::acpi::AcpiInfo;
-use crate::layout;
 use crate::sync::Mutex;
 use alloc::vec::Vec;
+use oxen_types::layout;
 use oxen_types::{CpuId, Maddr, Polarity, Trigger};
 
 const SELECT: u64 = 0x00;

@@ -5,8 +5,9 @@
 
 use super::setup::{self, ERROR_STATUS, LVT_MASKED, LVT_TIMER};
 use crate::cpu::{self, Features, features, msr};
-use crate::{acpi, layout, time, vectors};
+use crate::{acpi, time, vectors};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use oxen_types::layout;
 use oxen_types::{CpuId, Maddr};
 
 const IA32_APIC_BASE: u32 = 0x1b;

@@ -5,9 +5,9 @@
 )]
 
 use super::{BootInfo, parse};
-use crate::layout;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
+use oxen_types::layout;
 use oxen_types::{Maddr, Vaddr};
 
 core::arch::global_asm!(include_str!("entry.s"));

@@ -1,10 +1,11 @@
 //! The start-up page: the code of trampoline.s with its addresses filled in.
 #![allow(unsafe_code, reason = "writes physical memory below 1 MiB")]
 
+use crate::boot;
 use crate::cpu::Features;
 use crate::cpu::features::{self, features};
-use crate::{boot, layout};
 use core::ptr;
+use oxen_types::layout;
 use oxen_types::{Maddr, PAGE_SIZE, Vaddr};
 use x86_64::registers::model_specific::EferFlags;
 

@@ -1,8 +1,8 @@
 //! The HPET's main counter (IA-PC HPET 1.0a, 2.3). Only its counter is used, no comparator.
 #![allow(unsafe_code, reason = "MMIO")]
 
-use crate::layout;
 use oxen_types::Maddr;
+use oxen_types::layout;
 
 const CAPABILITIES: u64 = 0;
 const CONFIGURATION: u64 = 0x10;

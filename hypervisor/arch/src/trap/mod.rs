@@ -113,7 +113,7 @@ extern "C" fn oxen_trap(frame: &mut TrapFrame) {
 
 /// Whether `address` lies in the hypervisor's code.
 pub(crate) fn is_text(address: u64) -> bool {
-    let (start, end) = crate::layout::image().text;
+    let (start, end) = crate::image::image().text;
     Range {
         start: start.raw(),
         end: end.raw(),
@@ -123,7 +123,7 @@ pub(crate) fn is_text(address: u64) -> bool {
 
 /// Whether `address` lies in the part of the address space that holds the hypervisor's stacks.
 pub(crate) fn is_ours(address: u64) -> bool {
-    (crate::layout::M2P_BASE..crate::layout::DIRECT_MAP_END).contains(&address)
+    (oxen_types::layout::START..oxen_types::layout::END).contains(&address)
 }
 
 /// The faulting address, if the trap is a page fault.

@@ -32,7 +32,7 @@ fn q35(mib: u64) -> Vec<(u64, u64)> {
 
 fn image() -> [Section; 1] {
     [Section {
-        vaddr: Vaddr::new(crate::layout::IMAGE + 0x8020_0000),
+        vaddr: Vaddr::new(oxen_types::layout::IMAGE + 0x8020_0000),
         maddr: Maddr::new(0x20_0000),
         len: 0x20_0000,
         rights: Rights::ReadWrite,
@@ -240,7 +240,7 @@ fn ram_above_a_tebibyte_is_used() {
         let machine = machine(&ram, 1100, gib_pages);
         assert!(machine.map.iter().any(|r| r.kind == 1 && r.start > TIB));
         for at in [TIB + GIB, 3 * TIB, 3 * TIB + 63 * MIB] {
-            let linear = Vaddr::new(crate::layout::DIRECT_MAP + at);
+            let linear = Vaddr::new(oxen_types::layout::DIRECT_MAP + at);
             let leaf = machine.space.translate(linear).unwrap();
             assert_eq!(leaf.mfn, Maddr::new(at).frame());
         }
@@ -256,7 +256,10 @@ fn ram_above_a_tebibyte_is_used() {
         len: 2 * GIB,
         kind: FirmwareKind::Ram,
     }));
-    assert_eq!(beyond.end().base().raw(), crate::layout::DIRECT_MAP_LEN);
+    assert_eq!(
+        beyond.end().base().raw(),
+        oxen_types::layout::DIRECT_MAP_LEN
+    );
 }
 
 /// Firmware tables in memory that is no RAM, above 4 GiB and above 1 TiB.
@@ -270,11 +273,11 @@ fn firmware_tables_are_mapped_wherever_they_lie() {
         (4 << 40) + 0x123,
     ] {
         let linear = machine.space.map_firmware(Maddr::new(at), 0x2000).unwrap();
-        assert_eq!(linear.raw(), crate::layout::DIRECT_MAP + at);
+        assert_eq!(linear.raw(), oxen_types::layout::DIRECT_MAP + at);
         let leaf = machine.space.translate(linear).unwrap();
         assert!(leaf.mfn == Maddr::new(at).frame() && leaf.attrs.cached && !leaf.attrs.exec);
     }
-    let beyond = Maddr::new(crate::layout::DIRECT_MAP_LEN - 8);
+    let beyond = Maddr::new(oxen_types::layout::DIRECT_MAP_LEN - 8);
     assert!(machine.space.map_firmware(beyond, 16).is_err());
 }
 
