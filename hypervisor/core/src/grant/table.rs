@@ -43,7 +43,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn words(&self, grant: GrantRef) -> (&'static AtomicU32, &'static AtomicU32) {
+    fn words(&self, grant: GrantRef) -> (&AtomicU32, &AtomicU32) {
         let offset = (grant.0 % ENTRIES) as usize * ENTRY_SIZE;
         (self.page.word(offset), self.page.word(offset + 4))
     }
@@ -142,6 +142,11 @@ impl Table {
         self.frames.get_mut(index)?.as_mut()?.place.replace(gfn)
     }
 
+    fn look_at(&self, grant: GrantRef) -> Granted<&Frame> {
+        let frame = self.frames.get((grant.0 / ENTRIES) as usize);
+        frame.and_then(Option::as_ref).ok_or(Status::BadRef)
+    }
+
     fn frame_of(&mut self, grant: GrantRef) -> Granted<&mut Frame> {
         let frame = self.frames.get_mut((grant.0 / ENTRIES) as usize);
         frame.and_then(Option::as_mut).ok_or(Status::BadRef)
@@ -167,6 +172,7 @@ impl Table {
                 continue;
             }
             table_frame.page.mark_written();
+            let granted = Gfn::new(frame.load(Ordering::SeqCst).into());
             let pins = table_frame.pins(grant).ok_or(Status::BadRef)?;
             let all = pins.all.checked_add(1).ok_or(Status::NoSpace)?;
             pins.all = all;
@@ -174,7 +180,7 @@ impl Table {
             let (first, first_writer) = (all == 1, writable && pins.writers == 1);
             table_frame.written += u32::from(first_writer);
             self.pinned += usize::from(first);
-            return Ok(Gfn::new(frame.load(Ordering::SeqCst).into()));
+            return Ok(granted);
         }
         Err(Status::GeneralError)
     }
@@ -223,23 +229,21 @@ impl Table {
 
     /// Exchanges two entries that nobody uses.
     pub(super) fn swap(&mut self, a: GrantRef, b: GrantRef) -> Granted<()> {
-        let (first, second) = (self.frame_of(a)?.words(a), self.frame_of(b)?.words(b));
-        for grant in [a, b] {
-            let pins = self.frame_of(grant)?.pins(grant);
+        let (first, second) = (self.look_at(a)?, self.look_at(b)?);
+        for (frame, grant) in [(first, a), (second, b)] {
+            let pins = frame.pins.get((grant.0 % ENTRIES) as usize);
             if pins.is_none_or(|pins| pins.all > 0) {
                 return Err(Status::Again);
             }
         }
-        let head = first
-            .0
-            .swap(second.0.load(Ordering::SeqCst), Ordering::SeqCst);
-        let frame = first
-            .1
-            .swap(second.1.load(Ordering::SeqCst), Ordering::SeqCst);
-        second.0.store(head, Ordering::SeqCst);
-        second.1.store(frame, Ordering::SeqCst);
-        self.frame_of(a)?.page.mark_written();
-        self.frame_of(b)?.page.mark_written();
+        let (first_head, first_frame) = first.words(a);
+        let (second_head, second_frame) = second.words(b);
+        let head = first_head.swap(second_head.load(Ordering::SeqCst), Ordering::SeqCst);
+        let frame = first_frame.swap(second_frame.load(Ordering::SeqCst), Ordering::SeqCst);
+        second_head.store(head, Ordering::SeqCst);
+        second_frame.store(frame, Ordering::SeqCst);
+        first.page.mark_written();
+        second.page.mark_written();
         Ok(())
     }
 

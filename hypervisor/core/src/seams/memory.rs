@@ -118,13 +118,13 @@ impl PageRef {
     }
 
     /// The frame's contents.
-    pub fn words(&self) -> &'static PageWords {
+    pub fn words(&self) -> &PageWords {
         self.words
     }
 
     /// The 32-bit word at a byte offset (rounded down to a word; wraps within the page). Who changes it
     /// does so through [`PageRef::update`], or calls [`PageRef::mark_written`] afterwards.
-    pub fn word(&self, offset: usize) -> &'static AtomicU32 {
+    pub fn word(&self, offset: usize) -> &AtomicU32 {
         &self.words[(offset / 4) % (PAGE_SIZE / 4)]
     }
 

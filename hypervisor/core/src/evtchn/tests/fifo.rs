@@ -10,6 +10,7 @@ use oxen_types::{Errno, Gfn};
 use proptest::prelude::*;
 
 use super::{Events, NUMBER};
+use crate::seams::PageRef;
 use crate::testing::{Guest, PAGE, World, errno};
 
 /// Frames that the guest gives away: a control block for each vcpu, and an array of events.
@@ -23,44 +24,41 @@ const LINK: u32 = (1 << 17) - 1;
 
 /// The guest's side of the queues of one vcpu.
 struct Queues {
-    control: &'static crate::seams::PageWords,
-    array: &'static crate::seams::PageWords,
+    control: PageRef,
+    array: PageRef,
     heads: [u32; 16],
     ready: u32,
 }
 
 impl Queues {
     fn new(guest: &Guest, vcpu: u32) -> Self {
-        let words = |gfn: u64| {
-            let page = guest.domain.memory.page(Gfn::new(gfn), true).expect("RAM");
-            page.words()
-        };
+        let page = |gfn: u64| guest.domain.memory.page(Gfn::new(gfn), true).expect("RAM");
         Self {
-            control: words(CONTROL + u64::from(vcpu)),
-            array: words(ARRAY),
+            control: page(CONTROL + u64::from(vcpu)),
+            array: page(ARRAY),
             heads: [0; 16],
             ready: 0,
         }
     }
 
-    fn word(&self, port: u32) -> &'static AtomicU32 {
-        &self.array[port as usize]
+    fn word(&self, port: u32) -> &AtomicU32 {
+        &self.array.words()[port as usize]
     }
 
     /// One step of Linux's loop (`evtchn_fifo_handle_events`): the next event off the queues, most
     /// urgent first; or None, when all is read. The event may turn out to be masked: then it is not
     /// handled.
     fn step(&mut self) -> Option<Option<u32>> {
-        self.ready |= self.control[0].swap(0, Ordering::SeqCst);
+        self.ready |= self.control.words()[0].swap(0, Ordering::SeqCst);
         if self.ready == 0 {
             return None;
         }
         let queue = self.ready.trailing_zeros() as usize;
         let mut head = self.heads[queue];
         if head == 0 {
-            head = self.control[2 + queue].load(Ordering::SeqCst);
+            head = self.control.words()[2 + queue].load(Ordering::SeqCst);
         }
-        let word = self.word(head);
+        let word = &self.array.words()[head as usize];
         let link = word
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |w| {
                 Some(w & !(LINKED | LINK))

@@ -16,7 +16,7 @@ const PENDING: usize = 2048;
 const MASK: usize = 2560;
 const VECTOR: u8 = 0xf3;
 
-fn word(guest: &Guest, at: usize) -> &'static core::sync::atomic::AtomicU32 {
+fn word(guest: &Guest, at: usize) -> &core::sync::atomic::AtomicU32 {
     guest.domain.shared_info().word(at)
 }
 
