@@ -22,8 +22,10 @@ mod vcpu;
 #[cfg(not(feature = "shadow"))]
 pub use absent::{DomainShadow, VcpuShadow};
 #[cfg(feature = "shadow")]
+pub use cache::{Allowance, Cache, ShadowedGuest, View};
+#[cfg(feature = "shadow")]
 pub use domain::DomainShadow;
-pub use fault::{Answer, Fill, fault};
+pub use fault::{Answer, Fill, control_bits, fault};
 pub use seams::{Change, Counts, P2mFlush, ShadowSpace};
 #[cfg(feature = "shadow")]
 pub use vcpu::VcpuShadow;
