@@ -175,9 +175,9 @@ impl Platform {
         })
     }
 
-    /// A machine without any optional feature.
-    #[cfg(test)]
-    pub(crate) fn for_tests(to_maddr: ToMaddr) -> Self {
+    /// A machine without any optional feature, for tests of this crate and of those above it.
+    #[cfg(not(target_os = "none"))]
+    pub fn for_tests(to_maddr: ToMaddr) -> Self {
         Self {
             hardware: Hardware::Svm(SvmCaps {
                 features: SvmFeatures::NESTED_PAGING,
@@ -290,6 +290,12 @@ pub enum PhysCpu {
 }
 
 impl PhysCpu {
+    /// A CPU whose virtualization is not switched on, for tests: no vcpu can run on it.
+    #[cfg(not(target_os = "none"))]
+    pub fn for_tests() -> Self {
+        Self::Svm(SvmCpu::for_tests())
+    }
+
     pub(crate) fn spec(&mut self) -> &mut SpecCpu {
         match self {
             Self::Svm(cpu) => &mut cpu.spec,

@@ -320,8 +320,12 @@ impl<H: Host> DomainArch for Handle<H> {
         shadow.map_or(Ok(true), |shadow| shadow.set_pool(bytes))
     }
 
-    fn set_msrs(&self, _entries: &[u8]) -> Result<()> {
-        Ok(())
+    fn set_msrs(&self, entries: &[u8]) -> Result<()> {
+        // A domain's MSRs are as the machine offers them: there is nothing to set.
+        match entries {
+            [] => Ok(()),
+            _ => Err(Errno::OpNotSupp),
+        }
     }
 
     fn msrs(&self, _visit: &mut dyn FnMut(&MsrEntry) -> Result<()>) -> Result<()> {

@@ -25,6 +25,10 @@ mod runner;
 mod save;
 mod shadow;
 mod space;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod vcpu;
 mod vmm;

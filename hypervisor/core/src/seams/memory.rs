@@ -221,6 +221,31 @@ fn one(list: impl FnOnce(&mut Report<'_>)) -> Result<()> {
     result
 }
 
+/// A guest's access of guest-physical memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// The reason of a nested page fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// The entry allows the access: the translation that faulted is out of date.
+    Spurious,
+    /// Nothing is mapped there: the place for emulated devices.
+    Absent,
+    /// The entry forbids the access: a write of what is read-only, or an instruction fetch from what is
+    /// no RAM. Log-dirty mode and the rule for large pages forbid accesses of RAM for a while.
+    Forbidden(MapKind),
+    /// The address is beyond the width of guest-physical addresses.
+    OutOfRange,
+}
+
 /// A domain's guest-physical address space: the p2m, and the RAM accounted to the domain.
 ///
 /// Whatever takes an entry away or lowers its rights has flushed the guest's translations before it
@@ -228,6 +253,8 @@ fn one(list: impl FnOnce(&mut Report<'_>)) -> Result<()> {
 pub trait GuestMemory: Send + Sync {
     /// The entry at `gfn`, if there is one.
     fn lookup(&self, gfn: Gfn) -> Option<P2mEntry>;
+    /// The reason for which a guest's access of a guest-physical address faulted, as the entries are now.
+    fn fault(&self, at: Gaddr, access: Access) -> FaultKind;
 
     /// Copies out of guest-physical memory: RAM, grants and shared frames, across pages. -EFAULT if a page
     /// is absent or not memory.

@@ -10,7 +10,7 @@ mod vcpu;
 
 pub use machine::{Clock, ClockScale, Console, MachineInfo, Platform, PowerAction};
 pub use memory::{
-    Claimant, FLUSHED_TOGETHER, FrameSource, GuestMemory, LinearMemory, MapKind, Mapped,
-    MemoryStats, P2mEntry, PageRef, PageWords, Report,
+    Access, Claimant, FLUSHED_TOGETHER, FaultKind, FrameSource, GuestMemory, LinearMemory, MapKind,
+    Mapped, MemoryStats, P2mEntry, PageRef, PageWords, Report,
 };
 pub use vcpu::{DomainArch, PostedStart, VcpuArch};

@@ -8,7 +8,8 @@ use oxen_types::{DomainId, Errno, Gaddr, Gfn, Mfn, PAGE_SIZE, Result};
 use super::FakeFrames;
 use super::heap::{self, Locked};
 use crate::seams::{
-    FLUSHED_TOGETHER, FrameSource, GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Report,
+    Access, FLUSHED_TOGETHER, FaultKind, FrameSource, GuestMemory, MapKind, Mapped, P2mEntry,
+    PageRef, Report,
 };
 
 /// Guest-physical addresses have 40 bits here.
@@ -119,6 +120,13 @@ impl FakeMemory {
 impl GuestMemory for FakeMemory {
     fn lookup(&self, gfn: Gfn) -> Option<P2mEntry> {
         self.space().entries.get(&gfn.raw()).copied()
+    }
+
+    fn fault(&self, at: Gaddr, _: Access) -> FaultKind {
+        match self.lookup(at.frame()) {
+            Some(_) => FaultKind::Spurious,
+            None => FaultKind::Absent,
+        }
     }
 
     fn read(&self, from: Gaddr, into: &mut [u8]) -> Result<()> {

@@ -22,15 +22,14 @@ mod tests;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use oxen_core::seams::{MapKind, Report};
-use oxen_types::{DomainId, Errno, Gaddr, Gfn, Maddr, PAGE_SHIFT, Result, RwLock};
+use oxen_core::seams::Report;
+use oxen_types::{DomainId, Errno, Gfn, Maddr, PAGE_SHIFT, Result, RwLock};
 
 use crate::frames::FrameTable;
 use crate::pool::PagingPool;
 use crate::pt::{Format, Leaf, PageTable, Walk};
 use gather::{DomainPool, Gather};
 pub use kind::Rules;
-use kind::kind_of;
 
 /// Makes a guest's cached translations go away.
 pub trait FlushGuest: Send + Sync {
@@ -82,26 +81,6 @@ pub struct GuestSpace<F: Format> {
     tables: RwLock<Option<PageTable<F>>>,
 }
 
-/// What a nested page fault is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FaultKind {
-    /// The access is allowed by now: let the guest try again.
-    Spurious,
-    /// Nothing is mapped there: the place for emulated devices.
-    Absent,
-    /// A write to what is read-only for the domain, or an instruction fetched from what is no RAM.
-    Forbidden(MapKind),
-    /// Beyond the width of guest-physical addresses.
-    OutOfRange,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    Read,
-    Write,
-    Execute,
-}
-
 impl<F: Format> GuestSpace<F> {
     /// An empty space; `None` if there is no memory for its root.
     pub fn new(
@@ -142,26 +121,6 @@ impl<F: Format> GuestSpace<F> {
     /// Pages that the tables take up now.
     pub fn table_pages(&self) -> u64 {
         self.pool.used()
-    }
-
-    /// Why an access to guest-physical memory faulted.
-    pub fn fault(&self, at: Gaddr, access: Access) -> FaultKind {
-        let gfn = at.frame();
-        if gfn.raw() >= self.gfn_end {
-            return FaultKind::OutOfRange;
-        }
-        let Some(leaf) = self.leaf(gfn) else {
-            return FaultKind::Absent;
-        };
-        let allowed = match access {
-            Access::Read => true,
-            Access::Write => leaf.attrs.write,
-            Access::Execute => leaf.attrs.exec,
-        };
-        match allowed {
-            true => FaultKind::Spurious,
-            false => FaultKind::Forbidden(kind_of(leaf.attrs)),
-        }
     }
 
     fn leaf(&self, gfn: Gfn) -> Option<Leaf> {

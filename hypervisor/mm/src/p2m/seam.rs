@@ -2,7 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use oxen_core::seams::{GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Report};
+use oxen_core::seams::{
+    Access, FaultKind, GuestMemory, MapKind, Mapped, P2mEntry, PageRef, Report,
+};
 use oxen_types::paging::GuestPage;
 use oxen_types::{Errno, Gaddr, Gfn, Mfn, Result};
 
@@ -17,6 +19,25 @@ impl<F: Format> GuestMemory for GuestSpace<F> {
             mfn: leaf.mfn,
             kind: kind_of(leaf.attrs),
         })
+    }
+
+    fn fault(&self, at: Gaddr, access: Access) -> FaultKind {
+        let gfn = at.frame();
+        if gfn.raw() >= self.gfn_end {
+            return FaultKind::OutOfRange;
+        }
+        let Some(leaf) = self.leaf(gfn) else {
+            return FaultKind::Absent;
+        };
+        let allowed = match access {
+            Access::Read => true,
+            Access::Write => leaf.attrs.write,
+            Access::Execute => leaf.attrs.exec,
+        };
+        match allowed {
+            true => FaultKind::Spurious,
+            false => FaultKind::Forbidden(kind_of(leaf.attrs)),
+        }
     }
 
     fn read(&self, from: Gaddr, into: &mut [u8]) -> Result<()> {

@@ -58,7 +58,7 @@ pub struct FpuLayout {
 
 impl FpuLayout {
     /// FXSAVE only.
-    #[cfg(test)]
+    #[cfg(not(target_os = "none"))]
     pub(crate) fn none() -> Self {
         Self {
             xcr0: 0,

@@ -53,6 +53,18 @@ impl SvmCpu {
     }
 }
 
+#[cfg(not(target_os = "none"))]
+impl SvmCpu {
+    /// See [`crate::PhysCpu::for_tests`].
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            asids: TagPool::new(0, 16),
+            host: Maddr::new(0),
+            spec: SpecCpu::enable(&Controls::default()),
+        }
+    }
+}
+
 fn new_page(to_maddr: ToMaddr) -> Result<Maddr, VirtError> {
     let page = zeroed_box::<Vmcb>()?;
     let page = core::ptr::from_mut(Box::leak(page));

@@ -1,6 +1,6 @@
 //! Nested page faults: devices that we emulate, dom0's own devices mapped at first touch, and holes.
 
-use oxen_core::seams::MapKind;
+use oxen_core::seams::{Access, FaultKind, MapKind};
 use oxen_core::vcpu::Vcpu;
 use oxen_types::{Gaddr, Gfn, Mfn};
 use oxen_virt::dev::lapic::{Effect, Lapic, send_ipi};
@@ -15,31 +15,40 @@ use crate::space::Devices;
 use crate::vcpu::HvmVcpu;
 
 pub(crate) fn handle<H: Host>(cx: &mut Cx<'_, H>, fault: NestedFault) {
-    let domain = &cx.vcpu.domain;
-    if let Some(entry) = domain.memory.lookup(fault.gpa.frame()) {
-        match entry.kind {
-            MapKind::Ram | MapKind::Xen
-                if fault.write && domain.memory.log_write(fault.gpa.frame()) =>
-            {
-                return;
-            }
-            // Somebody was quicker and mapped it, or the rights are there by now.
-            MapKind::Ram | MapKind::Xen | MapKind::Foreign | MapKind::Mmio if !fault.fetch => {
-                return spurious(cx, fault);
-            }
-            MapKind::Ram if domain.memory.allow_exec(fault.gpa.frame()) => return,
-            MapKind::Ram => return spurious(cx, fault),
-            MapKind::Grant { writable } if writable || !fault.write => return spurious(cx, fault),
-            _ => {
-                guest_log!(
-                    log::Level::Warn,
-                    "{}: forbidden {fault:?} of {entry:?}",
-                    cx.name()
-                );
-                return cx.inject(Event::GP);
+    let memory = &cx.vcpu.domain.memory;
+    let gfn = fault.gpa.frame();
+    let access = match (fault.fetch, fault.write) {
+        (true, _) => Access::Execute,
+        (false, true) => Access::Write,
+        (false, false) => Access::Read,
+    };
+    match memory.fault(fault.gpa, access) {
+        FaultKind::Absent | FaultKind::OutOfRange => device(cx, fault),
+        FaultKind::Spurious => spurious(cx, fault),
+        // RAM may be written and executed; who forbids it for a while allows it at the first fault.
+        FaultKind::Forbidden(MapKind::Ram | MapKind::Xen) if access == Access::Write => {
+            if !memory.log_write(gfn) {
+                spurious(cx, fault);
             }
         }
+        FaultKind::Forbidden(MapKind::Ram) => {
+            if !memory.allow_exec(gfn) {
+                spurious(cx, fault);
+            }
+        }
+        FaultKind::Forbidden(kind) => {
+            guest_log!(
+                log::Level::Warn,
+                "{}: forbidden {fault:?} of {kind:?}",
+                cx.name()
+            );
+            cx.inject(Event::GP);
+        }
     }
+}
+
+/// An access of what is no memory: a device, or an empty bus.
+fn device<H: Host>(cx: &mut Cx<'_, H>, fault: NestedFault) {
     if !is_device(cx, fault.gpa) && map_own_device(cx, fault.gpa) {
         return;
     }

@@ -11,8 +11,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicBool;
 
-use oxen_core::seams::{FrameSource, GuestMemory, Mapped, P2mEntry as P2m, PageRef};
-use oxen_types::Mfn;
+use oxen_core::seams::{
+    Access, FaultKind, FrameSource, GuestMemory, MapKind, Mapped, P2mEntry as P2m, PageRef,
+};
+use oxen_types::{Gaddr, Mfn};
 
 use super::*;
 use crate::frames::{AllocOptions, test_table};
