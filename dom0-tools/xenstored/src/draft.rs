@@ -8,53 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::access::{Done, Entry, Event};
+use crate::edit::{Content, Edit, Growth, Growths, State};
+use crate::outcome::{Done, Entry, Event};
 use crate::path::{Path, PathBuf};
 use crate::perms::{DomId, Perms};
-use crate::tree::{Counts, NODE_BYTES, Node, Tree, Usage, cost};
-use crate::view::{NodeView, View};
-
-/// The bytes of a node's edit, beside the content that it holds.
-pub const EDIT_BYTES: usize = NODE_BYTES;
-
-/// A node's content.
-#[derive(Debug, Clone)]
-pub struct Content {
-    pub value: Arc<[u8]>,
-    pub perms: Arc<Perms>,
-}
-
-/// The change of one node of the store.
-#[derive(Debug, Default)]
-enum State {
-    /// Nothing: it is only the way to what is below.
-    #[default]
-    Kept,
-    /// The node gets another content.
-    Changed(Content),
-    /// A new node comes here. If `replaces`, the store has one, which goes with all below it.
-    Made { content: Content, replaces: bool },
-    /// The node is removed, with all below it.
-    Gone,
-}
-
-/// One node of the draft.
-#[derive(Debug, Default)]
-pub struct Edit {
-    state: State,
-    children: BTreeMap<Arc<str>, Box<Edit>>,
-    /// When a request named this node as the one to change; 0 for never. Watches hear of changes in
-    /// this order.
-    turn: u32,
-    list_changes: u32,
-}
-
-/// By how much the nodes of a domain grow.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Growth {
-    nodes: i32,
-    bytes: isize,
-}
+use crate::tree::{Counts, Node, Tree, cost};
+use crate::view::View;
 
 /// All that a transaction has changed.
 #[derive(Debug, Default)]
@@ -67,23 +26,9 @@ pub struct Draft {
 /// The sums over a draft.
 #[derive(Debug, Default)]
 struct Sums {
-    owned: BTreeMap<DomId, Growth>,
+    owned: Growths,
     edits: usize,
     bytes: usize,
-}
-
-impl Growth {
-    /// The usage after it.
-    pub fn on(self, usage: Usage) -> Usage {
-        Usage {
-            nodes: usage.nodes.saturating_add_signed(self.nodes),
-            bytes: usage.bytes.saturating_add_signed(self.bytes),
-        }
-    }
-
-    pub const fn grows(self) -> bool {
-        self.nodes > 0 || self.bytes > 0
-    }
 }
 
 impl Sums {
@@ -140,65 +85,10 @@ impl Sums {
     }
 }
 
-impl Edit {
-    pub(crate) fn child(&self, name: &str) -> Option<&Self> {
-        self.children.get(name).map(|edit| &**edit)
-    }
-
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.children.keys().map(|name| &**name)
-    }
-
-    pub(crate) const fn list_changes(&self) -> u32 {
-        self.list_changes
-    }
-
-    /// The content that is seen where this lies over `store`, if it is not the store's own, and
-    /// what of the store is seen through it. None if there is no node.
-    pub(crate) fn over<'a>(
-        &'a self,
-        store: Option<&'a Node>,
-    ) -> Option<(Option<&'a Content>, Option<&'a Node>)> {
-        match &self.state {
-            State::Kept => store.map(|store| (None, Some(store))),
-            State::Changed(content) => Some((Some(content), store)),
-            State::Made { content, .. } => Some((Some(content), None)),
-            State::Gone => None,
-        }
-    }
-
-    /// Whether this is a node where the store has none.
-    const fn is_new(&self) -> bool {
-        matches!(
-            self.state,
-            State::Made {
-                replaces: false,
-                ..
-            }
-        )
-    }
-
-    const fn content(&self) -> Option<&Content> {
-        match &self.state {
-            State::Changed(content) | State::Made { content, .. } => Some(content),
-            State::Kept | State::Gone => None,
-        }
-    }
-
-    /// The bytes that it takes, without what is below.
-    fn bytes(&self, name: &str) -> usize {
-        let content = self
-            .content()
-            .map_or(0, |content| cost("", &content.value, &content.perms));
-        EDIT_BYTES
-            .saturating_add(name.len())
-            .saturating_add(content)
-    }
-}
-
 impl Draft {
-    pub(crate) const fn root(&self) -> &Edit {
-        &self.root
+    /// The store under this draft.
+    pub const fn view<'a>(&'a self, tree: &'a Tree) -> View<'a> {
+        View::with(tree, &self.root, &self.sums.owned)
     }
 
     /// Nodes that are in it, to be changed or on the way.
@@ -268,7 +158,7 @@ impl Draft {
             return 0;
         };
         let mut sums = core::mem::take(&mut self.sums);
-        let gone = View::with(tree, self).nearest(path).node.walk(name);
+        let gone = View::with(tree, &self.root, &sums.owned).nearest(path).node.walk(name);
         let count = gone.len();
         for (name, node) in gone {
             sums.node(name, node.value, node.perms, -1);
@@ -316,15 +206,6 @@ impl Draft {
             journal,
             events: events.into_iter().map(|(_, event)| event).collect(),
             nodes,
-        }
-    }
-}
-
-impl Content {
-    pub fn of(node: &NodeView<'_>) -> Self {
-        Self {
-            value: Arc::clone(node.value),
-            perms: Arc::clone(node.perms),
         }
     }
 }

@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod caller;
 pub mod client;
 pub mod draft;
+pub mod edit;
 pub mod error;
 pub mod journal;
 pub mod notices;
 pub mod outbox;
+pub mod outcome;
 pub mod path;
 pub mod perms;
 pub mod quota;

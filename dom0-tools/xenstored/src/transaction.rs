@@ -6,9 +6,11 @@
 //! of its commit: they are serializable. One that was disturbed may see parts of two states; it
 //! cannot commit.
 
-use crate::access::{Caller, Done, Limits};
-use crate::draft::{Draft, EDIT_BYTES};
+use crate::caller::{Caller, Limits};
+use crate::draft::Draft;
+use crate::edit::EDIT_BYTES;
 use crate::error::StoreError;
+use crate::outcome::Done;
 use crate::path::Path;
 use crate::trace::{LOOK_BYTES, Trace};
 use crate::tree::Tree;
@@ -46,12 +48,12 @@ impl Transaction {
     }
 
     pub const fn view<'a>(&'a self, tree: &'a Tree) -> View<'a> {
-        View::with(tree, &self.draft)
+        self.draft.view(tree)
     }
 
     /// Looks for a node, also for the list of its children if `list`.
     pub fn nearest<'a>(&'a mut self, tree: &'a Tree, path: &Path, list: bool) -> Nearest<'a> {
-        let nearest = View::with(tree, &self.draft).nearest(path);
+        let nearest = self.draft.view(tree).nearest(path);
         self.trace.note(path, &nearest.notes, list);
         nearest
     }

@@ -1,6 +1,6 @@
 //! The store as a transaction sees it: the store's own nodes, under a draft of changes.
 
-use crate::draft::{Draft, Edit};
+use crate::edit::{Content, Edit, Growths};
 use crate::path::Path;
 use crate::perms::{DomId, Perms};
 use crate::tree::{Node, Tree, Usage};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     tree: &'a Tree,
-    draft: Option<&'a Draft>,
+    draft: Option<(&'a Edit, &'a Growths)>,
 }
 
 /// A node as it is seen.
@@ -51,22 +51,23 @@ impl<'a> View<'a> {
         Self { tree, draft: None }
     }
 
-    pub const fn with(tree: &'a Tree, draft: &'a Draft) -> Self {
+    /// The store under a draft: the draft's root, and what its changes add to each domain's nodes.
+    pub const fn with(tree: &'a Tree, root: &'a Edit, owned: &'a Growths) -> Self {
         Self {
             tree,
-            draft: Some(draft),
+            draft: Some((root, owned)),
         }
     }
 
     /// The nodes that a domain owns.
     pub fn usage(&self, domain: DomId) -> Usage {
         let usage = self.tree.usage(domain);
-        self.draft
-            .map_or(usage, |draft| draft.owned(domain).on(usage))
+        let growth = self.draft.and_then(|(_, owned)| owned.get(&domain));
+        growth.map_or(usage, |growth| growth.on(usage))
     }
 
     fn root(&self) -> NodeView<'a> {
-        let (store, edit) = (self.tree.root(), self.draft.map(Draft::root));
+        let (store, edit) = (self.tree.root(), self.draft.map(|(root, _)| root));
         NodeView::of(Some(store), edit).unwrap_or(NodeView {
             value: &store.value,
             perms: &store.perms,
@@ -124,6 +125,14 @@ impl<'a> NodeView<'a> {
             store,
             edit: Some(edit),
         })
+    }
+
+    /// The node's value and permissions.
+    pub fn content(&self) -> Content {
+        Content {
+            value: Arc::clone(self.value),
+            perms: Arc::clone(self.perms),
+        }
     }
 
     pub fn child(&self, name: &str) -> Option<Self> {

@@ -2,75 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::draft::Content;
+use crate::caller::{Caller, Limits};
+use crate::edit::Content;
 use crate::error::StoreError;
+use crate::outcome::{Done, Entry, Event};
 use crate::path::Path;
-use crate::perms::{Access, DomId, Perms};
-use crate::quota::Quota;
+use crate::perms::Perms;
 use crate::transaction::Transaction;
-use crate::tree::{Node, Tree, Usage, cost};
+use crate::tree::{Tree, cost};
 use crate::view::{Nearest, NodeView, View};
 
 type Result<T> = core::result::Result<T, StoreError>;
-
-/// On whose behalf something is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
-    pub domain: DomId,
-    /// The domain that this one serves and has the rights of.
-    pub target: Option<DomId>,
-}
-
-impl Caller {
-    pub const DOM0: Self = Self {
-        domain: 0,
-        target: None,
-    };
-
-    pub const fn is_privileged(self) -> bool {
-        self.domain == 0
-    }
-
-    pub fn access(self, perms: &Perms) -> Access {
-        let own = perms.access(self.domain);
-        match self.target.map(|t| perms.access(t)) {
-            Some(other)
-                if own.may_read() | other.may_read() && own.may_write() | other.may_write() =>
-            {
-                Access::Both
-            }
-            Some(other) if own == Access::None => other,
-            _ => own,
-        }
-    }
-
-    pub fn may_read(self, perms: &Perms) -> bool {
-        self.access(perms).may_read()
-    }
-
-    fn may_write(self, perms: &Perms) -> bool {
-        self.access(perms).may_write()
-    }
-
-    fn owns(self, perms: &Perms) -> bool {
-        self.is_privileged() || perms.owner() == self.domain || Some(perms.owner()) == self.target
-    }
-}
-
-/// The limits of a guest, and the memory that it holds beside its nodes.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits<'a> {
-    pub quota: &'a Quota,
-    pub held: usize,
-}
-
-impl Limits<'_> {
-    /// Whether the caller may own that much.
-    pub fn allow(&self, usage: Usage) -> bool {
-        usage.nodes <= self.quota.nodes
-            && usage.bytes.saturating_add(self.held) <= self.quota.memory as usize
-    }
-}
 
 /// A change of the tree, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,45 +37,6 @@ impl Change {
             | Self::Mkdir(path)
             | Self::Remove(path)
             | Self::SetPerms(path, _) => path,
-        }
-    }
-}
-
-/// The net effect of a change, or of a whole transaction, on the store.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// For the journal, in the order in which it can be done again.
-    pub journal: Vec<Entry>,
-    /// For the watches.
-    pub events: Vec<Event>,
-    /// Nodes that it made, changed or took away.
-    pub nodes: usize,
-}
-
-/// A node of the store that is another now.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// The node exists, with its present content. Missing parents came with it, with the same
-    /// permissions.
-    Put(Path),
-    /// The node existed, and is gone with all below it.
-    Gone(Path),
-}
-
-#[derive(Debug)]
-pub enum Event {
-    /// A node was made or changed. The permissions that it had, if they changed.
-    Changed(Path, Option<Arc<Perms>>),
-    /// A node was taken away.
-    Removed(Path, Box<Node>),
-}
-
-impl Done {
-    fn put(path: &Path, old: Option<Arc<Perms>>) -> Self {
-        Self {
-            journal: vec![Entry::Put(path.clone())],
-            events: vec![Event::Changed(path.clone(), old)],
-            nodes: 1,
         }
     }
 }
@@ -256,7 +159,7 @@ fn write(
         Err(error) => return Err(error),
     }
     let known = nearest.known;
-    let old = Content::of(&nearest.node);
+    let old = nearest.node.content();
     let value = value.map(Arc::clone).unwrap_or_default();
     if !who.is_privileged() {
         let size = nearest.node.size();
@@ -372,7 +275,7 @@ fn set_perms(
     if !who.is_privileged() && perms.count() > limits.quota.permissions as usize {
         return Err(StoreError::NoSpc);
     }
-    let old = Content::of(&found(&target.nearest(path), path, who, Right::Own)?);
+    let old = found(&target.nearest(path), path, who, Right::Own)?.content();
     if !who.is_privileged() && perms.owner() != old.perms.owner() {
         return Err(StoreError::Perm);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Indices, Server};
-use crate::access::Caller;
+use crate::caller::Caller;
 use crate::outbox::Outbox;
 use crate::perms::DomId;
 use crate::record::Record;

@@ -7,7 +7,7 @@ use guest_pv_abi::DOMID_FIRST_RESERVED;
 use super::connection::Connection;
 use super::requests::{decimal, exactly};
 use super::{ConnId, Platform, Ring, Server};
-use crate::access::{Done, Entry, Event};
+use crate::outcome::{Done, Entry, Event};
 use crate::error::StoreError;
 use crate::path::Path;
 use crate::perms::{DomId, Perms};

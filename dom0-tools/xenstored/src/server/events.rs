@@ -2,7 +2,7 @@
 
 use super::requests::COPIED;
 use super::{ConnId, Server};
-use crate::access::{Done, Entry, Event};
+use crate::outcome::{Done, Entry, Event};
 use crate::path::Path;
 use crate::perms::{DomId, Perms};
 use crate::record::{Record, encode_perms};

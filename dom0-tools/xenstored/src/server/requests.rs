@@ -6,8 +6,10 @@ use guest_pv_abi::DOMID_SELF;
 
 use super::connection::domain_of;
 use super::{ConnId, Platform, Server};
-use crate::access::{self, Caller, Change, Done, Limits, Target};
+use crate::access::{self, Change, Target};
+use crate::caller::{Caller, Limits};
 use crate::error::StoreError;
+use crate::outcome::Done;
 use crate::path::Path;
 use crate::perms::{DomId, Perm, Perms};
 use crate::record::{Record, encode_perms};
