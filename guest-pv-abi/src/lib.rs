@@ -12,6 +12,8 @@
 //! - All of it is re-exported here.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 #[macro_use]
 mod define;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Most virtual CPUs the public ABI allows a hardware-virtualized guest (`HVM_MAX_VCPUS`).
 pub const MAX_VCPUS: u32 = 128;
 
-/// Largest memory: 16 TiB, what four-level tables can sensibly be asked for.
+/// Largest memory: 16 TiB, a bound that four-level page tables allow.
 pub const MAX_MIB: u32 = 1 << 24;
 
 /// A configuration that can be built.
@@ -115,7 +115,7 @@ pub struct DomainConfig {
     pub max_vcpus: u32,
     #[serde(default)]
     pub affinity: Option<Affinity>,
-    /// Where they had better run.
+    /// The CPUs that the vcpus prefer (soft affinity).
     #[serde(default)]
     pub soft_affinity: Option<Affinity>,
     #[serde(default)]
@@ -156,7 +156,7 @@ pub struct DomainConfig {
     /// Nested paging; what the machine has, without.
     #[serde(default)]
     pub hap: Option<bool>,
-    /// The pool of its shadows; reckoned from vcpus and memory, without.
+    /// The size of the shadow pool in MiB; computed from vcpus and memory by default.
     #[serde(default)]
     pub shadow_memory_mib: Option<u32>,
     #[serde(default)]

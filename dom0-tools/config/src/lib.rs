@@ -4,10 +4,12 @@
 //! Three layers, each usable alone: [`syntax`] turns text into assignments with their places,
 //! [`keys`] knows every key that xl knows and what we do with it, and [`DomainConfig`] gives the
 //! values their types. Nothing here touches a file or the hypervisor, and no input can make it
-//! panic. Whatever is wrong is told as a [`Diagnostic`] with its line and column.
+//! panic. Each error is a [`Diagnostic`] with its line and column.
 //!
 //! Reference: xl.cfg(5) of Xen 4.17.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod build;
 mod cpus;

@@ -259,7 +259,7 @@ impl Daemon {
                     more |= turn.more;
                     guest.paused_until = turn.pause.then(|| now + PAUSE);
                     if turn.notify {
-                        // Who cannot be told is not there.
+                        // A guest that cannot be notified is gone.
                         let _ = self.machine.events.notify(guest.port);
                     }
                 }

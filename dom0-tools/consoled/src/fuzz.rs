@@ -26,7 +26,7 @@ use crate::replay::Replay;
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub turns: u64,
-    /// Consoles that were opened anew, as after the daemon's death.
+    /// Consoles that were opened again, as after the daemon's death.
     pub restarts: u64,
     /// Rings whose indices made no sense.
     pub faults: u64,

@@ -1,9 +1,11 @@
-//! The guests' consoles: from each one's ring to a terminal, a log and whoever looks, and back.
+//! The guests' consoles: from each guest's ring to a terminal, a log and clients, and back.
 //!
-//! Nothing of it needs to survive: where a console's page and port are stands in the store, how far
-//! it was read stands in the page, and what was printed last in a small file. So the daemon may be
-//! killed at any time, and its successor goes on.
+//! The daemon's memory need not survive: the store has each console's page and port, the page has
+//! the ring's indices, and a small file has the last output. So the daemon may be killed at any
+//! time, and its successor continues.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod clients;
 mod console;

@@ -1,5 +1,7 @@
 //! The daemon of the guests' consoles: the library, started.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 use std::process::ExitCode;
 

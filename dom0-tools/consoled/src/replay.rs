@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Bytes kept.
 const KEEP: usize = 64 * 1024;
-/// The file is written anew when it has grown to this.
+/// The size at which the file is rewritten.
 const FILE_MAX: u64 = 3 * KEEP as u64;
 
 type Uuid = [u8; 16];
@@ -48,7 +48,7 @@ impl Replay {
         Ok(replay)
     }
 
-    /// Writes down what was just kept. After a failure the file is written anew.
+    /// Writes down what was just kept. After a failure the whole file is rewritten.
     pub(crate) fn save(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some((file, len)) = &mut self.file else {
             return Ok(());

@@ -74,7 +74,7 @@ impl Ring {
     }
 
     /// Takes the first `len` bytes of what was peeked at. True if more came meanwhile, which a
-    /// guest need not tell.
+    /// guest need not notify.
     pub(crate) fn take(&mut self, page: &SharedMemory, len: usize) -> Result<bool, Fault> {
         // Never more than the ring's size.
         self.out_cons = self.out_cons.wrapping_add(len as u32);

@@ -56,7 +56,7 @@ impl StoreLink {
     pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
         match &self.client {
             None => Some(self.try_at),
-            // It came while something was asked.
+            // An event that arrived during a request is queued.
             Some(client) => client.has_queued_event().then_some(now),
         }
     }
@@ -69,7 +69,7 @@ impl StoreLink {
             if let Ok(client) = Client::connect().and_then(watched) {
                 self.client = Some(client);
                 self.watched.clear();
-                // Watches fire at once, but what was missed is not told.
+                // Watches fire at once, but missed events do not come again.
                 news.look_for_new = true;
                 news.look_for_dead = true;
             }
@@ -91,8 +91,8 @@ impl StoreLink {
         news
     }
 
-    /// The numbers of the domains that are introduced and not listened for yet: of the others we
-    /// are told.
+    /// The numbers of the domains that are introduced and not watched yet; watches report the
+    /// others.
     pub(crate) fn new_domains(&mut self) -> Vec<u16> {
         let names = self.with(|c| c.directory("/local/domain"));
         let mut domains: Vec<u16> = names
@@ -150,7 +150,7 @@ impl StoreLink {
         self.watched.iter().copied().collect()
     }
 
-    /// Tells where the terminal is.
+    /// Writes the path of the terminal to the store.
     pub(crate) fn write_tty(&mut self, domain: u16, tty: &str) {
         self.with(|c| c.write(&format!("/local/domain/{domain}/console/tty"), tty));
     }

@@ -15,7 +15,7 @@
 //! **A kind** ([`Kind`]) has a module with two things:
 //!
 //! - a type that implements [`Device`]: one device to be attached, made from its part of the
-//!   configuration. `claim` takes what dom0 needs for it and tells the nodes, `plug` gives it to
+//!   configuration. `claim` takes what dom0 needs for it and returns the nodes, `plug` gives it to
 //!   the back end driver once that is there. What a claim holds goes away with the value, so a
 //!   failure at any point leaves nothing, a kill of the process included;
 //! - free functions for a device known only by its nodes ([`Held`]), perhaps attached by a process
@@ -28,6 +28,8 @@
 //!
 //! xmd calls [`bus`] and notes in its journal beforehand what it is about to do.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod backend;
 pub mod bus;

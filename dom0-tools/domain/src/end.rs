@@ -9,8 +9,8 @@ use oxen_config::{Action, Actions, Uuid};
 use oxen_sys::Errno;
 use oxen_sys::hypercall::ShutdownReason;
 
-/// How often and how long the hypervisor is asked whether a domain is really gone: the daemons that
-/// map its pages let go a moment later, most often within the first of these.
+/// How often and how long the hypervisor is polled until a domain is gone: the daemons that map its
+/// pages let go a moment later, most often within the first of these.
 const TRIES: u32 = 250;
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -81,7 +81,7 @@ pub fn wait_until_gone(world: &World<'_>, domain: DomId) -> Result<Erased> {
 pub enum Verdict {
     Destroy,
     Restart,
-    /// Keep what is left under another name, and start anew.
+    /// Keep the rest under another name, and start the domain again.
     RenameRestart,
     /// Keep it.
     Preserve,
@@ -89,7 +89,7 @@ pub enum Verdict {
     Wait,
 }
 
-/// The verdict, and a warning where something else was wished for.
+/// The verdict, and a warning where the configured action is not supported.
 #[must_use]
 pub fn verdict(actions: &Actions, reason: ShutdownReason) -> (Verdict, Option<&'static str>) {
     let action = match reason {

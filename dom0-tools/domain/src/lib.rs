@@ -4,6 +4,8 @@
 //! implements them on a machine; `testing` implements them in memory, so that tests run every path,
 //! every failure included.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 pub mod acpi;
 pub mod affinity;

@@ -140,7 +140,7 @@ pub fn remove_guard(port: &str) -> io::Result<()> {
     }
 }
 
-/// The kernel does not know what is asked for.
+/// The kernel does not know the object.
 fn is_unknown(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     errno.is_some_and(|errno| [Errno::OPNOTSUPP, Errno::PROTONOSUPPORT].contains(&errno))
@@ -191,7 +191,7 @@ fn guard_rules(guard: &Guard) -> Vec<Vec<Expression>> {
         rules.push([protocol(ARP), arp, accept()].concat());
         rules.push([protocol(IP4), packet, accept()].concat());
     }
-    // Who has no address yet may look whether one is free, and ask for one.
+    // A guest without an address may probe whether one is free, and request one.
     let nobody = Ipv4Addr::UNSPECIFIED.octets();
     let probe = payload(ARP_SENDER_IP, Op::Equal, &nobody);
     rules.push([protocol(ARP), probe, accept()].concat());

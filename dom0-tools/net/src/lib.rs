@@ -1,12 +1,14 @@
 //! Guests' networks in dom0: bridges, ports, the NAT network with its DHCP service, and guards
 //! against forged addresses.
 //!
-//! Everything is told to the kernel by netlink ([`link`], [`firewall`]); no script is run. What
-//! each network is made of stands in [`network`] and [`nat`], what is done with one card in
-//! [`port`]. The addresses of the NAT network are files ([`lease`]): `xmd` writes them when it
-//! attaches a card, the daemon `xnetd` reads them when a guest asks ([`dhcp`]), so neither needs
+//! All settings go to the kernel by netlink ([`link`], [`firewall`]); no script is run. What each
+//! network is made of stands in [`network`] and [`nat`], what is done with one card in [`port`].
+//! The addresses of the NAT network are files ([`lease`]): `xmd` writes them when it attaches a
+//! card, the daemon `xnetd` reads them when a guest sends a request ([`dhcp`]), so neither needs
 //! the other to be alive.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 pub mod dhcp;
 mod expression;

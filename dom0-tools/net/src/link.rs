@@ -16,7 +16,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-/// The kernel's group that tells of devices that come, change and go.
+/// The kernel's multicast group for devices that come, change and go.
 const GROUP_LINK: u32 = 1;
 /// The VLAN that a bridge puts every new port into.
 const DEFAULT_VLAN: u16 = 1;
@@ -171,7 +171,7 @@ impl Links {
         self.netlink.ask(RouteNetlinkMessage::NewLink(message), 0)
     }
 
-    /// Lets a bridge tell VLANs apart.
+    /// Makes a bridge separate VLANs.
     ///
     /// # Errors
     /// `io::Error` of the kernel.
@@ -317,7 +317,7 @@ fn filtering(infos: &[LinkInfo]) -> Option<bool> {
     Some(on)
 }
 
-/// Tells when devices come, change or go.
+/// Notifications of devices that come, change or go.
 pub struct News {
     socket: Socket,
 }
@@ -344,7 +344,8 @@ impl News {
             Err(Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        // What it was does not matter: whoever waits looks for itself. Lost news are news too.
+        // The content does not matter: the caller looks for itself. Lost notifications count as
+        // one.
         let mut buffer = Vec::with_capacity(4096);
         loop {
             buffer.clear();

@@ -1,5 +1,7 @@
 //! xnetd, the DHCP service of the NAT network.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 use clap::Parser;
 use oxen_net::dhcp::{Service, name_servers};
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
-/// How often it is looked whether the network is still there, besides what the kernel tells.
+/// How often the network's presence is checked, besides the kernel's notifications.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// Tells guests on the NAT network their addresses (DHCP).

@@ -27,7 +27,7 @@ impl Netlink {
         })
     }
 
-    /// Asks, and waits until it is done.
+    /// Sends a request, and waits for its acknowledgement.
     pub(crate) fn ask<M>(&mut self, message: M, flags: u16) -> io::Result<()>
     where
         M: NetlinkSerializable + NetlinkDeserializable,
@@ -35,7 +35,7 @@ impl Netlink {
         self.ask_for(message, flags | NLM_F_ACK).map(drop)
     }
 
-    /// Asks, and waits for the first answer: a message, or nothing but the acknowledgement.
+    /// Sends a request, and waits for the first reply: a message, or only the acknowledgement.
     pub(crate) fn ask_for<M>(&mut self, message: M, flags: u16) -> io::Result<Option<M>>
     where
         M: NetlinkSerializable + NetlinkDeserializable,
@@ -46,7 +46,7 @@ impl Netlink {
     }
 
     /// Sends several messages as one; the kernel does all or none, and acknowledges each of `1..`
-    /// that asks for it. The first refusal is the answer.
+    /// that asks for it. The first refusal is the result.
     pub(crate) fn ask_at_once<M>(&mut self, messages: Vec<(M, u16)>) -> io::Result<()>
     where
         M: NetlinkSerializable + NetlinkDeserializable,
@@ -61,13 +61,14 @@ impl Netlink {
             }
         }
         self.socket.send(&all, 0)?;
-        // After a refusal there may be no more answers; those that come are told by their number.
+        // After a refusal there may be no more replies; late ones are recognised by their sequence
+        // number.
         awaited
             .into_iter()
             .try_for_each(|sequence| self.answer::<M>(sequence).map(drop))
     }
 
-    /// Asks for all of a kind.
+    /// Requests all objects of a kind.
     pub(crate) fn list<M>(&mut self, message: M) -> io::Result<Vec<M>>
     where
         M: NetlinkSerializable + NetlinkDeserializable,
@@ -104,7 +105,7 @@ impl Netlink {
         (bytes, self.sequence)
     }
 
-    /// The answer to one message; what belongs to others is dropped.
+    /// The reply to one message; replies to other messages are dropped.
     fn answer<M: NetlinkDeserializable>(&self, sequence: u32) -> io::Result<Option<M>> {
         loop {
             for packet in self.receive::<M>()? {

@@ -1,5 +1,5 @@
 //! Calls, in dom0, everything of this crate that changes nothing or undoes itself, and prints the
-//! answers: shows whether the wrappers and a hypervisor understand each other.
+//! replies: shows whether the wrappers and a hypervisor understand each other.
 
 use oxen_sys::hypercall::{AffinityKind, CreateDomain, Extents};
 use oxen_sys::{Errno, EventChannels, PAGE_SIZE, Privcmd, Result};

@@ -2,7 +2,7 @@
 //!
 //! The kernel masks a port when it fires; [`EventChannels::unmask`] arms it again. All ports of one
 //! open device are closed with it.
-#![allow(unsafe_code)] // Reason: ioctls.
+#![expect(unsafe_code, reason = "ioctls")]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -1,5 +1,5 @@
 //! Pages that other domains granted to us, by `/dev/xen/gntdev` (include/uapi/xen/gntdev.h).
-#![allow(unsafe_code)] // Reason: ioctls.
+#![expect(unsafe_code, reason = "ioctls")]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

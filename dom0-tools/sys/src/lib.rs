@@ -10,6 +10,8 @@
 //! - [`hypercall`]: one typed function a hypercall, safe code over the layers below.
 //!
 //! Errors are the errno that the hypervisor or Linux gave ([`Errno`]).
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 pub mod daemon;
 pub mod error;

@@ -1,9 +1,9 @@
 //! Loop devices: files as block devices (include/uapi/linux/loop.h).
 //!
-//! A device made here clears itself when its last user closes it. So whoever makes one keeps it
-//! open until the one it is meant for has opened it too; if the maker dies before, the device goes
-//! with it.
-#![allow(unsafe_code)] // Reason: ioctls.
+//! A device made here clears itself when its last user closes it. So the process that makes one
+//! keeps it open until the one it is meant for has opened it too; if the maker dies before, the
+//! device goes with it.
+#![expect(unsafe_code, reason = "ioctls")]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ const READ_ONLY: u32 = 1;
 const AUTOCLEAR: u32 = 4;
 const DIRECT_IO: u32 = 16;
 
-/// Others may take the free device that we were told of.
+/// Another process may take the free device between the two calls.
 const TRIES: u32 = 64;
 
 /// `struct loop_info64`.
@@ -59,7 +59,7 @@ pub struct LoopDevice {
 
 impl LoopDevice {
     /// Makes a device of a file, with direct I/O where the file system can. The device holds the
-    /// open file, its locks included. `label` is what `LOOP_GET_STATUS64` tells of it.
+    /// open file, its locks included. `label` is the name that `LOOP_GET_STATUS64` returns.
     ///
     /// # Errors
     /// `Errno` if there is no loop driver, no device is free, or the driver refuses the file.

@@ -5,7 +5,7 @@
 //! [`HypercallBuffer`]s: pages that the kernel keeps present (an absent page is -EFAULT) and that
 //! hold no Rust object. A bare call is unsafe because structures may hold addresses that nobody
 //! checks; the typed functions of [`crate::hypercall`] are the safe way.
-#![allow(unsafe_code)] // Reason: ioctls that carry addresses.
+#![expect(unsafe_code, reason = "ioctls that carry addresses")]
 
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
@@ -198,7 +198,7 @@ impl Privcmd {
         Ok(memory)
     }
 
-    /// How many frames that resource has, where the kernel can tell (Linux 5.15 and later).
+    /// The number of frames of a resource, where the kernel knows it (Linux 5.15 and later).
     pub fn resource_size(&self, domain: u16, kind: u32, id: u32) -> Result<u64> {
         let mut arg = MmapResource {
             dom: domain,

@@ -1,5 +1,5 @@
 //! The store's side of dom0's own ring: `/dev/xen/xenbus_backend`, else `/proc/xen/xsd_{kva,port}`.
-#![allow(unsafe_code)] // Reason: ioctls.
+#![expect(unsafe_code, reason = "ioctls")]
 
 use std::os::fd::AsFd;
 

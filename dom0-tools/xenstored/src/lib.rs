@@ -4,6 +4,8 @@
 //! The core knows no hardware and does no input or output, so all of its rules are tested on the
 //! host. The daemon (`main.rs`) brings it messages and persists what it changes.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 pub mod access;
 pub mod caller;

@@ -1,10 +1,12 @@
 //! The store's daemon: brings the core its messages and writes down what it changes.
 //!
-//! One thread, one loop. In each turn: take in what has arrived (a bounded part of it from
-//! each), let the core handle it, write the records, and only then let answers go and requests
-//! be taken out of rings. So whenever the daemon dies, either nothing of a request has happened and
-//! it is still in its ring, or all of it has and its answer is in the journal.
+//! One thread, one loop. In each turn: take in what has arrived (a bounded part of it from each),
+//! let the core handle it, write the records, and only then send replies and take requests out of
+//! rings. So whenever the daemon dies, either nothing of a request has happened and it is still in
+//! its ring, or all of it has and its reply is in the journal.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod daemon;
 

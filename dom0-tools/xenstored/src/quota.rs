@@ -72,7 +72,7 @@ impl Default for Soft {
     }
 }
 
-/// Before the name of a soft limit, where hard and soft ones are told apart by name.
+/// Before the name of a soft limit, where hard and soft ones are distinguished by name.
 const SOFT: &str = "soft-";
 
 impl Quota {

@@ -1,6 +1,6 @@
 //! The records of the journal: one for each change that must survive the daemon's death.
 //!
-//! Records say what was done, not what was asked, so that reading them needs no rules. Sockets are
+//! Records contain the effect, not the request, so that reading them needs no rules. Sockets are
 //! not in them: who is connected by one sees that it broke and connects again.
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub enum Record {
         domain: DomId,
         target: Option<DomId>,
     },
-    /// Its shutdown was told (or shall be told again).
+    /// The domain's shutdown was reported, or is to be reported again.
     ShutdownTold {
         domain: DomId,
         told: bool,

@@ -1,8 +1,8 @@
-//! One ring being served: requests from its page to the server, answers back.
+//! One ring being served: requests from its page to the server, replies back.
 //!
 //! The order of steps is what makes the daemon's death harmless. [`Session::serve`] lets requests
 //! be handled and takes nothing out of the page. Then the records are written. Only then does
-//! [`Session::send`] take the requests out and put answers in. Whatever step is the last, the page
+//! [`Session::send`] take the requests out and put replies in. Whatever step is the last, the page
 //! and the records together say how to go on.
 
 use oxen_sys::SharedMemory;
@@ -72,8 +72,8 @@ impl Session {
         }
         let handled = self.handle(&bytes, server, platform, slice);
         // Whole requests that must wait stay in the page. Of one that is not whole the start is
-        // taken, for two reasons: it may be larger than the page's ring, and a guest tells of more
-        // only where it finds the ring empty.
+        // taken, for two reasons: it may be larger than the page's ring, and a guest notifies of
+        // more only where it finds the ring empty.
         let taken = match handled.stop {
             Stop::NotWhole => bytes.len(),
             Stop::Later | Stop::Fault(_) => handled.bytes,
@@ -132,7 +132,7 @@ impl Session {
         }
     }
 
-    /// Takes handled requests out and puts answers in.
+    /// Takes handled requests out and puts replies in.
     pub fn send(&mut self, page: &SharedMemory, server: &mut Server) -> Result<Sent, Fault> {
         let id = ConnId::Domain(self.domain);
         let mut sent = Sent::default();
@@ -155,8 +155,8 @@ impl Session {
             outbox.advance(count as usize);
             sent.notify = true;
         }
-        // Requests that came while others were handled are not told; and those that waited for
-        // answers to go may not have to any more.
+        // The guest does not notify of requests that came while others were handled; and requests
+        // that waited for replies to be sent may not have to any more.
         if let Some(ring) = server.ring(self.domain) {
             let waiting = ring::has_requests(page, ring.indices.consumed)?;
             sent.more = waiting && !server.is_backed_up(id);
@@ -167,7 +167,7 @@ impl Session {
     /// Gives the ring up. What is to be said of that.
     pub fn fail(&mut self, page: Result<&SharedMemory, Fault>, fault: Fault) -> Notice {
         self.broken = true;
-        // If the page cannot be written, there is nobody to tell.
+        // If the page cannot be written, the guest is gone.
         let _ = page.and_then(|page| ring::fail(page, fault));
         Notice {
             domain: self.domain,
@@ -179,7 +179,7 @@ impl Session {
 /// The steps that follow after replies were sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// The guest is to be told.
+    /// The guest is to be notified.
     pub notify: bool,
     /// There are requests to serve at once.
     pub more: bool,

@@ -27,7 +27,8 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// One that was open when the daemon died. It answers, and its commit asks for another try.
+    /// A transaction that was open when the daemon died. Its requests get replies, and its commit
+    /// fails with EAGAIN.
     pub fn lost() -> Self {
         Self {
             draft: Draft::default(),

@@ -1,4 +1,4 @@
-//! A guest whose store daemon dies at any step gets the answers that it would have got otherwise.
+//! A guest whose store daemon dies at any step gets the replies that it would have got otherwise.
 
 use oxen_sys::SharedMemory;
 use proptest::prelude::*;
@@ -108,7 +108,7 @@ struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    /// True if the guest tells the daemon: as Linux does, only if the ring was empty.
+    /// True if the guest notifies the daemon: as Linux does, only if the ring was empty.
     fn send(&mut self, most: usize) -> bool {
         let (cons, prod) = (
             self.page.load(REQ_CONS).unwrap(),
@@ -219,7 +219,7 @@ proptest! {
         prop_assert_eq!(guest.got.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 
-    /// The daemon looks only when it is told to or knows of more, and a guest tells little.
+    /// The daemon looks only when it is notified or knows of more, and a guest notifies rarely.
     #[test]
     fn no_request_waits_for_ever(
         kinds in prop::collection::vec((any::<u8>(), 0usize..1500), 1..40),
@@ -241,7 +241,7 @@ proptest! {
         let mut told = work(&mut guest);
         let mut idle = 0;
         while idle < 2 {
-            // A guest that is not told anything has nothing to wait for but its own pace.
+            // A guest that is never notified waits for nothing but its own pace.
             told |= work(&mut guest);
             if !told {
                 idle += 1;
@@ -317,7 +317,7 @@ fn half_a_request_is_not_recorded_again_and_again() {
             daemon.restart();
         }
     }
-    // Each byte with its record's numbers, the value in its node, and the answer.
+    // Each byte with its record's numbers, the value in its node, and the reply.
     assert!(bytes <= 20 * len, "{bytes} bytes for a request of {len}");
     guest.take(usize::MAX);
     assert!(guest.got.ends_with(b"OK\0"));

@@ -19,7 +19,7 @@ const RSP_CONS: usize = 2056;
 const RSP_PROD: usize = 2060;
 
 /// Steps that the system calls of a turn of the loop take at least: to look what arrived, to take
-/// it in, to write the journal, to let an answer go.
+/// it in, to write the journal, to send a reply.
 const LOOP: u64 = 32;
 /// Requests of dom0 that are measured.
 const REQUESTS: u64 = 400;
@@ -117,7 +117,7 @@ impl Guest {
         }
     }
 
-    /// Puts in what fits and takes out all there is. True if the daemon is to be told.
+    /// Puts in what fits and takes out all there is. True if the daemon is to be notified.
     fn work(&mut self, page: &SharedMemory) -> bool {
         self.fill();
         let word = |at| page.load(at).unwrap();
@@ -202,7 +202,7 @@ impl Daemon {
                 asking.insert(*domain);
             }
         }
-        // They ask whenever they can.
+        // The guests send requests whenever they can.
         let (rings, mut served) = (&mut self.rings, Vec::new());
         let used = self
             .turns
@@ -229,7 +229,7 @@ impl Daemon {
         self.guests_rest = self.clock() + pause.as_nanos() as u64;
     }
 
-    /// The mean steps from dom0's asking until its answer, over requests at random moments.
+    /// The mean steps from dom0's request to its reply, over requests at random moments.
     fn measure(&mut self) -> f64 {
         let requests: [(Kind, &[u8]); 3] = [
             (Kind::Write, b"/local/domain/0/backend/x/state\x004"),
@@ -284,7 +284,7 @@ fn dom0_takes_at_most_five_times_as_long_beside_four_hostile_guests() {
     }
 }
 
-/// No turn is longer than the largest request that the quotas allow, whatever many guests ask.
+/// No turn is longer than the largest request that the quotas allow, whatever many guests request.
 #[test]
 fn a_turn_is_bounded_by_work() {
     const LARGEST: u64 = 8 * 1024;

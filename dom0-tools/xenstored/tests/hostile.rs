@@ -56,7 +56,7 @@ impl Store {
         ConnId::Domain(n)
     }
 
-    /// The answer to a request. Events are taken too, and thrown away.
+    /// The reply to a request. Events are taken too, and thrown away.
     fn ask(
         &mut self,
         id: ConnId,

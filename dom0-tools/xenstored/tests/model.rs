@@ -126,7 +126,7 @@ fn restored(records: impl IntoIterator<Item = Record>) -> Server {
     server
 }
 
-/// Has a client send it, and gives the answer.
+/// Sends a request from a client, and returns the reply.
 fn run(op: &Op, store: &mut Store, who: usize, tx: u32) -> Answer {
     let (kind, payload) = op.request();
     store.ask(who, kind, tx, &payload)

@@ -136,7 +136,7 @@ fn nothing_that_was_answered_is_lost() {
         if round == 0 {
             client.introduce(7, 1, 1).unwrap();
         }
-        // Enough to have the journal written anew now and then.
+        // Enough to have the journal rewritten now and then.
         client.write("/big", vec![b'x'; 4000]).unwrap();
         for _ in 0..200 {
             client
@@ -164,7 +164,7 @@ fn survives_being_killed_in_the_midst_of_work() {
         std::thread::sleep(Duration::from_millis(30));
         daemon.kill();
         answered = answered.max(worker.join().unwrap());
-        // What was answered is there; one more may have been done without its answer being heard.
+        // All requests with a reply are done; one more may be done whose reply was lost.
         let now: u32 = daemon
             .connect()
             .try_read("/count")
@@ -179,7 +179,7 @@ fn survives_being_killed_in_the_midst_of_work() {
     assert!(answered > 0);
 }
 
-/// Counts up in transactions until the daemon dies; gives the last count that was answered.
+/// Counts up in transactions until the daemon dies; returns the last count that got a reply.
 fn count_up(mut client: Client) -> u32 {
     let Ok(count) = client.try_read("/count") else {
         return 0;
@@ -207,7 +207,7 @@ fn a_client_that_breaks_the_protocol_loses_only_its_connection() {
     let mut half = UnixStream::connect(daemon.socket()).unwrap();
     half.write_all(&too_long[..7]).unwrap();
     drop(half);
-    // Many requests, and no ear for the answers.
+    // Many requests, and no reading of the replies.
     let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
     deaf.set_nonblocking(true).unwrap();
     let list = [1u32, 1, 0, 2].map(u32::to_le_bytes).concat();

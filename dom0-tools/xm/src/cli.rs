@@ -45,8 +45,8 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> (ArgMatches, Cli) 
     })
 }
 
-/// The commands that scripts repeat, if nothing is wrong with their words and no help is asked for:
-/// that is for the whole parser to tell.
+/// Parses the commands that scripts repeat. `None` if the command line has an error or requests
+/// help: the whole parser reports that.
 fn quick(words: &[OsString]) -> Option<(ArgMatches, Cli)> {
     let (_, words) = words.split_first()?;
     match words.first()?.to_str()? {

@@ -5,6 +5,8 @@
 //! Every command exits with 0 on success, 1 on failure (with one line on standard error that names
 //! cause and remedy; with `--json` also `{"error": ...}` on standard output) and 2 on wrong usage.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod cli;
 mod cmd;

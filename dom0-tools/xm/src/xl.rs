@@ -1,5 +1,5 @@
-//! Commands of xl (4.17, and suspend of later ones) that xm does not have, so that whoever types
-//! one learns that, and is not offered what sounds alike.
+//! Commands of xl (4.17, and suspend of later ones) that xm does not have, so that a user who types
+//! one learns this, and is not offered a command that only sounds alike.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -74,7 +74,7 @@ const NOT_YET: [&str; 61] = [
     "vm-list",
 ];
 
-/// Tells what is wrong with a command line, and ends the program.
+/// Prints the error of a command line, and ends the program.
 pub(crate) fn exit(error: &clap::Error) -> ! {
     match not_yet(error) {
         Some(text) => {

@@ -39,7 +39,7 @@ impl Client {
         }
     }
 
-    /// Sends one operation and waits for its result; events are told as they come.
+    /// Sends one operation and waits for its result; events go to `on_event` as they come.
     ///
     /// # Errors
     /// `Error` of the daemon, or one that says that the connection is lost.

@@ -48,6 +48,8 @@
 //! `started`, `ended` (with `reason`) and `gone`, with `domain` and `name`.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 pub mod client;
 

@@ -16,7 +16,7 @@ use xmd_api::{Event, Subject};
 
 impl Context<'_> {
     /// Gives a domain that does not run yet all devices of its configuration. What is remarkable
-    /// about one is told.
+    /// about one is reported.
     ///
     /// # Errors
     /// `Error` if a device cannot be attached; the caller takes the domain down with the devices
@@ -318,8 +318,8 @@ impl Context<'_> {
             return self.manager().settle(entry.uuid, pending, false);
         };
         let found = held::find(self.world.store, domain, kind, id)?;
-        // An attach is whole when the driver has what it needs; a detach is begun when it was told
-        // to close.
+        // An attach is whole when the driver has what it needs; a detach is begun when the back end
+        // was set to close.
         let whole = found.is_some_and(|held| {
             held.node("online") == "1" && held.back_state >= State::InitWait && held.is_plugged()
         });

@@ -6,6 +6,8 @@
 //! small [`journal`]; on its start it reads all three and finishes or undoes what was half done
 //! ([`recover`]). No guest notices.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod devices;
 pub mod journal;

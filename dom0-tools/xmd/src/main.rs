@@ -1,5 +1,7 @@
 //! xmd, the daemon. See the library's description.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 use clap::Parser;
 use oxen_domain::lifecycle;

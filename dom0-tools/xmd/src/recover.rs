@@ -16,7 +16,7 @@ use oxen_domain::{Error, Result};
 use oxen_sys::hypercall::DomainInfo;
 use std::sync::{Mutex, PoisonError};
 
-/// The hypervisor is asked so often before we give up.
+/// How often the hypervisor is called before recovery fails.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 

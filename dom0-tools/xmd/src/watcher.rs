@@ -1,4 +1,4 @@
-//! Waiting for domains to end and for disks that guests let go of: the store tells
+//! Waiting for domains to end and for disks that guests let go of: the store notifies
 //! (`@releaseDomain`, states of back ends), and in case it is being restarted just then, we look by
 //! ourselves now and then.
 

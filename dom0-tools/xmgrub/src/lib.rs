@@ -8,6 +8,8 @@
 //!
 //! [`disk`] reads tables and file systems, [`grub`] the configuration, [`boot`] puts them together.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 pub mod boot;
 pub mod disk;

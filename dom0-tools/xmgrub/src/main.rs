@@ -1,4 +1,6 @@
 //! `xmgrub`: prints and copies what GRUB would boot from a disk image.
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod confine;
 

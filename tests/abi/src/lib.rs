@@ -1,5 +1,7 @@
 //! Compares the ABI as `guest-pv-abi` declares it with the public C headers (Debian's libxen-dev):
 //! a C program made from the list of declarations prints what the C compiler thinks of each.
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 mod headers;
 mod program;

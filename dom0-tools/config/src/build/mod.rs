@@ -86,7 +86,7 @@ fn check_type(r: &mut Reader<'_>) -> bool {
         }
         _ => {}
     }
-    // Of two errors about the same thing the first tells it.
+    // Of two errors about the same thing only the first is kept.
     r.errors.truncate(before + 1);
     r.errors.len() == before
 }

@@ -3,7 +3,7 @@
 //! span lines and end with a comma.
 //!
 //! Unlike xl's own parser this one takes negative numbers, and uppercase letters in a key reach the
-//! table of keys, so that the answer to `Memory=1` is a suggestion.
+//! table of keys, so that the message about `Memory=1` is a suggestion.
 
 mod lexer;
 mod parser;

@@ -179,7 +179,7 @@ fn other_devices_of_the_guest_stay() {
     assert!(fake.domains().expect("the hypervisor").is_empty());
 }
 
-/// blkback and blkfront around an unbinding: the back end begins anew when the front end does.
+/// blkback and blkfront around an unbinding: the back end starts again when the front end does.
 fn unbound(world: &mut World) {
     if (state(world, BACK), state(world, FRONT)) == (State::Closed, State::Initialising) {
         set(world, &format!("{BACK}/state"), "2");

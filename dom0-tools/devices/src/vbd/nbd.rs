@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const NOTES: &str = "/run/xen/nbd";
-/// For the kernel to see a new server, and for one that was told to end.
+/// How long the kernel may take to see a new server, and a server to end.
 const LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
 

@@ -10,9 +10,9 @@ use std::time::Instant;
 /// How long xmgrub may run. It computes for one minute at most; the rest is for a slow or busy
 /// disk.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long a killed process may take to go: one that waits for a disk goes when the disk answers.
+/// How long a killed process may take to go: one that waits for a disk goes when the disk responds.
 const GOING: Duration = Duration::from_secs(2);
-/// Whoever waits for its output asks as often whether to go on.
+/// How often a reader checks whether the guest is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 /// How many bytes of standard error are read.
 const COMPLAINT: u64 = 64 << 10;

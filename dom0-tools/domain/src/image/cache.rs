@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// A kernel that nobody asked for again is not worth its memory.
+/// How long a kernel is kept that nobody requests again.
 const KEEP: Duration = Duration::from_secs(60);
 
 /// Holds at most one kernel.

@@ -1,5 +1,5 @@
-//! A hypervisor and a store in memory, for tests: they keep what a real one would, and can be told
-//! to fail at a given call.
+//! A hypervisor and a store in memory, for tests: they keep the same state as the originals, and
+//! fail at a given call if a test wants it.
 
 mod kernel;
 
@@ -84,13 +84,13 @@ impl Fake {
         self.fail_at.set(Some(call));
     }
 
-    /// Whether the failure asked for has happened.
+    /// Whether the requested failure has happened.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.fail_at.get().is_none()
     }
 
-    /// Nothing fails from now on. True if the failure asked for has happened.
+    /// Nothing fails from now on. True if the requested failure has happened.
     pub fn fail_no_more(&self) -> bool {
         self.fail_at.take().is_none()
     }

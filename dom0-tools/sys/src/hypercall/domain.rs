@@ -35,7 +35,7 @@ impl Privcmd {
 
     /// The information about one domain; ESRCH if it does not exist.
     pub fn domain_info(&self, domain: u16) -> Result<DomainInfo> {
-        // The hypervisor answers with the next higher domain when this one is not there.
+        // The hypervisor returns the next higher domain if this one does not exist.
         let (_, info): (_, DomainInfo) =
             self.domctl(abi::XEN_DOMCTL_GETDOMAININFO, domain, &DomainInfo::zeroed())?;
         if info.domain == domain {

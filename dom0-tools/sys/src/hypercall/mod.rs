@@ -51,7 +51,10 @@ impl<T: Pod> Plain for T {}
 
 impl Privcmd {
     /// A call that follows no address but those of its buffers.
-    #[allow(unsafe_code)] // Reason: the one place that makes calls; the module's invariant is its proof.
+    #[expect(
+        unsafe_code,
+        reason = "the one place that makes calls; the module's invariant is its proof"
+    )]
     fn raw(&self, op: u64, args: &[Arg<'_>]) -> Result<i64> {
         // SAFETY: the invariant of this module.
         unsafe { self.hypercall(op, args) }
@@ -65,14 +68,14 @@ impl Privcmd {
         Ok((result, buffer.get(0)?))
     }
 
-    /// A domctl; gives back the domain (createdomain answers there) and the structure.
+    /// A domctl; returns the domain (createdomain's result is there) and the structure.
     fn domctl<T: Plain>(&self, cmd: u32, domain: u16, arg: &T) -> Result<(u16, T)> {
         let (result, answer) = self.domctl_any(cmd, domain, arg)?;
         result?;
         Ok((answer.domain, answer.u.view()))
     }
 
-    /// A domctl whose structure tells more when it fails.
+    /// A domctl whose structure says more about a failure.
     fn domctl_always<T: Plain>(&self, cmd: u32, domain: u16, arg: &T) -> Result<(Result<i64>, T)> {
         let (result, answer) = self.domctl_any(cmd, domain, arg)?;
         Ok((result, answer.u.view()))

@@ -6,7 +6,7 @@ use guest_pv_abi as abi;
 use super::{CpuTopology, DomainInfo, PhysInfo, items};
 use crate::{Errno, Privcmd, Result};
 
-/// Domains asked for in one call.
+/// Domains requested in one call.
 const LIST: usize = 128;
 /// The largest log ring that is read, and the most CPUs.
 const LOG: usize = 1 << 20;

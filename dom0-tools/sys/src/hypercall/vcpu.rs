@@ -11,7 +11,7 @@ use crate::{HypercallBuffer, Privcmd, Result};
 pub enum AffinityKind {
     /// Where it may run.
     Hard,
-    /// Where it had better run.
+    /// The CPUs that the vcpu prefers (soft affinity).
     Soft,
 }
 

@@ -1,4 +1,4 @@
-//! The rules of reading and changing nodes: who may, what it does, and what the error tells.
+//! The rules of reading and changing nodes: rights, effects and errors.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::view::{Nearest, NodeView, View};
 
 type Result<T> = core::result::Result<T, StoreError>;
 
-/// A change of the tree, as asked for.
+/// A requested change of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Write(Path, Arc<[u8]>),
@@ -103,7 +103,7 @@ enum Right {
     Own,
 }
 
-/// The node, if the caller has the right. The error tells nothing of what the caller may not see.
+/// The node, if the caller has the right. The error reveals nothing that the caller may not see.
 fn found<'a>(
     nearest: &Nearest<'a>,
     path: &Path,

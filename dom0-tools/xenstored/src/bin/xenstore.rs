@@ -1,6 +1,8 @@
 //! The store at the command line: `xenstore read PATH`, also under the names of Xen's programs
 //! (`xenstore-read`), with their options.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 use std::ffi::OsString;
 use std::io::{self, Write};

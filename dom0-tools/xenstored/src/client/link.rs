@@ -45,8 +45,8 @@ impl Link {
         }
     }
 
-    /// May several requests be sent before the first is answered? The kernel's device takes one at
-    /// a time.
+    /// Whether several requests may be sent before the first reply. The kernel's device takes one
+    /// at a time.
     pub(super) const fn takes_several(&self) -> bool {
         matches!(self.way, Way::Socket(_))
     }

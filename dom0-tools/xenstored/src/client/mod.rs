@@ -1,7 +1,7 @@
 //! A client of the store, for tools and daemons in dom0.
 //!
-//! It blocks. Requests are answered in order, so one request is under way at a time; watch events
-//! that arrive meanwhile are queued for [`Client::next_event`]. Paths without a leading slash are
+//! Calls block. Replies come in order, so one request is under way at a time; watch events that
+//! arrive meanwhile are queued for [`Client::next_event`]. Paths without a leading slash are
 //! relative to the caller's own domain.
 //!
 //! When the daemon is restarted, a socket's watches and transactions are gone: the client gets an
@@ -42,7 +42,7 @@ pub enum Error {
     Store(StoreError),
     /// The connection failed.
     Io(io::Error),
-    /// The answer was not the protocol's.
+    /// The reply violates the protocol.
     Protocol(&'static str),
 }
 
@@ -90,7 +90,7 @@ pub struct WatchEvent {
 
 /// The requests that a client can make both alone and in a transaction.
 pub trait Operations {
-    /// Sends one request and waits for its answer.
+    /// Sends one request and waits for its reply.
     fn request(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>>;
 
     fn read(&mut self, path: &str) -> Result<Vec<u8>> {
@@ -196,11 +196,11 @@ pub struct Client {
     next_id: u32,
 }
 
-/// An answer, or the store's refusal.
+/// A reply, or the store's refusal.
 pub type Answer = core::result::Result<Vec<u8>, StoreError>;
 
-/// How many requests are sent before the first answer is waited for. The daemon queues more answers
-/// than these have, so it never waits for us while we wait for it.
+/// The number of requests that are sent before the first reply is awaited. The daemon queues more
+/// replies than these have, so it never waits for us while we wait for it.
 const TOGETHER: usize = 64;
 
 impl Client {
@@ -338,7 +338,7 @@ impl Client {
         self.settle()
     }
 
-    /// Tells the store of a new domain, its ring's frame and its port.
+    /// Introduces a new domain to the store, with its ring's frame and its port.
     pub fn introduce(&mut self, domain: DomId, gfn: u64, port: u32) -> Result<()> {
         let payload = format!("{domain}\0{gfn}\0{port}\0");
         self.call(Kind::Introduce, 0, payload.as_bytes()).map(drop)
@@ -348,7 +348,8 @@ impl Client {
         self.of_domain(Kind::Release, domain).map(drop)
     }
 
-    /// The domain goes on after it shut down for suspend: its next shutdown shall be told again.
+    /// The domain goes on after it shut down for suspend: its next shutdown is to be reported
+    /// again.
     pub fn resume(&mut self, domain: DomId) -> Result<()> {
         self.of_domain(Kind::Resume, domain).map(drop)
     }
@@ -440,7 +441,7 @@ impl Client {
         id
     }
 
-    /// Waits for the answer to a request; events that come before it are queued.
+    /// Waits for the reply to a request; events that arrive before it are queued.
     fn answer(&mut self, kind: Kind, id: u32) -> Result<Vec<u8>> {
         loop {
             let (header, payload) = self.link.receive()?;
@@ -458,8 +459,8 @@ impl Client {
         }
     }
 
-    /// Queues what was read beyond the answer, so that who waits for the connection to be readable
-    /// misses nothing.
+    /// Queues events that were read beyond the reply, so that a caller that waits for the
+    /// connection to be readable misses nothing.
     fn settle(&mut self) -> Result<()> {
         while let Some((header, payload)) = self.link.arrived()? {
             match Kind::from_number(header.kind) {
@@ -513,7 +514,7 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Several requests, with one wait for all of their answers.
+    /// Several requests, with one wait for all of their replies.
     pub fn all(&mut self, requests: &[Request]) -> Result<Vec<Answer>> {
         self.client.call_all(self.id, requests)
     }

@@ -102,7 +102,7 @@ impl Daemon {
             if let Machine::Xen(xen) = &mut self.machine {
                 xen.take_events(&mut self.server);
             }
-            // dom0 first: its answers do not wait for what guests ask.
+            // dom0 comes first: its replies do not wait for guests' requests.
             self.serve_dom0();
             busy = self.finish();
             if self.serve_guests() {
@@ -111,8 +111,7 @@ impl Daemon {
         }
     }
 
-    /// Writes down what was done, and lets the answers go. True if processes of dom0 have asked for
-    /// more.
+    /// Writes the journal, then sends the replies. True if processes of dom0 have more requests.
     fn finish(&mut self) -> bool {
         self.write_down();
         let more = self.sockets.send(&mut self.server);
@@ -213,9 +212,10 @@ impl Daemon {
     }
 }
 
-/// The server that the journal tells of. What of it makes no sense is left out, with a line each.
+/// The server that the journal describes. Records that make no sense are left out, with a line
+/// each.
 fn restore(found: Found) -> Server {
-    /// So many lines; a number tells of the rest.
+    /// The most lines; the rest is only counted.
     const LINES: usize = 8;
     if found.damaged > 0 {
         eprintln!(

@@ -17,7 +17,7 @@ use xenstored::turns::{SLICE, Turns};
 
 use super::log;
 
-/// Steps of dom0's kernel's requests before its answers go.
+/// Steps of work on requests of dom0's kernel before its replies are sent.
 const DOM0_SLICE: u64 = 1024;
 
 /// The hypervisor is not there: rings can be introduced, and nothing comes of it.
@@ -179,7 +179,7 @@ impl Xen {
         }
     }
 
-    /// Handles what dom0's kernel asks for.
+    /// Handles requests of dom0's kernel.
     pub(crate) fn serve_dom0(&mut self, server: &mut Server) {
         if self.is_dom0_awake() {
             self.serve_ring(0, server, DOM0_SLICE);
@@ -220,8 +220,8 @@ impl Xen {
         more
     }
 
-    /// Lets the answers go; what finds no room goes when the guest has made some and says so.
-    /// Notices of guests at fault.
+    /// Sends the replies. Those that find no room are sent when the guest has made some and
+    /// notifies. Notices of guests at fault.
     pub(crate) fn send(&mut self, server: &mut Server) -> Vec<Notice> {
         let mut notices = Vec::new();
         let mut looked_at = core::mem::take(&mut self.served);
@@ -292,7 +292,7 @@ impl Platform for Xen {
             .and_then(|page| Session::open(page, domain, fresh));
         let (session, indices, waiting) = opened.map_err(|_| StoreError::Io)?;
         if waiting {
-            // Who cannot be told is not there.
+            // A guest that cannot be notified is gone.
             let _ = self.events.notify(port);
         }
         self.rings.insert(
@@ -304,7 +304,7 @@ impl Platform for Xen {
                 fault: None,
             },
         );
-        // It may have asked already.
+        // The guest may have sent requests already.
         self.awake.insert(domain);
         Ok(indices)
     }

@@ -25,11 +25,12 @@ pub struct Ring {
     pub gfn: u64,
     /// The domain's own port.
     pub port: u32,
-    /// Where we are in the stream of requests, and in that of answers after all that wait went.
+    /// The position in the stream of requests, and in that of replies once all queued ones are
+    /// sent.
     pub indices: Indices,
     /// The start of a request whose rest is not there yet.
     pub partial: Vec<u8>,
-    /// The domain's shutdown was told.
+    /// The domain's shutdown was reported.
     pub shutdown_told: bool,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Connection {
     pub(super) next_transaction: u32,
     pub(super) outbox: Outbox,
     pub(super) ring: Option<Ring>,
-    /// Of which of its soft limits it was told that it is over it.
+    /// The soft limits that a notice has reported as exceeded.
     pub(super) told_of: [bool; 4],
 }
 
@@ -92,8 +93,8 @@ impl Connection {
     /// After a restart: where the ring's page says that the daemon before had come to.
     ///
     /// As a rule the records are ahead of the page, because they are written first. They are behind
-    /// it if they could not be written: what they do not tell of was done and answered all the
-    /// same. A guest that wrote our indices gets what it made of them.
+    /// it if they could not be written: a request that they do not mention was handled and replied
+    /// to all the same. A guest that wrote our indices gets what it made of them.
     pub(super) fn catch_up(&mut self, page: Indices) {
         let Some(ring) = self.ring.as_mut() else {
             return;

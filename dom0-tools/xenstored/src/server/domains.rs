@@ -49,7 +49,7 @@ impl Server {
         Ok(new.then_some(domain))
     }
 
-    /// Opens (or opens anew) the ring of a domain. dom0's own comes this way too.
+    /// Opens the ring of a domain, or opens it again. dom0's own comes this way too.
     pub fn connect(
         &mut self,
         domain: DomId,
@@ -57,7 +57,7 @@ impl Server {
         port: u32,
         platform: &mut dyn Platform,
     ) -> Result<()> {
-        // dom0's kernel may have begun to ask before we were there.
+        // dom0's kernel may have sent requests before this daemon started.
         let indices = platform.connect(domain, gfn, port, domain != 0)?;
         let ring = Ring {
             gfn,
@@ -101,7 +101,7 @@ impl Server {
         Ok(())
     }
 
-    /// A domain shut down. Told once, until a resume.
+    /// Reports that a domain shut down: once, until a resume.
     pub fn domain_shut_down(&mut self, domain: DomId) {
         if self.ring(domain).is_some_and(|r| !r.shutdown_told)
             && self.set_shutdown_told(domain, true).is_ok()

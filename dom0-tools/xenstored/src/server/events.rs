@@ -22,8 +22,8 @@ impl Server {
         }
     }
 
-    /// Queues a watch's event. What is too long to be told, or too much for who does not listen, is
-    /// lost.
+    /// Queues a watch's event. An event that is too long, or one too many for a connection that
+    /// does not read, is lost.
     pub(super) fn tell(&mut self, id: ConnId, path: &str, token: &[u8]) {
         let payload = [path.as_bytes(), b"\0", token, b"\0"].concat();
         if payload.len() > PAYLOAD_MAX {
@@ -67,7 +67,7 @@ impl Server {
         }
     }
 
-    /// Records changes and tells the watches.
+    /// Records changes and queues the watches' events.
     pub(super) fn publish(&mut self, done: &Done) {
         self.spend(done.nodes);
         for entry in &done.journal {
@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// Whom to tell of a change, and what.
+    /// The recipients of a change, and the path of each event.
     fn hearers(&mut self, event: &Event) -> Vec<(ConnId, String, Vec<u8>)> {
         let listening = match event {
             Event::Changed(path, _) => self.listeners.of_change(path),
@@ -103,7 +103,7 @@ impl Server {
             let Some(connection) = self.connections.get(&id) else {
                 continue;
             };
-            // Who does not listen is not asked.
+            // Connections without a watch are not looked at.
             if connection.outbox.len() >= self.queue_limit(id) {
                 continue;
             }
@@ -132,7 +132,7 @@ impl Server {
         hearers
     }
 
-    /// Changes of a node are told to who may read it or its parent.
+    /// The owner of a watch hears of a node that it may read, or whose parent it may read.
     fn may_hear(&self, path: &Path, may_read: &dyn Fn(&Perms) -> bool) -> bool {
         let readable = |path: &Path| self.tree.get(path).is_some_and(|n| may_read(&n.perms));
         readable(path) || path.parent().is_some_and(|p| readable(&p))

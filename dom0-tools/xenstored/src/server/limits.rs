@@ -1,12 +1,12 @@
-//! Guests at their limits: what is told of that.
+//! Notices about guests at their limits.
 
 use super::connection::domain_of;
 use super::{ConnId, Server};
 use crate::notices::Notice;
 
-/// Notices that wait to be taken; what is more is not told.
+/// The most notices that wait to be taken; further ones are dropped.
 const WAITING: usize = 64;
-/// A limit is told of again once a guest has been below so much of it.
+/// A limit is reported again once a guest has been below this part of it.
 const QUIET: (usize, usize) = (3, 4);
 
 /// A guest's use of one resource, and its limits.

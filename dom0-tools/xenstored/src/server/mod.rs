@@ -1,9 +1,9 @@
-//! The store's core: connections, their requests, and who is told of what.
+//! The store's core: connections, their requests, and the events of watches.
 //!
-//! It does no input or output itself: messages come by [`Server::receive`], answers and events wait
+//! It does no input or output itself: messages come by [`Server::receive`], replies and events wait
 //! in each connection's [`Outbox`], rings are opened by a [`Platform`], and everything that must
 //! outlive the process is in the records which [`Server::take_records`] gives. The daemon writes
-//! those down before it lets any answer go.
+//! those down before it sends any reply.
 
 mod connection;
 mod control;
@@ -38,14 +38,14 @@ use crate::watch::Special;
 pub struct Indices {
     /// Bytes of requests taken out.
     pub consumed: u32,
-    /// Bytes of answers put in.
+    /// Bytes of replies put into the ring.
     pub produced: u32,
 }
 
 /// The services that the core needs of the machine.
 pub trait Platform {
     /// Opens a domain's ring (again, if it is open) and says where its indices stand. A `fresh` one
-    /// begins anew; else the domain is in the midst of using it.
+    /// is reset; else the domain is in the midst of using it.
     fn connect(
         &mut self,
         domain: DomId,

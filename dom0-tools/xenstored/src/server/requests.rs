@@ -35,7 +35,7 @@ enum After {
 }
 
 impl Server {
-    /// Handles one request: its answer and all events it causes are queued when this returns.
+    /// Handles one request: its reply and all events that it causes are queued when this returns.
     pub fn receive(
         &mut self,
         id: ConnId,
@@ -43,7 +43,7 @@ impl Server {
         payload: &[u8],
         platform: &mut dyn Platform,
     ) {
-        /// Steps of any request: it is read, answered, and the answer is sent.
+        /// Steps of any request: reading it, handling it, and sending its reply.
         const REQUEST: usize = 16;
         self.spend(REQUEST.saturating_add(payload.len() / COPIED));
         let outcome = self.dispatch(id, header, payload, platform);
@@ -143,7 +143,7 @@ impl Server {
         Ok((kind, answer, after))
     }
 
-    /// The node that a request asks for, also for the list of its children if `list`.
+    /// The node that a request names, with the list of its children if `list`.
     fn look(&mut self, id: ConnId, tx: u32, path: &Path, list: bool) -> Result<NodeView<'_>> {
         self.spend(path.steps().count());
         let held = if tx == 0 { 0 } else { self.held(id) };

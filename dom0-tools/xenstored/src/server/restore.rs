@@ -32,7 +32,7 @@ impl Server {
                 aside.push(record);
             }
         }
-        // Nobody was told anything meanwhile.
+        // No events were sent meanwhile.
         for (id, connection) in &server.connections {
             for watch in &connection.watches {
                 server.listeners.add(watch, *id);

@@ -156,7 +156,7 @@ impl World {
         page.store(REQ_PROD, prod).unwrap();
     }
 
-    /// The guest takes some bytes of answers: they are what was written down for it, each once.
+    /// The guest takes some bytes of replies, which must be the expected ones, each once.
     pub fn guest_takes(&mut self, domain: u16) {
         let at = self.at();
         let most = if self.rng.one_in(4) {

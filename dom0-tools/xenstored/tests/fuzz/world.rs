@@ -52,7 +52,7 @@ impl Rng {
     }
 }
 
-/// A request that is not answered yet.
+/// A request without a reply yet.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub id: u32,

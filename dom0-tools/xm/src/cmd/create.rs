@@ -1,4 +1,5 @@
-//! `xm create`: the file is read and checked here, so that its errors are told even without xmd.
+//! `xm create`: the file is read and checked here, so that its errors are reported even without
+//! xmd.
 
 use super::console;
 use crate::cli::Create;

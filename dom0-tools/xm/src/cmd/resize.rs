@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A guest that follows at once is not said to be late.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// Asks the guest, and tells how far it has followed.
+/// Sets the guest's memory target, and reports how far the guest has followed.
 pub(super) fn set_memory(args: &MemSet, out: &Output) -> Result<()> {
     let mib = args.memory.0;
     let op = Op::SetMemory {

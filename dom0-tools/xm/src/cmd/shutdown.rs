@@ -1,4 +1,4 @@
-//! `xm shutdown` and `xm reboot`: ask, and wait if wished.
+//! `xm shutdown` and `xm reboot`: they request the shutdown, and wait for its end with `-w`.
 
 use super::control;
 use crate::cli::Shutdown;
@@ -18,8 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const DYING: Duration = Duration::from_secs(10);
 /// So long its devices may take to be released.
 const RELEASE: Duration = Duration::from_secs(60);
-/// A guest that has taken the request and still runs after this is asked again: one that is just
-/// booting takes it before there is anybody who could follow it.
+/// A guest that has taken the request and still runs after this time gets the request again: one
+/// that is just booting takes it before there is anybody who could follow it.
 const AGAIN: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &Shutdown, request: Request, out: &Output) -> Result<()> {

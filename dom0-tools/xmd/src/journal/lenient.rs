@@ -116,7 +116,7 @@ fn pointer(value: &Value, path: &[Step]) -> Option<String> {
     Some(pointer)
 }
 
-/// A value on its way into a type; only structures are told apart from any JSON.
+/// A value on its way into a type; only structures are distinguished from other JSON.
 struct Reader<'a> {
     value: Value,
     path: Vec<Step>,

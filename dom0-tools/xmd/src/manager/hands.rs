@@ -89,7 +89,7 @@ impl Hands {
 }
 
 impl Manager {
-    /// Takes an entry in hand to end its domain. Whoever is building it is asked to give up.
+    /// Claims an entry to end its domain. A thread that builds it is requested to give up.
     #[must_use]
     pub fn claim(&mut self, uuid: Uuid) -> Claim {
         if !self.entries.contains_key(&uuid) {
@@ -123,7 +123,7 @@ impl Manager {
         self.hands.has(uuid)
     }
 
-    /// Whether whoever has it in hand is to give up.
+    /// Whether the thread that has claimed the entry is to give up.
     #[must_use]
     pub fn is_given_up(&self, uuid: Uuid) -> bool {
         self.hands.held.get(&uuid).copied().unwrap_or_default()

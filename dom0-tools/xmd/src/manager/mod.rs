@@ -206,9 +206,9 @@ impl Manager {
         Ok(())
     }
 
-    /// The domain is being taken down for good. The journal is asked to note it, and need not:
-    /// whoever finds it running there and its domain gone comes to the same end. So a full file
-    /// system does not keep a domain.
+    /// The domain is being taken down for good. The journal notes this if it can. If it cannot, a
+    /// successor that finds the entry running and its domain gone comes to the same end. So a full
+    /// file system does not keep a domain.
     pub fn ending(&mut self, uuid: Uuid) {
         self.change_anyway(uuid, |entry| entry.state = State::Ending);
     }
@@ -380,7 +380,8 @@ impl Manager {
         let (kind, id) = what.place().filter(|_| self.is_pending(uuid, what))?;
         let undo = Pending::Undo { kind, id };
         self.at_work.push((uuid, undo.clone()));
-        // Even if the journal cannot note it now: what a client was told has failed must go.
+        // Even if the journal cannot note it now: a device whose attach was reported as failed must
+        // go.
         self.change_anyway(uuid, |entry| {
             entry.pending.retain(|other| other != what);
             entry.pending.push(undo.clone());
@@ -405,7 +406,7 @@ impl Manager {
         left
     }
 
-    /// Whether that is news, which nobody has been told before.
+    /// Returns whether this is new, that is not yet reported.
     pub fn is_news(&mut self, text: Option<String>) -> bool {
         let news = text.is_some() && text != self.complaint;
         self.complaint = text;

@@ -1,5 +1,5 @@
-//! Building domains, for clients and again after an end. Whoever builds has the entry in hand, and
-//! gives up between two steps if somebody wants the domain gone.
+//! Building domains, for clients and again after an end. The thread that builds has claimed the
+//! entry, and gives up between two steps if a client wants the domain gone.
 
 use super::Context;
 use crate::journal::State;
@@ -12,12 +12,12 @@ use oxen_domain::{Error, Result};
 use std::sync::PoisonError;
 use xmd_api::{Event, Subject};
 
-/// For whom a domain is built.
+/// The reason for which a domain is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A client, who is told if it fails; then the entry ends.
+    /// A client's request. A failure is the client's reply, and the entry ends.
     Client,
-    /// Its configuration, which wants it again after an end; if it fails it is tried another time.
+    /// The configuration's `restart` after an end. A failure is repeated later.
     Restart,
 }
 
@@ -96,7 +96,7 @@ impl Context<'_> {
         }
     }
 
-    /// Nothing may be left of what was built in part. What cannot be taken down now is later.
+    /// Removes all of what was built. What cannot be removed now is removed later.
     fn undo_build(&mut self, uuid: Uuid, origin: Origin) {
         let erased = self.erase_entry(uuid).map(drop);
         let again = origin == Origin::Restart && !self.manager().is_given_up(uuid);
@@ -157,10 +157,10 @@ impl Context<'_> {
             &mut progress,
             &mut |domain| lock().born(uuid, domain),
         )?;
-        // They are in the guest's memory now, and its devices may take their time.
+        // The images are in the guest's memory now, and its devices may take their time.
         drop(images);
         self.attach_all(uuid, config, domain, &mut |event| {
-            // Of disks that the guest had before, what is on them is its own affair.
+            // A restarted guest's disks are not reported again: their content is the guest's own.
             if let (Event::Warning { text }, Origin::Client) = (&event, origin) {
                 log.line(&format!("{}: {text}", config.name));
                 tell(event);

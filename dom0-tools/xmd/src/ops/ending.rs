@@ -222,7 +222,7 @@ impl Context<'_> {
         manager.set_state(uuid, State::Running)
     }
 
-    /// Tells once that an entry is broken.
+    /// Reports once that an entry is broken.
     pub(crate) fn note_broken(&self, uuid: Uuid, error: &Error) {
         let mut manager = self.manager();
         let name = manager.entry(uuid).map(|entry| entry.config.name.clone());

@@ -43,7 +43,7 @@ impl Context<'_> {
         self.manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does one operation of a client; events of its own go to `tell`.
+    /// Carries out one operation of a client; the operation's own events go to `tell`.
     ///
     /// # Errors
     /// `Error` of the operation.

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use xmd_api::Event;
 
-/// Events that wait for one client. One that has not read so many is cut off.
+/// The most events that wait for one client. A client that does not read them is cut off.
 const MAX_WAITING: usize = 1024;
 
 #[derive(Default)]
@@ -17,7 +17,7 @@ struct All {
     senders: BTreeMap<u64, SyncSender<Event>>,
 }
 
-/// One who listens, until this is dropped.
+/// A client's registration, which ends when this is dropped.
 pub struct Listening<'a> {
     listeners: &'a Listeners,
     number: u64,
@@ -43,7 +43,7 @@ impl Listeners {
         }
     }
 
-    /// Tells all of them.
+    /// Sends an event to all listeners.
     pub fn announce(&self, event: &Event) {
         let mut all = self.lock();
         all.senders

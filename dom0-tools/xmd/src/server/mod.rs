@@ -140,12 +140,12 @@ pub fn serve(daemon: &Arc<Daemon>, listener: &UnixListener) -> ! {
     }
 }
 
-/// One client after the other: a thread and a connection to the store are not made anew for each.
+/// One client after the other: thread and connection to the store are kept for the next one.
 fn work(daemon: &Daemon, mut place: u64, mut stream: UnixStream) {
     let mut store = XenStore::lazy();
     let (me, next) = channel();
     loop {
-        // A client that goes away has its answer already, or does not want it.
+        // A client that goes away has its reply already, or does not want it.
         let _ = converse(daemon, place, &stream, &mut store);
         drop(stream);
         daemon.places.leave(place);

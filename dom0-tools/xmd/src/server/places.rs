@@ -1,4 +1,4 @@
-//! The places that clients have. When all are taken, a client that asks for nothing gives way.
+//! The places that clients have. When all are taken, a client without a request gives way.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// More clients than these at once are turned away.
 const MAX_CLIENTS: usize = 64;
-/// One that has not asked for anything for so long gives way.
+/// A client without a request for so long gives way.
 const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
@@ -58,7 +58,7 @@ impl Places {
         Some(number)
     }
 
-    /// A request of the client has come, or been answered.
+    /// Notes that a request of the client has arrived, or that its reply was sent.
     pub fn set_busy(&self, number: u64, busy: bool) {
         if let Some(place) = self.lock().taken.get_mut(&number) {
             place.idle_since = (!busy).then(Instant::now);

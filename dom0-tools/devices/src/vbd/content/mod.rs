@@ -16,7 +16,7 @@ const LARGE_SECTOR: u64 = 4096;
 /// Partitions that are looked at.
 const MAX_PARTITIONS: u64 = 128;
 
-/// Looks at an image file. What is told is a warning: a raw disk may hold anything.
+/// Examines an image file. Returns a warning, if any: a raw disk may hold anything.
 ///
 /// # Errors
 /// A `String` that says why the content contradicts the description.
@@ -148,7 +148,7 @@ trait Bytes {
     fn bytes<const N: usize>(&self, at: u64) -> [u8; N];
 
     /// The size of the sectors that a table of partitions counts in. A file does not say: there a
-    /// GPT tells by its place, in the second sector.
+    /// The sector size follows from the place of GPT's header, the second sector.
     fn sector(&self) -> u64 {
         let is_gpt = |sector: u64| &self.bytes::<8>(sector) == b"EFI PART";
         match !is_gpt(SECTOR) && is_gpt(LARGE_SECTOR) {

@@ -108,7 +108,7 @@ fn gpt(sector: usize) -> Vec<u8> {
 #[test]
 fn disks_of_large_sectors_count_in_these() {
     for sector in [512, 4096] {
-        // A file: what it was copied from is told by the table's place.
+        // A file: the table's place shows what it was copied from.
         let disk = gpt(sector);
         assert!(
             in_use(&disk).expect("mounted").contains("partition 1"),

@@ -98,7 +98,7 @@ fn soft_limits_are_told_of_once_and_hard_ones_refuse() {
     let neighbour = test.guest(6);
     test.send(neighbour, Kind::Write, 0, b"data/x\0").0.unwrap();
     assert_eq!(notices(&mut test), [""; 0]);
-    // Told again only when it has been well below.
+    // Reported again only when it has been well below.
     test.send(guest, Kind::Rm, 0, b"data/3\0").0.unwrap();
     test.send(guest, Kind::Write, 0, b"data/3\0").0.unwrap();
     assert_eq!(notices(&mut test), [""; 0]);

@@ -1,4 +1,4 @@
-//! The core as clients see it: requests in, answers and events out.
+//! The core as clients see it: requests in, replies and events out.
 
 mod advisories;
 mod limits;
@@ -30,7 +30,7 @@ impl Test {
         Self { server, dom0 }
     }
 
-    /// Sends a request and takes all that is queued: the answer first found, and events.
+    /// Sends a request and takes all that is queued: the first reply, and events.
     fn send(
         &mut self,
         id: ConnId,

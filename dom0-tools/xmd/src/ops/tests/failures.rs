@@ -29,7 +29,7 @@ fn settle(rig: &Rig) {
     }
 }
 
-/// The names of the domains that the hypervisor has, as the store tells them.
+/// The names of the domains that the hypervisor has, as the store has them.
 fn guests(fake: &Fake) -> Vec<String> {
     let domains = fake.domains().expect("the fake");
     let name = |domain: DomId| fake.node(&format!("/local/domain/{domain}/name"));
@@ -150,7 +150,7 @@ fn a_guest_that_cannot_be_built_again_is_tried_again() {
     assert!(rig.perform(Op::List).expect("the entries")[0]["broken"].is_null());
 }
 
-/// A guest whose kernel went away while it ran, and which has asked for a restart.
+/// A guest whose kernel went away while it ran, and which has requested a restart.
 fn broken(scratch: &Scratch, fake: &Fake) -> Rig {
     let (rig, _) = Rig::start(scratch, fake);
     let made = rig.create(config(scratch, "")).expect("one");

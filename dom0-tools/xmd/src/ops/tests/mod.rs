@@ -363,7 +363,7 @@ fn who_destroys_or_creates_waits_for_an_end_under_way() {
     });
     created.expect("its name is free");
     assert_eq!(rig.names(), ["demo"]);
-    // An end that nobody finishes is told.
+    // An end that nobody finishes is reported.
     let domain = fake.domains().expect("the fake")[0].domain;
     fake.ends(domain, ShutdownReason::Crash);
     rig.run(|context| context.look()).expect("the hypervisor");

@@ -1,4 +1,4 @@
-//! A daemon on the fakes, and what its tests ask it.
+//! A daemon on the fakes, and the requests of its tests.
 
 use crate::journal::Journal;
 use crate::log::Log;
@@ -60,7 +60,7 @@ pub(super) fn config(scratch: &Scratch, more: &str) -> DomainConfig {
         .config
 }
 
-/// A daemon on the fakes: what it was told is in `events`.
+/// A daemon on the fakes: the events that its clients got are in `events`.
 pub(super) struct Rig {
     pub(super) fake: Fake,
     pub(super) manager: Mutex<Manager>,

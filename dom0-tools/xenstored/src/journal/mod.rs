@@ -1,10 +1,10 @@
 //! The records on disk (in fact in memory: /run), so that the daemon can die at any instant.
 //!
 //! One file. It begins with a line that names the format and the boot it belongs to; then frames
-//! follow, each a length, a checksum and records. A frame is all or nothing: one that was
-//! cut off by the daemon's death is dropped, and then nothing of it was told to anyone, because
-//! answers leave after their frame is written. No sync is needed: what must be survived
-//! is the death of the process; with the machine the guests die too.
+//! follow, each a length, a checksum and records. A frame is all or nothing: one that was cut off
+//! by the daemon's death is dropped, and nobody has heard of it, because replies leave after their
+//! frame is written. No sync is needed: what must be survived is the death of the process; with the
+//! machine the guests die too.
 //!
 //! A frame must never follow a hole. So a journal that could not be written is *stale*: nothing is
 //! appended to it any more, until all there is to say was written as a new file. A daemon that dies
@@ -19,7 +19,7 @@ use oxen_sys::daemon;
 
 use crate::record::Record;
 
-/// The file grows to this size, or to a few times its content, before it is written anew.
+/// The file grows to this size, or to a few times its content, before it is rewritten.
 const COMPACT_AT: u64 = 1 << 20;
 /// A frame's length and checksum.
 const FRAME: usize = 8;
@@ -132,7 +132,7 @@ impl Journal {
     }
 
     /// Writes down `records`, which say what changed since the last call. `all` gives the records
-    /// that say all there is to say, for when the file is to be written anew.
+    /// that say all there is to say, for when the file is rewritten.
     pub fn save(
         &mut self,
         records: &[Record],
@@ -174,7 +174,7 @@ impl Journal {
         self.replace_or_fail(all, now)
     }
 
-    /// Writes the file anew, for what `append` could not write.
+    /// Rewrites the file with the records that `append` could not write.
     fn replace_or_fail(&mut self, all: &[Record], now: Instant) -> Saved {
         match self.replace(all) {
             Ok(()) => Saved::Written,
@@ -229,7 +229,7 @@ impl Journal {
         self.len >= self.compact_at
     }
 
-    /// Begins anew with records that say all there is to say.
+    /// Replaces the file by one with records that describe the whole store.
     fn replace(&mut self, records: &[Record]) -> io::Result<()> {
         let new = self.path.with_extension("new");
         let written = self.write_new(&new, records);
@@ -319,174 +319,4 @@ fn split_frame(bytes: &[u8]) -> Option<(&[u8], u32, usize)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(n: u16) -> Record {
-        Record::Release { domain: n }
-    }
-
-    #[test]
-    fn gives_back_what_was_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, old) = Journal::open(dir.path()).unwrap();
-        assert!(old.records.is_empty());
-        journal.append(&[record(1), record(2)]).unwrap();
-        journal.append(&[record(3)]).unwrap();
-        assert!(Journal::open(dir.path()).is_err(), "locked");
-        drop(journal);
-        let (mut journal, old) = Journal::open(dir.path()).unwrap();
-        assert_eq!(old.records, [record(1), record(2), record(3)]);
-        journal.replace(&[record(9)]).unwrap();
-        journal.append(&[record(10)]).unwrap();
-        drop(journal);
-        assert_eq!(
-            Journal::open(dir.path()).unwrap().1.records,
-            [record(9), record(10)]
-        );
-    }
-
-    #[test]
-    fn drops_a_frame_that_was_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("journal");
-        let (mut journal, _) = Journal::open(dir.path()).unwrap();
-        journal.append(&[record(1)]).unwrap();
-        let keep = fs::read(&file).unwrap().len();
-        journal.append(&[record(2), record(3)]).unwrap();
-        drop(journal);
-        let whole = fs::read(&file).unwrap();
-        for cut in keep..whole.len() {
-            fs::write(&file, &whole[..cut]).unwrap();
-            let (mut journal, old) = Journal::open(dir.path()).unwrap();
-            assert_eq!(old.records, [record(1)], "cut at {cut}");
-            journal.append(&[record(4)]).unwrap();
-            drop(journal);
-            assert_eq!(
-                Journal::open(dir.path()).unwrap().1.records,
-                [record(1), record(4)]
-            );
-        }
-    }
-
-    #[test]
-    fn another_boot_is_another_story() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(
-            dir.path().join("journal"),
-            "oxen xenstored journal 1 some-other-boot\nxxxxxxxx",
-        )
-        .unwrap();
-        assert!(Journal::open(dir.path()).unwrap().1.records.is_empty());
-    }
-
-    /// A journal whose file system is full, and what it would take to empty that.
-    fn on_a_full_disk(dir: &Path) -> Journal {
-        let (mut journal, _) = Journal::open(dir).unwrap();
-        journal.append(&[record(1)]).unwrap();
-        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        fs::create_dir(dir.join("journal.new")).unwrap();
-        journal
-    }
-
-    #[test]
-    fn nothing_follows_a_hole() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = on_a_full_disk(dir.path());
-        let now = Instant::now();
-        let all = || vec![record(1), record(2), record(3)];
-        let failed = journal.save(&[record(2)], all, now);
-        assert!(matches!(failed, Saved::Failed(_)), "{failed:?}");
-        // There is room again, but what is missing is missing.
-        let (path, at) = (dir.path().join("journal"), journal.len);
-        journal.file = OpenOptions::new().write(true).open(&path).unwrap();
-        journal.file.seek(SeekFrom::Start(at)).unwrap();
-        fs::remove_dir(dir.path().join("journal.new")).unwrap();
-        let early = journal.save(&[record(3)], all, now);
-        assert!(matches!(early, Saved::Stale), "{early:?}");
-        let written = fs::read(&path).unwrap();
-        assert_eq!(read(&written).0.records, [record(1)]);
-        let later = journal.retry_at().unwrap();
-        assert!(matches!(journal.save(&[], all, later), Saved::Again));
-        assert_eq!(journal.retry_at(), None);
-        assert!(matches!(
-            journal.save(&[record(4)], all, later),
-            Saved::Written
-        ));
-        drop(journal);
-        let found = Journal::open(dir.path()).unwrap().1;
-        assert_eq!(found.records, [1, 2, 3, 4].map(record));
-    }
-
-    #[test]
-    fn retries_come_with_growing_pauses() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = on_a_full_disk(dir.path());
-        let mut now = Instant::now();
-        journal.save(&[record(2)], Vec::new, now);
-        let mut pauses = Vec::new();
-        for _ in 0..7 {
-            let next = journal.retry_at().unwrap();
-            pauses.push((next - now).as_secs());
-            let mut asked = false;
-            journal.save(&[record(3)], Vec::new, now);
-            now = next;
-            let all = || {
-                asked = true;
-                Vec::new()
-            };
-            assert!(matches!(journal.save(&[], all, now), Saved::Stale));
-            assert!(asked);
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_made_smaller_still_grows() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(dir.path()).unwrap();
-        fs::create_dir(dir.path().join("journal.new")).unwrap();
-        journal.compact_at = 0;
-        let now = Instant::now();
-        let large = journal.save(&[record(1)], Vec::new, now);
-        assert!(matches!(large, Saved::Large(_)), "{large:?}");
-        // Not at each turn: all there is would be gathered for nothing.
-        let next = journal.save(&[record(2)], || panic!("too early"), now);
-        assert!(matches!(next, Saved::Written), "{next:?}");
-        assert_eq!(journal.retry_at(), None);
-        drop(journal);
-        let found = Journal::open(dir.path()).unwrap().1;
-        assert_eq!(found.records, [record(1), record(2)]);
-    }
-
-    #[test]
-    fn a_new_file_that_is_not_whole_does_not_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(dir.path()).unwrap();
-        // In the way of the rename, after the new file is written.
-        journal.path = dir.path().join("not-there/journal");
-        fs::create_dir_all(dir.path().join("not-there/journal/x")).unwrap();
-        journal.replace(&[record(1)]).unwrap_err();
-        assert!(!dir.path().join("not-there/journal.new").exists());
-    }
-
-    #[test]
-    fn a_damaged_frame_does_not_take_the_others_with_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(dir.path()).unwrap();
-        journal.append(&[record(1)]).unwrap();
-        let at = usize::try_from(journal.len).unwrap() + FRAME;
-        for n in [2, 3] {
-            journal.append(&[record(n)]).unwrap();
-        }
-        drop(journal);
-        let file = dir.path().join("journal");
-        let mut bytes = fs::read(&file).unwrap();
-        bytes[at] ^= 1;
-        fs::write(&file, &bytes).unwrap();
-        let (journal, found) = Journal::open(dir.path()).unwrap();
-        assert_eq!((found.damaged, found.format), (1, Format::Current));
-        assert_eq!(found.records, [record(1), record(3)]);
-        assert!(journal.stale, "it is to be written anew");
-    }
-}
+mod tests;

@@ -4,9 +4,9 @@
 //! indices are kept outside and only ever written to the page; the guest's two are read once
 //! each time, and when they make no sense the ring is at fault ([`Fault`]).
 //!
-//! A guest tells us of a request only if it found the ring empty, and of room for answers only if
-//! it found the ring full. So who moves an index must look at the other one afterwards, with a
-//! barrier between: else both sides may believe that the other one has seen what it has not.
+//! A guest notifies of a request only if it found the ring empty, and of room for replies only if
+//! it found the ring full. So each side that moves an index must read the other index afterwards,
+//! with a barrier between: else both sides may believe that the other one has seen what it has not.
 
 use core::fmt;
 use core::mem::offset_of;
@@ -84,7 +84,7 @@ pub fn open(page: &SharedMemory) -> Result<bool, Fault> {
     Ok(waiting)
 }
 
-/// Both streams begin anew.
+/// Both streams start again.
 pub fn clear(page: &SharedMemory) -> Result<(), Fault> {
     for index in [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD] {
         page.store(index, 0)?;
@@ -112,7 +112,8 @@ pub fn peek(page: &SharedMemory, consumed: u32) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
-/// Tells that the requests up to `consumed` are taken. What came meanwhile was not told to us.
+/// Publishes that the requests up to `consumed` are taken. The guest does not notify of requests
+/// that came meanwhile.
 pub fn take(page: &SharedMemory, consumed: u32) -> Result<(), Fault> {
     page.store(REQ_CONS, consumed)?;
     barrier();
@@ -125,7 +126,7 @@ pub fn has_requests(page: &SharedMemory, consumed: u32) -> Result<bool, Fault> {
 }
 
 /// Puts as much of `bytes` in as there is room for after `produced`; says how much. Only after a
-/// zero will the guest tell of room.
+/// zero will the guest notify of room.
 pub fn put(page: &SharedMemory, produced: u32, bytes: &[u8]) -> Result<u32, Fault> {
     let used = produced.wrapping_sub(page.load(RSP_CONS)?);
     let room = SIZE.checked_sub(used).ok_or(Fault::Index)?;
@@ -140,7 +141,7 @@ pub fn put(page: &SharedMemory, produced: u32, bytes: &[u8]) -> Result<u32, Faul
     Ok(len as u32)
 }
 
-/// Tells the guest that its ring is not served any more.
+/// Writes into the page that its ring is not served any more.
 pub fn fail(page: &SharedMemory, fault: Fault) -> Result<(), Fault> {
     Ok(page.store(ERROR, fault.code())?)
 }
@@ -169,76 +170,4 @@ pub fn first_message(bytes: &[u8]) -> Result<Option<Message<'_>>, Fault> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::{Kind, message};
-
-    fn page() -> SharedMemory {
-        SharedMemory::anonymous(4096).unwrap()
-    }
-
-    #[test]
-    fn wraps_around() {
-        let page = page();
-        let start = u32::MAX - 3;
-        page.write(1020, b"abcd").unwrap();
-        page.write(0, b"efg").unwrap();
-        page.store(REQ_PROD, start.wrapping_add(7)).unwrap();
-        assert_eq!(peek(&page, start).unwrap(), b"abcdefg");
-        page.store(RSP_CONS, start).unwrap();
-        assert_eq!(put(&page, start, b"0123456").unwrap(), 7);
-        let mut out = [0; 7];
-        page.read(ANSWERS + 1020, &mut out[..4]).unwrap();
-        page.read(ANSWERS, &mut out[4..]).unwrap();
-        assert_eq!(&out, b"0123456");
-        assert_eq!(page.load(RSP_PROD), Ok(3));
-    }
-
-    #[test]
-    fn fills_up_and_goes_on() {
-        let page = page();
-        assert_eq!(put(&page, 0, &[7; 2000]).unwrap(), 1024);
-        assert_eq!(put(&page, 1024, &[7; 976]).unwrap(), 0);
-        page.store(RSP_CONS, 100).unwrap();
-        assert_eq!(put(&page, 1024, &[7; 976]).unwrap(), 100);
-    }
-
-    #[test]
-    fn senseless_indices_are_faults() {
-        let page = page();
-        for bad in [1025, u32::MAX, 1 << 31] {
-            page.store(REQ_PROD, bad).unwrap();
-            assert_eq!(peek(&page, 0), Err(Fault::Index));
-        }
-        for bad in [1, 1 << 31, u32::MAX - 1024] {
-            page.store(RSP_CONS, bad).unwrap();
-            assert_eq!(put(&page, 0, b"x"), Err(Fault::Index), "{bad}");
-        }
-        fail(&page, Fault::Index).unwrap();
-        assert_eq!(page.load(ERROR), Ok(2));
-        assert!(!open(&page).unwrap());
-        assert_eq!(page.load(ERROR), Ok(0));
-    }
-
-    #[test]
-    fn finds_messages() {
-        let bytes = message(Kind::Read, 1, 0, b"/a\0");
-        for cut in 0..bytes.len() {
-            assert_eq!(first_message(&bytes[..cut]), Ok(None));
-        }
-        let Message {
-            header,
-            payload,
-            len,
-        } = first_message(&bytes).unwrap().unwrap();
-        assert_eq!(
-            (header.req_id, payload, len),
-            (1, b"/a\0".as_slice(), bytes.len())
-        );
-        let long = Header {
-            len: 4097,
-            ..header
-        };
-        assert_eq!(first_message(&long.encode()), Err(Fault::TooLong));
-    }
-}
+mod tests;
