@@ -17,7 +17,7 @@ pub enum CpuSet {
 /// Where the virtual CPUs may run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Affinity {
-    /// The same for each.
+    /// One set for all vcpus.
     Together(CpuSet),
     /// One set for each, from the first; those beyond the list are free.
     Each(Vec<CpuSet>),

@@ -1,11 +1,11 @@
-//! A guest's configuration, typed. This is what travels to the daemon (as JSON) and stands in its
-//! journal.
+//! A guest's configuration, typed. Clients send it to the daemon as JSON, and the daemon's journal
+//! keeps it.
 
 use crate::diag::Diagnostic;
 use crate::{Affinity, DiskSpec, Uuid, VifSpec};
 use serde::{Deserialize, Serialize};
 
-/// Most virtual CPUs the public ABI allows a hardware-virtualized guest (`HVM_MAX_VCPUS`).
+/// The most virtual CPUs that the public ABI allows a hardware-virtualized guest (`HVM_MAX_VCPUS`).
 pub const MAX_VCPUS: u32 = 128;
 
 /// Largest memory: 16 TiB, a bound that four-level page tables allow.
@@ -79,7 +79,7 @@ impl Default for Actions {
     }
 }
 
-/// How the guest sees the time stamp counter.
+/// The guest's view of the time stamp counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TscMode {
@@ -90,7 +90,7 @@ pub enum TscMode {
     NativeParavirt,
 }
 
-/// How a kernel is chosen from GRUB's menu on the guest's disk.
+/// The choice of a kernel from GRUB's menu on the guest's disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bootloader {
@@ -104,13 +104,13 @@ pub struct Bootloader {
 #[serde(deny_unknown_fields)]
 pub struct DomainConfig {
     pub name: String,
-    /// Chosen by the daemon when absent.
+    /// The UUID; chosen by the daemon when absent.
     #[serde(default)]
     pub uuid: Option<Uuid>,
     pub memory_mib: u32,
-    /// Never less than `memory_mib`.
+    /// The limit of memory, at least `memory_mib`.
     pub maxmem_mib: u32,
-    /// Online at boot; never more than `max_vcpus`.
+    /// The vcpus that are online at boot, at most `max_vcpus`.
     pub vcpus: u32,
     pub max_vcpus: u32,
     #[serde(default)]
@@ -122,15 +122,16 @@ pub struct DomainConfig {
     pub cpu_weight: Option<u32>,
     #[serde(default)]
     pub cap: Option<u32>,
-    /// Empty where the boot loader finds it.
+    /// The path of the kernel; empty if the boot loader finds it.
     #[serde(default)]
     pub kernel: String,
     #[serde(default)]
     pub ramdisk: Option<String>,
-    /// Kernel and ramdisk come from the guest's first disk.
+    /// If present, kernel and ramdisk come from the guest's first disk.
     #[serde(default)]
     pub bootloader: Option<Bootloader>,
-    /// The kernel's whole command line; with a boot loader, what it appends to the menu entry's.
+    /// The kernel's whole command line; with a boot loader, the part that is appended to the menu
+    /// entry's.
     #[serde(default)]
     pub cmdline: String,
     #[serde(default)]
@@ -153,7 +154,8 @@ pub struct DomainConfig {
     pub max_grant_version: u32,
     #[serde(default = "default_event_channels")]
     pub max_event_channels: u32,
-    /// Nested paging; what the machine has, without.
+    /// Whether to use nested paging (true) or shadow paging (false); by default nested paging if
+    /// the machine has it.
     #[serde(default)]
     pub hap: Option<bool>,
     /// The size of the shadow pool in MiB; computed from vcpus and memory by default.
@@ -178,7 +180,8 @@ pub(crate) fn default_event_channels() -> u32 {
 }
 
 impl DomainConfig {
-    /// Checks what parsing a file guarantees, for a configuration that came another way.
+    /// Checks a configuration that did not come from a file for the properties that parsing
+    /// guarantees.
     ///
     /// # Errors
     /// A `String` that names the first value that is out of range or contradicts another.

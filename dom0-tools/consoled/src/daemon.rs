@@ -42,9 +42,9 @@ struct Guest {
     place: Place,
     console: Console,
     port: u32,
-    /// Its event was taken and not yet armed again.
+    /// The guest's event was taken and is not yet unmasked.
     masked: bool,
-    /// Its budget is spent until then.
+    /// The guest's budget is spent until then.
     paused_until: Option<Instant>,
 }
 
@@ -211,7 +211,7 @@ impl Daemon {
         self.close_ring(domain, now);
         self.clients.console_ended(domain);
         self.store.unwatch(domain);
-        // It may not be there.
+        // The file may not exist.
         let _ = fs::remove_file(self.replay_path(domain));
     }
 
@@ -265,7 +265,7 @@ impl Daemon {
                 }
                 Err(fault) => {
                     eprintln!("xenconsoled: domain {domain} is not served any more: {fault}");
-                    // It stays masked for ever.
+                    // The event stays masked forever.
                     guest.masked = false;
                 }
             }

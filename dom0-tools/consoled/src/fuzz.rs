@@ -346,7 +346,7 @@ fn clients(random: &mut Random, scratch: &Path, counts: &mut Counts) {
             3..6 if !open.is_empty() => {
                 let client = random.below(open.len());
                 let word = words[random.below(words.len())].repeat(1 + random.below(40));
-                // It may be refused already.
+                // The connection may be refused already.
                 let _ = open[client].write(word.as_bytes());
             }
             6 if !open.is_empty() => {

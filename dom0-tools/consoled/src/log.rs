@@ -59,8 +59,8 @@ impl Log {
 }
 
 /// A guest's name as part of a file's name: nothing in it leads elsewhere, and two names stay two.
-/// What has to be written otherwise becomes `%` and two hex digits. A name that gets too long ends
-/// with `%%` and a number made from all of it.
+/// A character that cannot stand in a file name becomes `%` and two hex digits. A name that gets
+/// too long ends with `%%` and a number made from all of it.
 fn file_name(guest: &str) -> String {
     /// A file's name has 255 bytes at most; a UUID and what stands around need 45.
     const MOST: usize = 200;

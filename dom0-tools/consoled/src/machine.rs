@@ -40,7 +40,7 @@ impl Machine {
             .map(|info| info.handle)
     }
 
-    /// Those of some domains that are gone for good, so that their pages must be let go. None if
+    /// The domains of a list that are gone for good, so that their pages must be let go. None if
     /// nobody knows.
     pub(crate) fn gone(&self, mut known: BTreeSet<u16>) -> BTreeSet<u16> {
         let Ok(all) = self.privcmd.domains() else {

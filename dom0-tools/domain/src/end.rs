@@ -32,7 +32,7 @@ pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result
     wait_until_gone(world, domain)
 }
 
-/// The same without waiting for those who still map pages of it.
+/// Destroys a domain and removes its nodes, without waiting for domains that still map pages of it.
 ///
 /// # Errors
 /// `Error` of the hypervisor or the store; the other steps have been done nevertheless.
@@ -98,7 +98,7 @@ pub fn verdict(actions: &Actions, reason: ShutdownReason) -> (Verdict, Option<&'
         ShutdownReason::Suspend => return (Verdict::Wait, None),
         ShutdownReason::Watchdog => actions.watchdog,
         ShutdownReason::SoftReset => actions.soft_reset,
-        // What we do not know cannot have been a clean end.
+        // An unknown reason is no clean end.
         ShutdownReason::Crash | ShutdownReason::Other(_) => actions.crash,
     };
     let no_dump = Some("core dumps are not supported yet: none is written");

@@ -60,7 +60,7 @@ impl Mac {
 impl core::str::FromStr for Mac {
     type Err = String;
 
-    /// As it is printed.
+    /// Reads the printed form.
     fn from_str(text: &str) -> Result<Self, String> {
         let bytes: Option<Vec<u8>> = text
             .split(':')

@@ -105,7 +105,7 @@ fn serve(args: &Args, settings: &Settings, bridge: &Link) -> io::Result<()> {
         };
         let known = |mac| leases.find(mac).ok().flatten();
         if let Some(answer) = service.answer(&buffer[..length], known) {
-            // Who has no address yet cannot be reached but by all.
+            // A client without an address can be reached by broadcast only.
             let to = match from.ip() {
                 std::net::IpAddr::V4(address) if !address.is_unspecified() => address,
                 _ => Ipv4Addr::BROADCAST,

@@ -132,7 +132,7 @@ impl Subnet {
         Ipv4Addr::from_bits(u32::MAX << (32 - u32::from(self.prefix)))
     }
 
-    /// Its first address, which nobody has.
+    /// The network's own address, which no host has.
     #[must_use]
     pub fn base(self) -> Ipv4Addr {
         self.host & self.mask()

@@ -95,8 +95,8 @@ impl Drop for GrantMapping {
             count: self.count,
             pad: 0,
         };
-        // SAFETY: the call reads one structure without addresses. The memory is unmapped already.
-        // Its failure would only keep the driver's bookkeeping until the device is closed.
+        // SAFETY: the call reads one structure without addresses. The memory is unmapped already. A
+        // failure would only keep the driver's bookkeeping until the device is closed.
         let _ = unsafe { ioctl::call(&self.fd, ioctl::number::<Unmap>(b'G', 1), &mut arg) };
     }
 }

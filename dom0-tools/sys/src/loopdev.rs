@@ -81,7 +81,7 @@ impl LoopDevice {
         Err(Errno::BUSY)
     }
 
-    /// Its node under /dev.
+    /// The device's node under /dev.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         path(self.number)

@@ -1,9 +1,8 @@
 //! The changes of a transaction: a sparse tree that lies over the store's own.
 //!
-//! It holds the net effect, not the history: a node that was made and removed again leaves nothing
-//! here, and one that was written twice is here once. So its size is bounded by the nodes that are
-//! different, a commit says each of them once, and nothing of the store is kept from changing
-//! meanwhile.
+//! A draft holds the net effect, not the history: a node that was made and removed again leaves
+//! nothing in it, and a node that was written twice is in it once. So its size is bounded by the
+//! nodes that differ, a commit records each of them once, and the store may change meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -170,7 +169,7 @@ impl Draft {
         if let Some(old) = &old {
             sums.forget(name, old);
         }
-        // What the store never had leaves nothing.
+        // A node that the store never had leaves nothing.
         let leaves_nothing = old.is_some_and(|old| old.is_new());
         if !leaves_nothing {
             let edit = sums.child(parent, name);

@@ -12,7 +12,7 @@ pub struct Notice {
     pub text: String,
 }
 
-/// So many lines of one guest in [`PERIOD`].
+/// The most lines about one guest in [`PERIOD`].
 const LINES: u32 = 5;
 const PERIOD: Duration = Duration::from_secs(60);
 

@@ -103,7 +103,7 @@ impl Quota {
         slot.map(|slot| *slot = value).is_some()
     }
 
-    /// Those that are not as at first, by the names that [`Self::set`] takes.
+    /// The limits that differ from the defaults, by the names that [`Self::set`] takes.
     pub fn changed(&self) -> Vec<(String, u32)> {
         let first = Self::default();
         let hard = self.list().into_iter().zip(first.list());

@@ -71,7 +71,7 @@ impl Session {
             return Ok(false);
         }
         let handled = self.handle(&bytes, server, platform, slice);
-        // Whole requests that must wait stay in the page. Of one that is not whole the start is
+        // Whole requests that must wait stay in the page. Of an incomplete request the start is
         // taken, for two reasons: it may be larger than the page's ring, and a guest notifies of
         // more only where it finds the ring empty.
         let taken = match handled.stop {

@@ -103,7 +103,7 @@ impl Transaction {
         if !self.trace.holds(tree) {
             return Err(StoreError::Again);
         }
-        // What else the domain did meanwhile counts too.
+        // Nodes that the domain made outside of the transaction count too.
         let growth = self.draft.owned(who.domain);
         let after = growth.on(tree.usage(who.domain));
         if !who.is_privileged() && growth.grows() && !limits.allow(after) {

@@ -128,7 +128,7 @@ impl Node {
         self.find(path, &|_| true)
     }
 
-    /// Those of [`Self::walk`] whose permissions are `wanted`. The others cost no path.
+    /// The nodes of [`Self::walk`] whose permissions are `wanted`. No path is built for the others.
     pub fn find(&self, path: &Path, wanted: &dyn Fn(&Perms) -> bool) -> Vec<(Path, &Self)> {
         let mut found = Vec::new();
         let mut names = Vec::new();

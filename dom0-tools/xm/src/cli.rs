@@ -214,7 +214,7 @@ pub(crate) enum LogDirty {
     On,
     /// Print which pages were written
     Peek,
-    /// The same, and they count as clean again
+    /// Print which pages were written, and count them as clean again
     Clean,
     Off,
 }

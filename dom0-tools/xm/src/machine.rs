@@ -32,7 +32,7 @@ impl Machine {
         lifecycle::find(&self.xen, &mut *self.store, wanted)
     }
 
-    /// Those of the given names or numbers, or all.
+    /// The domains of the given names or numbers, or all domains.
     pub(crate) fn some(&mut self, wanted: &[String]) -> Result<Vec<Listed>> {
         if wanted.is_empty() {
             return self.list();

@@ -36,7 +36,7 @@ pub(crate) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// Whoever reads us may have seen enough (`xm list | head -1`): that is no error.
+/// The reader may have closed the pipe (`xm list | head -1`), which is no error.
 pub(crate) fn write(text: &str) {
     if text.is_empty() {
         return;

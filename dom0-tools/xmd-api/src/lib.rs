@@ -134,7 +134,7 @@ pub enum Op {
     SetMemory {
         domain: String,
         mib: u32,
-        /// Even if the guest may not survive with so little.
+        /// Whether to set the target even if the guest may not survive with so little.
         #[serde(default)]
         force: bool,
     },

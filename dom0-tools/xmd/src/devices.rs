@@ -1,8 +1,8 @@
 //! Devices of guests: all of a configuration's at the start, single ones while the guest runs.
 //!
-//! What is done to a guest that runs is noted in the journal before. So after a kill at any moment
-//! the next daemon finds the device whole and keeps it, or takes away what there is of it
-//! ([`recover`]).
+//! Each change of a running guest's devices is noted in the journal beforehand. So after a kill at
+//! any moment the next daemon finds the device whole and keeps it, or removes what there is of the
+//! device ([`recover`]).
 
 use crate::journal::{self, Entry, Pending};
 use crate::ops::{Context, subject};
@@ -15,8 +15,8 @@ use std::sync::PoisonError;
 use xmd_api::{Event, Subject};
 
 impl Context<'_> {
-    /// Gives a domain that does not run yet all devices of its configuration. What is remarkable
-    /// about one is reported.
+    /// Gives a domain that does not run yet all devices of its configuration. Warnings about
+    /// devices go to `tell`.
     ///
     /// # Errors
     /// `Error` if a device cannot be attached; the caller takes the domain down with the devices
@@ -83,7 +83,7 @@ impl Context<'_> {
         let empty = spec.is_empty_drive();
         let pending = Pending::Attach(Box::new(spec));
         self.manager().begin(found.uuid, pending.clone())?;
-        // From here on nobody else attaches one of that name.
+        // From here on no other thread attaches a device of that name.
         if let Err(error) = self.check_free(&found, kind, id) {
             self.settle_noted(found.uuid, &pending, false)?;
             return Err(error);
@@ -93,7 +93,7 @@ impl Context<'_> {
             return Ok(found);
         }
         let attached = self.offer(&guest, device.as_mut(), tell);
-        // From here on it is the driver's, and whole.
+        // From here on the driver has the device, which is whole.
         drop(device);
         let connected = attached
             .and_then(|()| bus::connected(self.world.store, &guest, kind, id))
@@ -120,7 +120,8 @@ impl Context<'_> {
         Ok(found)
     }
 
-    /// The guest has no such device yet: one that it has must not be taken for what an attach left.
+    /// The guest has no such device yet: a device that it has must not be mistaken for the rest of
+    /// an attach.
     fn check_free(&mut self, found: &Subject, kind: Kind, id: u32) -> Result<()> {
         let there = held::find(self.world.store, found.domain, kind, id)?;
         if there.is_none() && !self.has_empty_drive(found.domain, kind, id) {
@@ -146,7 +147,7 @@ impl Context<'_> {
         }
     }
 
-    /// Removes what there is of a device, as an intent that stands in the journal says.
+    /// Removes what there is of a device, for a pending change in the journal.
     fn remove(&mut self, uuid: Uuid, domain: DomId, undo: &Pending) -> Result<()> {
         let Some((kind, id)) = undo.place() else {
             return Ok(());
@@ -203,7 +204,7 @@ impl Context<'_> {
         Ok(found)
     }
 
-    /// A detach that failed may have gone so far that the device is no more.
+    /// A detach that failed may have removed the device nevertheless.
     fn not_detached(&mut self, found: &Subject, pending: &Pending, error: &Error) {
         let Some((kind, id)) = pending.place() else {
             return;
@@ -219,7 +220,7 @@ impl Context<'_> {
         }
     }
 
-    /// Notes what was done. Where the journal cannot be written it is noted later.
+    /// Notes the outcome of a change. If the journal cannot be written, the outcome is noted later.
     fn settle_noted(&self, uuid: Uuid, pending: &Pending, done: bool) -> Result<()> {
         let settled = self.manager().settle(uuid, pending, done);
         if let Err(error) = &settled {
@@ -235,8 +236,8 @@ impl Context<'_> {
         })
     }
 
-    /// Linux' back end cannot change the image of a drive that is there. So the drive is taken
-    /// away, and another one comes in its place.
+    /// Linux's back end cannot change the image of an existing drive. So the drive is removed, and
+    /// a new one takes its place.
     pub(crate) fn change_media(
         &mut self,
         wanted: &str,
@@ -267,7 +268,7 @@ impl Context<'_> {
         done
     }
 
-    /// Whether a guest of ours has let go of a disk that it still owns.
+    /// Whether a guest of xmd has let go of a disk that it still owns.
     ///
     /// # Errors
     /// `Error` of the store.
@@ -297,7 +298,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Settles what was being done to the devices of a domain that runs when it failed, or when the
+    /// Settles changes of a running domain's devices that failed, or that were under way when the
     /// last daemon was killed.
     ///
     /// # Errors

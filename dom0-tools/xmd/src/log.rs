@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// At this size a new file is begun; the last one is kept.
+/// The size at which a new file is begun; the previous one is kept.
 const MAX_BYTES: u64 = 1 << 20;
 
 pub struct Log {

@@ -56,7 +56,7 @@ fn run(args: &Args) -> Result<Never> {
     let log = Log::open(&args.log, args.verbose);
     let xen = Xen::open()?;
     let journal = Journal::open(&args.state)?;
-    // Held until the process ends, however it ends.
+    // The lock is held until the process ends, however it ends.
     let _lock = lock(&args.state)?;
     log.line(&format!(
         "xmd {} starts, pid {}",
@@ -90,7 +90,7 @@ fn run(args: &Args) -> Result<Never> {
         let daemon = Arc::clone(&daemon);
         std::thread::spawn(move || {
             let mut store = XenStore::lazy();
-            // A failure is in the log already, and is tried again.
+            // A failure is in the log already, and a later look repeats the work.
             let _ = daemon.with_context(&mut store, |context| context.restart_unfinished(uuid));
         });
     }
@@ -115,7 +115,7 @@ fn lock(state: &Path) -> Result<File> {
     })
 }
 
-/// xenstored may be started after us, or be just restarting.
+/// xenstored may start after xmd, or be restarting just now.
 fn wait_for_store(log: &Log) -> XenStore {
     let mut said = false;
     loop {

@@ -1,8 +1,8 @@
-//! After a restart: what the journal meant to do is compared with what the hypervisor has, and
-//! finished or undone. Guests that run are adopted as they are.
+//! Recovery after a restart: the journal's intents are compared with the hypervisor's domains, and
+//! finished or undone. Running guests are adopted as they are.
 //!
-//! An entry that cannot be settled is broken: it is tried again by the watcher, and keeps nobody
-//! from being served.
+//! An entry that cannot be settled is marked as broken: the watcher repeats the work, and clients
+//! are served meanwhile.
 
 use crate::journal::{Journal, State};
 use crate::log::Log;
@@ -20,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Reads the journal and sets things right. Besides the manager it returns the domains that remain
-/// to be built again; the caller has them in hand.
+/// Reads the journal and settles every entry. Returns the manager, and the domains that remain to
+/// be built again; the caller has claimed them.
 ///
 /// # Errors
 /// `Error` if the journal's directory or the hypervisor cannot be read at all.

@@ -1,6 +1,5 @@
 //! Waiting for domains to end and for disks that guests let go of: the store notifies
-//! (`@releaseDomain`, states of back ends), and in case it is being restarted just then, we look by
-//! ourselves now and then.
+//! (`@releaseDomain`, states of back ends), and regular looks cover the time in which it restarts.
 
 use core::time::Duration;
 use oxen_domain::world::DomId;
@@ -10,19 +9,19 @@ use xenstored::client::Client;
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const RECONNECT: Duration = Duration::from_millis(500);
-/// Where states of disks change.
+/// The path below which states of disks change.
 const DISKS: &str = "/local/domain/0/backend/vbd";
 const ENDS: &str = "@releaseDomain";
-/// Changes that are kept from one look to the next. No more disks can be let go of at once than
-/// this.
+/// The most changes that are kept from one look to the next, and so the most disks that can be let
+/// go of at once.
 const MAX_DISKS: usize = 4096;
 
 /// A disk of a guest.
 pub type Disk = (DomId, u32);
 
 /// Calls `look` whenever a domain may have ended, and now and then; with disks whose state changed
-/// before the look before, so that one that is on its way to an end has had the time for it. Does
-/// not return.
+/// before the look before, so that a disk that is about to vanish has had the time for it. Never
+/// returns.
 pub fn watch(mut look: impl FnMut(&BTreeSet<Disk>)) -> ! {
     let mut client: Option<Client> = None;
     let (mut changed, mut settled) = (BTreeSet::new(), BTreeSet::new());
@@ -71,7 +70,7 @@ fn connect() -> Option<Client> {
     Some(client)
 }
 
-/// Whose state it is: `/local/domain/0/backend/vbd/DOMAIN/NUMBER/state`.
+/// The disk of a state node: `/local/domain/0/backend/vbd/DOMAIN/NUMBER/state`.
 fn disk(path: &str) -> Option<Disk> {
     let rest = path.strip_prefix(DISKS)?.strip_prefix('/')?;
     let (place, _) = rest

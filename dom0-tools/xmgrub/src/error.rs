@@ -10,7 +10,7 @@ impl Error {
         Self(text.into())
     }
 
-    /// The same, with what was attempted in front.
+    /// Puts the thing that was attempted in front of the text.
     #[must_use]
     pub fn while_doing(self, what: impl fmt::Display) -> Self {
         Self(format!("{what}: {}", self.0))

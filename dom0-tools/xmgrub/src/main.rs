@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(text) => {
             if arguments.stream.is_none() {
-                // Whoever reads us may have seen enough.
+                // The reader may have closed the pipe.
                 let _ = writeln!(std::io::stdout(), "{text}");
             }
             ExitCode::SUCCESS

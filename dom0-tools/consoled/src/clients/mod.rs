@@ -42,7 +42,7 @@ struct Client {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Its first line is not there yet.
+    /// The first line has not arrived yet.
     New,
     Waiting {
         domain: u16,

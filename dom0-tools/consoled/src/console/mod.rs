@@ -66,7 +66,8 @@ pub(crate) struct Turn {
     pub(crate) notify: bool,
     /// There is more to take at once.
     pub(crate) more: bool,
-    /// Its budget is spent: look again after a pause, and do not listen to it until then.
+    /// The guest's budget is spent: serve it after a pause, and do not wait for its events until
+    /// then.
     pub(crate) pause: bool,
 }
 

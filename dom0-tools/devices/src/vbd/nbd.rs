@@ -131,7 +131,7 @@ fn end(number: u32) -> Result<()> {
     if !wait(|| size(number) == 0 && !is_served(number)) {
         return Err(Error::new(what(), said(&done.stderr)));
     }
-    // It removes this by itself, as a rule.
+    // qemu-nbd removes this by itself, as a rule.
     let _ = fs::remove_file(socket(number));
     match fs::remove_file(note(number)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::new(what(), error)),

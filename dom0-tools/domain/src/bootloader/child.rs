@@ -85,7 +85,7 @@ impl<'a> Child<'a> {
         self.end().err()
     }
 
-    /// Its status, if it ends within that time.
+    /// The exit status, if the process ends within that time.
     fn reap(&mut self, patience: Duration) -> Option<process::ExitStatus> {
         let until = Instant::now() + patience;
         loop {
@@ -120,7 +120,7 @@ impl Drop for Child<'_> {
         let Some(process) = &mut self.process else {
             return;
         };
-        // It may have ended already.
+        // The process may have ended already.
         let _ = process.kill();
         if self.reap(GOING).is_none()
             && let Some(mut process) = self.process.take()

@@ -1,9 +1,9 @@
-//! How much of this domain disks of guests may take at the same time.
+//! Limits on the memory and the processes of this domain that reading guests' disks takes.
 
 use core::time::Duration;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Disks that are read at once: one that takes its time delays few others.
+/// The number of disks that are read at once, so that a slow one delays few others.
 const AT_ONCE: u32 = 4;
 /// How often a thread that waits here checks whether its guest is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
@@ -26,11 +26,10 @@ fn lock() -> MutexGuard<'static, Gate> {
     GATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One of the few that may read a disk.
+/// A place among the few that may read a disk.
 pub(super) struct Inside(());
 
-/// Waits until few enough others are inside. Each is limited in time. None if nobody wants to enter
-/// any more.
+/// Waits for a place. Each holder's time is limited. `None` if the guest is no longer wanted.
 pub(super) fn enter(wanted: &dyn Fn() -> bool) -> Option<Inside> {
     let mut gate = lock();
     while gate.inside >= AT_ONCE {
@@ -105,7 +104,7 @@ mod tests {
         const MIB: u64 = 1 << 20;
         let all = Some(300 * MIB);
         let first = reserve_of(200 * MIB, all).expect("it fits");
-        // What is being read may not be in memory yet.
+        // Bytes that are being read may not be in memory yet.
         assert!(reserve_of(100 * MIB, all).is_err());
         drop(first);
         assert!(reserve_of(100 * MIB, all).is_ok());

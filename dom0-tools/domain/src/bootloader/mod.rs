@@ -1,10 +1,10 @@
-//! Kernels out of guests' own disks. What is on a disk is the guest's, so a process of its own
-//! without any right, `xmgrub`, reads the disk and unpacks the kernel. Kernel and ramdisk come
+//! Kernels from guests' own disks. The content of a disk is the guest's, so a separate process
+//! without any rights, `xmgrub`, reads the disk and unpacks the kernel. Kernel and ramdisk come
 //! through a pipe straight into the memory from which the guest is built; no file is written.
 //!
-//! What a hostile disk can cause here is bounded: a few such processes at once, each for a limited
-//! time; no more bytes than the guest has memory; and none that would bring this domain's own
-//! memory below a reserve.
+//! The cost of a hostile disk is bounded: a few such processes at once, each for a limited time; no
+//! more bytes than the guest has memory; and none that would bring this domain's own memory below a
+//! reserve.
 
 mod child;
 mod gate;
@@ -48,7 +48,7 @@ struct Streamed {
     ramdisk: u64,
 }
 
-/// Removes what an earlier version left when it was killed.
+/// Removes the files that an earlier version left when it was killed.
 pub fn clean() {
     let _ = std::fs::remove_dir_all(COPIES);
 }
@@ -121,8 +121,8 @@ fn broken(error: impl core::fmt::Display) -> Fault {
     Fault::Broken(format!("{PROGRAM}'s answer: {error}"))
 }
 
-/// Reads the line and the images behind it. Nothing that the other side says is believed: it has
-/// read the disk.
+/// Reads the line and the images behind it. Nothing in the reply is trusted: its sender has read
+/// the disk.
 fn receive(from: &mut dyn Read, memory: u64) -> core::result::Result<(Found, Images), Fault> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();

@@ -24,7 +24,8 @@ const NO_KERNEL: &str = "this is not a kernel that can run as a PVH guest";
 /// Reads a file whole.
 ///
 /// # Errors
-/// It is missing, unreadable, empty or too large; `key` is the configuration key that named it.
+/// `Error` if the file is missing, unreadable, empty or too large; `key` is the configuration key
+/// that named it.
 pub fn read_file(path: &Path, key: &str) -> Result<Vec<u8>, Error> {
     let what = format!("cannot read the {key} {}", path.display());
     let fail = |cause: &str| {

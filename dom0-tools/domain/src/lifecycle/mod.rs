@@ -88,7 +88,7 @@ pub fn find(hypervisor: &dyn Hypervisor, store: &mut dyn Store, wanted: &str) ->
     pick(list(hypervisor, store)?, wanted)
 }
 
-/// The same among those of a list.
+/// Finds a domain by name or number in a list.
 ///
 /// # Errors
 /// `Error` if there is no such domain.

@@ -124,7 +124,7 @@ impl Leases {
         for file in files {
             let name = file.map_err(fail)?.file_name();
             let address = name.to_str().and_then(|name| name.parse().ok());
-            // It may have been given back since it was listed.
+            // The address may have been released since it was listed.
             if let Some(address) = address
                 && let Some(owner) = self.owner(address)
             {

@@ -25,7 +25,7 @@ impl Privcmd {
         self.reservation(abi::XENMEM_POPULATE_PHYSMAP.into(), domain, extents)
     }
 
-    /// The same, where fewer than all is an error (ENOMEM).
+    /// Populates all extents; ENOMEM if there is memory for fewer.
     pub fn populate_all(&self, domain: u16, extents: Extents<'_>) -> Result<()> {
         let done = self.populate_physmap(domain, extents)?;
         if done == extents.frames.len() {

@@ -206,7 +206,8 @@ impl Asked<'_> {
         }
     }
 
-    /// The node is there. One that does not grow may be larger than the limits are now.
+    /// Checks a write to an existing node. A node that does not grow may exceed limits that were
+    /// lowered since.
     fn check_change(&self, view: View<'_>, who: Caller, limits: &Limits<'_>) -> Result<()> {
         let Some(more) = self.value.len().checked_sub(self.old.value.len()) else {
             return Ok(());
@@ -215,7 +216,7 @@ impl Asked<'_> {
             return Ok(());
         }
         let size = self.size.saturating_add(more);
-        // It is its owner's memory, who allowed this.
+        // The memory is the owner's, who allowed the write.
         let owner = self.old.perms.owner();
         let mut usage = view.usage(owner);
         usage.bytes = usage.bytes.saturating_add(more);
@@ -228,7 +229,7 @@ impl Asked<'_> {
         }
     }
 
-    /// The node, and perhaps some of its parents, are to be made.
+    /// Checks a write that creates the node, and perhaps some of its parents.
     fn check_new(&self, view: View<'_>, who: Caller, limits: &Limits<'_>) -> Result<()> {
         let limit = limits.quota.node_size as usize;
         let perms = &self.old.perms;
@@ -257,7 +258,7 @@ fn remove(target: &mut Target<'_>, path: &Path, who: Caller) -> Result<Done> {
     match found(&nearest, path, who, Right::Write) {
         Ok(_) if path.is_root() => Err(StoreError::Inval),
         Ok(_) => Ok(target.remove(path)),
-        // What is not there is removed already, if its parent is.
+        // A missing node counts as removed, if its parent exists.
         Err(StoreError::NoEnt) if path.next_len(nearest.known) == path.as_str().len() => {
             Ok(Done::default())
         }

@@ -159,7 +159,7 @@ impl Socket {
                 Ok(got) => {
                     self.input
                         .extend_from_slice(chunk.get(..got).unwrap_or_default());
-                    // What is more makes it ready again.
+                    // Further bytes make the socket ready again.
                     if got < chunk.len() {
                         return;
                     }

@@ -40,9 +40,10 @@ pub(crate) struct Xen {
     privcmd: Privcmd,
     gntdev: Option<Gntdev>,
     rings: BTreeMap<DomId, OpenRing>,
-    /// Whose event came, or who has more to be served: the other rings are not looked at.
+    /// Domains that sent an event, or that have more to be served. The other rings are not looked
+    /// at.
     awake: BTreeSet<DomId>,
-    /// Those of them that were looked at in this turn.
+    /// The awake domains that were looked at in this turn.
     served: BTreeSet<DomId>,
     turns: Turns,
     exception_port: u32,
@@ -136,8 +137,8 @@ impl Xen {
         self.awake.extend(self.rings.keys());
     }
 
-    /// Whose rings are to be looked at. A guest sends an event when it has put requests in or taken
-    /// answers out.
+    /// Notes the domains whose rings are to be looked at. A guest sends an event when it has put
+    /// requests in or taken answers out.
     pub(crate) fn take_events(&mut self, server: &mut Server) {
         let (ports, lost) = match self.events.read() {
             Ok(ports) => (ports, false),

@@ -44,7 +44,7 @@ impl Listeners {
         }
     }
 
-    /// Those who watch the node or one above it.
+    /// The connections that watch the node or one above it.
     pub(super) fn of_change(&self, path: &Path) -> BTreeSet<ConnId> {
         let mut found = BTreeSet::new();
         for watched in path.lineage() {

@@ -1,9 +1,9 @@
 //! The store's core: connections, their requests, and the events of watches.
 //!
-//! It does no input or output itself: messages come by [`Server::receive`], replies and events wait
-//! in each connection's [`Outbox`], rings are opened by a [`Platform`], and everything that must
-//! outlive the process is in the records which [`Server::take_records`] gives. The daemon writes
-//! those down before it sends any reply.
+//! The core does no input or output itself: messages come by [`Server::receive`], replies and
+//! events wait in each connection's [`Outbox`], rings are opened by a [`Platform`], and everything
+//! that must outlive the process is in the records which [`Server::take_records`] gives. The daemon
+//! writes those down before it sends any reply.
 
 mod connection;
 mod control;

@@ -187,7 +187,7 @@ impl Server {
         let list = names(node);
         let mut answer = format!("{}\0", node.list_stamp()).into_bytes();
         let rest = list.get(offset..).unwrap_or(&[]);
-        // Whole names only, and room for the empty one that ends the list.
+        // Only whole names are sent, with room for the empty name that ends the list.
         let room = PAYLOAD_MAX.saturating_sub(answer.len()).saturating_sub(1);
         let fits = rest.len().min(room);
         let part = if fits == rest.len() {

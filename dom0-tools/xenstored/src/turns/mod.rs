@@ -1,6 +1,6 @@
-//! Whose requests are handled next, among guests, and for how long before others are looked at.
+//! The order in which guests' requests are handled, and for how long one guest is served.
 //!
-//! What counts is work ([`Server::work`]), not requests: one request may be a thousand times
+//! The measure is work ([`Server::work`]), not requests: one request may be a thousand times
 //! another. Of the guests with requests, the one that has used least goes next. All guests together
 //! get [`TURN`] steps before dom0 is looked at again, however many they are. A request is not
 //! interrupted; so when one took more than the turn had left, guests rest for [`REST`] times as

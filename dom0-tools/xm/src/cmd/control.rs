@@ -58,7 +58,7 @@ pub(super) fn one(op: Op, out: &Output) -> Result<()> {
     Ok(())
 }
 
-/// The same operation on several domains. All are tried; the first error is returned.
+/// Carries out the same operation on several domains. All are tried; the first error is returned.
 pub(super) fn each(domains: &[String], out: &Output, op: impl Fn(String) -> Op) -> Result<()> {
     let mut client = Client::connect()?;
     let mut first = Ok(());

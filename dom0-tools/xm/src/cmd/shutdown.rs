@@ -90,7 +90,7 @@ fn wait(
         match machine.xen.info(subject.domain) {
             Err(Errno::SRCH) => return result("has ended"),
             Err(errno) => return Err(failed("cannot ask after the domain")(errno)),
-            // Its number belongs to another one already.
+            // The number belongs to another domain already.
             Ok(info) if info.handle != subject.uuid.0 => return result("has ended"),
             Ok(info) if info.dying() => {
                 let since = *dying.get_or_insert_with(Instant::now);

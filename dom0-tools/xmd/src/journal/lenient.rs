@@ -1,6 +1,6 @@
-//! Reading what another version of xmd has written. Fields that this version does not know are
-//! taken out, and kept beside the value, so that [`put_back`] can write them again: an entry that
-//! an older xmd rewrites loses nothing for the newer one that follows.
+//! Reading entries that another version of xmd has written. Unknown fields are taken out, and kept
+//! beside the value, so that [`put_back`] can write them again: an entry that an older xmd rewrites
+//! loses nothing for the newer one that follows.
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
@@ -9,7 +9,7 @@ use serde::forward_to_deserialize_any;
 use serde_json::{Error, Map, Value};
 use std::cell::RefCell;
 
-/// The fields of one object that nobody here knows.
+/// The unknown fields of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unknown {
     path: Vec<Step>,
@@ -39,7 +39,7 @@ impl Unknown {
     }
 }
 
-/// Reads a value as the types know it, and what is left over.
+/// Reads a value into its type. Returns the unknown fields too.
 ///
 /// # Errors
 /// `serde_json::Error` if a required field is missing, or has a value that this version does not
@@ -72,8 +72,8 @@ pub(crate) fn remember(unknown: &mut [Unknown], plain: &Value) {
     }
 }
 
-/// Adds the unknown fields to a value that is about to be written. Those whose object is no more
-/// are left out.
+/// Adds the unknown fields to a value that is about to be written. Fields whose object is gone are
+/// left out.
 pub(crate) fn put_back(value: &mut Value, unknown: &[Unknown]) {
     // All places are found before any is changed: an element is known by what it looks like.
     let places: Vec<_> = unknown

@@ -21,13 +21,13 @@ use std::path::{Path, PathBuf};
 /// is no new version.
 const VERSION: u64 = 1;
 
-/// How far a domain's life has got.
+/// The stage of a domain's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// The domain may exist, perhaps in part.
     Building,
-    /// Complete; it remains to be let run.
+    /// The domain is complete, and remains to be started.
     Starting,
     Running,
     /// The domain has ended, and is kept for examination.
@@ -42,10 +42,10 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub uuid: Uuid,
-    /// With its present name.
+    /// The configuration, with the domain's present name.
     pub config: DomainConfig,
     pub state: State,
-    /// Unknown for a moment while it is created.
+    /// The domain's number; `None` for a moment while the domain is created.
     pub domain: Option<DomId>,
     /// Changes of devices that are under way while the domain runs. The configuration changes when
     /// one is done.
@@ -103,7 +103,7 @@ impl Entry {
     }
 }
 
-/// Something that is being done to a device.
+/// A change of a device that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pending {
@@ -120,7 +120,7 @@ pub enum Pending {
 }
 
 impl Pending {
-    /// Which device; none if the description names none.
+    /// The device; `None` if the description names none.
     #[must_use]
     pub fn place(&self) -> Option<(Kind, u32)> {
         match self {
@@ -130,14 +130,14 @@ impl Pending {
     }
 }
 
-/// The directory of those files.
+/// The directory of the entries' files.
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
 }
 
 impl Journal {
-    /// Opens the directory, which is made if it is not there.
+    /// Opens the directory, and makes it if it is missing.
     ///
     /// # Errors
     /// `Error` if the directory cannot be made.
@@ -149,8 +149,8 @@ impl Journal {
         })
     }
 
-    /// All entries, and what is to be said about them. A file that cannot be understood is named,
-    /// and left alone.
+    /// All entries, and messages about them. A file that cannot be understood is named in a
+    /// message, and left alone.
     ///
     /// # Errors
     /// `Error` if the directory cannot be read.
@@ -194,14 +194,14 @@ impl Journal {
             fs::rename(&new, &path)
         };
         write().map_err(|error| {
-            // A part of a file is of no use, and takes space.
+            // A partial file is useless, and takes space.
             let _ = fs::remove_file(&new);
             Error::new(format!("cannot write {}", path.display()), error)
                 .remedy("is the file system full or read-only?")
         })
     }
 
-    /// Removes an entry, if it is there.
+    /// Removes an entry, if it exists.
     ///
     /// # Errors
     /// `Error` of the file system.

@@ -8,13 +8,13 @@ use oxen_domain::Error;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// A step that failed is tried again at the next look, then at each second, fourth, ... and at last
-/// at each of so many, which is a minute.
+/// The longest pause, in looks, between two tries of a step that failed: one minute. The pause
+/// doubles from one look on.
 const MAX_PAUSE: u32 = 30;
 
 #[derive(Default)]
 pub(super) struct Hands {
-    /// True where it is to be given up.
+    /// Claimed entries; true if the claim's work is to be given up.
     held: BTreeMap<Uuid, bool>,
     broken: BTreeMap<Uuid, Broken>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Hands {
 /// An entry whose last step failed.
 struct Broken {
     cause: String,
-    /// Looks to let pass, of how many.
+    /// Looks that remain to pass, and the length of the whole pause.
     wait: u32,
     pause: u32,
 }
@@ -32,20 +32,20 @@ struct Broken {
 pub enum Claim {
     /// There is no such entry.
     Gone,
-    /// Somebody else has it in hand. If it is being built, that is given up soon.
+    /// Another thread has claimed the entry. A build gives up soon.
     Busy,
     /// The caller has claimed the entry, which is in [`State::Ending`].
     Yours(Box<Entry>),
 }
 
-/// An entry in hand, until this is dropped.
+/// A claim on an entry, which ends when this is dropped.
 pub struct Hold<'a> {
     manager: &'a Mutex<Manager>,
     uuid: Uuid,
 }
 
 impl<'a> Hold<'a> {
-    /// Of an entry that was taken in hand for the caller.
+    /// The claim on an entry that was claimed for the caller.
     #[must_use]
     pub fn of(manager: &'a Mutex<Manager>, uuid: Uuid) -> Self {
         Self { manager, uuid }
@@ -73,7 +73,7 @@ impl Hands {
         self.broken.remove(&uuid);
     }
 
-    /// Takes those in hand whose time has come.
+    /// Claims the entries whose pause is over.
     pub(super) fn due(&mut self, entries: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
         let mut due = Vec::new();
         for uuid in entries.filter(|uuid| !self.held.contains_key(uuid)) {
@@ -107,7 +107,8 @@ impl Manager {
         }
     }
 
-    /// Takes an entry in hand that is to be begun again. False if it is gone, or somebody has it.
+    /// Claims an entry whose work is to be started again. False if it is gone, or another thread
+    /// has claimed it.
     #[must_use]
     pub fn take(&mut self, uuid: Uuid) -> bool {
         let free = self.entries.contains_key(&uuid) && !self.hands.has(uuid);
@@ -117,7 +118,7 @@ impl Manager {
         free
     }
 
-    /// Whether somebody works at it.
+    /// Whether a thread has claimed the entry.
     #[must_use]
     pub fn is_held(&self, uuid: Uuid) -> bool {
         self.hands.has(uuid)
@@ -129,7 +130,7 @@ impl Manager {
         self.hands.held.get(&uuid).copied().unwrap_or_default()
     }
 
-    /// A step of the entry failed: it will be tried again. True if that is news.
+    /// Notes that a step of the entry failed and is to be repeated. True if the failure is new.
     pub fn broke(&mut self, uuid: Uuid, error: &Error) -> bool {
         if !self.entries.contains_key(&uuid) {
             return false;
@@ -150,18 +151,18 @@ impl Manager {
         news
     }
 
-    /// All is well with it.
+    /// Notes that the entry is in order.
     pub fn mended(&mut self, uuid: Uuid) {
         self.hands.mended(uuid);
     }
 
-    /// Why an entry is broken, if it is.
+    /// The reason why an entry is broken, if it is.
     #[must_use]
     pub fn broken(&self, uuid: Uuid) -> Option<&String> {
         self.hands.broken.get(&uuid).map(|broken| &broken.cause)
     }
 
-    /// Of that name, and left over: a domain that failed to end or to be built again.
+    /// The entry of that name whose domain failed to end or to be built again.
     #[must_use]
     pub fn left_over(&self, name: &str) -> Option<Uuid> {
         let is_left = |entry: &&Entry| {

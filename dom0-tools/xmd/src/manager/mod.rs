@@ -1,10 +1,10 @@
-//! The domains that are ours and where each stands. Every change of state is in the journal before
-//! the deed that it announces, so that a restart knows what was meant.
+//! The domains that xmd manages, and their states. Each change of state is in the journal before
+//! the action that it announces, so that a restarted daemon knows the intent.
 //!
-//! The manager is locked for moments only; building and taking down go on outside of it. Whoever
-//! does that has the entry in hand ([`hands`]), which keeps others away. A state such as
-//! [`State::Ending`] whose entry nobody has in hand is work that failed: it is done again, sooner
-//! or later.
+//! The manager is locked for moments only; building and taking down happen outside of the lock. The
+//! thread that does so has claimed the entry ([`hands`]), which keeps other threads away. A state
+//! such as [`State::Ending`] in an entry that no thread has claimed means that the work failed: it
+//! is repeated later.
 
 mod hands;
 
@@ -26,31 +26,31 @@ pub struct Manager {
     /// Changes of devices that a thread works at now. Any other pending change is left from a
     /// failure.
     at_work: Vec<(Uuid, Pending)>,
-    /// Remains of domains that are no more have to be looked for.
+    /// Whether the remains of domains that are gone have to be looked for.
     sweep: bool,
     /// The last message about ends that could not be noted, so that it is not repeated.
     complaint: Option<String>,
 }
 
-/// Something that the daemon has to do by itself.
+/// Work that the daemon does without a client's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     /// A domain has ended.
     End(Box<End>),
-    /// A step that failed before.
+    /// A step that failed before is to be repeated.
     Again(Uuid),
-    /// Remains of domains that are no more.
+    /// Remains of domains that are gone.
     Sweep,
     /// A disk that its guest has let go of, and may want again.
     Offer(Disk),
 }
 
-/// Something to do about a domain that has ended.
+/// The end of a domain, and the treatment that its configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     pub entry: Entry,
     pub domain: DomId,
-    /// None if it vanished without a word.
+    /// The reason of the shutdown; `None` if the domain vanished.
     pub reason: Option<ShutdownReason>,
     pub verdict: Verdict,
     pub warning: Option<&'static str>,
@@ -105,8 +105,8 @@ impl Manager {
         self.entries.values().any(|entry| entry.config.name == name)
     }
 
-    /// Takes a name and a UUID for a domain that is about to be built. The caller has the entry in
-    /// hand.
+    /// Reserves a name and a UUID for a domain that is about to be built. The caller has claimed
+    /// the entry.
     ///
     /// # Errors
     /// `Error` if the name or UUID is in use, or if the journal cannot be written.
@@ -131,7 +131,7 @@ impl Manager {
         Ok(())
     }
 
-    /// The domain has a number.
+    /// Notes the number of a domain that was created.
     ///
     /// # Errors
     /// `Error` if the journal cannot be written.
@@ -162,7 +162,7 @@ impl Manager {
         self.change(uuid, |entry| name.clone_into(&mut entry.config.name))
     }
 
-    /// The domain is to be as `edit` makes it, from its next start on.
+    /// Changes the configuration by `edit`; the change applies from the domain's next start on.
     ///
     /// # Errors
     /// `Error` if the journal cannot be written.
@@ -188,14 +188,14 @@ impl Manager {
         Ok(())
     }
 
-    /// The entry under which what is left of a domain lives on, beside that of its successor.
+    /// The entry of a domain that is kept, beside that of its successor.
     #[must_use]
     pub fn preserved(&self, domain: DomId) -> Option<&Entry> {
         let mut entries = self.entries.values();
         entries.find(|entry| entry.state == State::Kept && entry.domain == Some(domain))
     }
 
-    /// The domain is no more.
+    /// Removes the entry of a domain that is gone.
     ///
     /// # Errors
     /// `Error` if the journal cannot be changed; the entry stays.
@@ -221,7 +221,7 @@ impl Manager {
         let (mut work, mut failed) = (Vec::new(), Vec::new());
         for (uuid, end) in self.ended(alive) {
             let Some((domain, reason)) = end else {
-                // It was kept to be looked at, and is no more.
+                // The domain was kept for examination, and is gone.
                 self.ending(uuid);
                 self.hands.take(uuid);
                 work.push(Work::Again(uuid));
@@ -241,13 +241,13 @@ impl Manager {
         (work, failed)
     }
 
-    /// Remains of domains are to be looked for once more.
+    /// Notes that the remains of domains are to be looked for once more.
     pub fn sweep_again(&mut self) {
         self.sweep = true;
     }
 
-    /// The entries whose domain has ended, and why, where that is known. Without a domain, one that
-    /// was kept is gone.
+    /// The entries whose domain has ended, with the reason if it is known. A kept entry without a
+    /// domain is among them.
     #[expect(clippy::type_complexity, reason = "read by one function")]
     fn ended(&self, alive: &[DomainInfo]) -> Vec<(Uuid, Option<(DomId, Option<ShutdownReason>)>)> {
         let alive: BTreeMap<DomId, &DomainInfo> =
@@ -272,7 +272,8 @@ impl Manager {
             .collect()
     }
 
-    /// Decides what becomes of a domain that has ended, and notes it. None if it is left alone.
+    /// Decides the treatment of a domain that has ended, and notes it. `None` if the domain is left
+    /// alone.
     fn note_end(
         &mut self,
         uuid: Uuid,
@@ -287,7 +288,7 @@ impl Manager {
             None => (Verdict::Destroy, None),
         };
         match verdict {
-            // It may be resumed, and run.
+            // The domain may be resumed, and run.
             Verdict::Wait => return Ok(None),
             Verdict::Preserve => self.set_state(uuid, State::Kept)?,
             Verdict::Destroy => self.ending(uuid),
@@ -319,7 +320,7 @@ impl Manager {
         self.change_anyway(uuid, from_nothing);
     }
 
-    /// Notes what is about to be done to a device of a domain that runs.
+    /// Notes a change of a running domain's device that is about to be made.
     ///
     /// # Errors
     /// `Error` if the domain does not run, if another change of that device is under way, or if the
@@ -373,8 +374,8 @@ impl Manager {
         })
     }
 
-    /// An attach failed: what there is of the device goes. Returns the intent to do so, if the
-    /// domain is still the one that was to get it.
+    /// Notes that an attach failed and that the rest of the device is to be removed. Returns the
+    /// pending removal, if the domain is still the one that was to get the device.
     pub fn undo(&mut self, uuid: Uuid, what: &Pending) -> Option<Pending> {
         self.leave(uuid, what);
         let (kind, id) = what.place().filter(|_| self.is_pending(uuid, what))?;
@@ -389,7 +390,7 @@ impl Manager {
         Some(undo)
     }
 
-    /// Nobody works at that any more; it is left for another time.
+    /// Releases a pending change that could not be settled; a later look repeats it.
     pub fn leave(&mut self, uuid: Uuid, what: &Pending) {
         self.at_work.retain(|one| (one.0, &one.1) != (uuid, what));
     }
@@ -418,8 +419,8 @@ impl Manager {
         entry.is_some_and(|entry| entry.pending.contains(what))
     }
 
-    /// A change that holds even where the journal cannot be written. The next change that can be
-    /// written writes this one too.
+    /// Makes a change that holds even if the journal cannot be written. The next successful write
+    /// includes it.
     fn change_anyway(&mut self, uuid: Uuid, edit: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.entries.get_mut(&uuid) {
             edit(entry);
@@ -446,7 +447,7 @@ impl Manager {
     }
 }
 
-/// Nothing is left of the domain; the entry is.
+/// Nothing is left of the domain, but the entry is.
 fn from_nothing(entry: &mut Entry) {
     entry.state = State::Restarting;
     entry.domain = None;

@@ -22,7 +22,7 @@ pub(super) enum Origin {
 }
 
 impl Context<'_> {
-    /// Builds a domain and lets it run.
+    /// Builds a domain and starts it.
     ///
     /// # Errors
     /// `Error` of the step that failed; nothing is left of the domain.

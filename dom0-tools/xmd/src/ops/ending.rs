@@ -1,4 +1,4 @@
-//! Ends: by request, by the guest itself, and of what could not be ended before.
+//! Ends of domains: on request, by the guest itself, and repeated ones that failed before.
 
 use super::erasing::find;
 use super::{Context, subject};
@@ -11,7 +11,7 @@ use oxen_domain::world::DomId;
 use oxen_domain::{Error, Result};
 use xmd_api::{Event, Subject};
 
-/// Drivers that do not let go are given up after twenty seconds each.
+/// The time for an end: a driver that does not let go is given up after twenty seconds.
 const PAUSE: Duration = Duration::from_millis(50);
 const TRIES: u32 = 60 * 20;
 
@@ -25,7 +25,7 @@ impl Context<'_> {
             let claim = self.manager().claim(entry.uuid);
             match claim {
                 Claim::Gone => return Ok(named(&entry)),
-                // It ends by itself, or its building is given up.
+                // The domain ends by itself, or its building is given up.
                 Claim::Busy => self.world.clock.sleep(PAUSE),
                 Claim::Yours(entry) => {
                     let _hold = Hold::of(self.manager, entry.uuid);
@@ -58,7 +58,7 @@ impl Context<'_> {
         Ok(subject)
     }
 
-    /// Ends a domain whose entry the caller has in hand.
+    /// Ends a domain whose entry the caller has claimed.
     fn end_now(&mut self, entry: &Entry, tell: &mut dyn FnMut(Event)) -> Result<Subject> {
         let erased = self.erase_entry(entry.uuid);
         let done = erased.and_then(|text| self.manager().forget(entry.uuid).map(|()| text));
@@ -84,7 +84,7 @@ impl Context<'_> {
     }
 
     /// Frees a name: waits for a domain of that name that is just being taken down, and takes down
-    /// what is left of one that failed to end or to start again.
+    /// the rest of a domain that failed to end or to start again.
     ///
     /// # Errors
     /// `Error` if a domain of that name does not end in time.
@@ -109,7 +109,7 @@ impl Context<'_> {
         Err(still_ending(name))
     }
 
-    /// Looks for what is to be done. Each piece of it is to be given to [`Context::finish`].
+    /// Looks for work. The caller passes each piece to [`Context::finish`].
     ///
     /// # Errors
     /// `Error` if the hypervisor does not answer.
@@ -128,7 +128,7 @@ impl Context<'_> {
         Ok(work)
     }
 
-    /// Does a piece of work. What fails is tried again: it comes back from a later look.
+    /// Does a piece of work. A later look repeats work that failed.
     ///
     /// # Errors
     /// `Error` of the step that failed; a later look repeats the work.
@@ -175,8 +175,9 @@ impl Context<'_> {
         swept
     }
 
-    /// Brings an entry that the caller has in hand to where its state wants it: what was half done
-    /// is finished or undone, by what the hypervisor has of it. Can be repeated.
+    /// Brings the domain of an entry that the caller has claimed into the entry's state: a step
+    /// that was under way is finished or undone, depending on what the hypervisor has. Can be
+    /// repeated.
     ///
     /// # Errors
     /// `Error` of the step that failed. The entry is noted as broken, and a later look returns it

@@ -1,6 +1,5 @@
-//! Taking domains down without a trace. Everything here can be repeated: what a failure left is
-//! found by the domain's UUID, and never by its number alone, which may be another domain's by
-//! then.
+//! Taking domains down without a trace. Every step can be repeated: the rest that a failure left is
+//! found by the domain's UUID, never by the number alone, which may be another domain's by then.
 
 use super::Context;
 use crate::journal::Entry;
@@ -25,8 +24,8 @@ impl Context<'_> {
         domains.map_err(|errno| Error::new("cannot list domains", errno))
     }
 
-    /// Takes down what there is of an entry's domain. What is returned is for a user: it is dead,
-    /// and cannot go away yet.
+    /// Takes down the domain of an entry. Returns a warning for the user if the domain is dead but
+    /// cannot go away yet.
     pub(super) fn erase_entry(&mut self, uuid: Uuid) -> Result<Option<String>> {
         let Some(entry) = self.manager().entry(uuid).cloned() else {
             return Ok(None);
@@ -49,7 +48,7 @@ impl Context<'_> {
             end::take_down(&mut self.world, domain, uuid)?;
             held
         };
-        // What cannot be given back is no reason to keep the domain.
+        // A device that cannot be released is no reason to keep the domain.
         if let Err(error) = bus::release(self.world.store, &held) {
             self.log.line(&error.to_string());
         }
@@ -64,8 +63,8 @@ impl Context<'_> {
         Ok(Some(text))
     }
 
-    /// Removes the nodes of a domain that is gone: those of its number as long as that is nobody
-    /// else's, and those of its UUID.
+    /// Removes the nodes of a domain that is gone: those of its number, unless another domain has
+    /// that number, and those of its UUID.
     fn erase_nodes(&mut self, entry: &Entry, alive: &[DomainInfo]) -> Result<()> {
         let vm = nodes::vm(entry.uuid);
         let is_free = |domain: &DomId| alive.iter().all(|info| info.domain != *domain);
@@ -89,18 +88,18 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Removes what is left of domains that are no more and of devices that never came to be.
+    /// Removes the rest of domains that are gone, and of devices that never came to be.
     pub(crate) fn sweep(&mut self) -> Result<()> {
         for (domain, uuid) in end::orphans(self.world.hypervisor, self.world.store)? {
             let entry = uuid.and_then(|uuid| self.manager().entry(uuid).cloned());
             if entry.is_some_and(|entry| entry.domain == Some(domain)) {
-                // Its end is not finished yet, and removes them.
+                // The domain's end is not finished yet, and removes them.
                 continue;
             }
             self.log.line(&format!(
                 "domain {domain} is gone and its nodes are not: they are removed"
             ));
-            // Its successor may have its UUID.
+            // The domain's successor may have its UUID.
             let ours = uuid.filter(|uuid| self.manager().entry(*uuid).is_none());
             self.remove_nodes(domain, ours)?;
         }

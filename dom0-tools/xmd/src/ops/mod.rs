@@ -23,23 +23,24 @@ use xmd_api::{Event, Op, Subject};
 pub struct Context<'a> {
     pub world: World<'a>,
     pub manager: &'a Mutex<Manager>,
-    /// Held while devices are made and while those of a domain that ends are removed, so that none
-    /// is made for a domain that is no more, and one image is not given out twice.
+    /// Held while devices are made and while those of a domain that ends are removed, so that no
+    /// device is made for a domain that is gone, and no image is given to two guests.
     pub devices: &'a Mutex<()>,
     pub log: &'a Log,
     pub cache: &'a oxen_domain::image::Cache,
     /// Sources of random bytes and of the time; a machine's, or a test's.
     pub random: fn() -> Result<[u8; 16]>,
     pub now: fn() -> u64,
-    /// Devices from their descriptions: [`Spec::device`], on a machine.
+    /// Makes a device from its description: [`Spec::device`] on a machine.
     pub device: fn(&Spec) -> Result<Box<dyn Device>>,
-    /// For all who listen.
+    /// Sends an event to all listeners.
     pub announce: &'a dyn Fn(Event),
 }
 
 impl Context<'_> {
     pub(crate) fn manager(&self) -> MutexGuard<'_, Manager> {
-        // A panic elsewhere cannot have left an entry half changed: they are replaced whole.
+        // A panic in another thread cannot have left an entry half changed: entries are replaced
+        // whole.
         self.manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -225,8 +226,8 @@ impl Context<'_> {
         lifecycle::pick(self.listed()?, wanted)
     }
 
-    /// All domains. Of our own we know the names: asking the store for each would make every
-    /// operation as long as there are domains.
+    /// All domains. The names of xmd's own come from its entries: reading each from the store would
+    /// make every operation as long as there are domains.
     fn listed(&mut self) -> Result<Vec<Listed>> {
         let manager = self.manager;
         let manager = manager.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! Memory, vcpus and their places, of domains that run. What was changed is the domain's
-//! configuration from then on: a restart keeps it.
+//! Memory, vcpus and affinity of running domains. A change becomes part of the domain's
+//! configuration, so that a restart keeps it.
 
 use super::{Context, json, subject};
 use oxen_config::{Affinity, CpuSet, DomainConfig};
@@ -44,7 +44,7 @@ impl Context<'_> {
         })
     }
 
-    /// One vcpu, or all.
+    /// Sets the affinity of one vcpu, or of all.
     pub(super) fn pin(
         &mut self,
         wanted: &str,
@@ -72,7 +72,7 @@ impl Context<'_> {
         })
     }
 
-    /// Notes what a domain has now, if it is ours.
+    /// Notes the new size in the configuration of a domain that xmd manages.
     fn keep(
         &mut self,
         found: &Listed,
@@ -88,7 +88,7 @@ impl Context<'_> {
     }
 }
 
-/// Puts the sets of some vcpus into a configuration.
+/// Enters the affinity of some vcpus into a configuration.
 fn note(
     affinity: &mut Option<Affinity>,
     vcpus: u32,

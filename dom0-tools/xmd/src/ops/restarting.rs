@@ -13,7 +13,8 @@ use oxen_sys::hypercall::DomainInfo;
 use xmd_api::Event;
 
 impl Context<'_> {
-    /// Takes down what has ended, or keeps it under another name, and builds it again.
+    /// Takes down a domain that has ended, or keeps its rest under another name, and builds the
+    /// domain again.
     pub(super) fn restart(&mut self, entry: &Entry, alive: &[DomainInfo]) -> Result<()> {
         let uuid = entry.uuid;
         let found = find(alive, uuid);
@@ -40,8 +41,8 @@ impl Context<'_> {
             .map(drop)
     }
 
-    /// Keeps what is left of a domain to be looked at, under another name and UUID. Its successor
-    /// gets its own, its disks and its addresses.
+    /// Keeps the rest of a domain for examination, under another name and UUID. The successor gets
+    /// the old name and UUID, the disks and the addresses.
     fn keep_aside(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
         let preserved = self.manager().preserved(domain).map(|kept| kept.uuid);
         let kept = match preserved {
@@ -73,7 +74,7 @@ impl Context<'_> {
         free.ok_or_else(|| Error::new(format!("cannot keep {name}"), "no name is free"))
     }
 
-    /// Sees to it that the store has the new name of what was kept of an entry's domain.
+    /// Makes sure that the store has the new name of a domain that is kept.
     fn name_kept(&mut self, entry: &Entry) -> Result<()> {
         let Some(domain) = entry.domain else {
             return Ok(());
@@ -100,8 +101,8 @@ impl Context<'_> {
         self.world.store.apply(&changes)
     }
 
-    /// A domain that runs, or is kept, is ours: what was being done to its devices is finished or
-    /// undone.
+    /// Adopts a domain that runs or is kept: changes of its devices that were under way are
+    /// finished or undone.
     pub(super) fn adopt(&mut self, entry: &Entry, domain: DomId) -> Result<()> {
         if entry.domain != Some(domain) {
             self.manager().born(entry.uuid, domain)?;
@@ -112,8 +113,8 @@ impl Context<'_> {
         self.settle_devices(entry, domain)
     }
 
-    /// Finishes a restart that a kill of the daemon interrupted; the entry was taken in hand for
-    /// it.
+    /// Finishes a restart that a kill of the daemon interrupted; the entry has been claimed for
+    /// this.
     ///
     /// # Errors
     /// `Error` if the domain could not be built; the restart is repeated later.

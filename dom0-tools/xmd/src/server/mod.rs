@@ -1,4 +1,5 @@
-//! The socket: a thread a connection (kept for another one afterwards), a line a request.
+//! The server of the socket: one thread for each connection, which is kept for another one
+//! afterwards, and one line for each request.
 
 mod listeners;
 mod places;
@@ -27,9 +28,9 @@ use xmd_api::{Body, Event, MAX_LINE, Op, Reply, Request};
 pub use listeners::Listeners;
 pub use places::Places;
 
-/// How often somebody who waits for events is looked after: it may have left.
+/// How often the server checks whether a client that waits for events has left.
 const LOOK: Duration = Duration::from_secs(1);
-/// A client that does not read what it is sent is given up after this.
+/// The time after which a client that does not read is disconnected.
 const STUCK: Duration = Duration::from_secs(30);
 
 /// Threads that are kept for the next client, each with its connection to the store.
@@ -79,8 +80,7 @@ impl Daemon {
     }
 }
 
-/// Looks for what is to be done, and does each piece in a thread of its own: a restart takes a
-/// while.
+/// Looks for work, and does each piece in a separate thread, because a restart takes a while.
 pub fn look(daemon: &Arc<Daemon>, store: &mut XenStore, disks: &BTreeSet<Disk>) {
     daemon.cache.drop_unused();
     for disk in disks {
@@ -99,13 +99,12 @@ fn attend(daemon: &Arc<Daemon>, work: Work) {
     let daemon = Arc::clone(daemon);
     std::thread::spawn(move || {
         let mut store = XenStore::lazy();
-        // A failure is in the log already, and comes back from a later look.
+        // The failure is in the log already, and a later look repeats the work.
         let _ = daemon.with_context(&mut store, |context| context.finish(&work));
     });
 }
 
-/// Listens on a path that only root can reach. The daemon's lock is held, so an old socket is
-/// stale.
+/// Listens on a socket that only root can reach.
 ///
 /// # Errors
 /// `Error` if the socket cannot be made.
@@ -114,7 +113,7 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
         .map_err(|error| Error::new(format!("cannot listen on {}", path.display()), error))
 }
 
-/// Serves clients. Does not return.
+/// Serves clients. Never returns.
 pub fn serve(daemon: &Arc<Daemon>, listener: &UnixListener) -> ! {
     loop {
         let Ok((stream, _)) = listener.accept() else {
@@ -128,7 +127,7 @@ pub fn serve(daemon: &Arc<Daemon>, listener: &UnixListener) -> ! {
             continue;
         };
         let idle = daemon.idle().pop();
-        // One that ended meanwhile gives the client back.
+        // A thread that ended meanwhile returns the client.
         let refused = match idle {
             Some(thread) => thread.send((place, stream)).err().map(|error| error.0),
             None => Some((place, stream)),
@@ -221,7 +220,7 @@ fn events(daemon: &Daemon, stream: &UnixStream, id: u64) -> std::io::Result<()> 
     }
 }
 
-/// Whether the client has closed the connection. One that will only send nothing more has not.
+/// Whether the client has closed the connection. A client that has only ended its sending has not.
 fn has_left(stream: &UnixStream) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::empty())];
     let looked = poll(&mut fds, Some(&rustix::event::Timespec::default()));

@@ -1,4 +1,5 @@
-//! The places that clients have. When all are taken, a client without a request gives way.
+//! The places of clients. When all are taken, the client that has been idle longest is disconnected
+//! for a new one.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -7,9 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// More clients than these at once are turned away.
+/// The most clients at once; further ones are refused.
 const MAX_CLIENTS: usize = 64;
-/// A client without a request for so long gives way.
+/// The idle time after which a client may be disconnected for a new one.
 const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
@@ -23,7 +24,7 @@ struct All {
 
 struct Place {
     stream: UnixStream,
-    /// None while a request of the client is being served.
+    /// The time since which the client is idle; `None` while a request is being served.
     idle_since: Option<Instant>,
 }
 
@@ -32,7 +33,7 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a client, or None if all are taken by clients that are busy.
+    /// Takes a place for a client. `None` if busy clients have all of them.
     pub fn enter(&self, stream: &UnixStream) -> Option<u64> {
         self.enter_at(stream, Instant::now())
     }
@@ -47,7 +48,7 @@ impl Places {
             });
             let (_, number) = idle.min()?;
             if let Some(place) = all.taken.remove(&number) {
-                // Its thread sees the end of the connection.
+                // The client's thread sees the end of the connection.
                 let _ = place.stream.shutdown(Shutdown::Both);
             }
         }

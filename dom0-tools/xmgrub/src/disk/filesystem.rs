@@ -29,7 +29,7 @@ impl FileSystem {
         found.is_some_and(|found| !filled || found.len() > 0)
     }
 
-    /// Its UUID as it is written everywhere.
+    /// The file system's UUID in its usual spelling.
     #[must_use]
     pub fn uuid(&self) -> String {
         self.0.uuid().to_string()
@@ -53,7 +53,7 @@ impl FileSystem {
     /// A file's size.
     ///
     /// # Errors
-    /// It is not there, is no file, or has more than `most` bytes.
+    /// The file is missing, no regular file, or has more than `most` bytes.
     pub fn size(&self, path: &str, most: u64) -> Result<u64> {
         let failed = |cause: &dyn core::fmt::Display| Error::new(format!("{path}: {cause}"));
         let name = Path::try_from(path).map_err(|error| failed(&error))?;

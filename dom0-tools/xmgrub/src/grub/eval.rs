@@ -113,7 +113,7 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// One that found its configuration on `device` in `directory`.
+    /// A machine whose configuration was found on `device` in `directory`.
     #[must_use]
     pub fn new(files: &'a dyn Files, device: &str, directory: &str) -> Self {
         let variables = [
@@ -232,7 +232,7 @@ impl<'a> Machine<'a> {
             return Err(Error::new("its menu has too many entries"));
         }
         let kind = if submenu {
-            // What it sets is seen inside of it only.
+            // Variables that a function sets are seen inside of it only.
             let outside = (core::mem::take(&mut self.menu), self.variables.clone());
             self.nested(|machine| machine.run(body))?;
             self.variables = outside.1;

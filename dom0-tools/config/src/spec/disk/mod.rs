@@ -219,7 +219,7 @@ fn legacy_prefix<'a>(
             "vhd" => disk.format = DiskFormat::Vhd,
             "vmdk" => disk.format = DiskFormat::Vmdk,
             "qed" => disk.format = DiskFormat::Qed,
-            // What is behind these is for a script to know.
+            // Only a script understands these targets.
             "drbd" | "iscsi" | "nbd" | "enbd" => disk.script = Some(format!("block-{prefix}")),
             _ => {
                 return Err(format!(

@@ -48,7 +48,7 @@ pub enum AntiSpoof {
     #[default]
     No,
     Mac,
-    /// Its Ethernet address and its IP addresses.
+    /// The card's MAC address and its IP addresses.
     Ip,
 }
 

@@ -178,7 +178,7 @@ impl Bytes for File {
 
 fn read<const N: usize>(file: &File, at: u64) -> [u8; N] {
     let mut bytes = [0; N];
-    // What is not there is zeros.
+    // Missing bytes are zeros.
     let _ = file.read_exact_at(&mut bytes, at);
     bytes
 }

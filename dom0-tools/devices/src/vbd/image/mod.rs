@@ -87,7 +87,7 @@ impl Image {
             file,
             identity: Identity::from(&stat),
         };
-        // What is on a block device is its users' affair, whatever it is.
+        // The content of a block device is its users' affair, whatever it is.
         if !block {
             image.lock(spec, write).map_err(|()| {
                 fail(&"another program has locked it").remedy("lslocks shows which")

@@ -144,7 +144,7 @@ fn wait(args: &Console, regex: &Regex, stream: &mut UnixStream, seen: &mut Plain
 /// As it comes: where a piece ends says nothing about lines.
 fn show(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    // Whoever reads us may have seen enough.
+    // The reader may have closed the pipe.
     let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
