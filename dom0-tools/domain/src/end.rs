@@ -182,16 +182,8 @@ mod tests {
             crash: Action::CoredumpDestroy,
             ..Actions::default()
         };
-        assert!(super::verdict(&actions, ShutdownReason::Crash).1.is_some());
-        assert!(
-            super::verdict(&actions, ShutdownReason::SoftReset)
-                .1
-                .is_some()
-        );
-        assert!(
-            super::verdict(&actions, ShutdownReason::Poweroff)
-                .1
-                .is_none()
-        );
+        assert!(verdict(&actions, ShutdownReason::Crash).1.is_some());
+        assert!(verdict(&actions, ShutdownReason::SoftReset).1.is_some());
+        assert!(verdict(&actions, ShutdownReason::Poweroff).1.is_none());
     }
 }

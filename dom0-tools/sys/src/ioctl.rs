@@ -1,7 +1,10 @@
 //! One ioctl with one structure, the only shape that Linux's Xen drivers use.
 //!
 //! The drivers number their calls `_IOC(_IOC_NONE, type, nr, size)` (include/uapi/xen/*.h).
-#![expect(unsafe_code, reason = "an ioctl's argument is a pointer whose meaning only the driver knows")]
+#![expect(
+    unsafe_code,
+    reason = "an ioctl's argument is a pointer whose meaning only the driver knows"
+)]
 
 use core::ffi::c_void;
 use std::os::fd::AsFd;

@@ -3,7 +3,10 @@
 //! Invariants: a mapping stays mapped until dropped; every access is bounds-checked and volatile,
 //! and copies: no reference into the memory ever leaves this module, so what was read once cannot
 //! change under the reader.
-#![expect(unsafe_code, reason = "mmap, and volatile access to memory that is shared with others")]
+#![expect(
+    unsafe_code,
+    reason = "mmap, and volatile access to memory that is shared with others"
+)]
 
 use core::ffi::c_void;
 use core::ptr::NonNull;

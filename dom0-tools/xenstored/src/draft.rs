@@ -157,7 +157,7 @@ impl Draft {
             return 0;
         };
         let mut sums = core::mem::take(&mut self.sums);
-        let gone = View::with(tree, &self.root, &sums.owned).nearest(path).node.walk(name);
+        let gone = self.view(tree).nearest(path).node.walk(name);
         let count = gone.len();
         for (name, node) in gone {
             sums.node(name, node.value, node.perms, -1);

@@ -11,7 +11,7 @@ impl FromStr for Mib {
     type Err = String;
 
     /// A number of MiB, or a number with a unit: 512, 512m, 1g, 524288k.
-    fn from_str(text: &str) -> core::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
             Some(at) => text.split_at(at),
             None => (text, "m"),
@@ -42,7 +42,7 @@ pub(crate) struct Which(pub(crate) Option<u32>);
 impl FromStr for Which {
     type Err = String;
 
-    fn from_str(text: &str) -> core::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "all" => Ok(Self(None)),
             number => number
@@ -60,7 +60,7 @@ pub(crate) struct Cpus(pub(crate) Option<CpuSet>);
 impl FromStr for Cpus {
     type Err = String;
 
-    fn from_str(text: &str) -> core::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "-" => Ok(Self(None)),
             list => CpuSet::parse(list).map(|set| Self(Some(set))),

@@ -20,7 +20,7 @@ const TIME: u64 = 60;
 ///
 /// # Errors
 /// `rustix::io::Errno` of the kernel.
-pub fn confine(empty: &Path, largest: u64) -> rustix::io::Result<()> {
+pub(crate) fn confine(empty: &Path, largest: u64) -> rustix::io::Result<()> {
     let limit = |resource, most| {
         let limits = Rlimit {
             current: Some(most),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub const INCLUDE: &str = "/usr/include";
 
 /// All headers that `guest-pv-abi` follows. `errno.h` comes first for xs_wire.h's list of errors.
-pub const HEADERS: &[&str] = &[
+pub(crate) const HEADERS: &[&str] = &[
     "errno.h",
     "stddef.h",
     "stdint.h",
@@ -113,7 +113,7 @@ pub fn rust_name(c: &str) -> String {
 }
 
 /// The `#include` lines, with what they need before them.
-pub fn preamble() -> String {
+pub(crate) fn preamble() -> String {
     let includes = HEADERS
         .iter()
         .map(|header| format!("#include <{header}>\n"));
@@ -124,7 +124,7 @@ pub fn preamble() -> String {
 }
 
 /// The C compiler, as the environment names it.
-pub fn compiler(include: &Path) -> Command {
+pub(crate) fn compiler(include: &Path) -> Command {
     let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     cc.arg("-I").arg(include).arg("-w");
     cc

@@ -11,7 +11,7 @@ use crate::Layout;
 use crate::headers::{Headers, compiler, preamble};
 
 /// Something that C and Rust must agree on.
-pub struct Fact {
+pub(crate) struct Fact {
     pub what: String,
     pub expression: String,
     pub expected: String,
@@ -30,7 +30,7 @@ impl Fact {
 }
 
 /// Everything to compare. Declarations for which the headers have no name are errors.
-pub fn facts(layout: Layout<'_>, headers: &Headers) -> Result<Vec<Fact>> {
+pub(crate) fn facts(layout: Layout<'_>, headers: &Headers) -> Result<Vec<Fact>> {
     let mut facts = Vec::new();
     for (module, item) in layout.iter().flat_map(|(module, blocks)| {
         blocks
@@ -122,7 +122,7 @@ fn expressions(module: &str, name: &str, c: &str, headers: &Headers) -> Result<V
 }
 
 /// Compiles and runs the program; its lines of output.
-pub fn run(facts: &[Fact], include: &Path) -> Result<Vec<String>> {
+pub(crate) fn run(facts: &[Fact], include: &Path) -> Result<Vec<String>> {
     let dir = tempfile::tempdir()?;
     let (source, binary) = (dir.path().join("layout.c"), dir.path().join("layout"));
     std::fs::write(&source, text(facts)?)?;

@@ -12,8 +12,7 @@ fn config(more: &str) -> DomainConfig {
 
 #[test]
 fn the_first_disk_that_is_no_cd_is_booted_from() {
-    let found =
-        config("disk=['/cd.iso,,xvdb,cdrom', '/a.img,raw,xvda,w', '/b.img,raw,xvdc,w']");
+    let found = config("disk=['/cd.iso,,xvdb,cdrom', '/a.img,raw,xvda,w', '/b.img,raw,xvdc,w']");
     assert_eq!(disk(&found).map(|disk| disk.target.as_str()), Ok("/a.img"));
     let other = config("disk=['/a.img,qcow2,xvda,w']");
     assert!(disk(&other).expect_err("not raw").contains("qcow2"));
@@ -50,8 +49,7 @@ fn kernel_and_ramdisk_come_behind_the_line() {
 fn nothing_that_the_reader_announces_is_believed() {
     let kernel = sample_kernel();
     let size = kernel.len() as u64;
-    let error = |bytes: Vec<u8>, memory| match receive(&mut bytes.as_slice(), memory).map(drop)
-    {
+    let error = |bytes: Vec<u8>, memory| match receive(&mut bytes.as_slice(), memory).map(drop) {
         Err(Fault::Refused(text) | Fault::Broken(text)) => text,
         Ok(()) => panic!("it was believed"),
     };

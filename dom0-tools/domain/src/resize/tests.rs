@@ -27,8 +27,7 @@ fn one() -> (Fake, DomId) {
 }
 
 fn memory(fake: &Fake, domain: DomId, mib: u32) -> core::result::Result<(), String> {
-    set_memory(fake, &mut fake.clone(), domain, mib, 96, true)
-        .map_err(|error| error.to_string())
+    set_memory(fake, &mut fake.clone(), domain, mib, 96, true).map_err(|error| error.to_string())
 }
 
 fn found(fake: &Fake, domain: DomId) -> (u64, String) {

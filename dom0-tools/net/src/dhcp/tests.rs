@@ -90,8 +90,7 @@ fn what_is_not_ours() {
 
 #[test]
 fn servers_of_a_resolv_conf() {
-    let text =
-        "# x\nsearch a\nnameserver 127.0.0.53\nnameserver 10.0.2.3\n nameserver fe80::1\n";
+    let text = "# x\nsearch a\nnameserver 127.0.0.53\nnameserver 10.0.2.3\n nameserver fe80::1\n";
     assert_eq!(name_servers(text), [Ipv4Addr::new(10, 0, 2, 3)]);
 }
 

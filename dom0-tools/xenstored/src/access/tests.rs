@@ -1,5 +1,6 @@
 use super::*;
 use crate::perms::Perm;
+use crate::quota::Quota;
 
 const GUEST: Caller = Caller {
     domain: 5,
@@ -25,7 +26,7 @@ fn limited(tree: &mut Tree, who: Caller, change: &Change, quota: &Quota) -> Resu
 
 fn look<'t>(tree: &'t Tree, who: Caller, text: &str) -> Result<NodeView<'t>> {
     let path = path(text);
-    super::read(&View::of_store(tree).nearest(&path), &path, who)
+    read(&View::of_store(tree).nearest(&path), &path, who)
 }
 
 fn put(text: &str, value: &[u8]) -> Change {

@@ -117,7 +117,7 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
 pub fn serve(daemon: &Arc<Daemon>, listener: &UnixListener) -> ! {
     loop {
         let Ok((stream, _)) = listener.accept() else {
-            std::thread::sleep(core::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
             continue;
         };
         let Some(place) = daemon.places.enter(&stream) else {

@@ -29,7 +29,7 @@ impl Files for Fake {
         found.is_some_and(|text| !filled || !text.is_empty())
     }
 
-    fn text(&self, root: &str, path: &str) -> crate::Result<String> {
+    fn text(&self, root: &str, path: &str) -> Result<String> {
         let found = self.files.get(&Self::key(root, path)).cloned();
         found.ok_or_else(|| Error::new("there is no such file"))
     }
@@ -45,7 +45,7 @@ impl Files for Fake {
     }
 }
 
-fn choose(text: &str, files: &Fake, wanted: Option<&str>) -> crate::Result<(String, Boot)> {
+fn choose(text: &str, files: &Fake, wanted: Option<&str>) -> Result<(String, Boot)> {
     run(text, files, "hd0,gpt1", "/boot/grub")?.choose(wanted)
 }
 

@@ -236,14 +236,14 @@ fn a_boot_loader_stands_in_for_a_kernel() {
     let head = "type='pvh'\nname='a'\nmemory=64\n";
     let disk = "disk=['/a.img,raw,xvda,w']\n";
     let good = |text: &str| {
-        crate::parse("test", format!("{head}{text}").as_bytes(), &[]).map_err(|errors| {
+        parse("test", format!("{head}{text}").as_bytes(), &[]).map_err(|errors| {
             let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
             texts.join("\n")
         })
     };
     for name in ["xmgrub", "pygrub", "/usr/lib/xen/bin/pygrub"] {
         let parsed = good(&format!("{disk}bootloader='{name}'")).expect(name);
-        assert_eq!(parsed.config.bootloader, Some(crate::Bootloader::default()));
+        assert_eq!(parsed.config.bootloader, Some(Bootloader::default()));
         assert!(parsed.config.kernel.is_empty() && parsed.warnings.is_empty());
         parsed.config.check().expect("it can be built");
     }

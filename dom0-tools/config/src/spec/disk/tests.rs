@@ -35,8 +35,8 @@ fn one_disk_in_each_spelling() {
 
 #[test]
 fn options() {
-    let parsed = parse("/a.qcow2,qcow2,xvdb,ro,direct-io-safe,no-discard,backend=store")
-        .expect("a disk");
+    let parsed =
+        parse("/a.qcow2,qcow2,xvdb,ro,direct-io-safe,no-discard,backend=store").expect("a disk");
     let wanted = DiskSpec {
         format: DiskFormat::Qcow2,
         access: DiskAccess::Ro,

@@ -6,10 +6,9 @@ use proptest::prelude::*;
 #[test]
 fn usual_interfaces() {
     assert_eq!(parse(""), Ok(VifSpec::default()));
-    let vif = parse(
-        "mac=00:16:3e:01:02:0a, bridge=xenbr0,vifname=web0,ip=10.0.0.1 10.0.0.2,mtu=1500",
-    )
-    .expect("a vif");
+    let vif =
+        parse("mac=00:16:3e:01:02:0a, bridge=xenbr0,vifname=web0,ip=10.0.0.1 10.0.0.2,mtu=1500")
+            .expect("a vif");
     assert_eq!(vif.mac, Some([0, 0x16, 0x3e, 1, 2, 10]));
     assert_eq!(vif.bridge.as_deref(), Some("xenbr0"));
     assert_eq!(vif.ip, ["10.0.0.1", "10.0.0.2"]);
