@@ -102,6 +102,16 @@ impl Parser {
         self.opcode >> 16 & 0xc7 == 5
     }
 
+    /// The number of the next byte's part, and of the byte in the part.
+    pub(crate) fn place(&self) -> u32 {
+        u32::from(self.part as u8) << 4 | u32::from(self.index)
+    }
+
+    /// The base register of the memory operand, if there is no SIB byte.
+    pub(crate) fn base(&self) -> usize {
+        (self.opcode >> 16 & 7 | (self.opcode >> 8 & 1) << 3) as usize
+    }
+
     /// Takes the next byte.
     pub(crate) fn step(&mut self, byte: u8) {
         match self.part {

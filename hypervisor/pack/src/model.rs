@@ -11,14 +11,14 @@
 
 use bytemuck::Zeroable;
 
-use crate::insn::Parser;
+use crate::insn::{Parser, Part};
 
 /// The probability 1.
 pub(crate) const ONE: u32 = 1 << 16;
 const HALF: u16 = 1 << 15;
 
-const CONTEXTS: usize = 9;
-const SLOTS_LOG: u32 = 17;
+const CONTEXTS: usize = 16;
+const SLOTS_LOG: u32 = 16;
 /// Each counter gives its prediction and its confidence. The match model gives two more.
 const INPUTS: usize = 2 * CONTEXTS + 2;
 /// Sets of weights: one for each byte of a part of an instruction, and for each byte of an aligned
@@ -28,13 +28,13 @@ const FIRST_DATA_PLACE: u32 = 0xf0;
 /// The bits of the byte so far, behind a 1.
 const PARTIAL: usize = 256;
 
-const MATCH_LOG: u32 = 14;
+const MATCH_LOG: u32 = 15;
 const SHORTEST_MATCH: usize = 4;
 const LONGEST_MATCH: usize = 31;
 
 /// Points of the logistic scale that an estimate is interpolated between.
 const POINTS: usize = 33;
-const FINE_LOG: u32 = 10;
+const FINE_LOG: u32 = 12;
 
 /// The state of the packer or of the first stage.
 #[repr(C)]
@@ -54,6 +54,14 @@ pub struct Model {
 
     text: usize,
     parser: Parser,
+    /// The opcodes of the last four instructions.
+    skeleton: u32,
+    /// The target of the last CALL.
+    last_call: u32,
+    /// The last displacement with each base register.
+    displacements: [u8; 16],
+    /// The last byte at each place of an instruction.
+    at_place: [u8; PLACES],
     match_at: usize,
     match_length: usize,
     hashes: [u32; CONTEXTS],
@@ -140,16 +148,20 @@ impl Model {
         let word = |n: usize| back(n) | back(n + 1) << 8 | back(n + 2) << 16 | back(n + 3) << 24;
         let (last, before_last) = (word(1), word(5));
         if at != 0 && at <= self.text {
-            self.parser.step(back(1) as u8);
+            self.step(back(1) as u8, last);
         }
         let insn = self.parser;
         self.is_data = usize::from(at >= self.text);
         let contexts = if at < self.text {
-            let place = u32::from(insn.part as u8) << 4 | u32::from(insn.index);
+            let place = insn.place();
             self.place = place;
             let code = insn.opcode;
             let [a, b, c] = insn.last;
             let behind = place ^ hash(a, 1);
+            let skeleton = self.skeleton & 0xff_ffff;
+            let before_here = u32::from(self.at_place[place as usize & (PLACES - 1)]);
+            let base = insn.base();
+            let displacement = u32::from(self.displacements[base & 15]) | (base as u32) << 8;
             let operand = match insn.index {
                 0 => 0,
                 index => last & u32::MAX >> (32 - 8 * u32::from(index.min(4))),
@@ -158,11 +170,18 @@ impl Model {
                 (place, 0),
                 (back(1), place),
                 (last & 0xffff, place),
+                (last & 0xff_ffff, 0),
                 (last >> 8 & 0xffff, place),
                 (code ^ u32::from(insn.sib) << 24, place),
                 (code, behind),
+                (code ^ hash(b, 7), behind),
+                (code ^ hash(b, 7) ^ hash(c, 9), behind),
                 (operand, place | 0x1000),
                 (operand ^ hash(a, 3), place | 0x2000),
+                (self.last_call ^ hash(operand, 5), place | 0x3000),
+                (displacement ^ hash(operand, 7), place | 0x4000),
+                (before_here ^ hash(code & 0xff, 3), place | 0x5000),
+                (skeleton, place ^ code.wrapping_mul(31)),
                 (
                     hash(a & 0xff, 5) ^ hash(b & 0xff_00ff, 6),
                     hash(c & 0xff_00ff, 8) ^ place ^ (code & 0x1ff_00ff) << 7,
@@ -173,21 +192,44 @@ impl Model {
             self.place = FIRST_DATA_PLACE | column;
             let column = column | 0x7000;
             [
+                (0, column),
                 (back(1), 0x777),
                 (last & 0xffff, 0x777),
                 (last & 0xff_ffff, 0x777),
                 (last, 0x777),
                 (last, before_last & 0xffff),
-                (back(8) | back(16) << 8, column),
+                (last & 0xdfdf_dfdf, 0x333),
+                (last >> 8 & 0xffff, 0x999),
+                (last >> 8, 0x313),
+                (back(4), column),
                 (back(8) | back(1) << 8, column),
-                (back(24) | back(1) << 8, column),
+                (back(8) | back(7) << 8 | back(1) << 16, column),
+                (back(8) | back(16) << 8, column),
                 (back(16) | back(1) << 8, column),
+                (back(24) | back(1) << 8, column),
+                (back(24) | back(48) << 8, column),
             ]
         };
         for ((n, hashed), (a, b)) in (0..).zip(&mut self.hashes).zip(contexts) {
             *hashed = hash(a.wrapping_add(n * 0x0123_4567), b);
         }
         self.find_match(before, hash(last, back(5)));
+    }
+
+    /// Takes the next byte of an instruction, the last one of `last`.
+    fn step(&mut self, byte: u8, last: u32) {
+        let insn = self.parser;
+        self.parser.step(byte);
+        self.at_place[insn.place() as usize & (PLACES - 1)] = byte;
+        match (insn.part, insn.index) {
+            (Part::Relative, 3) if insn.opcode as u8 == 0xe8 => self.last_call = last,
+            (Part::Displacement, 0) => self.displacements[insn.base() & 15] = byte,
+            _ => {}
+        }
+        if self.parser.place() == 0 {
+            let [done, ..] = self.parser.last;
+            self.skeleton = self.skeleton << 8 | (done ^ done >> 17 & 0x80) & 0xff;
+        }
     }
 
     /// The latest place where the same bytes were, while they go on being the same.

@@ -17,6 +17,9 @@
 mod bare {
     use oxen_pack::Model;
 
+    /// Between `oxen_tables` with page tables and stack, and END: see boot/stage.ld.
+    const _: () = assert!(size_of::<Model>() <= 0x80_0000 - 0x32_f000);
+
     core::arch::global_asm!(include_str!("entry.s"));
 
     /// The header of the packed image; boot/src/embedded.rs writes it.
