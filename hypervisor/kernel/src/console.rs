@@ -68,7 +68,7 @@ pub fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
             Focus::Dom0 => {}
             Focus::Hypervisor => {
                 drop(input);
-                crate::keys::run(vmm, byte);
+                vmm.run_key(byte);
             }
         }
     }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use oxen_arch::cpu::{apic_id_of, cpu_id, io_port, regs};
-use oxen_arch::{apic, guest_log, ipi, irq, mmio, power, smp, time, trap, vectors};
+use oxen_arch::{apic, guest_log, ipi, irq, mmio, smp, time, trap, vectors};
 use oxen_core::seams::ClockScale;
 use oxen_mm::HostSpace;
 use oxen_types::{CpuId, CpuMask, MAX_CPUS, Maddr, PAGE_SIZE, Polarity, Trigger};
@@ -11,6 +11,8 @@ use oxen_virt::{BoxedVcpu, DomainControls, Platform, VirtError, spec};
 use oxen_vmm::host::{Cpu, Hardware, Host, Ipi, PostedTarget, Time};
 use oxen_vmm::{PerCpu, Vmm};
 use spin::Once;
+
+use crate::platform;
 
 /// Each CPU's part of the vmm.
 pub static CPUS: [PerCpu; MAX_CPUS] = PerCpu::array();
@@ -119,6 +121,13 @@ impl Time for Hw {
         }
     }
 
+    fn clock_name(&self) -> &'static str {
+        match time::source() {
+            time::ClockSource::Tsc => "Tsc",
+            time::ClockSource::Hpet => "Hpet",
+        }
+    }
+
     fn clock_is_tsc(&self) -> bool {
         time::source() == time::ClockSource::Tsc
     }
@@ -186,8 +195,11 @@ impl Hardware for Hw {
     }
 
     fn power_off(&self) -> ! {
-        log::info!("powering off");
-        power::power_off()
+        platform::power_off()
+    }
+
+    fn reboot(&self) -> ! {
+        platform::reboot()
     }
 }
 

@@ -13,8 +13,6 @@ mod devices;
 #[cfg(target_os = "none")]
 mod host;
 #[cfg(target_os = "none")]
-mod keys;
-#[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
 mod modules;

@@ -102,7 +102,7 @@ impl Console for SystemConsole {
 
     fn debug_key(&self, key: u8) {
         if let Some(vmm) = VMM.get() {
-            crate::keys::run(vmm, key);
+            vmm.run_key(key);
         }
     }
 }

@@ -70,6 +70,8 @@ pub trait Time {
     fn tsc_khz(&self) -> u32;
     /// From ticks of the TSC to nanoseconds.
     fn tsc_scale(&self) -> ClockScale;
+    /// The name of the clock that the time is read from.
+    fn clock_name(&self) -> &'static str;
     /// The clock is made of the TSC.
     fn clock_is_tsc(&self) -> bool;
     /// The TSCs of all CPUs tick at one rate in all states, and agree.
@@ -104,6 +106,8 @@ pub trait Hardware {
     fn message_destination(&self) -> Option<u8>;
     /// Switches the machine off.
     fn power_off(&self) -> !;
+    /// Restarts the machine.
+    fn reboot(&self) -> !;
 }
 
 /// All of the machine that the vmm needs.

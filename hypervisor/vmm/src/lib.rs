@@ -18,6 +18,7 @@ mod exits;
 mod flush;
 pub mod host;
 mod irq_routes;
+mod keys;
 mod percpu;
 mod policy;
 mod run;

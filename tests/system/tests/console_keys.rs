@@ -59,8 +59,7 @@ fn a_panic_tells_where_and_starts_the_machine_again() -> Result<()> {
     lab.vm.send("C")?;
     lab.vm
         .expect(r"PANIC on CPU\d+: asked for by debug key", SHORT)?;
-    lab.vm
-        .expect(r"at hypervisor/kernel/src/keys.rs:\d+", SHORT)?;
+    lab.vm.expect(r"at hypervisor/vmm/src/keys.rs:\d+", SHORT)?;
     // By name out of the table in the image: the key's place, and what called it.
     lab.vm.expect(r"oxen::keys::crash\+0x", SHORT)?;
     lab.vm.expect(r"oxen::run::cpu_loop\+0x", SHORT)?;

@@ -229,6 +229,10 @@ impl Time for FakeHost {
         self.0.scale()
     }
 
+    fn clock_name(&self) -> &'static str {
+        "Tsc"
+    }
+
     fn clock_is_tsc(&self) -> bool {
         self.0.clock_is_tsc.load(Ordering::SeqCst)
     }
@@ -287,6 +291,10 @@ impl Hardware for FakeHost {
 
     fn power_off(&self) -> ! {
         panic!("powered off")
+    }
+
+    fn reboot(&self) -> ! {
+        panic!("rebooted")
     }
 }
 

@@ -7,98 +7,100 @@ use oxen_core::fallible::Text;
 use oxen_core::seams::FrameSource;
 use oxen_types::CpuId;
 
-use oxen_vmm::Vmm;
+use crate::Vmm;
+use crate::host::Host;
 
-use crate::host::Hw;
-
-struct Key {
+struct Key<H: Host> {
     key: u8,
     help: &'static str,
-    run: fn(&Vmm<Hw>),
+    run: fn(&Vmm<H>),
 }
 
-const KEYS: &[Key] = &[
-    Key {
-        key: b'h',
-        help: "this list",
-        run: help,
-    },
-    Key {
-        key: b'q',
-        help: "domains and their vcpus",
-        run: domains,
-    },
-    Key {
-        key: b'e',
-        help: "event channels",
-        run: events,
-    },
-    Key {
-        key: b'g',
-        help: "grant tables",
-        run: grants,
-    },
-    Key {
-        key: b'r',
-        help: "the scheduler's queue",
-        run: scheduler,
-    },
-    Key {
-        key: b'd',
-        help: "what each CPU runs",
-        run: cpus,
-    },
-    Key {
-        key: b'm',
-        help: "memory",
-        run: memory,
-    },
-    Key {
-        key: b't',
-        help: "trace: off, hypercalls, exits too",
-        run: |vmm| vmm.trace.cycle(),
-    },
-    Key {
-        key: b's',
-        help: "clocks",
-        run: clocks,
-    },
-    Key {
-        key: b'C',
-        help: "crash: a panic, to see its report",
-        run: crash,
-    },
-    Key {
-        key: b'R',
-        help: "reboot the machine",
-        run: |_| crate::platform::reboot(),
-    },
-    Key {
-        key: b'O',
-        help: "power the machine off",
-        run: |_| crate::platform::power_off(),
-    },
-];
+impl<H: Host> Vmm<H> {
+    const KEYS: &[Key<H>] = &[
+        Key {
+            key: b'h',
+            help: "this list",
+            run: help,
+        },
+        Key {
+            key: b'q',
+            help: "domains and their vcpus",
+            run: domains,
+        },
+        Key {
+            key: b'e',
+            help: "event channels",
+            run: events,
+        },
+        Key {
+            key: b'g',
+            help: "grant tables",
+            run: grants,
+        },
+        Key {
+            key: b'r',
+            help: "the scheduler's queue",
+            run: scheduler,
+        },
+        Key {
+            key: b'd',
+            help: "what each CPU runs",
+            run: cpus,
+        },
+        Key {
+            key: b'm',
+            help: "memory",
+            run: memory,
+        },
+        Key {
+            key: b't',
+            help: "trace: off, hypercalls, exits too",
+            run: |vmm| vmm.trace.cycle(),
+        },
+        Key {
+            key: b's',
+            help: "clocks",
+            run: clocks,
+        },
+        Key {
+            key: b'C',
+            help: "crash: a panic, to see its report",
+            run: crash,
+        },
+        Key {
+            key: b'R',
+            help: "reboot the machine",
+            run: |vmm| vmm.host.reboot(),
+        },
+        Key {
+            key: b'O',
+            help: "power the machine off",
+            run: |vmm| vmm.host.power_off(),
+        },
+    ];
 
-pub fn run(vmm: &Vmm<Hw>, key: u8) {
-    match KEYS.iter().find(|entry| entry.key == key) {
-        Some(entry) => (entry.run)(vmm),
-        None => log::info!("no debug key '{}': h lists them", key.escape_ascii()),
+    /// Runs a debug key.
+    pub fn run_key(&self, key: u8) {
+        match Self::KEYS.iter().find(|entry| entry.key == key) {
+            Some(entry) => (entry.run)(self),
+            None => log::info!("no debug key '{}': h lists them", key.escape_ascii()),
+        }
     }
 }
 
-fn crash(_: &Vmm<Hw>) {
+fn crash<H: Host>(_: &Vmm<H>) {
     panic!("asked for by debug key")
 }
 
-fn help(_: &Vmm<Hw>) {
-    for entry in KEYS {
+fn help<H: Host>(_: &Vmm<H>) {
+    for entry in Vmm::<H>::KEYS {
         log::info!("  {}  {}", entry.key as char, entry.help);
     }
 }
 
 /// Formats one domain after the other, so that no lock is held while lines go out.
-fn each_domain(vmm: &Vmm<Hw>, show: impl Fn(&Domain, &mut Text) -> core::fmt::Result) {
+fn each_domain<H: Host>(vmm: &Vmm<H>, show: impl Fn(&Domain, &mut Text) -> core::fmt::Result) {
     for domain in vmm.machine.all_domains() {
         let mut text = Text::default();
         let shown = show(&domain, &mut text);
@@ -109,7 +111,7 @@ fn each_domain(vmm: &Vmm<Hw>, show: impl Fn(&Domain, &mut Text) -> core::fmt::Re
     }
 }
 
-fn domains(vmm: &Vmm<Hw>) {
+fn domains<H: Host>(vmm: &Vmm<H>) {
     each_domain(vmm, |domain, out| {
         let life = domain.life();
         writeln!(
@@ -141,14 +143,14 @@ fn domains(vmm: &Vmm<Hw>) {
     });
 }
 
-fn events(vmm: &Vmm<Hw>) {
+fn events<H: Host>(vmm: &Vmm<H>) {
     each_domain(vmm, |domain, out| {
         writeln!(out, "d{}:", domain.id)?;
         domain.events.dump(domain, out)
     });
 }
 
-fn grants(vmm: &Vmm<Hw>) {
+fn grants<H: Host>(vmm: &Vmm<H>) {
     each_domain(vmm, |domain, out| {
         let (frames, most) = domain.grants.size();
         let (maps, pins) = domain.grants.usage();
@@ -160,19 +162,19 @@ fn grants(vmm: &Vmm<Hw>) {
     });
 }
 
-fn scheduler(vmm: &Vmm<Hw>) {
+fn scheduler<H: Host>(vmm: &Vmm<H>) {
     let mut text = Text::default();
     vmm.machine.sched.with(|policy| policy.dump(&mut text));
     text.lines().for_each(|line| log::info!("{line}"));
 }
 
-fn cpus(vmm: &Vmm<Hw>) {
-    for cpu in oxen_arch::smp::online().iter() {
+fn cpus<H: Host>(vmm: &Vmm<H>) {
+    for cpu in vmm.host.online().iter() {
         show_cpu(vmm, cpu);
     }
 }
 
-fn show_cpu(vmm: &Vmm<Hw>, cpu: CpuId) {
+fn show_cpu<H: Host>(vmm: &Vmm<H>, cpu: CpuId) {
     let shared = vmm.cpu(cpu);
     let (idle, entries) = (shared.idle_ns() / 1_000_000, shared.entries());
     match shared.current() {
@@ -187,7 +189,7 @@ fn show_cpu(vmm: &Vmm<Hw>, cpu: CpuId) {
     }
 }
 
-fn memory(vmm: &Vmm<Hw>) {
+fn memory<H: Host>(vmm: &Vmm<H>) {
     let stats = vmm.frames.stats();
     log::info!(
         "{} frames, {} free, {} with the heap, {} bytes of heap",
@@ -198,12 +200,12 @@ fn memory(vmm: &Vmm<Hw>) {
     );
 }
 
-fn clocks(vmm: &Vmm<Hw>) {
+fn clocks<H: Host>(vmm: &Vmm<H>) {
     let machine = vmm.machine;
     log::info!(
-        "{:?}, {} kHz, system time {} ns",
-        oxen_arch::time::source(),
-        oxen_arch::time::tsc_khz(),
+        "{}, {} kHz, system time {} ns",
+        vmm.host.clock_name(),
+        vmm.host.tsc_khz(),
         machine.now()
     );
 }
