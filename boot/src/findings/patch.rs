@@ -1,4 +1,4 @@
-//! A file of `tests/findings`: the head that names a finding, and the diff that puts its fault
+//! A file of `tests/findings` or `tests/plants`: the head that names a finding, and the diff that puts its fault
 //! back.
 
 use std::fs;
@@ -73,9 +73,21 @@ impl Patch {
     }
 }
 
-/// All patches, in the order of their names.
+/// Faults that reviews found, and faults that are planted to prove the tests.
+const DIRECTORIES: [&str; 2] = ["tests/findings", "tests/plants"];
+
+/// All patches, in the order of their names; those of reviews come first.
 pub(crate) fn all() -> Result<Vec<Patch>> {
-    let directory = images::root().join("tests/findings");
+    let mut all = Vec::new();
+    for directory in DIRECTORIES {
+        all.extend(of(directory)?);
+    }
+    Ok(all)
+}
+
+/// The patches of one directory, in the order of their names.
+pub(crate) fn of(directory: &str) -> Result<Vec<Patch>> {
+    let directory = images::root().join(directory);
     let mut paths = Vec::new();
     for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
         let path = entry?.path();
