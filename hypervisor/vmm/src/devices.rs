@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use oxen_core::domain::Domain;
+use oxen_core::fallible::with_reserve;
 use oxen_mm::FrameTable;
 use oxen_types::{EcamRegion, Gaddr, Mfn, PAGE_SIZE};
 use oxen_virt::dev::ioapic::{IoApicConfig, IoApics};
@@ -110,17 +111,27 @@ impl Devices {
         value: Option<u64>,
     ) -> Option<u64> {
         let at = at.raw();
-        self.with(hvm, domain, |devices, side| match value {
-            None => {
-                let found = devices.ioapics.mmio_read(at, size.into()).map(u64::from);
-                found.or_else(|| devices.pci.mmio_read(at, size, side))
-            }
-            Some(value) => {
-                let taken = devices
-                    .ioapics
+        self.with(hvm, domain, |devices, side| {
+            let ioapics = &mut *devices.ioapics;
+            let taken = match value {
+                None => ioapics.mmio_read(at, size.into()).map(u64::from),
+                Some(value) => ioapics
                     .mmio_write(at, size.into(), value as u32, side)
-                    || devices.pci.mmio_write(at, size, value, side);
-                taken.then_some(0)
+                    .then_some(0),
+            };
+            if taken.is_some() {
+                return taken;
+            }
+            let pci = &mut *devices.pci;
+            let access = || match value {
+                None => pci.mmio_read(at, size, side),
+                Some(value) => pci.mmio_write(at, size, value, side).then_some(0),
+            };
+            // The first access of a function makes the hypervisor keep its registers. Without memory for them there
+            // is no function.
+            match with_reserve(hvm.vmm.frames, access) {
+                Ok(taken) => taken,
+                Err(_) => devices.pci.claims(at).then_some(u64::MAX),
             }
         })
     }

@@ -25,7 +25,7 @@ pub use serial_config::SerialConfig;
 #[cfg(target_os = "none")]
 pub use state::{
     clear, configure, emergency, enable_input_interrupt, init_early, poll_input, read_byte,
-    read_log, release_lines, serial_ports, set_input_hook, set_output_hook, write_raw,
+    read_log, release_lines, serial_ports, write_raw,
 };
 #[cfg(target_os = "none")]
 pub(crate) use state::{flush, poll_from_now_on, write_line};

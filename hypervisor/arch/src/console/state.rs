@@ -1,8 +1,5 @@
 //! The console's one state: port, ring, input. Callers run with interrupts off.
-#![allow(
-    unsafe_code,
-    reason = "breaks the lock in an emergency; function pointers through atomics"
-)]
+#![allow(unsafe_code, reason = "breaks the lock in an emergency")]
 
 use super::hold::Hold;
 use super::logger;
@@ -11,8 +8,7 @@ use super::serial::Serial;
 use super::serial_config::SerialConfig;
 use crate::sync::Mutex;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
-use core::{mem, ptr};
+use core::sync::atomic::{AtomicU16, Ordering};
 
 /// More than a script types at once before the boot CPU comes round to its loop.
 const INPUT_SIZE: usize = 4096;
@@ -39,8 +35,6 @@ static RING: Mutex<Ring> = Mutex::new(Ring::new());
 /// Apart from the rest, too: all zeros in the image. Taken inside STATE's lock only.
 static HOLD: Mutex<Hold> = Mutex::new(Hold::new());
 
-static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
-static OUTPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 static PORT: AtomicU16 = AtomicU16::new(0);
 
 /// COM1 at the default settings, and the log on it.
@@ -85,12 +79,9 @@ pub fn write_raw(bytes: &[u8]) {
 }
 
 pub(crate) fn write_line(args: fmt::Arguments<'_>) {
-    {
-        let mut state = STATE.lock();
-        state.release(false);
-        let _ = Prefixed::new(&mut state).write_fmt(format_args!("{args}\n"));
-    }
-    run_hook(&OUTPUT_HOOK);
+    let mut state = STATE.lock();
+    state.release(false);
+    let _ = Prefixed::new(&mut state).write_fmt(format_args!("{args}\n"));
 }
 
 /// Sends the lines that waited for the end of a line of dom0's, once that has come or they have waited
@@ -152,39 +143,22 @@ pub fn read_byte() -> Option<u8> {
     Some(byte)
 }
 
-/// Called, without the lock, on each CPU that received something. From interrupt or timer context.
-pub fn set_input_hook(hook: fn()) {
-    INPUT_HOOK.store(hook as *mut (), Ordering::Release);
-}
-
-/// Called, without the lock, after each line: for VIRQ_CON_RING. It must not log.
-pub fn set_output_hook(hook: fn()) {
-    OUTPUT_HOOK.store(hook as *mut (), Ordering::Release);
-}
-
 /// Moves what the UART has into the input buffer. From its interrupt, or from a timer.
 pub fn poll_input() {
-    let mut received = false;
+    let mut state = STATE.lock();
+    let mut limit = INPUT_SIZE;
+    while let Some(byte) = state
+        .serial
+        .as_mut()
+        .filter(|_| limit > 0)
+        .and_then(Serial::receive)
     {
-        let mut state = STATE.lock();
-        let mut limit = INPUT_SIZE;
-        while let Some(byte) = state
-            .serial
-            .as_mut()
-            .filter(|_| limit > 0)
-            .and_then(Serial::receive)
-        {
-            limit -= 1;
-            received = true;
-            if state.input_count < INPUT_SIZE {
-                let at = (state.input_head + state.input_count) % INPUT_SIZE;
-                state.input[at] = byte;
-                state.input_count += 1;
-            }
+        limit -= 1;
+        if state.input_count < INPUT_SIZE {
+            let at = (state.input_head + state.input_count) % INPUT_SIZE;
+            state.input[at] = byte;
+            state.input_count += 1;
         }
-    }
-    if received {
-        run_hook(&INPUT_HOOK);
     }
 }
 
@@ -203,14 +177,6 @@ pub fn enable_input_interrupt() -> Option<u8> {
 /// Reads the UART without an interrupt from now on: its line cannot be routed.
 pub(crate) fn poll_from_now_on() {
     STATE.lock().config.irq = 0;
-}
-
-fn run_hook(hook: &AtomicPtr<()>) {
-    let hook = hook.load(Ordering::Acquire);
-    if !hook.is_null() && !crate::trap::is_panicking() {
-        // SAFETY: only the setters above store here, and they store such functions.
-        unsafe { mem::transmute::<*mut (), fn()>(hook)() }
-    }
 }
 
 impl State {

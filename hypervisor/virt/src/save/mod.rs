@@ -73,8 +73,8 @@ const RECORDS: [Record; 5] = [
     fixed::<abi::HvmHwCpu>(),
     fixed::<abi::HvmHwMtrr>(),
     xsave::RECORD,
-    not_restored(abi::HVM_SAVE_CODE_LAPIC),
-    not_restored(abi::HVM_SAVE_CODE_LAPIC_REGS),
+    unsupported(abi::HVM_SAVE_CODE_LAPIC),
+    unsupported(abi::HVM_SAVE_CODE_LAPIC_REGS),
 ];
 
 const fn fixed<T: VcpuRecord>() -> Record {
@@ -88,13 +88,13 @@ const fn fixed<T: VcpuRecord>() -> Record {
     }
 }
 
-/// A record that is not saved, and whose content is ignored when it is loaded: the local APIC of a new
-/// guest is as after reset. Restoring one comes with migration.
-const fn not_restored(code: u16) -> Record {
+/// A record that is neither saved nor loaded. The local APIC of a new guest is as after reset; restoring
+/// one comes with migration.
+const fn unsupported(code: u16) -> Record {
     Record {
         code,
         save: |_, _| Err(Errno::NoEnt),
-        load: |_, _| Ok(()),
+        load: |_, _| Err(Errno::OpNotSupp),
     }
 }
 
@@ -114,7 +114,7 @@ pub fn save(vcpu: &SavedVcpu<'_>, code: u16, write: Write<'_>) -> Result<()> {
 /// Sets the part of the vcpu's state that the record with this code holds.
 ///
 /// # Errors
-/// `NoEnt` if there is no such record, `NoData` if the record is too short, `Inval` if its content is not
+/// `NoEnt` if there is no such record, `OpNotSupp` for a local APIC's, `NoData` if the record is too short, `Inval` if its content is not
 /// a state that a vcpu can have.
 pub fn load(vcpu: &mut SavedVcpu<'_>, code: u16, bytes: &[u8]) -> Result<()> {
     (record(code)?.load)(vcpu, bytes)

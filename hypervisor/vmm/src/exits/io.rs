@@ -1,5 +1,6 @@
 //! Port I/O that the permission bitmap did not let through.
 
+use oxen_core::fallible::with_reserve;
 use oxen_core::vcpu::Vcpu;
 use oxen_virt::dev::ports::PortAccess;
 use oxen_virt::emul;
@@ -59,13 +60,20 @@ fn access<H: Host>(hvm: &HvmDomain<H>, vcpu: &Vcpu, at: u16, size: u8, value: Op
             log::warn!("dom0 requests a sleep state other than S5: not offered");
             pass(host, at, size, Some(value))
         }
-        PortAccess::Config => devices.with(hvm, &vcpu.domain, |buses, side| match value {
-            None => buses.pci.port_read(at, size, side).unwrap_or(u32::MAX),
-            Some(value) => {
-                buses.pci.port_write(at, size, value, side);
-                0
-            }
-        }),
+        PortAccess::Config => {
+            let access = || {
+                devices.with(hvm, &vcpu.domain, |buses, side| match value {
+                    None => buses.pci.port_read(at, size, side).unwrap_or(u32::MAX),
+                    Some(value) => {
+                        buses.pci.port_write(at, size, value, side);
+                        0
+                    }
+                })
+            };
+            // The first access of a function makes the hypervisor keep its registers. Without memory
+            // for them there is no function.
+            with_reserve(hvm.vmm.frames, access).unwrap_or(u32::MAX)
+        }
         PortAccess::PowerOff => {
             log::info!("dom0 powers the machine off");
             host.power_off()

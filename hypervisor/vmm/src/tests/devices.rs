@@ -1,6 +1,10 @@
 //! dom0's devices: the way of their interrupts, its ports, and the memory that it may map.
 
-use oxen_types::{Gaddr, Mfn, Polarity, Trigger};
+use std::vec::Vec;
+
+use oxen_core::seams::{Claimant, FrameSource};
+use oxen_mm::AllocOptions;
+use oxen_types::{DomainId, Gaddr, Mfn, Polarity, Trigger};
 use oxen_virt::dev::ioapic::IoApicHost;
 use oxen_virt::dev::message::{Delivery, Destination, Message};
 use oxen_virt::dev::pci::{MsiHost, Sbdf};
@@ -126,13 +130,18 @@ fn dom0_maps_no_ram_and_nothing_of_the_hypervisor_s() {
     assert!(!devices.claims(Gaddr::new(0xe000_0000)));
 }
 
-fn port(dom0: &Guest, port: u16, input: bool) -> u64 {
+fn port(dom0: &Guest, at: u16, input: bool) -> u64 {
+    access(dom0, at, 1, input, 0xffff_ffff_0000_00aa)
+}
+
+/// RAX after an IN or OUT that began with a value of it.
+fn access(dom0: &Guest, port: u16, size: u8, input: bool, rax: u64) -> u64 {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(0));
     dom0.script(0).then(move |cpu| {
-        cpu.gprs_mut().rax = 0xffff_ffff_0000_00aa;
+        cpu.gprs_mut().rax = rax;
         Exit::Io(IoExit {
             port,
-            size: 1,
+            size,
             input,
             string: false,
             rep: false,
@@ -175,4 +184,22 @@ fn a_guest_has_no_ports_at_all() {
             .iter()
             .any(|did| matches!(did, Did::Port(..)))
     );
+}
+
+/// Adding a function takes memory. There is always some for dom0, but for what must not fail.
+#[test]
+fn configuration_space_is_empty_while_memory_is_short() {
+    let lab = Lab::new();
+    let dom0 = lab.dom0();
+    access(&dom0, 0xcf8, 4, false, 1 << 31 | 3 << 11);
+    let read = || access(&dom0, 0xcfc, 4, true, 0);
+    let frames = lab.vmm.frames;
+    let mut taken = Vec::new();
+    while frames.has_room(Claimant::Privileged) {
+        let own = frames.alloc_own(0, DomainId::XEN, AllocOptions::default());
+        taken.push(own.expect("there is room"));
+    }
+    assert_eq!(read(), 0xffff_ffff);
+    taken.into_iter().for_each(|mfn| frames.free_own(mfn, 1));
+    assert_eq!(read(), 0x1234_5678);
 }

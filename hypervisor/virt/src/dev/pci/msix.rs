@@ -84,13 +84,17 @@ impl Msix {
             masked: true,
             vector: None,
         };
+        // Up to 64 KiB: without memory for them the function has no MSI-X.
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(count.into()).ok()?;
+        entries.resize(count.into(), entry);
         Some(Self {
             at,
             enabled: false,
             mask_all: false,
             table,
             pending,
-            entries: alloc::vec![entry; usize::from(count)],
+            entries,
         })
     }
 
