@@ -1,4 +1,4 @@
-//! The loop.
+//! The daemon's loop.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ use crate::rate::PAUSE;
 use crate::replay::Replay;
 use crate::store::{Place, StoreLink};
 
-/// How often to look whether who waits for a console has waited enough.
+/// How often the daemon checks whether a client has waited long enough for a console.
 const WAITING: Duration = Duration::from_millis(250);
 
 pub(crate) struct Daemon {
@@ -92,7 +92,7 @@ impl Daemon {
             }
         }
         if news.look_for_new {
-            // A watch fires when it is set: that is when we look.
+            // A watch fires when it is set, and that event makes the daemon look.
             for domain in self.store.new_domains() {
                 self.store.watch(domain);
             }
@@ -107,7 +107,7 @@ impl Daemon {
         }
     }
 
-    /// A domain's name was written: what it prints from now on goes to the log of that name.
+    /// Handles a change of a domain's name: later output goes to the log of the new name.
     fn rename(&mut self, domain: u16) {
         let Some(guest) = self.guests.0.get(&domain) else {
             return;
@@ -206,7 +206,7 @@ impl Daemon {
         self.options.state.join(format!("{domain}.replay"))
     }
 
-    /// A domain is gone: the last of its output, then the end.
+    /// Handles the end of a domain: clients get the last output, then the end.
     fn close(&mut self, domain: u16, now: Instant) {
         self.close_ring(domain, now);
         self.clients.console_ended(domain);
@@ -225,8 +225,8 @@ impl Daemon {
         }
     }
 
-    /// Notes whose events came. They stay masked until they were served, so that a guest which
-    /// floods us with events gets no more attention than one that does not.
+    /// Notes the guests that sent events. An event stays masked until its guest was served, so that
+    /// a flood of events gets a guest no more attention than one event.
     fn take_events(&mut self) {
         match self.machine.events.read() {
             Ok(ports) => {
@@ -240,13 +240,14 @@ impl Daemon {
                     guest.console.rang();
                 }
             }
-            // Some were lost: arm all.
+            // Some events were lost: unmask all.
             Err(_) => self.guests.0.values_mut().for_each(|g| g.masked = true),
         }
     }
 
-    /// True if there is more to do at once. `typed` are the guests whose terminals have something:
-    /// to try to read them all makes each turn as long as there are guests.
+    /// Serves all guests. True if there is more to do at once. `typed` are the guests whose
+    /// terminals have something: trying to read all terminals would make each turn as long as there
+    /// are guests.
     fn serve(&mut self, now: Instant, typed: &BTreeSet<u16>) -> bool {
         let mut more = false;
         for (domain, guest) in &mut self.guests.0 {
@@ -279,7 +280,7 @@ impl Daemon {
         more
     }
 
-    /// Waits for something to do. The guests whose terminals can be read.
+    /// Waits for work. Returns the guests whose terminals can be read.
     fn wait(&self, now: Instant, more: bool) -> anyhow::Result<BTreeSet<u16>> {
         let mut fds = self.clients.poll_fds(&self.guests);
         fds.push(PollFd::from_borrowed_fd(

@@ -1,9 +1,8 @@
-//! Guests that put anything into their rings, and clients that come and go, against what must hold
-//! all the same.
+//! Guests that write anything into their rings, and clients that come and go, checked against the
+//! properties that must hold all the same.
 //!
 //! For tests only: [`run`] does a number of turns from a seed, the same each time, and panics where
-//! a console does more than it may, loses what an honest guest printed, or would be looked at for
-//! ever.
+//! a console does more than it may, loses what an honest guest printed, or would be served forever.
 
 use core::mem::offset_of;
 use core::time::Duration;
@@ -36,7 +35,7 @@ pub struct Counts {
 const PAGE: usize = 4096;
 const IN_SIZE: usize = 1024;
 const OUT_SIZE: usize = 2048;
-/// Log files are put aside at this size.
+/// The size at which log files are put aside.
 const LOG: u64 = 16 << 10;
 const UUID: [u8; 16] = [7; 16];
 
@@ -77,7 +76,7 @@ impl Random {
 /// Does that many turns with a guest's console, and some with clients, in an empty directory.
 ///
 /// # Panics
-/// Where something does not hold.
+/// If a property does not hold.
 #[must_use]
 pub fn run(seed: u64, turns: u64, scratch: &Path) -> Counts {
     let mut random = Random(seed);
@@ -208,7 +207,7 @@ fn hostile(random: &mut Random, scratch: &Path, counts: &mut Counts) {
     let mut since = now;
     let mut console = open(&page, scratch, now).expect("a console");
     let (mut bytes, mut looks, mut faulted) = (0u64, 0u64, false);
-    // Some only want to be looked at for ever.
+    // Some guests only want to be served forever.
     let patient = random.below(2) == 0;
     for _ in 0..256 {
         for _ in 0..random.below(3) {
@@ -278,7 +277,7 @@ fn misbehave(random: &mut Random, page: &SharedMemory, patient: bool) {
             let bytes = random.next().to_le_bytes();
             page.write(at, &bytes).expect("inside the page");
         }
-        // Mostly it prints, so that there is something to lose.
+        // Mostly the guest prints, so that there is something to lose.
         _ => {
             let prod = load(page, offset_of!(Layout, out_prod));
             let more = random.below(OUT_SIZE + 1) as u32;

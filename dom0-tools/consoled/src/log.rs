@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A log file, which is put aside once when it is full: at most twice the limit is on disk.
+/// A log file. A full file is put aside, and replaces the previous one: at most twice the limit is
+/// on disk.
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,
@@ -14,8 +15,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log of a guest called `guest`. `taken` says which files belong to other guests:
-    /// then the UUID makes the name another one.
+    /// Opens the log of a guest called `guest`. `taken` says which files belong to other guests; in
+    /// that case the UUID becomes part of the name.
     pub(crate) fn open(
         dir: &Path,
         guest: &str,

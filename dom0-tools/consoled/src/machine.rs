@@ -1,4 +1,4 @@
-//! The hypervisor's part: pages, ports, and whether a domain is still there.
+//! The hypervisor's part: pages, ports, and whether a domain still exists.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -40,8 +40,8 @@ impl Machine {
             .map(|info| info.handle)
     }
 
-    /// The domains of a list that are gone for good, so that their pages must be let go. None if
-    /// nobody knows.
+    /// The domains of a list that are gone for good, so that their pages must be let go. `None` if
+    /// the hypervisor does not say.
     pub(crate) fn gone(&self, mut known: BTreeSet<u16>) -> BTreeSet<u16> {
         let Ok(all) = self.privcmd.domains() else {
             return BTreeSet::new();
@@ -52,7 +52,7 @@ impl Machine {
         known
     }
 
-    /// A console's page and our port.
+    /// Maps a console's page, and binds its port.
     pub(crate) fn connect(&self, domain: u16, place: &Place) -> Result<(Page, u32), Errno> {
         let granted = self
             .gntdev

@@ -12,7 +12,7 @@ use rustix::termios::OptionalActions;
 #[derive(Debug)]
 pub(crate) struct Pty {
     main: File,
-    /// Kept open: else the other side's closing would end ours.
+    /// The other end, kept open: else the last reader's closing would end this one.
     _side: OwnedFd,
     path: String,
 }
@@ -38,7 +38,7 @@ impl Pty {
         })
     }
 
-    /// The terminal's path, for who wants to open it.
+    /// The terminal's path, for tools that open it.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -51,7 +51,7 @@ impl Pty {
         bytes
     }
 
-    /// Writes what there is room for.
+    /// Writes as many bytes as there is room for.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
         self.main.write(bytes).unwrap_or(0)
     }

@@ -1,8 +1,8 @@
-//! Bytes on their way to someone who may be slow.
+//! Queues of bytes for receivers that may be slow.
 
 use std::collections::VecDeque;
 
-/// A queue that drops the oldest when it is full, and says how much was lost.
+/// A queue that drops its oldest bytes when it is full, and says how many were lost.
 #[derive(Debug)]
 pub(crate) struct Queue {
     bytes: VecDeque<u8>,

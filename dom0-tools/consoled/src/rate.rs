@@ -1,12 +1,11 @@
-//! How much a guest may print, and how often it may have itself looked at: a budget that refills
-//! with time.
+//! A budget that refills with time, for a guest's output and for the services that it causes.
 
 use core::time::Duration;
 use std::time::Instant;
 
-/// Bytes a second, in the long run.
+/// The rate of the budget, in bytes a second.
 const RATE: i64 = 1 << 20;
-/// Bytes at once.
+/// The size of the budget, in bytes.
 const BURST: i64 = 256 << 10;
 /// The least cost of serving a guest once, in bytes. A guest that prints one byte at a time, or
 /// sends events and prints nothing, costs as much as one that fills its ring. In the long run this
@@ -15,7 +14,7 @@ const LEAST: i64 = 2 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Less than nothing when the last output was more than was left.
+    /// The rest of the budget; negative if the last output was larger than the rest.
     left: i64,
     at: Instant,
 }
@@ -40,14 +39,14 @@ impl Budget {
         self.left > 0
     }
 
-    /// Pays for a look that brought that many bytes.
+    /// Pays for a service that brought that many bytes.
     pub(crate) fn spend(&mut self, bytes: usize) {
         let cost = i64::try_from(bytes).unwrap_or(i64::MAX).max(LEAST);
         self.left = self.left.saturating_sub(cost);
     }
 }
 
-/// When to look again at a guest whose budget is spent.
+/// The pause before a guest whose budget is spent is served again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

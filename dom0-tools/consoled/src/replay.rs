@@ -1,14 +1,14 @@
-//! The last of what a guest printed, for who comes later, and for the daemon's successor.
+//! The end of a guest's output, for clients that connect later, and for the daemon's successor.
 //!
-//! It is kept in a file too, which begins with the domain's UUID: what another domain of the same
-//! number printed is not ours.
+//! The bytes are kept in a file too, which begins with the domain's UUID, so that the output of
+//! another domain of the same number is recognised.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Bytes kept.
+/// The number of bytes that are kept.
 const KEEP: usize = 64 * 1024;
 /// The size at which the file is rewritten.
 const FILE_MAX: u64 = 3 * KEEP as u64;
@@ -19,7 +19,7 @@ type Uuid = [u8; 16];
 pub(crate) struct Replay {
     bytes: VecDeque<u8>,
     file: Option<(File, u64)>,
-    /// The file lacks something.
+    /// Whether bytes are missing in the file.
     stale: bool,
     uuid: Uuid,
 }
@@ -48,7 +48,7 @@ impl Replay {
         Ok(replay)
     }
 
-    /// Writes down what was just kept. After a failure the whole file is rewritten.
+    /// Writes the bytes that were just kept. After a failure the whole file is rewritten.
     pub(crate) fn save(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some((file, len)) = &mut self.file else {
             return Ok(());
@@ -68,7 +68,7 @@ impl Replay {
         self.bytes.iter().copied().collect()
     }
 
-    /// Keeps the last of what was printed.
+    /// Keeps the end of the output.
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(KEEP)..];
         let too_many = self

@@ -1,8 +1,8 @@
-//! The page by which a guest's console goes (xen/io/console.h).
+//! The shared page of a guest's console (xen/io/console.h).
 //!
-//! The guest may write anything into it at any time. Our two indices are kept here and only written
-//! there; the guest's two are read once each time, and when they make no sense the console is
-//! not served any more.
+//! The guest may write anything into the page at any time. The daemon keeps its own two indices,
+//! and only writes them to the page. It reads the guest's two indices once each time; if they make
+//! no sense, it serves the console no more.
 
 use core::fmt;
 use core::mem::offset_of;
@@ -42,7 +42,7 @@ impl From<Errno> for Fault {
     }
 }
 
-/// Our two indices.
+/// The daemon's two indices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ring {
     out_cons: u32,
@@ -50,7 +50,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Goes on where the page says that we are: another daemon may have served it before.
+    /// Continues at the daemon's indices in the page: another daemon may have served it before.
     pub(crate) fn open(page: &SharedMemory) -> Result<Self, Fault> {
         Ok(Self {
             out_cons: page.load(OUT_CONS)?,
@@ -58,7 +58,7 @@ impl Ring {
         })
     }
 
-    /// The output that waits, without taking it.
+    /// The output in the ring, without taking it.
     pub(crate) fn peek(&self, page: &SharedMemory) -> Result<Vec<u8>, Fault> {
         let len = page.load(OUT_PROD)?.wrapping_sub(self.out_cons);
         if len > OUT_SIZE {
@@ -73,8 +73,8 @@ impl Ring {
         Ok(bytes)
     }
 
-    /// Takes the first `len` bytes of what was peeked at. True if more came meanwhile, which a
-    /// guest need not notify.
+    /// Takes the first `len` bytes of the output that was peeked at. True if more came meanwhile,
+    /// which a guest need not notify.
     pub(crate) fn take(&mut self, page: &SharedMemory, len: usize) -> Result<bool, Fault> {
         // Never more than the ring's size.
         self.out_cons = self.out_cons.wrapping_add(len as u32);
@@ -83,7 +83,7 @@ impl Ring {
         Ok(page.load(OUT_PROD)? != self.out_cons)
     }
 
-    /// Gives the guest as much input as there is room for; says how much.
+    /// Writes as much input as there is room for. Returns how much.
     pub(crate) fn put(&mut self, page: &SharedMemory, bytes: &[u8]) -> Result<usize, Fault> {
         let used = self.in_prod.wrapping_sub(page.load(IN_CONS)?);
         let room = IN_SIZE.checked_sub(used).ok_or(Fault::Index)?;

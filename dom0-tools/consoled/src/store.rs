@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use xenstored::client::{Client, Error, Operations as _};
 
-/// How often to look for a store that is gone: its daemon is being started again.
+/// How often to try to reach a store whose daemon is being restarted.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Where a console is.
+/// The place of a console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) gfn: u64,
@@ -20,9 +20,9 @@ pub(crate) struct Place {
 /// Events since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
-    /// Domains may have come.
+    /// Whether domains may have come.
     pub(crate) look_for_new: bool,
-    /// Domains may have gone.
+    /// Whether domains may have gone.
     pub(crate) look_for_dead: bool,
     /// Consoles whose nodes changed.
     pub(crate) changed: Vec<u16>,
@@ -52,7 +52,7 @@ impl StoreLink {
         self.client.as_ref().map(|c| c.as_fd())
     }
 
-    /// When to look again, if something is to be tried.
+    /// The time of the next look, if there is work before the next event.
     pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
         match &self.client {
             None => Some(self.try_at),
@@ -105,7 +105,7 @@ impl StoreLink {
         domains
     }
 
-    /// Where a domain's console is, if it has one that is ours to serve.
+    /// The place of a domain's console, if it has one that this daemon serves.
     pub(crate) fn place(&mut self, domain: u16) -> Option<Place> {
         let nodes = ["type", "ring-ref", "port"]
             .map(|name| format!("/local/domain/{domain}/console/{name}"));
@@ -127,8 +127,7 @@ impl StoreLink {
             .unwrap_or_else(|| domain.to_string())
     }
 
-    /// Listens for changes of a domain's console and name. Its nodes may come after it was
-    /// introduced.
+    /// Watches a domain's console and name. The nodes may come after the domain was introduced.
     pub(crate) fn watch(&mut self, domain: u16) {
         if self.watched.insert(domain) {
             for (path, token) in watches_of(domain) {
@@ -145,7 +144,7 @@ impl StoreLink {
         }
     }
 
-    /// The domains that are listened for.
+    /// The domains that are watched.
     pub(crate) fn watched(&self) -> Vec<u16> {
         self.watched.iter().copied().collect()
     }
@@ -160,7 +159,7 @@ impl StoreLink {
         self.checked(result)
     }
 
-    /// Gives up a connection that is lost.
+    /// Drops a connection that is lost.
     fn checked<T>(&mut self, result: Result<T, Error>) -> Option<T> {
         match result {
             Ok(value) => Some(value),

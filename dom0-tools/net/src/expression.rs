@@ -1,5 +1,5 @@
-//! Words of nftables' rules, as the kernel takes them: load something into a register, compare, end
-//! with a verdict (nft(8), "EXPRESSIONS").
+//! Expressions of nftables' rules, as the kernel takes them: load a value into a register, compare,
+//! end with a verdict (nft(8), "EXPRESSIONS").
 
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
@@ -15,7 +15,7 @@ pub(crate) use netlink_packet_netfilter::nftables::{MetaKey as Key, Operator as 
 pub(crate) const DROP: u32 = 0;
 pub(crate) const ACCEPT: u32 = 1;
 
-/// Where in a frame something stands (`enum nft_payload_bases`), with offset and length.
+/// The place of a field in a frame (`enum nft_payload_bases`), with offset and length.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
     base: u32,
@@ -73,7 +73,7 @@ pub(crate) fn network(
     words
 }
 
-/// Loads something that is known of the packet and compares it.
+/// Loads a property of the packet and compares it.
 pub(crate) fn meta(key: MetaKey, operator: Operator, value: &[u8]) -> Vec<Expression> {
     let load = Expressions::Meta(vec![Meta::DestinationRegister(REGISTER), Meta::Key(key)]);
     vec![load.into(), compare(operator, value)]
@@ -88,7 +88,7 @@ pub(crate) fn device(key: MetaKey, operator: Operator, name: &str) -> Vec<Expres
     meta(key, operator, &padded)
 }
 
-/// The packet belongs to no connection that is known: neither established (2) nor related (4).
+/// Matches packets of no known connection: neither established (2) nor related (4).
 pub(crate) fn is_uninvited() -> Vec<Expression> {
     // NFTA_CT_DREG, and NFTA_CT_KEY with NFT_CT_STATE.
     let attributes = vec![

@@ -1,5 +1,5 @@
-//! The rules that our networks need, in tables of their own called `oxen` (`nft list ruleset` shows
-//! them), by nfnetlink. Each change is one transaction of the kernel: all of it, or nothing.
+//! The rules of the toolset's networks, in tables called `oxen` (`nft list ruleset` shows them), by
+//! nfnetlink. Each change is one transaction of the kernel: all of it, or nothing.
 //!
 //! - table `ip oxen`: the NAT network's way out, and no uninvited way in;
 //! - table `netdev oxen`: a chain for each guarded card, named after its device. It sees each frame
@@ -62,7 +62,7 @@ impl Firewall {
         })
     }
 
-    /// The rules of the NAT network, in place of whatever they were.
+    /// Sets the rules of the NAT network, in place of previous ones.
     ///
     /// # Errors
     /// `io::Error` if the kernel refuses, as when a module is missing.
@@ -97,7 +97,7 @@ impl Firewall {
         self.commit(change)
     }
 
-    /// Lets through only what a card's guest may send.
+    /// Sets a guard that passes only frames that a card's guest may send.
     ///
     /// # Errors
     /// `io::Error` if the kernel refuses, as when there is no such device or a module is missing.
@@ -121,7 +121,7 @@ impl Firewall {
     }
 }
 
-/// Takes a card's guard away. There need not be one, nor a kernel that could have one.
+/// Removes a card's guard. No error if there is none, or if the kernel supports none.
 ///
 /// # Errors
 /// `io::Error` of the kernel.
@@ -159,7 +159,7 @@ fn inet(hook: InetHookNumber, priority: u32) -> Vec<Hook> {
     vec![Hook::Number(hook.into()), Hook::Priority(priority)]
 }
 
-/// Anything not accepted by these is dropped by the last.
+/// The last rule drops every frame that no other rule accepts.
 fn guard_rules(guard: &Guard) -> Vec<Vec<Expression>> {
     let mac = &guard.mac.0;
     let protocol = |kind: [u8; 2]| meta(Key::EtherTypeProtocol, Op::Equal, &kind);
@@ -229,7 +229,7 @@ fn guard_rules(guard: &Guard) -> Vec<Vec<Expression>> {
     rules
 }
 
-/// Messages that the kernel takes as a whole.
+/// Messages that the kernel takes as one transaction.
 struct Transaction {
     family: NetfilterProtoFamily,
     messages: Vec<(NetfilterMessage, u16)>,

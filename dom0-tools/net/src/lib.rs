@@ -1,11 +1,10 @@
 //! Guests' networks in dom0: bridges, ports, the NAT network with its DHCP service, and guards
 //! against forged addresses.
 //!
-//! All settings go to the kernel by netlink ([`link`], [`firewall`]); no script is run. What each
-//! network is made of stands in [`network`] and [`nat`], what is done with one card in [`port`].
-//! The addresses of the NAT network are files ([`lease`]): `xmd` writes them when it attaches a
-//! card, the daemon `xnetd` reads them when a guest sends a request ([`dhcp`]), so neither needs
-//! the other to be alive.
+//! All settings go to the kernel by netlink ([`link`], [`firewall`]); no script is run. [`network`]
+//! and [`nat`] define the networks, [`port`] puts a card on one. The addresses of the NAT network
+//! are files ([`lease`]): `xmd` writes them when it attaches a card, the daemon `xnetd` reads them
+//! when a guest sends a request ([`dhcp`]), so neither needs the other to be alive.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub, unused_qualifications)]
 #![warn(clippy::wildcard_imports, clippy::allow_attributes)]

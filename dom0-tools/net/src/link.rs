@@ -26,7 +26,7 @@ const DEFAULT_VLAN: u16 = 1;
 pub struct Link {
     pub index: u32,
     pub mtu: u32,
-    /// The bridge that it is a port of.
+    /// The index of the bridge whose port the device is.
     pub bridge: Option<u32>,
     /// Whether a bridge separates VLANs; `None` for other devices.
     pub vlan_filtering: Option<bool>,
@@ -39,14 +39,14 @@ impl Link {
     }
 }
 
-/// A change of a device. What is None stays.
+/// A change of a device. Properties that are `None` stay.
 #[derive(Debug, Clone, Default)]
 pub struct Change<'a> {
     /// A new name; the device must be down.
     pub name: Option<&'a str>,
     pub mtu: Option<u32>,
     pub mac: Option<Mac>,
-    /// The index of the bridge that it becomes a port of.
+    /// The index of the bridge whose port the device becomes.
     pub bridge: Option<u32>,
     pub up: Option<bool>,
 }
@@ -102,7 +102,7 @@ impl Links {
         }
     }
 
-    /// Makes a bridge; one that is there already is as good.
+    /// Makes a bridge, or finds an existing one.
     ///
     /// # Errors
     /// `io::Error` of the kernel, or if another kind of device has that name.
@@ -110,7 +110,7 @@ impl Links {
         let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
-            // Given here it stays; else it would be that of some port.
+            // A bridge keeps an address that is set here; else it would take that of a port.
             LinkAttribute::Address(mac.0.to_vec()),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
         ];
@@ -249,7 +249,7 @@ impl Links {
         Ok(names)
     }
 
-    /// Gives a device an address; one that it has already is no error.
+    /// Gives a device an address. No error if the device has it already.
     ///
     /// # Errors
     /// `io::Error` of the kernel.
@@ -333,7 +333,7 @@ impl News {
         Ok(Self { socket })
     }
 
-    /// Comes back at the next piece of news, or after that time.
+    /// Returns at the next notification, or after that time.
     ///
     /// # Errors
     /// `io::Error` of the kernel.

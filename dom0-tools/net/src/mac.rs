@@ -17,7 +17,7 @@ impl Mac {
         Self::hashed(&format!("{guest}/{index}"))
     }
 
-    /// A host's own address on a network of ours.
+    /// A host's own address on a network that this toolset makes.
     #[must_use]
     pub fn of_bridge(name: &str) -> Self {
         Self::hashed(&format!("bridge {name}"))
@@ -40,7 +40,8 @@ impl Mac {
         ])
     }
 
-    /// The link-local IPv6 address that a system makes of it (RFC 4291, appendix A).
+    /// The link-local IPv6 address that a system derives from the MAC address (RFC 4291, appendix
+    /// A).
     #[must_use]
     pub fn link_local(self) -> std::net::Ipv6Addr {
         let [a, b, c, d, e, f] = self.0.map(u16::from);
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_guests_never_change() {
-        // Guests' own configuration files name these.
+        // Guests' own configuration files name these addresses.
         assert_eq!(Mac::of_guest("demo", 0).to_string(), "00:16:3e:51:88:09");
     }
 

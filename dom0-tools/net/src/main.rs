@@ -77,7 +77,7 @@ fn wait_for_bridge(name: &str) -> io::Result<Link> {
     }
 }
 
-/// Comes back with an error when the bridge is gone, or another one has come in its place.
+/// Serves until the bridge is gone or replaced, which is the error.
 fn serve(args: &Args, settings: &Settings, bridge: &Link) -> io::Result<()> {
     let socket = listen(&args.bridge)?;
     let leases = Leases::new(&args.leases);

@@ -9,7 +9,7 @@ use std::io;
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// Makes the network as it must be, whatever of it is there already.
+/// Makes the network, or completes what exists of it.
 ///
 /// # Errors
 /// `Error` that names the step that the kernel refuses.

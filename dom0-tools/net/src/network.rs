@@ -1,4 +1,4 @@
-//! The networks that a guest's card can be on, and which one it is.
+//! The networks that a guest's card can be on, and the choice among them.
 
 use crate::{Error, Result};
 use oxen_config::syntax::{self, Value};
@@ -10,7 +10,7 @@ use std::path::Path;
 pub const NAT_BRIDGE: &str = "xmnat0";
 /// The beginning of the names of private networks' bridges; the network's name follows.
 pub const PRIVATE_PREFIX: &str = "xmp-";
-/// The settings that hosts of xl have too.
+/// The file of settings, which hosts of xl have too.
 pub const SETTINGS: &str = "/etc/xen/xl.conf";
 /// Every tool's name for the bridge to the outside.
 const USUAL_BRIDGE: &str = "xenbr0";
@@ -20,15 +20,15 @@ const USUAL_BRIDGE: &str = "xenbr0";
 pub enum Network {
     /// A bridge of the host's administrator.
     Bridge(String),
-    /// Ours, with DHCP and a way out under the host's own address.
+    /// The NAT network, with DHCP and a way out under the host's own address.
     Nat,
-    /// Guests alone among themselves: the host has no address there.
+    /// A network of guests only: the host has no address on it.
     Private(String),
 }
 
 impl Network {
-    /// Where a card goes: what its configuration says, else the host's setting, else the usual
-    /// bridge if `exists`, else NAT.
+    /// The network of a card: that of its configuration, else that of the host's settings, else the
+    /// usual bridge if it `exists`, else NAT.
     #[must_use]
     pub fn of(vif: &VifSpec, settings: &Settings, exists: impl FnOnce(&str) -> bool) -> Self {
         match (&vif.bridge, &vif.network, &settings.bridge) {
@@ -41,7 +41,7 @@ impl Network {
         }
     }
 
-    /// The name of its bridge.
+    /// The name of the network's bridge.
     #[must_use]
     pub fn bridge(&self) -> String {
         match self {
@@ -84,7 +84,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the file; without one all is at its default.
+    /// Reads the file. If there is none, all settings have their defaults.
     ///
     /// # Errors
     /// `Error` if the file cannot be read or has a setting that is wrong.

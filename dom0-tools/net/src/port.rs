@@ -1,5 +1,5 @@
-//! A guest's card on its network. The kernel's back end makes the device (`vifDOMAIN.NUMBER`); here
-//! it gets its name, its size of packets, its guard and its bridge.
+//! A guest's card on its network. The kernel's back end makes the device (`vifDOMAIN.NUMBER`); this
+//! module sets its name, its MTU, its guard and its bridge.
 
 use crate::firewall::{self, Firewall, Guard};
 use crate::lease::{DIRECTORY, Leases};
@@ -13,25 +13,25 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long the kernel may take to make the device. It is a matter of milliseconds, if it works.
+/// How long the kernel may take to make the device. Normally it takes milliseconds.
 const DEVICE: Duration = Duration::from_secs(20);
 
-/// Bridges come and go with their ports: one at a time looks and acts.
+/// Bridges come and go with their ports, so one thread at a time looks and acts.
 static BRIDGES: Mutex<()> = Mutex::new(());
 
-/// A card as it will be.
+/// The plan of a card's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     pub network: Network,
-    /// The name that the kernel gives.
+    /// The device's name as the kernel makes it.
     pub device: String,
-    /// The name that it shall have.
+    /// The device's final name.
     pub name: String,
     pub mac: Mac,
     pub mtu: Option<u32>,
     pub vlans: Option<Vlans>,
     pub guard: Option<Guard>,
-    /// Addresses that the guest is meant to have.
+    /// The addresses that the guest may use.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -57,8 +57,8 @@ fn network(vif: &VifSpec, settings: &Settings, links: &mut Links) -> Network {
 }
 
 impl Port {
-    /// Plans a card, and sees to it that its network is there: the NAT network is made, an address
-    /// on it is taken. [`unplug`] gives back what this took.
+    /// Plans a card, and makes sure that its network exists: the NAT network is made, and an
+    /// address on it is taken. [`unplug`] releases both.
     ///
     /// # Errors
     /// `Error` if there is no such bridge, if the configuration contradicts itself, or if the
@@ -121,7 +121,7 @@ impl Port {
         })
     }
 
-    /// Waits for the device, and puts it to its network.
+    /// Waits for the device, and puts it on its network.
     ///
     /// # Errors
     /// `Error` if the network device does not appear, or the kernel refuses a step.
@@ -182,7 +182,7 @@ impl Port {
             .map_err(|error| fail("starting it", error))
     }
 
-    /// The index of its bridge, which is made if it is ours to make.
+    /// The index of the bridge, which is made if it belongs to the toolset.
     fn bridge(&self, links: &mut Links) -> io::Result<u32> {
         let name = self.network.bridge();
         let Network::Private(_) = self.network else {
@@ -206,9 +206,9 @@ impl Port {
     }
 }
 
-/// Takes back what a card had: its guard, its address on the NAT network, and a private network
-/// that nobody else is on. `name` is the device's name; the device itself goes with its back end,
-/// and may be gone already.
+/// Removes what a card had: its guard, its address on the NAT network, and a private network that
+/// has no other card. `name` is the device's name; the device itself goes with its back end, and
+/// may be gone already.
 ///
 /// # Errors
 /// `Error` of the kernel or the file system.
@@ -225,7 +225,7 @@ pub fn unplug(name: &str, bridge: &str, mac: Option<Mac>) -> Result<()> {
     }
 }
 
-/// Gives back what is held for cards that are no more: `macs` are those that are.
+/// Releases what is held for cards that are gone. `macs` are the cards that exist.
 ///
 /// # Errors
 /// `Error` of the kernel or the file system.

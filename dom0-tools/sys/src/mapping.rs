@@ -1,4 +1,4 @@
-//! Memory that someone else can write while we look at it: guests' pages, rings, hypercall buffers.
+//! Memory that another party can write at any time: guests' pages, rings, hypercall buffers.
 //!
 //! Invariants: a mapping stays mapped until dropped; every access is bounds-checked and volatile,
 //! and copies: no reference into the memory ever leaves this module, so what was read once cannot

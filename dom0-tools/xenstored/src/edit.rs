@@ -19,7 +19,7 @@ pub struct Content {
 /// The change of one node of the store.
 #[derive(Debug, Default)]
 pub(crate) enum State {
-    /// Nothing: it is only the way to what is below.
+    /// The node itself is unchanged; it leads to changes below.
     #[default]
     Kept,
     /// The node gets another content.
@@ -41,7 +41,7 @@ pub struct Edit {
     pub(crate) list_changes: u32,
 }
 
-/// By how much the nodes of a domain grow.
+/// The growth of a domain's nodes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Growth {
     pub(crate) nodes: i32,
@@ -110,7 +110,7 @@ impl Edit {
         }
     }
 
-    /// The bytes that it takes, without what is below.
+    /// The memory of this edit in bytes, without the edits below.
     pub(crate) fn bytes(&self, name: &str) -> usize {
         let content = self
             .content()

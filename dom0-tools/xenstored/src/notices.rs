@@ -1,4 +1,4 @@
-//! Lines of the log that guests cause: not so many that they fill it.
+//! Log lines that guests cause, limited so that they do not fill the log.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,7 +27,8 @@ struct Period {
 }
 
 impl Limiter {
-    /// The line to write for a notice, or none. The last one of a period says so.
+    /// The log line for a notice, if its guest may have one more. The last line of a period says
+    /// so.
     pub fn pass(&mut self, notice: &Notice, now: Instant) -> Option<String> {
         self.0
             .retain(|_, period| now.duration_since(period.began) < PERIOD);

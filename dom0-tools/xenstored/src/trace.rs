@@ -44,7 +44,7 @@ impl Look {
 }
 
 impl Trace {
-    /// Of a transaction whose looks are forgotten: it can only be done again.
+    /// The trace of a transaction whose looks are lost, so that it can only fail.
     pub fn broken() -> Self {
         Self {
             broken: true,
@@ -57,7 +57,7 @@ impl Trace {
         self.noted
     }
 
-    /// The memory that it takes.
+    /// The memory of the trace, in bytes.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }

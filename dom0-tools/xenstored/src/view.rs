@@ -13,7 +13,7 @@ pub struct View<'a> {
     draft: Option<(&'a Edit, &'a Growths)>,
 }
 
-/// A node as it is seen.
+/// A node as the view shows it.
 #[derive(Clone, Copy)]
 pub struct NodeView<'a> {
     pub value: &'a Arc<[u8]>,

@@ -1,8 +1,8 @@
 //! Clients that watch or use consoles, through the daemon's socket.
 //!
 //! A client sends one line, `DOMID` or `DOMID noreplay`, and gets one: `ok NAME`, after which bytes
-//! go both ways until the console or the client ends; or `error TEXT`. A console that is not there
-//! yet is waited for, since who just created a domain may be faster than we are.
+//! go both ways until the console or the client ends; or `error TEXT`. A client waits for a console
+//! that does not exist yet: a client that has just created a domain may be faster than this daemon.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -17,11 +17,11 @@ use crate::queue::Queue;
 
 /// How long a client may wait for its console.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Output that waits for a slow client.
+/// The most output that waits for a slow client, in bytes.
 const QUEUE: usize = 1 << 20;
 /// The longest first line.
 const LINE: usize = 64;
-/// Clients at once.
+/// The most clients at once.
 const MOST: usize = 128;
 
 pub(crate) struct Clients {
@@ -35,7 +35,7 @@ struct Client {
     state: State,
     input: Vec<u8>,
     output: Queue,
-    /// Nothing more comes from it.
+    /// The client sends nothing more.
     ended: bool,
     broken: bool,
 }
@@ -92,10 +92,10 @@ impl Clients {
             .any(|c| matches!(c.state, State::Waiting { .. }))
     }
 
-    /// New clients, new input, and the fate of who waits.
+    /// Takes new clients and new input, and ends waits that are over.
     pub(crate) fn take_in(&mut self, consoles: &mut impl Consoles, now: Instant) {
         while let Ok((stream, _)) = self.listener.accept() {
-            // One too many hears nothing but the end.
+            // A client too many is disconnected at once.
             if self.open.len() < MOST && stream.set_nonblocking(true).is_ok() {
                 self.open.insert(self.next, Client::new(stream));
                 self.next = self.next.wrapping_add(1);
@@ -118,7 +118,7 @@ impl Clients {
         }
     }
 
-    /// A console ended: who looks at it gets the rest, then the end.
+    /// Handles the end of a console: its clients get the rest of the output, then the end.
     pub(crate) fn console_ended(&mut self, domain: u16) {
         for client in self
             .open
@@ -154,7 +154,7 @@ impl Client {
         !self.ended
             && match self.state {
                 State::New => true,
-                // Nothing is expected, but the end of the client shall be seen.
+                // No input is wanted, but the client's end is to be noticed.
                 State::Waiting { .. } => self.input.len() < LINE,
                 State::Attached(domain) => consoles.input_room(domain) > 0,
                 State::Leaving => false,
@@ -163,8 +163,8 @@ impl Client {
 
     fn take_in(&mut self, consoles: &impl Consoles) {
         if !self.wants_input(consoles) {
-            // Nobody reads its end here, but `poll` reports it, again and again: then what it still
-            // wanted to type is lost with it.
+            // The client's end is not read here, but `poll` reports it again and again: so the
+            // input that the client still wanted to type is lost with it.
             self.broken |= self.has_left();
             return;
         }

@@ -1,4 +1,4 @@
-//! One guest's console: its page, and everything that its output goes to and its input comes from.
+//! One guest's console: its page, the sinks of its output and the sources of its input.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,9 +14,10 @@ use crate::rate::Budget;
 use crate::replay::Replay;
 use crate::ring::{Fault, Ring};
 
-/// Input that waits here for the guest to make room; beyond, nothing is read from who types.
+/// The most input that waits for room in the ring, in bytes. Beyond, nothing is read from the
+/// terminal or clients.
 pub(crate) const INPUT: usize = 4096;
-/// Output that waits for the terminal's reader.
+/// The most output that waits for the terminal's reader, in bytes.
 const PTY_QUEUE: usize = 64 * 1024;
 
 /// The guest's page, by whatever way it was mapped.
@@ -34,7 +35,7 @@ impl Page {
     }
 }
 
-/// Where a guest's output is kept; each may be missing, and the console works on.
+/// The sinks of a guest's output. Each may be missing, and the console works without it.
 #[derive(Default)]
 pub(crate) struct Sinks {
     pub(crate) log: Option<Log>,
@@ -51,9 +52,9 @@ pub(crate) struct Console {
     pty_queue: Queue,
     input: VecDeque<u8>,
     budget: Budget,
-    /// The guest has sent an event that was not paid for yet.
+    /// Whether the guest has sent an event that was not paid for yet.
     rang: bool,
-    /// The guest made nonsense of its ring: nothing more comes of it.
+    /// Whether the guest broke its ring, which is then no longer served.
     broken: bool,
 }
 
@@ -64,7 +65,7 @@ pub(crate) struct Turn {
     pub(crate) output: Vec<u8>,
     /// The guest is to be notified: there is room, or input.
     pub(crate) notify: bool,
-    /// There is more to take at once.
+    /// Whether there is more to take at once.
     pub(crate) more: bool,
     /// The guest's budget is spent: serve it after a pause, and do not wait for its events until
     /// then.
@@ -92,8 +93,8 @@ impl Console {
         self.page.memory()
     }
 
-    /// The guest sent an event. It pays for the look that it gets, whether it has printed anything
-    /// or not.
+    /// Notes an event of the guest, which pays for the service whether it has printed anything or
+    /// not.
     pub(crate) const fn rang(&mut self) {
         self.rang = true;
     }
@@ -120,7 +121,8 @@ impl Console {
             turn.pause = true;
         }
         if !turn.output.is_empty() {
-            // First to where it is kept: if we die now, it is printed twice rather than never.
+            // The sinks come first: if the daemon dies now, the output is printed twice rather than
+            // never.
             self.sinks.keep(&turn.output, now);
             self.pty_queue.push(&turn.output);
             turn.more = self.ring.take(self.page.memory()?, turn.output.len())?;
@@ -143,7 +145,7 @@ impl Console {
         }
     }
 
-    /// How much more may be typed now.
+    /// The room for further input, in bytes.
     pub(crate) fn input_room(&self) -> usize {
         if self.broken {
             0
@@ -156,7 +158,7 @@ impl Console {
         self.input.extend(bytes);
     }
 
-    /// Takes what was typed at the terminal.
+    /// Takes input from the terminal.
     pub(crate) fn read_pty(&mut self) {
         let room = self.input_room();
         if let Some(pty) = &mut self.sinks.pty
@@ -171,7 +173,7 @@ impl Console {
         self.sinks.replace_log(log);
     }
 
-    /// The file that the output goes to.
+    /// The path of the log.
     pub(crate) fn log_path(&self) -> Option<&Path> {
         self.sinks.log.as_ref().map(Log::path)
     }
@@ -191,8 +193,8 @@ impl Console {
 }
 
 impl Sinks {
-    /// A sink that fails is tried again now and then, and spoken of once: a full disk must stop no
-    /// console, nor fill what is left of it with complaints.
+    /// A sink that fails is tried again from time to time, and reported once: a full disk must not
+    /// stop a console, nor be filled further with reports.
     fn keep(&mut self, output: &[u8], now: Instant) {
         if let Some(log) = &mut self.log {
             self.log_health
@@ -204,25 +206,25 @@ impl Sinks {
             .attempt(now, "keep its output for later", || replay.save(output));
     }
 
-    /// From now on the output goes to another log.
+    /// Sends further output to another log.
     pub(crate) fn replace_log(&mut self, log: Option<Log>) {
         self.log = log;
         self.log_health = Health::default();
     }
 }
 
-/// Whether something works that may fail at any time.
+/// The state of a sink that may fail at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     failed: Option<Instant>,
 }
 
 impl Health {
-    /// Between two attempts at what does not work.
+    /// The time between two attempts at a sink that failed.
     const PAUSE: core::time::Duration = core::time::Duration::from_secs(1);
 
-    /// Does `work` unless it failed just now. Says when it begins to fail, and when that is over;
-    /// not each time.
+    /// Does `work`, unless it failed just now. Reports the first failure and the recovery, not each
+    /// failure.
     fn attempt(&mut self, now: Instant, what: &str, work: impl FnOnce() -> std::io::Result<()>) {
         if let Some(at) = self.failed
             && now.saturating_duration_since(at) < Self::PAUSE

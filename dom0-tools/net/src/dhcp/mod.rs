@@ -11,7 +11,7 @@ const LEASE_SECONDS: u32 = 3600;
 /// Options that smoltcp does not know.
 const OPTION_BROADCAST: u8 = 28;
 const OPTION_MTU: u8 = 26;
-/// As many name servers as smoltcp passes on.
+/// The most name servers that smoltcp passes on.
 const MAX_SERVERS: usize = 3;
 
 /// The settings that all clients share.
@@ -116,7 +116,8 @@ impl Service {
     }
 }
 
-/// The name servers of a resolv.conf(5) that guests can reach: the host's own loopback they cannot.
+/// The name servers of a resolv.conf(5) that guests can reach: the host's loopback address is left
+/// out.
 #[must_use]
 pub fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
     resolv_conf

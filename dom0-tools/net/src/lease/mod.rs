@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
-/// Where they are.
+/// The directory of the files.
 pub const DIRECTORY: &str = "/run/xen/net/nat";
 
 /// The addresses given away.
@@ -26,7 +26,7 @@ impl Leases {
         }
     }
 
-    /// The address of that card, if it has one.
+    /// The address of the card with that MAC address, if it has one.
     ///
     /// # Errors
     /// `Error` if the directory cannot be read.
@@ -82,7 +82,7 @@ impl Leases {
         )
     }
 
-    /// The card is gone.
+    /// Releases the address of a card that is gone.
     ///
     /// # Errors
     /// `Error` of the file system.
@@ -90,7 +90,7 @@ impl Leases {
         self.drop_all(mac, None)
     }
 
-    /// Takes back all but what these cards have.
+    /// Releases all addresses but those of these cards.
     ///
     /// # Errors
     /// `Error` of the file system.
@@ -139,7 +139,7 @@ impl Leases {
         Some(text.trim_end().to_owned())
     }
 
-    /// False if somebody has it.
+    /// Takes an address for a card. False if another card has it.
     fn take(&self, address: Ipv4Addr, mac: Mac) -> io::Result<bool> {
         let path = self.directory.join(address.to_string());
         if path.exists() {

@@ -19,7 +19,8 @@ use oxen_sys::daemon;
 
 use crate::record::Record;
 
-/// The file grows to this size, or to a few times its content, before it is rewritten.
+/// The least size at which the file is rewritten; a large store lets it grow to a few times its
+/// content.
 const COMPACT_AT: u64 = 1 << 20;
 /// A frame's length and checksum.
 const FRAME: usize = 8;
@@ -32,7 +33,7 @@ const FORMATS: [(&str, Format); 2] = [
     ("oxen xenstored journal 1", Format::WorldReadable),
 ];
 
-/// How the records of a journal are to be understood.
+/// The format of a journal's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Current,
@@ -168,7 +169,7 @@ impl Journal {
         }
     }
 
-    /// Writes down what the daemon begins with.
+    /// Writes the records with which the daemon begins.
     pub fn begin(&mut self, all: &[Record], now: Instant) -> Saved {
         self.stale = true;
         self.replace_or_fail(all, now)

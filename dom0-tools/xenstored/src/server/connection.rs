@@ -1,4 +1,4 @@
-//! One connection and what it holds.
+//! One connection and its state.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use crate::watch::Watch;
 /// The identity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnId {
-    /// A process of dom0 by the socket.
+    /// A process of dom0, connected by the socket.
     Socket(u64),
-    /// A domain by its ring.
+    /// A domain, connected by its ring.
     Domain(DomId),
 }
 
@@ -28,7 +28,7 @@ pub struct Ring {
     /// The position in the stream of requests, and in that of replies once all queued ones are
     /// sent.
     pub indices: Indices,
-    /// The start of a request whose rest is not there yet.
+    /// The start of a request whose rest has not arrived yet.
     pub partial: Vec<u8>,
     /// The domain's shutdown was reported.
     pub shutdown_told: bool,
@@ -64,8 +64,8 @@ impl Connection {
         }
     }
 
-    /// The memory that it takes: watches, transactions, what waits to be taken by the other side,
-    /// and half a request.
+    /// The memory that the connection takes: watches, transactions, queued messages, and an
+    /// incomplete request.
     pub(super) fn held(&self) -> usize {
         let transactions = self.transactions.values().map(Transaction::bytes);
         let partial = self.ring.as_ref().map_or(0, |ring| ring.partial.len());
@@ -82,7 +82,7 @@ impl Connection {
         self.watches.push(watch);
     }
 
-    /// Takes away the watch of the same subject and token.
+    /// Removes the watch of the same subject and token.
     pub(super) fn remove_watch(&mut self, like: &Watch) -> Option<Watch> {
         let at = self.watches.iter().position(|watch| watch.is_like(like))?;
         let watch = self.watches.remove(at);
@@ -90,7 +90,7 @@ impl Connection {
         Some(watch)
     }
 
-    /// After a restart: where the ring's page says that the daemon before had come to.
+    /// The previous daemon's position, as the ring's page has it after a restart.
     ///
     /// As a rule the records are ahead of the page, because they are written first. They are behind
     /// it if they could not be written: a request that they do not mention was handled and replied
@@ -112,7 +112,7 @@ impl Connection {
             .advance(self.outbox.len().saturating_sub(waiting));
     }
 
-    /// Forgets what the other side set up here.
+    /// Drops the watches and transactions of the other side.
     pub(super) fn reset(&mut self) {
         self.watches.clear();
         self.watch_bytes = 0;
@@ -125,13 +125,13 @@ impl Server {
         self.connections.get(&id).map_or(0, Connection::held)
     }
 
-    /// The bytes that a domain makes the store keep.
+    /// The memory that a domain makes the store keep, in bytes.
     pub fn memory_of(&self, domain: DomId) -> usize {
         let owned = self.tree.usage(domain).bytes;
         owned.saturating_add(self.held(ConnId::Domain(domain)))
     }
 
-    /// A process of dom0 connected.
+    /// Adds a connection of a process of dom0.
     pub fn open_socket(&mut self) -> ConnId {
         let id = ConnId::Socket(self.next_socket);
         self.next_socket = self.next_socket.wrapping_add(1);
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    /// Takes a connection away with what it listens to. False if there is none.
+    /// Removes a connection with its watches. False if there is none.
     pub(super) fn drop_connection(&mut self, id: ConnId) -> bool {
         let gone = self.connections.remove(&id);
         if let Some(gone) = &gone {

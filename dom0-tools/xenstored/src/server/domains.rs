@@ -1,4 +1,4 @@
-//! Domains come and go.
+//! Introduction and end of domains.
 
 use std::sync::Arc;
 
@@ -124,8 +124,8 @@ impl Server {
         Ok(())
     }
 
-    /// A domain is no more, or dom0 wants it forgotten: its ring, its nodes and what others allowed
-    /// it, so that the next domain of that number inherits nothing.
+    /// Forgets a domain that is gone, or that dom0 releases: its ring, its nodes and its rights on
+    /// other nodes, so that the next domain of that number inherits nothing.
     pub fn forget_domain(&mut self, domain: DomId, platform: &mut dyn Platform) {
         if domain == 0 || !self.drop_connection(ConnId::Domain(domain)) {
             return;
@@ -150,7 +150,7 @@ impl Server {
 
     fn remove_traces(&mut self, domain: DomId) -> Done {
         let mut done = Done::default();
-        // As a rule the toolset has removed them all: no look at every node of everyone.
+        // As a rule the toolset has removed them all, and no walk over all nodes is needed.
         if !self.tree.names(domain) {
             return done;
         }

@@ -1,4 +1,4 @@
-//! Answers and events on their way out, and changes on their way to the records.
+//! Replies and events on their way out, and changes on their way to the records.
 
 use super::requests::COPIED;
 use super::{ConnId, Server};
@@ -42,7 +42,7 @@ impl Server {
         }
     }
 
-    /// Bytes of messages from which on no event is queued any more.
+    /// The number of queued bytes from which on no event is queued.
     const fn queue_limit(&self, id: ConnId) -> usize {
         match id {
             ConnId::Domain(domain) if domain != 0 => self.quota.queue as usize,

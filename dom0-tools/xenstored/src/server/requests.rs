@@ -109,7 +109,7 @@ impl Server {
             Kind::Introduce => self.introduce(payload, platform).and_then(done_introduced),
             Kind::Release => {
                 let domain = one_domain(payload)?;
-                // dom0's own connection is nobody's to end.
+                // No request may end dom0's own connection.
                 if domain == 0 {
                     return Err(StoreError::Inval);
                 }
@@ -386,7 +386,7 @@ fn transaction(open: &mut BTreeMap<u32, Transaction>, id: u32) -> Result<&mut Tr
     open.get_mut(&id).ok_or(StoreError::NoEnt)
 }
 
-/// The toolset in dom0 alone may do these.
+/// Checks that the caller is the toolset in dom0, which alone may do these requests.
 const fn needs_privilege(kind: Kind) -> bool {
     matches!(
         kind,

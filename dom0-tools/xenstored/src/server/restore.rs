@@ -13,7 +13,7 @@ use crate::record::{Record, decode_perms, encode_perms};
 use crate::transaction::Transaction;
 use crate::watch::{Special, Watch};
 
-/// A server made of records.
+/// A server that was restored from records.
 #[derive(Debug)]
 pub struct Restored {
     pub server: Server,
@@ -23,7 +23,7 @@ pub struct Restored {
 }
 
 impl Server {
-    /// The server that wrote these records. There always is one, whatever they say.
+    /// Restores the server that wrote these records. Any records give a server.
     pub fn restore(records: impl IntoIterator<Item = Record>) -> Restored {
         let mut server = Self::empty();
         let mut aside = Vec::new();
@@ -56,12 +56,12 @@ impl Server {
             all.extend(made);
         }
         for done in all {
-            // Nobody is connected yet.
+            // No connection exists yet.
             self.publish(&done);
         }
     }
 
-    /// Takes from all domains what the first format's root gave them: whatever dom0 had not given
+    /// Withdraws the rights that the first format's root gave to all domains: every node without
     /// permissions of its own was readable by everyone.
     pub fn hide_what_everyone_could_read(&mut self) {
         let everyone = Perms::readable(0);
@@ -197,7 +197,7 @@ impl Server {
         }
     }
 
-    /// Records that say all there is to say, to begin a new journal with.
+    /// Records that describe the whole store, for the start of a new journal.
     pub fn snapshot(&self) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::new();
         for (name, value) in self.quota.changed() {

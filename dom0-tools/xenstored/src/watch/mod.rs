@@ -1,4 +1,4 @@
-//! Watches: who wants to hear of which changes.
+//! Watches, and the events that each gets.
 
 use crate::error::StoreError;
 use crate::path::Path;
@@ -71,7 +71,7 @@ impl Watch {
         })
     }
 
-    /// The memory that it takes, with its places in the store's tables.
+    /// The memory that the watch takes, with its places in the store's tables.
     pub fn bytes(&self) -> usize {
         const TABLES: usize = 384;
         let subject = match &self.subject {
@@ -83,7 +83,7 @@ impl Watch {
             .saturating_add(self.token.len())
     }
 
-    /// Of two that are alike a connection has one at most.
+    /// Whether two watches are alike; a connection has at most one of those.
     pub fn is_like(&self, other: &Self) -> bool {
         self.subject == other.subject && self.token == other.token
     }
