@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use guest_pv_abi::GNTTAB_RESERVED_CONSOLE;
 use oxen_sys::{Errno, EventChannels, Gntdev, Privcmd};
 
 use crate::console::Page;
 use crate::store::Place;
-
-/// The grant by which every guest gives its console's page (GNTTAB_RESERVED_CONSOLE).
-const CONSOLE_GRANT: u32 = 0;
 
 pub(crate) struct Machine {
     pub(crate) events: EventChannels,
@@ -58,7 +56,7 @@ impl Machine {
             .gntdev
             .as_ref()
             .ok_or(Errno::NODEV)
-            .and_then(|g| g.map(domain, CONSOLE_GRANT, true));
+            .and_then(|g| g.map(domain, GNTTAB_RESERVED_CONSOLE, true));
         let page = match granted {
             Ok(grant) => Page::Grant(grant),
             Err(_) => Page::Mapped(self.privcmd.map_foreign(domain, &[place.gfn])?),

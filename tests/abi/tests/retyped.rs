@@ -15,35 +15,8 @@ use std::path::{Path, PathBuf};
 
 use guest_pv_abi::layout::Item;
 
-/// Constants that may stay, by file and a part of their name or line (empty for all of the file),
-/// each with the reason. Those that move go from here when their file's owner takes them from the
-/// ABI crate.
+/// Constants that are no copies, by file and a part of their name or line, each with the reason.
 const ALLOWED: &[(&str, &str, &str)] = &[
-    (
-        "hypervisor/core/src/domain/shared.rs",
-        "WC_",
-        "moves with the shared pages of a domain",
-    ),
-    (
-        "hypervisor/core/src/evtchn/fifo.rs",
-        "",
-        "moves with the operations of event channels",
-    ),
-    (
-        "hypervisor/core/src/evtchn/two_level.rs",
-        "",
-        "moves with the operations of event channels",
-    ),
-    (
-        "hypervisor/core/src/grant/table.rs",
-        "",
-        "moves with the operations of grants",
-    ),
-    (
-        "hypervisor/mm/src/dom0/map.rs",
-        "",
-        "moves with the memory map of dom0, which mm shares with vmm",
-    ),
     (
         "hypervisor/mm/src/p2m/kind.rs",
         "RAM",
@@ -53,16 +26,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "hypervisor/mm/src/pt/format.rs",
         "READ",
         "a bit of EPT entries, as Intel's manual numbers it",
-    ),
-    (
-        "hypervisor/vmm/src/dom0/elf.rs",
-        "",
-        "moves with the start information of dom0",
-    ),
-    (
-        "hypervisor/vmm/src/dom0/start_info.rs",
-        "",
-        "moves with the start information of dom0",
     ),
 ];
 

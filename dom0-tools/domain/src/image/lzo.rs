@@ -1,5 +1,9 @@
-//! LZO1X, unpacking only (Documentation/staging/lzo.rst of Linux describes the stream). The crates
-//! that do this either panic on damaged data or have a licence that we cannot take.
+//! LZO1X, unpacking only (Documentation/staging/lzo.rst of Linux describes the stream).
+//!
+//! Linux still offers this format for its image (CONFIG_KERNEL_LZO), so it stays. No crate that
+//! unpacks it can be linked: one panics on damaged data, one has a licence that excludes it, and
+//! `lzokay-native` has had one release. The last is used by tests alone, to pack what this module
+//! unpacks; nothing of it is in a program.
 
 /// Unpacks one block that is `length` bytes long when unpacked.
 pub(super) fn unpack(block: &[u8], length: usize) -> Result<Vec<u8>, String> {

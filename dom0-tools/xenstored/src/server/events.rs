@@ -103,7 +103,7 @@ impl Server {
             let Some(connection) = self.connections.get(&id) else {
                 continue;
             };
-            // Connections without a watch are not looked at.
+            // A connection that does not read its events gets no further ones.
             if connection.outbox.len() >= self.queue_limit(id) {
                 continue;
             }

@@ -55,7 +55,7 @@ impl Listeners {
         found
     }
 
-    /// And the connections that watch a node below it.
+    /// The connections that watch the node, or one above or below it.
     pub(super) fn of_removal(&self, path: &Path) -> BTreeSet<ConnId> {
         let mut found = self.of_change(path);
         // The character after a slash ends the range of what is below.

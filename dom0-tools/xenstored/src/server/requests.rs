@@ -386,7 +386,7 @@ fn transaction(open: &mut BTreeMap<u32, Transaction>, id: u32) -> Result<&mut Tr
     open.get_mut(&id).ok_or(StoreError::NoEnt)
 }
 
-/// Checks that the caller is the toolset in dom0, which alone may do these requests.
+/// Whether only the toolset in dom0 may make requests of this kind.
 const fn needs_privilege(kind: Kind) -> bool {
     matches!(
         kind,

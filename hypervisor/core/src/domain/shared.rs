@@ -1,19 +1,21 @@
 //! The shared_info page: its place in the guest's memory, and the wall clock in it
 //! (xen/xen.h, `struct shared_info`).
 
+use core::mem::offset_of;
 use core::sync::atomic::{Ordering, fence};
 
+use guest_pv_abi::SharedInfo;
 use oxen_types::{Errno, Gfn, Result};
 use spin::Mutex;
 
 use super::Domain;
 use crate::seams::{MapKind, PageRef};
 
-/// Offsets of the wall clock in `struct shared_info`: x86-64.
-const WC_VERSION: usize = 3072;
-const WC_SEC: usize = 3076;
-const WC_NSEC: usize = 3080;
-const WC_SEC_HI: usize = 3084;
+/// Offsets of the wall clock in `struct shared_info`.
+const WC_VERSION: usize = offset_of!(SharedInfo, wc_version);
+const WC_SEC: usize = offset_of!(SharedInfo, wc_sec);
+const WC_NSEC: usize = offset_of!(SharedInfo, wc_nsec);
+const WC_SEC_HI: usize = offset_of!(SharedInfo, wc_sec_hi);
 
 pub(super) struct SharedPages {
     /// The hypervisor's frame. The guest sees it once it has asked for it to be mapped.

@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use guest_pv_abi as abi;
 use oxen_types::{Errno, PAGE_SIZE, Port, Result, masked};
 
 use super::LOWEST_PRIORITY;
@@ -15,16 +16,16 @@ use super::ports::{Entry, Queue};
 use crate::fallible::{self, Account, Paged};
 use crate::seams::PageRef;
 
-pub(super) const LINK_BITS: u32 = 17;
-pub(super) const PORTS: u32 = 1 << LINK_BITS;
+pub(super) const LINK_BITS: u32 = abi::EVTCHN_FIFO_LINK_BITS;
+pub(super) const PORTS: u32 = abi::EVTCHN_FIFO_NR_CHANNELS;
 const WORDS_PER_PAGE: u32 = (PAGE_SIZE / 4) as u32;
 const MOST_PAGES: usize = (PORTS / WORDS_PER_PAGE) as usize;
 
-const PENDING: u32 = 1 << 31;
-const MASKED: u32 = 1 << 30;
-const LINKED: u32 = 1 << 29;
-const BUSY: u32 = 1 << 28;
-const LINK: u32 = PORTS - 1;
+const PENDING: u32 = 1 << abi::EVTCHN_FIFO_PENDING;
+const MASKED: u32 = 1 << abi::EVTCHN_FIFO_MASKED;
+const LINKED: u32 = 1 << abi::EVTCHN_FIFO_LINKED;
+const BUSY: u32 = 1 << abi::EVTCHN_FIFO_BUSY;
+const LINK: u32 = abi::EVTCHN_FIFO_LINK_MASK;
 
 const QUEUES: usize = LOWEST_PRIORITY as usize + 1;
 /// Offset of the queue heads in `struct evtchn_fifo_control_block`; the ready word comes first.

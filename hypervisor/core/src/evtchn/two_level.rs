@@ -1,7 +1,9 @@
 //! The 2-level ABI: a bit per port in shared_info, and a bit per word of them in vcpu_info.
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use guest_pv_abi::SharedInfo;
 use oxen_types::Port;
 
 use crate::domain::Domain;
@@ -10,9 +12,9 @@ use crate::vcpu::{Vcpu, info};
 /// Ports that the bitmaps have room for.
 pub(super) const PORTS: u32 = 4096;
 
-/// Offsets of the bitmaps in `struct shared_info`: x86-64.
-const PENDING: usize = 2048;
-const MASK: usize = 2560;
+/// Offsets of the bitmaps in `struct shared_info`.
+const PENDING: usize = offset_of!(SharedInfo, evtchn_pending);
+const MASK: usize = offset_of!(SharedInfo, evtchn_mask);
 
 /// Events per bit of the selector.
 const PORTS_PER_SELECTOR: u32 = 64;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use guest_pv_abi as abi;
 use oxen_types::{DomainId, Errno, Gfn, GrantRef, PAGE_SIZE, Result};
 
 use super::{Granted, Status};
@@ -10,14 +11,15 @@ use crate::fallible::{self, Account, Paged};
 use crate::seams::{FrameSource, PageRef};
 
 /// `struct grant_entry_v1`: flags and domid in one word, the frame in the next.
-const ENTRY_SIZE: usize = 8;
+const ENTRY_SIZE: usize = size_of::<abi::GrantEntryV1>();
 const ENTRIES: u32 = (PAGE_SIZE / ENTRY_SIZE) as u32;
 
-const TYPE_MASK: u32 = 3;
-const PERMIT_ACCESS: u32 = 1;
-const READONLY: u32 = 1 << 2;
-const READING: u32 = 1 << 3;
-const WRITING: u32 = 1 << 4;
+/// Flags of an entry's first word.
+const TYPE_MASK: u32 = abi::GTF_TYPE_MASK as u32;
+const PERMIT_ACCESS: u32 = abi::GTF_PERMIT_ACCESS as u32;
+const READONLY: u32 = abi::GTF_READONLY as u32;
+const READING: u32 = abi::GTF_READING as u32;
+const WRITING: u32 = abi::GTF_WRITING as u32;
 
 /// A guest that changes an entry under our hands more often than this has itself to blame.
 const TRIES: usize = 5;

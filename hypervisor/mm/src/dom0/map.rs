@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use guest_pv_abi::{E820_RAM as RAM, E820_UNUSABLE as UNUSABLE};
 use oxen_types::{Mfn, PAGE_SIZE};
 
 use crate::frames::{FrameTable, FrameUse};
@@ -10,10 +11,6 @@ use crate::frames::{FrameTable, FrameUse};
 const PAGE: u64 = PAGE_SIZE as u64;
 
 const LOW_MIB: u64 = 1 << 20;
-
-/// Kinds of memory as E820 numbers them (public/arch-x86/hvm/start_info.h).
-const RAM: u32 = 1;
-const UNUSABLE: u32 = 5;
 
 /// Linux copies a PVH memory map into a table of this size (E820_MAX_ENTRIES_ZEROPAGE) without a check.
 pub const MOST_ENTRIES: usize = 128;
