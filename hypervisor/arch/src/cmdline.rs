@@ -23,11 +23,6 @@ impl<'a> CommandLine<'a> {
         Self(text)
     }
 
-    /// The text as the loader gave it.
-    pub fn as_str(self) -> &'a str {
-        self.0
-    }
-
     /// All words in their order.
     pub fn args(self) -> impl Iterator<Item = Arg<'a>> {
         let mut rest = self.0;
@@ -62,11 +57,6 @@ impl<'a> CommandLine<'a> {
     /// The last word about a boolean, if there is any.
     pub fn flag(self, key: &str) -> Option<bool> {
         self.args().filter_map(|arg| boolean(arg, key)).last()
-    }
-
-    /// A size in bytes: number, with the suffix b, k, m, g or t (KiB if there is none, as in Xen).
-    pub fn size(self, key: &str) -> Option<u64> {
-        parse_size(self.get(key)?)
     }
 
     /// A number, decimal or with 0x.

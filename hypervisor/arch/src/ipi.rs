@@ -13,8 +13,6 @@ use core::mem;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use oxen_types::{CpuId, CpuMask, MAX_CPUS};
-use x86_64::VirtAddr;
-use x86_64::instructions::tlb;
 
 const WARN_AFTER_NS: u64 = 1_000_000_000;
 const GIVE_UP_AFTER_NS: u64 = 10_000_000_000;
@@ -146,15 +144,6 @@ pub fn poll() {
 /// `NoAnswer`, as [`call`].
 pub fn flush_tlb(mask: CpuMask) -> Result<(), NoAnswer> {
     call(mask, |_| crate::cpu::regs::flush_tlb_local(), 0)
-}
-
-/// Drops the translation of one page of the hypervisor's on all CPUs.
-///
-/// # Errors
-/// `NoAnswer`, as [`call`].
-pub fn flush_tlb_page(addr: oxen_types::Vaddr) -> Result<(), NoAnswer> {
-    let flush = |addr| tlb::flush(VirtAddr::new_truncate(addr as u64));
-    call(smp::online(), flush, addr.raw() as usize)
 }
 
 pub(crate) fn install_handlers() {

@@ -38,16 +38,6 @@ pub fn set_device_handler(handler: Handler) {
     }
 }
 
-/// Takes the handler of one vector away.
-pub fn clear_handler(vector: u8) {
-    HANDLERS[usize::from(vector)].store(null_mut(), Ordering::Release);
-}
-
-/// Number of interrupts that had no handler.
-pub fn unexpected() -> u64 {
-    UNEXPECTED.load(Ordering::Relaxed)
-}
-
 /// Takes what is pending, and returns with interrupts off again. The caller holds no lock.
 pub fn window() {
     interrupts::enable();

@@ -281,7 +281,7 @@ fn stacks(space: &HostSpace) -> Option<smp::Stacks> {
     })
 }
 
-/// Heap memory lies in the direct map.
+/// The machine address of heap memory, which lies in the direct map.
 fn to_maddr(at: usize) -> Maddr {
     match layout::machine_address(Vaddr::new(at as u64)) {
         Some(at) => at,

@@ -34,7 +34,7 @@ static INPUT: Mutex<Input> = Mutex::new(Input {
 });
 
 /// Hands what was typed to dom0 or to the debug keys. Each CPU's loop calls this, with no lock held.
-pub fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
+pub(crate) fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
     console::release_lines();
     // The UART interrupts the boot CPU.
     if cpu != CpuId(0) {
@@ -78,7 +78,7 @@ pub fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
 }
 
 /// Takes bytes that were typed for dom0. Returns their number.
-pub fn read_for_dom0(into: &mut [u8]) -> usize {
+pub(crate) fn read_for_dom0(into: &mut [u8]) -> usize {
     let mut input = INPUT.lock();
     let len = into.len().min(input.typed.len());
     for (slot, byte) in into.iter_mut().zip(input.typed.drain(..len)) {
@@ -88,7 +88,7 @@ pub fn read_for_dom0(into: &mut [u8]) -> usize {
 }
 
 /// The interrupt line of the console's own UART.
-pub fn gsi() -> Option<u32> {
+pub(crate) fn gsi() -> Option<u32> {
     let (port, _) = console::serial_ports()?;
     let isa_irq = if port == 0x2f8 || port == 0x2e8 { 3 } else { 4 };
     Some(oxen_arch::acpi::info().isa_to_gsi(isa_irq).0)

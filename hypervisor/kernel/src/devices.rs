@@ -23,7 +23,7 @@ const LEGACY: [(u16, u16); 4] = [(0x20, 0x21), (0xa0, 0xa1), (0x40, 0x43), (0x61
 const MSI_WINDOW: (u64, u64) = (0xfee0_0000, 0xfef0_0000);
 
 /// Reads the machine's tables, and maps PCI's configuration space.
-pub fn find(space: &HostSpace) -> DeviceConfig {
+pub(crate) fn find(space: &HostSpace) -> DeviceConfig {
     let platform = acpi::info();
     let io_apics = platform.io_apics.iter().map(|io_apic| IoApicConfig {
         base: io_apic.address.raw(),

@@ -15,16 +15,16 @@ use spin::Once;
 use crate::platform;
 
 /// Each CPU's part of the vmm.
-pub static CPUS: [PerCpu; MAX_CPUS] = PerCpu::array();
+pub(crate) static CPUS: [PerCpu; MAX_CPUS] = PerCpu::array();
 
 /// Set at boot, before interrupts of devices and the console's keys are let in.
-pub static VMM: Once<Vmm<Hw>> = Once::new();
+pub(crate) static VMM: Once<Vmm<Hw>> = Once::new();
 
 /// Devices' interrupts go to the boot CPU.
 const TARGET: CpuId = CpuId(0);
 
 /// The machine.
-pub struct Hw {
+pub(crate) struct Hw {
     pub space: &'static HostSpace,
     pub virt: &'static Platform,
     /// The TSCs run at one rate in all states (CPUID 8000_0007 EDX bit 8).

@@ -1,4 +1,6 @@
 //! The hypervisor's binary: wiring and the order of start-up.
+#![warn(missing_docs, unreachable_pub, unused_qualifications)]
+#![warn(clippy::allow_attributes, clippy::wildcard_imports)]
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

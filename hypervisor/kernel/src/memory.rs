@@ -31,24 +31,27 @@ static SPACE: Once<HostSpace> = Once::new();
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// What the rest of boot needs of it.
-pub struct Memory {
+/// The machine's memory, for the rest of boot.
+pub(crate) struct Memory {
+    /// All frames.
     pub frames: &'static FrameTable,
+    /// The hypervisor's address space.
     pub space: &'static HostSpace,
+    /// First one and number of the frames below 4 GiB that are kept from dom0.
     low: Option<(Mfn, u64)>,
 }
 
 impl Memory {
     /// Gives the frames below 4 GiB that were kept from dom0 to the allocator.
-    pub fn free_low(&mut self) {
+    pub(crate) fn free_low(&mut self) {
         if let Some((at, count)) = self.low.take() {
             self.frames.free_own(at, count);
         }
     }
 }
 
-/// See `oxen_mm::start` for the order.
-pub fn init(info: &BootInfo) -> (Memory, Modules) {
+/// Starts the machine's memory, in the order of `oxen_mm::start`.
+pub(crate) fn init(info: &BootInfo) -> (Memory, Modules) {
     // The page tables set NX, a reserved bit on a CPU without the feature.
     if !features().contains(Features::NX) {
         panic!(
@@ -135,7 +138,7 @@ fn modules(start: &mut Start, phys: Phys) -> Modules {
 }
 
 /// Firmware's memory (ACPI tables, BIOS areas), wherever it lies in the direct map's reach.
-pub fn firmware(address: u64, length: usize) -> Option<&'static [u8]> {
+pub(crate) fn firmware(address: u64, length: usize) -> Option<&'static [u8]> {
     let start = Maddr::new(address);
     let at = SPACE.get()?.map_firmware(start, length as u64).ok()?;
     // SAFETY: just mapped, or RAM, which is mapped; nothing changes what firmware left there.
@@ -143,7 +146,7 @@ pub fn firmware(address: u64, length: usize) -> Option<&'static [u8]> {
 }
 
 /// Maps a page of registers that the hypervisor cannot do without.
-pub fn map_device(page: Maddr) {
+pub(crate) fn map_device(page: Maddr) {
     let Some(space) = SPACE.get() else { return };
     if let Err(error) = space.map_device(page, PAGE) {
         panic!("device registers at {page:?}: {error:?}");

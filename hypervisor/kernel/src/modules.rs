@@ -1,4 +1,4 @@
-//! The modules that the loader gave for dom0, at their places after `memory` moved them.
+//! The loader's modules for dom0, at the places that `memory` moved them to.
 #![allow(
     unsafe_code,
     reason = "the modules' bytes lie in RAM that boot reserved for them"
@@ -10,19 +10,21 @@ use oxen_types::Vaddr;
 use oxen_types::layout;
 
 /// RAM that boot keeps until dom0 is built.
-pub struct BootModule(Span);
+pub(crate) struct BootModule(Span);
 
 /// dom0's files, and the room that a compressed kernel is unpacked to.
-pub struct Modules {
+pub(crate) struct Modules {
     pub kernel: Option<BootModule>,
     pub initrd: Option<BootModule>,
     pub room: Option<BootModule>,
 }
 
 impl BootModule {
+    /// Takes the span over.
+    ///
     /// # Safety
     /// The span is RAM in the direct map that nothing else uses from now on.
-    pub unsafe fn new(span: Span) -> Self {
+    pub(crate) unsafe fn new(span: Span) -> Self {
         Self(span)
     }
 
@@ -30,27 +32,29 @@ impl BootModule {
         layout::direct_map(self.0.at).map_or(0, Vaddr::raw) as *mut u8
     }
 
-    /// Its contents.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: by the contract of `new`; they change only through `bytes_mut`, which borrows `self` alone.
+    /// The module's contents.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: RAM of this module alone, as the caller of `new` vouched; the bytes change only through
+        // `bytes_mut`, which borrows the module mutably.
         unsafe { core::slice::from_raw_parts(self.pointer(), self.0.len as usize) }
     }
 
-    /// Its contents, to be changed.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`; this borrow is the only one.
+    /// The module's contents, to be changed.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: RAM of this module alone, as the caller of `new` vouched; the module is borrowed
+        // mutably, so no other reference exists.
         unsafe { core::slice::from_raw_parts_mut(self.pointer(), self.0.len as usize) }
     }
 
     /// Gives the frames to the allocator.
-    pub fn free(self, frames: &FrameTable) {
+    pub(crate) fn free(self, frames: &FrameTable) {
         frames.free_own(self.0.at.frame(), self.0.frames());
     }
 }
 
 impl Modules {
-    /// Gives the frames of all to the allocator.
-    pub fn free(self, frames: &FrameTable) {
+    /// Gives the frames of all modules to the allocator.
+    pub(crate) fn free(self, frames: &FrameTable) {
         let all = [self.kernel, self.initrd, self.room];
         all.into_iter()
             .flatten()

@@ -18,7 +18,7 @@ use oxen_virt::Platform as Virt;
 use crate::host::{CPUS, VMM};
 
 /// The machine, for core.
-pub struct Machine {
+pub(crate) struct Machine {
     pub command_line: &'static str,
     pub frames: &'static FrameTable,
     pub virt: &'static Virt,
@@ -37,7 +37,7 @@ static WALL: Mutex<Option<(u64, u32)>> = Mutex::new(None);
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// The TSCs run at one rate in all states (CPUID 8000_0007 EDX bit 8).
-pub fn tsc_is_invariant() -> bool {
+pub(crate) fn tsc_is_invariant() -> bool {
     regs::cpuid(0x8000_0000, 0).eax >= 0x8000_0007 && regs::cpuid(0x8000_0007, 0).edx & 1 << 8 != 0
 }
 
@@ -211,17 +211,17 @@ impl DomainBuilder for Machine {
     }
 }
 
-pub fn power_off() -> ! {
+pub(crate) fn power_off() -> ! {
     log::info!("powering off");
     power::power_off()
 }
 
-pub fn reboot() -> ! {
+pub(crate) fn reboot() -> ! {
     log::info!("rebooting");
     power::reboot()
 }
 
 /// Bits of a machine address.
-pub fn physical_bits() -> u32 {
+pub(crate) fn physical_bits() -> u32 {
     features::physical_bits().into()
 }

@@ -30,20 +30,11 @@ pub(super) fn read(tables: &AcpiTables<Memory>, memory: Memory, out: &mut AcpiIn
         .map(|register| (register, table.reset_value));
     let dsdt = table.dsdt_address().ok().map(|address| address as u64);
     out.fadt = Some(Fadt {
-        address: Maddr::new(found.physical_start() as u64),
-        revision,
-        sci: table.sci_interrupt,
         smi_command: table.smi_cmd_port,
         acpi_enable: table.acpi_enable,
-        pm1a_event: table.pm1a_event_block().ok().and_then(port),
         pm1a_control: table.pm1a_control_block().ok().and_then(port),
         pm1b_control: table.pm1b_control_block().ok().flatten().and_then(port),
         reset,
-        dsdt: dsdt.map(Maddr::new),
-        facs: table
-            .facs_address()
-            .ok()
-            .map(|address| Maddr::new(address as u64)),
         s5: dsdt.and_then(|dsdt| sleep_type(dsdt, memory)),
         century: table.century,
     });

@@ -82,28 +82,16 @@ pub enum Register {
 /// The fixed hardware of the machine (5.2.9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fadt {
-    /// Where the table lies.
-    pub address: Maddr,
-    /// Revision of the table.
-    pub revision: u8,
-    /// ISA number of the system control interrupt.
-    pub sci: u16,
     /// Port of the SMI command register; 0 if there is none.
     pub smi_command: u32,
     /// Written to the SMI command register, this makes the firmware give up the ACPI registers.
     pub acpi_enable: u8,
-    /// Port of the PM1a event block.
-    pub pm1a_event: Option<u16>,
     /// Port of the PM1a control block.
     pub pm1a_control: Option<u16>,
     /// Port of the PM1b control block.
     pub pm1b_control: Option<u16>,
     /// The reset register, and the value that resets the machine.
     pub reset: Option<(Register, u8)>,
-    /// Where the DSDT lies.
-    pub dsdt: Option<Maddr>,
-    /// Where the FACS lies.
-    pub facs: Option<Maddr>,
     /// SLP_TYPa and SLP_TYPb of `_S5`, if the DSDT has it in plain sight.
     pub s5: Option<(u8, u8)>,
     /// CMOS register of the century; 0 if there is none.
@@ -140,8 +128,6 @@ pub struct AcpiInfo {
     pub overrides: Vec<Override>,
     /// NMI inputs of local APICs.
     pub local_nmis: Vec<LocalNmi>,
-    /// Whether the machine has the two 8259s, too.
-    pub has_8259: bool,
     /// Where the HPET's registers lie.
     pub hpet: Option<Maddr>,
     /// The PM timer, if its port is named.
@@ -159,14 +145,6 @@ impl AcpiInfo {
             Some(entry) => (entry.gsi, entry.is_level(), entry.is_active_low()),
             None => (isa_irq.into(), false, false),
         }
-    }
-
-    /// The first table with a signature.
-    pub fn table(&self, signature: &[u8; 4]) -> Option<Table> {
-        self.tables
-            .iter()
-            .find(|table| table.signature == *signature)
-            .copied()
     }
 
     /// The device pages that this crate accesses through the direct map, each of 4 KiB: `oxen-mm`

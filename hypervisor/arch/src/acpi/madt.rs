@@ -22,7 +22,6 @@ pub(super) fn read(
     }
     let table = madt.get();
     out.local_apic = Maddr::new(table.local_apic_address.into());
-    out.has_8259 = table.supports_8259();
     for entry in table.entries() {
         match entry {
             MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 && cpu.apic_id != 0xff => {

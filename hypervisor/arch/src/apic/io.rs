@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "MMIO of the IO-APICs")]
 
 pub use super::route::Route;
-use super::route::{MASKED, decode, encode};
+use super::route::{MASKED, encode};
 use crate::acpi::AcpiInfo;
 use crate::sync::Mutex;
 use alloc::vec::Vec;
@@ -14,9 +14,6 @@ const SELECT: u64 = 0x00;
 const WINDOW: u64 = 0x10;
 const REG_VERSION: u32 = 0x01;
 const REG_ENTRIES: u32 = 0x10;
-
-const REMOTE_IRR: u64 = 1 << 14;
-const PENDING: u64 = 1 << 12;
 
 /// A line cannot be routed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,15 +72,6 @@ pub fn version(gsi_base: u32) -> Option<u8> {
         .map(|apic| apic.version)
 }
 
-/// One above the highest line.
-pub fn gsi_end() -> u32 {
-    ALL.lock()
-        .iter()
-        .map(|apic| apic.gsi_base + apic.pins)
-        .max()
-        .unwrap_or(0)
-}
-
 /// Routes a line to `vector` of `cpu`, and leaves the line masked.
 ///
 /// # Errors
@@ -126,24 +114,6 @@ pub fn unmask(gsi: u32) -> Result<(), RouteError> {
     })
 }
 
-/// The line's entry as it is now.
-///
-/// # Errors
-/// `NoSuchGsi` without such a line.
-pub fn read_route(gsi: u32) -> Result<Route, RouteError> {
-    on_line(gsi, |apic, pin| decode(apic.read_entry(pin)))
-}
-
-/// Whether an interrupt of the line was delivered, and no EOI has ended it yet.
-///
-/// # Errors
-/// `NoSuchGsi` without such a line.
-pub fn in_service(gsi: u32) -> Result<bool, RouteError> {
-    on_line(gsi, |apic, pin| {
-        apic.read_entry(pin) & (REMOTE_IRR | PENDING) != 0
-    })
-}
-
 fn on_line<T>(gsi: u32, act: impl FnOnce(&IoApic, u32) -> T) -> Result<T, RouteError> {
     let all = ALL.lock();
     all.iter()
@@ -182,10 +152,6 @@ impl IoApic {
 
     fn write_low(&self, pin: u32, value: u32) {
         self.write(REG_ENTRIES + 2 * pin, value);
-    }
-
-    fn read_entry(&self, pin: u32) -> u64 {
-        u64::from(self.read(REG_ENTRIES + 2 * pin + 1)) << 32 | u64::from(self.read_low(pin))
     }
 
     /// Writes an entry, which is masked while its halves disagree.

@@ -37,7 +37,8 @@ pub(super) fn encode(route: Route) -> u64 {
         | if route.masked { MASKED } else { 0 }
 }
 
-pub(super) fn decode(entry: u64) -> Route {
+#[cfg(test)]
+fn decode(entry: u64) -> Route {
     Route {
         vector: entry as u8,
         destination: (entry >> 56) as u8,

@@ -15,8 +15,6 @@ core::arch::global_asm!(include_str!("entry.s"));
 unsafe extern "C" {
     static oxen_boot_pml4: u8;
     static oxen_boot_stack_guard: u8;
-    static oxen_boot_stack: u8;
-    static oxen_boot_stack_top: u8;
 }
 
 unsafe extern "Rust" {
@@ -26,14 +24,6 @@ unsafe extern "Rust" {
 }
 
 static ENTERED: AtomicBool = AtomicBool::new(false);
-
-/// The stack that the boot CPU starts on; lowest address and top.
-pub fn boot_stack() -> (Vaddr, Vaddr) {
-    (
-        Vaddr::new(&raw const oxen_boot_stack as u64),
-        Vaddr::new(&raw const oxen_boot_stack_top as u64),
-    )
-}
 
 /// The page below the boot stack, which the final tables leave out: a stack that outgrows its room would
 /// run into the entry code's page tables otherwise.

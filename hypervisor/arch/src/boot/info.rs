@@ -95,8 +95,6 @@ pub struct BootInfo {
     pub memory: Vec<MemoryRange>,
     /// A copy of the RSDP that the loader handed over, with its revision-independent length.
     pub rsdp_copy: Option<Vec<u8>>,
-    /// Where the EFI system table lies, if the machine was started by UEFI.
-    pub efi_system_table: Option<u64>,
 }
 
 /// The boot loader's information is of no use.

@@ -9,7 +9,6 @@ const TAG_CMDLINE: u32 = 1;
 const TAG_LOADER: u32 = 2;
 const TAG_MODULE: u32 = 3;
 const TAG_MEMORY_MAP: u32 = 6;
-const TAG_EFI64: u32 = 12;
 const TAG_RSDP_OLD: u32 = 14;
 const TAG_RSDP_NEW: u32 = 15;
 const TAG_EFI_MAP: u32 = 17;
@@ -49,7 +48,6 @@ pub(super) fn parse<'a>(
             TAG_LOADER => out.loader = c_text(&tag[8..]).to_owned(),
             TAG_MODULE => module(tag, out),
             TAG_MEMORY_MAP => memory_map(tag, out),
-            TAG_EFI64 => out.efi_system_table = u64_at(tag, 8),
             // The newer RSDP wins, whichever comes first.
             TAG_RSDP_OLD if out.rsdp_copy.is_none() => rsdp(tag, out),
             TAG_RSDP_NEW => rsdp(tag, out),

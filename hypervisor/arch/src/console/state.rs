@@ -146,14 +146,10 @@ pub fn read_byte() -> Option<u8> {
 /// Moves what the UART has into the input buffer. From its interrupt, or from a timer.
 pub fn poll_input() {
     let mut state = STATE.lock();
-    let mut limit = INPUT_SIZE;
-    while let Some(byte) = state
-        .serial
-        .as_mut()
-        .filter(|_| limit > 0)
-        .and_then(Serial::receive)
-    {
-        limit -= 1;
+    for _ in 0..INPUT_SIZE {
+        let Some(byte) = state.serial.as_mut().and_then(Serial::receive) else {
+            return;
+        };
         if state.input_count < INPUT_SIZE {
             let at = (state.input_head + state.input_count) % INPUT_SIZE;
             state.input[at] = byte;

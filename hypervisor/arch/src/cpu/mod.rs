@@ -12,7 +12,7 @@ mod tables;
 
 pub use features::{Features, Vendor, features};
 #[cfg(target_os = "none")]
-pub use percpu::{PerCpu, apic_id, apic_id_of, cpu_id, kernel_slot, set_kernel_slot};
+pub use percpu::{PerCpu, apic_id, apic_id_of, cpu_id};
 #[cfg(target_os = "none")]
 pub use tables::{
     IstStacks, gdt_base, load_on_this_cpu, reload_idt, set_ist_stacks, switch_stack, tss_base,

@@ -8,8 +8,8 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::ptr::{null, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::ptr::null;
+use core::sync::atomic::{AtomicU32, Ordering};
 use oxen_types::{CpuId, MAX_CPUS};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
@@ -29,7 +29,6 @@ pub struct PerCpu {
     this: UnsafeCell<*const PerCpu>,
     id: AtomicU32,
     apic_id: AtomicU32,
-    kernel: AtomicPtr<()>,
     pub(super) tables: UnsafeCell<MaybeUninit<Tables>>,
 }
 
@@ -44,7 +43,6 @@ impl PerCpu {
             this: UnsafeCell::new(null()),
             id: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
-            kernel: AtomicPtr::new(null_mut()),
             tables: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
@@ -106,14 +104,4 @@ pub fn apic_id_of(cpu: CpuId) -> Option<u32> {
 
 pub(crate) fn set_apic_id(cpu: CpuId, id: u32) {
     AREAS[cpu.index()].apic_id.store(id, Ordering::Relaxed);
-}
-
-/// The kernel crate's own pointer for this CPU; null until set.
-pub fn kernel_slot() -> *mut () {
-    PerCpu::this().kernel.load(Ordering::Acquire)
-}
-
-/// Sets the kernel crate's own pointer for this CPU.
-pub fn set_kernel_slot(value: *mut ()) {
-    PerCpu::this().kernel.store(value, Ordering::Release);
 }
