@@ -1,21 +1,26 @@
 //! Multiboot 2 information, specification 2.0, section 3.6: a size, then tags, each aligned to 8.
+//!
+//! The crate `multiboot2` checks the block and walks its tags. Their bodies are read here, where
+//! nothing that a loader writes is a panic: the memory maps' entries have the size that the loader says.
+#![allow(unsafe_code, reason = "the crate takes the block by its address")]
 
 use alloc::borrow::ToOwned;
 
-use super::{BootInfo, MemoryKind, ParseError, c_text, u32_at, u64_at};
+use multiboot2::{BootInformation, TagType};
 
-const TAG_END: u32 = 0;
-const TAG_CMDLINE: u32 = 1;
-const TAG_LOADER: u32 = 2;
-const TAG_MODULE: u32 = 3;
-const TAG_MEMORY_MAP: u32 = 6;
-const TAG_RSDP_OLD: u32 = 14;
-const TAG_RSDP_NEW: u32 = 15;
-const TAG_EFI_MAP: u32 = 17;
+use super::{BootInfo, MemoryKind, ParseError, c_text, u32_at, u64_at};
 
 /// A sane loader's block is some KiB long.
 const MAX_SIZE: usize = 1 << 20;
+/// Bytes of an RSDP of the newer kind.
+const RSDP: usize = 36;
+/// Bytes of an RSDP of the older kind.
+const OLD_RSDP: usize = 20;
 
+/// Reads the information at `address` into `out`.
+///
+/// # Errors
+/// `Malformed` if the information reaches out of memory, or a tag out of the information.
 pub(super) fn parse<'a>(
     address: u64,
     read: &dyn Fn(u64, usize) -> Option<&'a [u8]>,
@@ -28,54 +33,46 @@ pub(super) fn parse<'a>(
         return Err(ParseError::Malformed("size of the information"));
     }
     let block = read(address, size).ok_or(outside)?;
+    // SAFETY: the block has as many bytes as its first word says, and nothing writes to it meanwhile.
+    let info = unsafe { BootInformation::load(block.as_ptr().cast()) }
+        .map_err(|_| ParseError::Malformed("tag length"))?;
 
     let mut efi_map = None;
-    let mut at = 8;
-    while let (Some(kind), Some(length)) = (u32_at(block, at), u32_at(block, at + 4)) {
-        let length = length as usize;
-        if kind == TAG_END {
-            break;
-        }
-        let end = at
-            .checked_add(length)
-            .ok_or(ParseError::Malformed("tag length"))?;
-        if length < 8 || end > block.len() {
-            return Err(ParseError::Malformed("tag length"));
-        }
-        let tag = &block[at..end];
-        match kind {
-            TAG_CMDLINE => out.cmdline = c_text(&tag[8..]).to_owned(),
-            TAG_LOADER => out.loader = c_text(&tag[8..]).to_owned(),
-            TAG_MODULE => module(tag, out),
-            TAG_MEMORY_MAP => memory_map(tag, out),
+    for tag in info.tags() {
+        let body = tag.payload();
+        match TagType::from(tag.header().typ) {
+            TagType::Cmdline => out.cmdline = c_text(body).to_owned(),
+            TagType::BootLoaderName => out.loader = c_text(body).to_owned(),
+            TagType::Module => module(body, out),
+            TagType::Mmap => memory_map(body, out),
             // The newer RSDP wins, whichever comes first.
-            TAG_RSDP_OLD if out.rsdp_copy.is_none() => rsdp(tag, out),
-            TAG_RSDP_NEW => rsdp(tag, out),
-            TAG_EFI_MAP => efi_map = Some(tag),
+            TagType::AcpiV1 if out.rsdp_copy.is_none() => rsdp(body, out),
+            TagType::AcpiV2 => rsdp(body, out),
+            TagType::EfiMmap => efi_map = Some(body),
             _ => {}
         }
-        at = end.next_multiple_of(8);
     }
-    if out.memory.is_empty()
-        && let Some(tag) = efi_map
-    {
-        efi_memory_map(tag, out);
+    if let Some(map) = efi_map.filter(|_| out.memory.is_empty()) {
+        efi_memory_map(map, out);
     }
     Ok(())
 }
 
-fn module(tag: &[u8], out: &mut BootInfo) {
-    if let (Some(start), Some(end)) = (u32_at(tag, 8), u32_at(tag, 12)) {
-        out.add_module(start, end, c_text(tag.get(16..).unwrap_or(&[])));
+fn module(body: &[u8], out: &mut BootInfo) {
+    if let (Some(start), Some(end)) = (u32_at(body, 0), u32_at(body, 4)) {
+        out.add_module(start, end, c_text(body.get(8..).unwrap_or(&[])));
     }
 }
 
-fn memory_map(tag: &[u8], out: &mut BootInfo) {
-    let entry_size = u32_at(tag, 8).unwrap_or(0) as usize;
-    if entry_size < 24 {
-        return;
-    }
-    for entry in tag.get(16..).unwrap_or(&[]).chunks_exact(entry_size) {
+/// The entries of a map whose first word is their size, at least `least` bytes.
+fn entries(body: &[u8], least: usize) -> impl Iterator<Item = &[u8]> {
+    let size = u32_at(body, 0).unwrap_or(0) as usize;
+    let map = body.get(8..).filter(|_| size >= least);
+    map.unwrap_or(&[]).chunks_exact(size.max(1))
+}
+
+fn memory_map(body: &[u8], out: &mut BootInfo) {
+    for entry in entries(body, 24) {
         if let (Some(start), Some(length), Some(kind)) =
             (u64_at(entry, 0), u64_at(entry, 8), u32_at(entry, 16))
         {
@@ -85,26 +82,18 @@ fn memory_map(tag: &[u8], out: &mut BootInfo) {
 }
 
 /// Descriptors of GetMemoryMap: type, pad, physical start, virtual start, pages, attributes.
-fn efi_memory_map(tag: &[u8], out: &mut BootInfo) {
-    let entry_size = u32_at(tag, 8).unwrap_or(0) as usize;
-    if entry_size < 40 {
-        return;
-    }
-    for entry in tag.get(16..).unwrap_or(&[]).chunks_exact(entry_size) {
+fn efi_memory_map(body: &[u8], out: &mut BootInfo) {
+    for entry in entries(body, 40) {
         if let (Some(kind), Some(start), Some(pages)) =
             (u32_at(entry, 0), u64_at(entry, 8), u64_at(entry, 24))
         {
-            out.add_memory(
-                start,
-                pages.saturating_mul(4096),
-                MemoryKind::from_efi(kind),
-            );
+            let length = pages.saturating_mul(4096);
+            out.add_memory(start, length, MemoryKind::from_efi(kind));
         }
     }
 }
 
-fn rsdp(tag: &[u8], out: &mut BootInfo) {
-    let body = &tag[8..];
-    let body = &body[..body.len().min(36)];
-    out.rsdp_copy = (body.len() >= 20).then(|| body.to_owned());
+fn rsdp(body: &[u8], out: &mut BootInfo) {
+    let copy = body.get(..RSDP).unwrap_or(body);
+    out.rsdp_copy = (copy.len() >= OLD_RSDP).then(|| copy.to_owned());
 }
