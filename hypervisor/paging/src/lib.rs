@@ -16,9 +16,9 @@ extern crate alloc;
 extern crate std;
 
 mod bits;
-#[cfg(all(test, feature = "shadow"))]
+#[cfg(test)]
 mod fuzz;
 pub mod shadow;
-#[cfg(all(test, feature = "shadow"))]
+#[cfg(test)]
 mod testing;
 pub mod walk;

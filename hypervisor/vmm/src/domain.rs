@@ -13,6 +13,7 @@ use oxen_core::vcpu::Vcpu;
 use oxen_mm::p2m::{Rules, SpaceConfig};
 use oxen_mm::pt::{Ept, Format, Npt};
 use oxen_mm::{FrameTable, GuestSpace};
+use oxen_paging::shadow::{DomainShadow, VcpuShadow};
 use oxen_paging::walk::Limits;
 use oxen_types::{DomainId, Errno, Maddr, PAGE_SIZE, Result, RwLock, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
@@ -26,7 +27,6 @@ use crate::Vmm;
 use crate::devices::Devices;
 use crate::flush::{Flush, FlushHandle};
 use crate::host::Host;
-use crate::shadow::{DomainShadow, VcpuShadow};
 use crate::vcpu::HvmVcpu;
 
 /// The processor side of a domain whose vcpus virtualization hardware runs.
@@ -40,7 +40,7 @@ pub struct HvmDomain<H: Host> {
     limits: AtomicU32,
     root: Maddr,
     /// Its vcpus run on these shadows of their page tables.
-    pub(crate) shadow: Option<DomainShadow>,
+    pub(crate) shadow: Option<DomainShadow<Flush>>,
     /// The machine's devices: dom0's.
     pub(crate) devices: Option<Devices>,
     controls: Arc<DomainControls>,

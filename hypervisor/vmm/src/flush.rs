@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_mm::{Cause, FlushGuest};
-use oxen_types::{DomainId, Gfn};
+use oxen_paging::shadow::{Change, P2mFlush};
+use oxen_types::DomainId;
 use spin::Mutex;
 
 use crate::percpu::Expel;
@@ -17,17 +18,6 @@ pub(crate) struct Flush {
     generation: AtomicU64,
     /// A leaf lock: nothing else is taken inside.
     history: Option<Mutex<History>>,
-}
-
-/// The change that raised the generation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Change {
-    /// The entry of one page of RAM.
-    Page(Gfn),
-    /// Perhaps all entries.
-    Many,
-    /// None of the p2m: the guest's own tables may have changed.
-    Guest,
 }
 
 /// Changes that are remembered: a batch of a grant's unmappings has 64.
@@ -56,33 +46,13 @@ impl Flush {
         })
     }
 
-    /// Translations that were made before it last rose are out of date.
+    /// Translations that were made before the generation last rose are out of date.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Calls `each` for the changes after a generation, the youngest not always last. False if some of them are
-    /// forgotten.
-    pub(crate) fn changes_since(&self, generation: u64, mut each: impl FnMut(Change)) -> bool {
-        let Some(history) = &self.history else {
-            return false;
-        };
-        let history = history.lock();
-        // The slot that is overwritten next is the oldest; what is lost is not younger.
-        let oldest = history
-            .last
-            .get(history.next)
-            .map_or(u64::MAX, |(at, _)| *at);
-        let known = oldest <= generation;
-        if known {
-            let later = history.last.iter().filter(|(at, _)| *at > generation);
-            later.for_each(|(_, change)| each(*change));
-        }
-        known
-    }
-
     /// Makes each CPU that is in the domain's guest leave it.
-    pub(crate) fn expel(&self) {
+    fn expel(&self) {
         self.cpus.expel(self.domain);
     }
 
@@ -100,6 +70,34 @@ impl Flush {
             }
         }
         self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl P2mFlush for Flush {
+    fn generation(&self) -> u64 {
+        Flush::generation(self)
+    }
+
+    fn changes_since(&self, generation: u64, each: &mut dyn FnMut(Change)) -> bool {
+        let Some(history) = &self.history else {
+            return false;
+        };
+        let history = history.lock();
+        // The slot that is overwritten next is the oldest; what is lost is not younger.
+        let oldest = history
+            .last
+            .get(history.next)
+            .map_or(u64::MAX, |(at, _)| *at);
+        let known = oldest <= generation;
+        if known {
+            let later = history.last.iter().filter(|(at, _)| *at > generation);
+            later.for_each(|(_, change)| each(*change));
+        }
+        known
+    }
+
+    fn expel(&self) {
+        Flush::expel(self);
     }
 }
 

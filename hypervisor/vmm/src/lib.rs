@@ -24,7 +24,6 @@ mod policy;
 mod run;
 mod runner;
 mod save;
-mod shadow;
 mod space;
 #[cfg(test)]
 mod testing;
@@ -37,9 +36,9 @@ mod vpci_host;
 
 pub use devices::{DeviceConfig, frames_of};
 pub use host::Host;
+pub use oxen_paging::shadow::SHADOW;
 pub use percpu::PerCpu;
 pub use run::cpu_loop;
-pub use shadow::SHADOW;
 pub use trace::Trace;
 pub use vmm::{Parts, Settings, Vmm};
 

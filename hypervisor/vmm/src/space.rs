@@ -2,38 +2,13 @@
 
 use oxen_core::domain::Domain;
 use oxen_core::seams::{GuestMemory, LinearMemory};
-use oxen_paging::shadow::ShadowSpace;
 use oxen_paging::walk::{self, Access, Limits, Paging, PhysRead};
-use oxen_types::paging::GuestPage;
-use oxen_types::{Errno, Gaddr, Gfn, PAGE_MASK, Result, Vaddr};
+use oxen_types::{Errno, Gaddr, PAGE_MASK, Result, Vaddr};
 use oxen_virt::Execution;
 use oxen_virt::emul::GuestSpace;
 
 /// The bits of CR3 that are the address of the guest's page tables.
 const ROOT: u64 = ((1 << 52) - 1) & !PAGE_MASK;
-
-/// Reads guest page tables out of the p2m.
-pub(crate) struct Ram<'a>(pub(crate) &'a dyn GuestMemory);
-
-impl PhysRead for Ram<'_> {
-    fn read_u64(&self, at: Gaddr) -> Option<u64> {
-        self.0.read_word(at).ok()
-    }
-
-    fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
-        self.0.read(at, into).is_ok()
-    }
-}
-
-impl ShadowSpace for Ram<'_> {
-    fn exchange(&self, at: Gaddr, size: u8, old: u64, new: u64) -> bool {
-        self.0.exchange(at, size, old, new).unwrap_or(false)
-    }
-
-    fn page(&self, gfn: Gfn) -> Option<GuestPage> {
-        self.0.mapping(gfn)
-    }
-}
 
 /// The linear space of the guest's kernel at the moment of a hypercall.
 pub(crate) struct Linear<'a> {
@@ -63,8 +38,8 @@ impl<'a> Linear<'a> {
         let mut done = 0;
         while done < len {
             let at = start.checked_add(done as u64).ok_or(Errno::Fault)?;
-            let part = walk::walk(&Ram(self.memory), &self.paging, at, access)
-                .map_err(|_| Errno::Fault)?;
+            let part =
+                walk::walk(self.memory, &self.paging, at, access).map_err(|_| Errno::Fault)?;
             let step = (len - done).min(usize::try_from(part.left_in_page).unwrap_or(usize::MAX));
             each(part.gpa, done..done + step)?;
             done += step;
@@ -93,7 +68,7 @@ impl LinearMemory for Linear<'_> {
     }
 
     fn translate(&self, at: Vaddr) -> Result<Gaddr> {
-        let found = walk::walk(&Ram(self.memory), &self.paging, at, Access::READ);
+        let found = walk::walk(self.memory, &self.paging, at, Access::READ);
         found.map(|part| part.gpa).map_err(|_| Errno::Fault)
     }
 
@@ -113,11 +88,11 @@ pub(crate) struct Devices<'a> {
 
 impl PhysRead for Devices<'_> {
     fn read_u64(&self, at: Gaddr) -> Option<u64> {
-        Ram(&*self.domain.memory).read_u64(at)
+        (*self.domain.memory).read_u64(at)
     }
 
     fn read_bytes(&self, at: Gaddr, into: &mut [u8]) -> bool {
-        Ram(&*self.domain.memory).read_bytes(at, into)
+        (*self.domain.memory).read_bytes(at, into)
     }
 }
 

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 
 use oxen_core::seams::{PostedStart, VcpuArch};
 use oxen_core::vcpu::Vcpu;
+use oxen_paging::shadow::VcpuShadow;
 use oxen_types::{CpuId, Errno, Result, VcpuId};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};
 use oxen_virt::policy::MsrState;
@@ -18,7 +19,6 @@ use crate::exits::Cx;
 use crate::host::{Host, PostedTarget, Time};
 use crate::run;
 use crate::runner::Phys;
-use crate::shadow::VcpuShadow;
 
 /// A vcpu that virtualization hardware runs.
 pub(crate) struct HvmVcpu<H: Host> {

@@ -4,17 +4,18 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use oxen_mm::FrameTable;
-use oxen_types::{DomainId, Gfn, Mfn, PAGE_SIZE, Result};
+use oxen_types::{DomainId, Gfn, Mfn, PAGE_SIZE, Part, Result};
 use spin::{Mutex, MutexGuard};
 
 use super::cache::{Allowance, Cache, ShadowedGuest};
-use super::{Change, Counts, P2mFlush, ShadowSpace};
+use super::{Built, Change, Counts, P2mFlush, ShadowSpace};
 
 /// The most pages of a pool: 256 MiB. More is of no use.
 const MOST_PAGES: usize = 1 << 16;
 
 /// The shadows that a domain's vcpus share.
 pub struct DomainShadow<F> {
+    _built: Built,
     p2m: Arc<F>,
     cache: Mutex<Followed>,
     /// Raised when TLBs have to forget what the cache had.
@@ -69,6 +70,7 @@ impl<F: P2mFlush> DomainShadow<F> {
         let cache = Cache::new(frames, domain, pages, secret)?;
         let generation = 0;
         Some(Self {
+            _built: Built::BUILT?,
             p2m,
             cache: Mutex::new(Followed { cache, generation }),
             tlb: AtomicU64::new(0),

@@ -164,7 +164,7 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: Gue
 
 /// The bits of control registers that decide how a guest's tables are read. A shadow of a table serves those vcpus
 /// whose bits are the same.
-pub fn control_bits(paging: &Paging) -> u16 {
+pub(super) fn control_bits(paging: &Paging) -> u16 {
     let on = |register: u64, bit: u64, n: u32| u16::from(register & bit != 0) << n;
     on(paging.cr0, CR0_PG, 0)
         | on(paging.cr0, CR0_WP, 1)

@@ -4,31 +4,27 @@
 //! that the CPU's CR3 holds. [`fault`] walks the guest's tables at a page fault and returns what the fault means; a
 //! page that the guest may use goes into the cache.
 //!
-//! Without the feature `shadow` the first two have no values (`absent`).
+//! Without the feature `shadow` the first two have no values, and the compiler drops what would use them.
 
-#[cfg(not(feature = "shadow"))]
-mod absent;
-#[cfg(feature = "shadow")]
 pub(crate) mod cache;
-#[cfg(feature = "shadow")]
 mod domain;
 mod fault;
 mod seams;
-#[cfg(all(test, feature = "shadow"))]
+#[cfg(test)]
 pub(crate) mod tests;
-#[cfg(feature = "shadow")]
 mod vcpu;
 
-#[cfg(not(feature = "shadow"))]
-pub use absent::{DomainShadow, VcpuShadow};
-#[cfg(feature = "shadow")]
-pub use cache::{Allowance, Cache, ShadowedGuest, View};
-#[cfg(feature = "shadow")]
+use oxen_types::Part;
+
 pub use domain::DomainShadow;
-pub use fault::{Answer, Fill, control_bits, fault};
+pub use fault::{Answer, Fill, fault};
 pub use seams::{Change, Counts, P2mFlush, ShadowSpace};
-#[cfg(feature = "shadow")]
 pub use vcpu::VcpuShadow;
 
+#[cfg(feature = "shadow")]
+type Built = oxen_types::Present;
+#[cfg(not(feature = "shadow"))]
+type Built = oxen_types::Absent;
+
 /// Whether this hypervisor can run guests without nested paging.
-pub const AVAILABLE: bool = cfg!(feature = "shadow");
+pub const SHADOW: bool = Built::BUILT.is_some();

@@ -7,16 +7,17 @@
 
 use oxen_mm::FrameTable;
 use oxen_types::paging::ShadowRoots;
-use oxen_types::{DomainId, Vaddr};
+use oxen_types::{DomainId, Part, Vaddr};
 
 use super::cache::View;
 use super::domain::{DomainShadow, Guest};
 use super::fault::{Answer, control_bits, fault};
-use super::{P2mFlush, ShadowSpace};
+use super::{Built, P2mFlush, ShadowSpace};
 use crate::walk::Paging;
 
 /// The root on which a vcpu runs.
 pub struct VcpuShadow {
+    _built: Built,
     view: View,
     /// The control bits and CR3 that the root was taken for.
     control: u16,
@@ -32,6 +33,7 @@ impl VcpuShadow {
     /// A vcpu without a root yet; `None` if there is no frame below 4 GiB for it.
     pub fn new(frames: &'static FrameTable, domain: DomainId) -> Option<Self> {
         Some(Self {
+            _built: Built::BUILT?,
             view: View::new(frames, domain)?,
             control: 0,
             cr3: 0,

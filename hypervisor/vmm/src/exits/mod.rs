@@ -64,16 +64,25 @@ impl<H: Host> Runner for Cx<'_, H> {
     }
 
     fn is_ready(&self) -> bool {
-        let Some(shadow) = &self.context.shadow else {
-            return true;
-        };
-        shadow.is_ready(&self.hvm.domain, &*self.context.backend)
+        let domain = &self.hvm.domain;
+        match (&self.context.shadow, &domain.shadow) {
+            (Some(shadow), Some(shared)) => {
+                let paging = self.context.backend.execution().paging(domain.limits());
+                shadow.is_ready(shared, &paging)
+            }
+            _ => true,
+        }
     }
 
     fn make_ready(&mut self) {
-        let memory = &*self.vcpu.domain.memory;
-        if let Some(shadow) = &mut self.context.shadow {
-            shadow.prepare(&self.hvm.domain, memory, &mut *self.context.backend);
+        let (domain, memory) = (&self.hvm.domain, &*self.vcpu.domain.memory);
+        let context = &mut *self.context;
+        if let (Some(shadow), Some(shared)) = (&mut context.shadow, &domain.shadow) {
+            let paging = context.backend.execution().paging(domain.limits());
+            if let Some(roots) = shadow.prepare(shared, memory, &paging) {
+                context.backend.move_shadow_roots(roots);
+            }
+            context.backend.flush_tlb();
         }
     }
 

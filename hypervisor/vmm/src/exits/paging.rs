@@ -19,16 +19,10 @@ const DOUBLE_FAULT: Event = Event::Exception {
 pub(crate) fn fault<H: Host>(cx: &mut Cx<'_, H>, code: u32, address: Vaddr) {
     let context = &mut *cx.context;
     let paging = context.backend.execution().paging(cx.hvm.domain.limits());
-    let Some(shadow) = &mut context.shadow else {
+    let (Some(shadow), Some(shared)) = (&mut context.shadow, &cx.hvm.domain.shadow) else {
         return;
     };
-    match shadow.fault(
-        &cx.hvm.domain,
-        &*cx.vcpu.domain.memory,
-        &paging,
-        address,
-        code,
-    ) {
+    match shadow.fault(shared, &*cx.vcpu.domain.memory, &paging, address, code) {
         Answer::Fill(_) | Answer::Retry => {}
         Answer::Memory(fault) => memory::handle(cx, fault),
         Answer::Guest(code) => {
@@ -74,8 +68,8 @@ pub(crate) fn invlpg<H: Host>(cx: &mut Cx<'_, H>) {
         return; // Another instruction is there now: the guest runs that.
     };
     let context = &mut *cx.context;
-    if let Some(shadow) = &mut context.shadow {
-        shadow.invalidate(&cx.hvm.domain);
+    if let Some(shared) = &cx.hvm.domain.shadow {
+        shared.invalidate();
     }
     context.backend.flush_tlb();
     context.backend.advance_rip(len);

@@ -6,9 +6,10 @@ use std::thread;
 use std::vec::Vec;
 
 use oxen_mm::{Cause, FlushGuest};
+use oxen_paging::shadow::{Change, P2mFlush};
 use oxen_types::{CpuId, DomainId, Gfn};
 
-use crate::flush::{Change, Flush, FlushHandle};
+use crate::flush::{Flush, FlushHandle};
 use crate::percpu::{Expel, PerCpu};
 use crate::testing::Lab;
 use crate::testing::backend::Act;
@@ -160,7 +161,7 @@ impl Expel for Nobody {
 
 fn changes(flush: &Flush, since: u64) -> Option<Vec<Change>> {
     let mut all = Vec::new();
-    let known = flush.changes_since(since, |change| all.push(change));
+    let known = flush.changes_since(since, &mut |change| all.push(change));
     known.then_some(all)
 }
 

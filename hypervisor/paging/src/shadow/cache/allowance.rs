@@ -4,7 +4,7 @@ use super::LOOSE;
 
 /// How many shadows and entries may still be looked at in one go. Beyond it all is forgotten, which takes hardly any
 /// time, and the guest pays by faults.
-pub struct Allowance(u32);
+pub(crate) struct Allowance(u32);
 
 impl Allowance {
     /// For a comparison of all loose tables with their shadows: each of the most in two shapes, all entries in use.
@@ -14,7 +14,7 @@ impl Allowance {
     }
 
     /// For following the changes of the p2m since the last time.
-    pub const fn for_changes() -> Self {
+    pub(crate) const fn for_changes() -> Self {
         Self(8192)
     }
 

@@ -17,7 +17,7 @@ use crate::walk::Paging;
 impl Cache {
     /// Puts a page where the walk of the guest's tables found it. False if all had to be forgotten: then the vcpu
     /// has to take its root again.
-    pub fn fill(
+    pub(crate) fn fill(
         &mut self,
         view: &mut View,
         paging: &Paging,

@@ -38,12 +38,12 @@ use oxen_mm::FrameTable;
 use oxen_mm::pt;
 use oxen_types::{DomainId, Mfn};
 
-pub use allowance::Allowance;
+pub(crate) use allowance::Allowance;
 use index::Index;
 use path::root;
 use pool::Pool;
 use reverse::Reverse;
-pub use view::View;
+pub(crate) use view::View;
 
 use super::Counts;
 
@@ -61,7 +61,7 @@ const FEWEST_PAGES: usize = 32;
 type Fmt = pt::Shadow;
 
 /// The guest whose tables the cache shadows.
-pub trait ShadowedGuest {
+pub(crate) trait ShadowedGuest {
     /// The frame of a page of the guest's RAM; `None` if there is no RAM.
     fn frame(&self, gfn: u64) -> Option<Mfn>;
     /// Makes all vcpus leave the guest, and their TLBs forget it before they enter again.
@@ -69,7 +69,7 @@ pub trait ShadowedGuest {
 }
 
 /// The shadows of one domain.
-pub struct Cache {
+pub(crate) struct Cache {
     pool: Pool,
     index: Index,
     reverse: Reverse,
@@ -88,7 +88,7 @@ fn slot_at(linear: u64, level: u8) -> usize {
 impl Cache {
     /// A cache with a pool of `pages`; `None` if the machine has not so many. `secret` is random, and known to no
     /// guest: who knows it can make shadows slow to find.
-    pub fn new(
+    pub(crate) fn new(
         frames: &'static FrameTable,
         owner: DomainId,
         pages: usize,
@@ -108,7 +108,7 @@ impl Cache {
     }
 
     /// The cache's work so far.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts {
             steps: self.counts.steps + self.index.steps(),
             ..self.counts
@@ -116,7 +116,7 @@ impl Cache {
     }
 
     /// The pool's pages, all of which are taken from the machine.
-    pub fn pages(&self) -> usize {
+    pub(crate) fn pages(&self) -> usize {
         self.pool.pages()
     }
 
@@ -125,7 +125,11 @@ impl Cache {
     ///
     /// # Errors
     /// `NoMem` if there is not enough free memory.
-    pub fn resize(&mut self, pages: usize, flush: impl FnOnce()) -> oxen_types::Result<bool> {
+    pub(crate) fn resize(
+        &mut self,
+        pages: usize,
+        flush: impl FnOnce(),
+    ) -> oxen_types::Result<bool> {
         let pages = pages.max(FEWEST_PAGES);
         if self.pool.pages() <= pages {
             return self.pool.grow(pages, STEP);
@@ -137,7 +141,7 @@ impl Cache {
 
     /// Forgets everything; the pages are used anew at once. The caller has made all vcpus leave the guest, and
     /// flushes their TLBs before they enter again; each has to take a new root.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.epoch += 1;
         self.counts.resets += 1;
         self.index.clear();

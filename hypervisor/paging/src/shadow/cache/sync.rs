@@ -13,14 +13,14 @@ impl Cache {
     /// Follows the guest's flush, be it of a part: drops what the guest changed of the tables that it may write. The
     /// caller flushes the vcpu's TLB. False if that would take too long: then all has to be forgotten.
     #[must_use]
-    pub fn resync(&mut self) -> bool {
+    pub(crate) fn resync(&mut self) -> bool {
         let mut left = Allowance::for_compare();
         let loose = self.loose.clone();
         loose.iter().all(|gfn| self.compare_all(*gfn, &mut left))
     }
 
     /// As [`Cache::resync`]; forgets all after `flush` if that would take too long.
-    pub fn resync_or_forget(&mut self, flush: impl FnOnce()) {
+    pub(crate) fn resync_or_forget(&mut self, flush: impl FnOnce()) {
         if !self.resync() {
             flush();
             self.reset();
@@ -192,7 +192,7 @@ impl Cache {
     /// is, or if too much would have to go: then all has to be forgotten. The caller flushes the TLBs of all vcpus
     /// before they enter again.
     #[must_use]
-    pub fn page_changed(&mut self, gfn: u64, left: &mut Allowance) -> bool {
+    pub(crate) fn page_changed(&mut self, gfn: u64, left: &mut Allowance) -> bool {
         if self.reverse.has_others(&self.pool, gfn) || !left.spend(1) {
             return false;
         }

@@ -12,7 +12,7 @@ use super::{Cache, ShadowedGuest, root};
 use crate::walk::Paging;
 
 /// A vcpu's roots.
-pub struct View {
+pub(crate) struct View {
     /// One of four levels, or the four tables of a root of three.
     pub(super) roots: [Pair; 4],
     pub(super) long: bool,
@@ -25,7 +25,7 @@ pub struct View {
 
 impl View {
     /// A vcpu without roots yet; `None` if there is no frame below 4 GiB.
-    pub fn new(frames: &'static FrameTable, owner: DomainId) -> Option<Self> {
+    pub(crate) fn new(frames: &'static FrameTable, owner: DomainId) -> Option<Self> {
         let low = AllocOptions {
             zeroed: true,
             below_4g: true,
@@ -41,7 +41,7 @@ impl View {
     }
 
     /// The root of three levels.
-    pub fn pae(&self) -> Maddr {
+    pub(crate) fn pae(&self) -> Maddr {
         self.pae.base()
     }
 
@@ -64,13 +64,13 @@ impl Drop for View {
 
 impl Cache {
     /// Whether the vcpu has to take a root before it enters.
-    pub fn is_stale(&self, view: &View) -> bool {
+    pub(crate) fn is_stale(&self, view: &View) -> bool {
         view.epoch != self.epoch
     }
 
     /// Gives the vcpu a root for what its registers say. Returns what the CPU's CR3 holds from now on. The caller
     /// flushes the vcpu's TLB.
-    pub fn activate(
+    pub(crate) fn activate(
         &mut self,
         view: &mut View,
         paging: &Paging,
