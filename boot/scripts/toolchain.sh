@@ -94,6 +94,22 @@ debian_toolchain() {
 	export PATH
 }
 
+# A second sysroot, of core and alloc for size, for the embedded images: $OXEN_SMALL_CARGO compiles with it.
+# Other toolchains have these libraries ready-made, and their images are larger.
+small_toolchain() {
+	[ -n "${toolchain:-}" ] || return 0
+	small=$toolchain-small
+	if [ ! -f "$small/complete" ]; then
+		make_wrappers "$small" || die "cannot write to $(cache_dir); set OXEN_CACHE to a directory"
+		(
+			flock 9
+			[ -f "$small/complete" ] || build_sysroot "$small" ,optimize_for_size 'opt-level = "z"'
+		) 9>"$small.lock" || exit 1
+	fi
+	OXEN_SMALL_CARGO=$small/bin/cargo
+	export OXEN_SMALL_CARGO
+}
+
 # Waits for what toolchain_setup has started.
 toolchain_ready() {
 	[ -z "${sysroot_job:-}" ] && return
@@ -135,6 +151,7 @@ make_wrappers() {
 		'exec /usr/bin/cargo "$@"'
 }
 
+# build_sysroot DIR [,FEATURE [PROFILE-LINE]]
 build_sysroot() {
 	dest=$1
 	say "building core and alloc for $bare_target with Debian's compiler (once, less than a minute)"
@@ -150,13 +167,14 @@ build_sysroot() {
 		[profile.release]
 		panic = "abort"
 	EOF
+	echo "${3:-}" >>"$work/Cargo.toml"
 	echo '#![no_std]' >"$work/src/lib.rs"
 	# The unstable flags end here: what the project compiles with the result needs none.
 	# Bitcode is embedded for the fat LTO of the image, frame pointers serve its backtraces.
 	if ! (cd "$work" && env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET PATH=/usr/bin:/bin RUSTC=/usr/bin/rustc \
 		RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Cembed-bitcode=yes -Cforce-frame-pointers=yes' \
 		/usr/bin/cargo build --release --target $bare_target -Zbuild-std=core,alloc,compiler_builtins \
-		-Zbuild-std-features=compiler-builtins-mem) >"$work/log" 2>&1; then
+		-Zbuild-std-features="compiler-builtins-mem${2:-}") >"$work/log" 2>&1; then
 		tail -n 30 "$work/log" >&2
 		die "the sysroot did not build; the whole log is $work/log"
 	fi

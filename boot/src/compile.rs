@@ -122,6 +122,18 @@ pub(crate) fn cargo() -> std::process::Command {
     cargo
 }
 
+/// Cargo with `core` and `alloc` for size, if `./x` has made them.
+pub(crate) fn small_cargo() -> std::process::Command {
+    match std::env::var_os("OXEN_SMALL_CARGO") {
+        Some(program) => {
+            let mut cargo = std::process::Command::new(program);
+            cargo.current_dir(images::root());
+            cargo
+        }
+        None => cargo(),
+    }
+}
+
 pub(crate) fn strip(to: &Path, elf: &[u8]) -> Result<Vec<u8>> {
     let full = to.with_extension("full");
     fs::write(&full, elf)?;

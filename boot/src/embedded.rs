@@ -14,7 +14,7 @@ use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSegment, ObjectSymbol};
 use oxen_harness::images::{self, Images};
 
-use crate::compile::{BARE, cargo, gzip_small, make_parent, strip, write_whole};
+use crate::compile::{BARE, gzip_small, make_parent, small_cargo, strip, write_whole};
 use crate::exec::run;
 use crate::symbols;
 
@@ -102,10 +102,13 @@ pub(crate) fn build(vendor: Vendor) -> Result<String> {
 type Elf<'data> = ElfFile64<'data, Endianness>;
 
 fn compile(package: &str, features: &[&str]) -> Result<Vec<u8>> {
-    let mut build = cargo();
+    let mut build = small_cargo();
     build.args(["build", "-q", "--profile", PROFILE, "--target", BARE]);
+    // With other libraries than the rest, which cargo cannot tell from them.
+    let target = images::target_dir().join("small");
+    build.arg("--target-dir").arg(&target);
     run(build.args(["-p", package]).args(features))?;
-    let built = images::target_dir().join(BARE).join(PROFILE).join(package);
+    let built = target.join(BARE).join(PROFILE).join(package);
     fs::read(&built).with_context(|| format!("cannot read {}", built.display()))
 }
 

@@ -19,7 +19,8 @@ const HALF: u16 = 1 << 15;
 
 const CONTEXTS: usize = 16;
 const SLOTS_LOG: u32 = 16;
-/// Each counter gives its prediction and its confidence. The match model gives two more.
+/// Each counter gives its own probability, and the one after its history. The match model gives two
+/// more.
 const INPUTS: usize = 2 * CONTEXTS + 2;
 /// Sets of weights: one for each byte of a part of an instruction, and for each byte of an aligned
 /// word of data.
@@ -40,9 +41,14 @@ const FINE_LOG: u32 = 12;
 #[repr(C)]
 #[derive(Zeroable)]
 pub struct Model {
-    /// Counters: probability (bits 16 to 31), count (10 to 15), check of the context (0 to 9).
+    /// Counters: probability (bits 16 to 31), history (8 to 15), check of the context (0 to 7).
     slots: [[u32; 1 << SLOTS_LOG]; CONTEXTS],
-    weights: [[[i32; INPUTS]; 2 * PARTIAL]; 2],
+    /// The probability after each history, by context.
+    histories: [[u16; 256]; CONTEXTS],
+    /// By [`Model::sets`].
+    weights: [[[i32; INPUTS]; 2 * PARTIAL]; 3],
+    /// Contexts that were there before.
+    known: usize,
     /// ln(p / (1 - p)) by p of 12 bits, in units of 1/256.
     stretched: [i16; 4096],
     coarse: [[u16; POINTS]; 2 * PARTIAL],
@@ -72,15 +78,24 @@ pub struct Model {
 
     inputs: [i32; INPUTS],
     chosen: [u32; CONTEXTS],
-    mixed: [i32; 2],
+    mixed: [i32; 3],
     point: u16,
     fine_context: u16,
     matched: u8,
 }
 
+/// Not inlined, as the first stage is to be small.
+#[inline(never)]
 fn hash(a: u32, b: u32) -> u32 {
     let mixed = a.wrapping_mul(0x9e37_79b1) ^ b.wrapping_mul(0x85eb_ca6b).rotate_left(15);
     (mixed ^ mixed >> 15).wrapping_mul(0x2c1b_3c6d)
+}
+
+/// The byte so many places before the next one.
+#[inline(never)]
+fn back(before: &[u8], n: usize) -> u32 {
+    let at = before.len().wrapping_sub(n);
+    u32::from(before.get(at).copied().unwrap_or(0))
 }
 
 /// 4096 / (1 + e^(-x / 256)).
@@ -95,7 +110,7 @@ fn squash(x: i32) -> i32 {
     (value(at) * (128 - part) + value(at + 1) * part + 64) >> 7
 }
 
-/// 65536 / (count + 1.5): how far a counter moves.
+/// 65536 / (count + 1.5): how far a probability moves after so many bits.
 const RATES: [u16; 32] = {
     let mut rates = [0; 32];
     let mut count = 0;
@@ -105,6 +120,23 @@ const RATES: [u16; 32] = {
     }
     rates
 };
+
+/// The history after one more bit. A history is the numbers of zeros (bits 5 to 7) and of ones (2
+/// to 4), of which the other one fades when a bit comes, and the last two bits (0 and 1). Zero is
+/// none.
+fn after(history: u32, bit: bool) -> u32 {
+    let (mut zeros, mut ones) = (history >> 5, history >> 2 & 7);
+    let (same, other) = if bit {
+        (&mut ones, &mut zeros)
+    } else {
+        (&mut zeros, &mut ones)
+    };
+    *same = 7.min(*same + 1);
+    if *other > 2 {
+        *other = (*other + 2) / 2;
+    }
+    zeros << 5 | ones << 2 | (history << 1 | u32::from(bit)) & 3
+}
 
 fn toward(value: &mut u16, bit: bool, shift: u32) {
     let target = if bit { 0xffff } else { 0 };
@@ -139,12 +171,18 @@ impl Model {
             .as_flattened_mut()
             .fill(19660);
         self.matches.fill(HALF);
+        for histories in &mut self.histories {
+            for (history, p) in (0u32..).zip(histories) {
+                let (zeros, ones) = (history >> 5, history >> 2 & 7);
+                *p = ((ones * 2 + 1) * 65535 / (2 * (zeros + ones) + 2)) as u16;
+            }
+        }
     }
 
     /// Chooses the contexts of the byte that follows `before`.
     pub(crate) fn byte(&mut self, before: &[u8]) {
         let at = before.len();
-        let back = |n: usize| u32::from(before.get(at.wrapping_sub(n)).copied().unwrap_or(0));
+        let back = |n: usize| back(before, n);
         let word = |n: usize| back(n) | back(n + 1) << 8 | back(n + 2) << 16 | back(n + 3) << 24;
         let (last, before_last) = (word(1), word(5));
         if at != 0 && at <= self.text {
@@ -259,29 +297,35 @@ impl Model {
     pub(crate) fn predict(&mut self, before: &[u8]) -> u32 {
         let stretched = |p: u32| i32::from(self.stretched[p as usize & 4095]);
         let mut inputs = self.inputs.chunks_exact_mut(2);
+        let mut known = 0;
         let slots = self
             .slots
             .iter_mut()
             .zip(&self.hashes)
-            .zip(&mut self.chosen);
-        for (((slots, context), chosen), input) in slots.zip(inputs.by_ref()) {
+            .zip(&mut self.chosen)
+            .zip(&self.histories);
+        for ((((slots, context), chosen), histories), input) in slots.zip(inputs.by_ref()) {
             let hashed = hash(*context, self.bits);
             *chosen = hashed >> (32 - SLOTS_LOG);
             let slot = &mut slots[*chosen as usize & ((1 << SLOTS_LOG) - 1)];
-            let check = hashed & 0x3ff;
-            if *slot & 0x3ff != check {
+            let check = hashed & 0xff;
+            if *slot & 0xff != check {
                 *slot = u32::from(HALF) << 16 | check;
             }
-            let count = *slot >> 10 & 63;
-            let p = *slot >> 20;
-            let (prediction, confidence) = match count {
+            let history = *slot >> 8 & 0xff;
+            known += usize::from(history != 0);
+            let predictions = match history {
                 0 => (0, 0),
-                _ => (stretched(p), ((p as i32 - 2048) * (count as i32 + 2)) >> 4),
+                _ => (
+                    stretched(*slot >> 20),
+                    stretched(u32::from(histories[history as usize]) >> 4),
+                ),
             };
             if let [a, b] = input {
-                (*a, *b) = (prediction, confidence);
+                (*a, *b) = predictions;
             }
         }
+        self.known = known;
         self.matched = 0;
         let mut input = (0, 0);
         if self.match_length > 0 {
@@ -311,7 +355,7 @@ impl Model {
             *mixed = squash(dot);
             sum += dot;
         }
-        let stretched = sum >> 1;
+        let stretched = (sum * 21846) >> 16;
         let position = (stretched + 2048) * 32;
         let (point, part) = (position as usize >> 12 & 31, position as u32 & 4095);
         let between = |points: &[u16; POINTS]| {
@@ -327,17 +371,18 @@ impl Model {
     }
 
     /// The weights that are in use, of each of the two kinds.
-    fn sets(&self) -> [usize; 2] {
+    fn sets(&self) -> [usize; 3] {
         [
             self.place as usize & (PLACES - 1),
             self.bits as usize & (PARTIAL - 1) | self.is_data * PARTIAL,
+            self.known & 31 | self.is_data << 5 | (self.match_length.min(15) / 4) << 6,
         ]
     }
 
     /// Learns the bit that was predicted.
     pub(crate) fn update(&mut self, bit: bool) {
         let sets = self.sets();
-        let rates = [14, 6];
+        let rates = [14, 8, 8];
         for (((weights, set), mixed), rate) in
             self.weights.iter_mut().zip(sets).zip(self.mixed).zip(rates)
         {
@@ -346,14 +391,23 @@ impl Model {
                 *weight += (input * error + 0x8000) >> 16;
             }
         }
-        for (slots, chosen) in self.slots.iter_mut().zip(self.chosen) {
+        for ((slots, chosen), histories) in self
+            .slots
+            .iter_mut()
+            .zip(self.chosen)
+            .zip(&mut self.histories)
+        {
             let slot = &mut slots[chosen as usize & ((1 << SLOTS_LOG) - 1)];
-            let count = *slot >> 10 & 63;
+            let history = *slot >> 8 & 0xff;
+            if history != 0 {
+                toward(&mut histories[history as usize], bit, 5);
+            }
             let p = (*slot >> 16) as i32;
             let target = if bit { 0xffff } else { 0 };
-            let rate = i32::from(RATES[count as usize & 31] >> 1);
+            let seen = (history >> 5) + (history >> 2 & 7);
+            let rate = i32::from(RATES[seen as usize & 31] >> 1);
             let p = (p + ((target - p) * rate >> 15)) as u32;
-            *slot = p << 16 | (count + 1).min(31) << 10 | *slot & 0x3ff;
+            *slot = p << 16 | after(history, bit) << 8 | *slot & 0xff;
         }
         if self.matched != 0 {
             toward(&mut self.matches[usize::from(self.matched) & 63], bit, 6);
