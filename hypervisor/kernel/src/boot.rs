@@ -15,7 +15,7 @@ use oxen_mm::HostSpace;
 use oxen_mm::dom0::MapRange;
 use oxen_types::{CpuId, MAX_CPUS, Maddr, Vaddr};
 use oxen_virt::policy::HostMsrs;
-use oxen_virt::{PhysCpu, Platform, spec};
+use oxen_virt::{ApicUse, PhysCpu, Platform, spec};
 use spin::Once;
 
 use oxen_vmm::dom0::{self, BuildError, Kernel, Plan};
@@ -292,15 +292,21 @@ fn to_maddr(at: usize) -> Maddr {
 /// Takes `apicv=` as Xen has it, and the value `no-posted`, which Xen does not have.
 fn limit_apic(virt: &mut Platform, options: CommandLine<'_>) {
     match options.get("apicv") {
-        Some("no-posted") => virt.limit_apic(true, false),
-        _ if options.flag("apicv") == Some(false) => virt.limit_apic(false, false),
+        Some("no-posted") => virt.limit_apic(ApicUse {
+            assist: true,
+            posted: false,
+        }),
+        _ if options.flag("apicv") == Some(false) => virt.limit_apic(ApicUse {
+            assist: false,
+            posted: false,
+        }),
         Some("1" | "yes" | "on" | "true" | "enable") | None => {}
         Some(word) => log::warn!("apicv={word} is not understood"),
     }
-    let (apic, posted) = virt.apic_use();
+    let ApicUse { assist, posted } = virt.apic_use();
     log::info!(
         "guests' local APICs: {}, {}",
-        if apic {
+        if assist {
             "virtualized by the CPU in x2APIC mode"
         } else {
             "emulated"

@@ -12,35 +12,45 @@ extern crate alloc;
 extern crate std;
 
 pub mod backend;
-mod controls;
 pub mod dev;
 mod dump;
 pub mod emul;
+mod error;
+pub mod features;
 pub mod fpu;
 #[cfg(test)]
 mod fuzz;
 mod gprs;
 mod paging;
 mod pat;
-pub mod platform;
+mod permission_maps;
+mod phys_cpu;
+mod platform;
 pub mod policy;
+mod quirks;
 pub mod save;
 pub mod spec;
 pub mod start;
 mod step;
-pub mod svm;
+mod svm;
 mod tags;
 #[cfg(test)]
 mod testing;
 pub mod tsc;
-pub mod vmx;
+mod vendor;
+mod vmx;
 pub mod x86;
 mod zeroed;
 
 pub use backend::{
-    ApicAssist, BoxedVcpu, ControlExit, CpuMode, Event, Execution, Exit, Gprs, IoExit, NestedFault,
-    Reg, RunDeadline, SegReg, Segment, ShadowRoots, VcpuBackend, VcpuEmulation, VcpuEvents,
-    VcpuRegisters, Window,
+    ApicAssist, BoxedVcpu, ControlExit, ControlOp, CpuMode, Event, Execution, Exit, Gprs, IoExit,
+    NestedFault, Reg, RunDeadline, SegReg, Segment, ShadowRoots, VcpuBackend, VcpuEmulation,
+    VcpuEvents, VcpuRegisters, Window,
 };
-pub use controls::DomainControls;
-pub use platform::{Hardware, NestedFormat, PhysCpu, Platform, VirtError};
+pub use error::VirtError;
+pub use permission_maps::DomainControls;
+pub use phys_cpu::PhysCpu;
+pub use platform::Platform;
+pub use quirks::Quirks;
+pub use vendor::{ApicUse, NestedFormat};
+pub use zeroed::ToMaddr;

@@ -1,13 +1,20 @@
 //! A vcpu and a guest physical space for host tests. The vcpu is a real one that never runs.
 
+use alloc::sync::Arc;
 use oxen_types::{Gaddr, Maddr};
 use std::vec::Vec;
 
 use crate::backend::{BoxedVcpu, Reg, SegReg, Segment};
-use crate::emul::GuestSpace;
+use crate::emul::PhysAccess;
+use crate::error::VirtError;
+use crate::fpu::FpuLayout;
+use crate::permission_maps::DomainControls;
 use crate::platform::Platform;
+use crate::quirks::Quirks;
 use crate::start;
+use crate::vendor::VcpuParts;
 use crate::x86::{CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME};
+use crate::zeroed::ToMaddr;
 use oxen_paging::walk::{Limits, PhysRead};
 
 pub(crate) const CODE: u64 = 0x1000;
@@ -21,6 +28,17 @@ pub(crate) fn vcpu() -> BoxedVcpu {
     let mut vcpu = platform.new_vcpu(&domain).unwrap();
     start::pvh(&mut *vcpu, CODE as u32, 0);
     vcpu
+}
+
+/// The parts of a vcpu of a vendor whose permission maps `new` makes.
+pub(crate) fn parts(new: fn(bool, ToMaddr) -> Result<DomainControls, VirtError>) -> VcpuParts {
+    let to_maddr: ToMaddr = |virt| Maddr::new(virt as u64);
+    VcpuParts {
+        fpu: FpuLayout::none(),
+        quirks: Quirks::default(),
+        domain: Arc::new(new(false, to_maddr).unwrap()),
+        to_maddr,
+    }
 }
 
 /// RAM from 0 to 64 KiB; one page of a device, which logs what is done to it.
@@ -69,7 +87,7 @@ impl PhysRead for Space {
     }
 }
 
-impl GuestSpace for Space {
+impl PhysAccess for Space {
     fn read(&mut self, at: Gaddr, size: u8) -> Option<u64> {
         let (at, n) = (at.raw(), usize::from(size));
         let mut bytes = [0; 8];

@@ -1,4 +1,4 @@
-//! Boxes of zeros, made in place: too large for a stack, and the heap may be used up.
+//! Objects that the hardware reads and writes: boxes of zeros, made in place, as they are too large for a stack.
 #![allow(unsafe_code, reason = "allocates")]
 
 use alloc::alloc::alloc_zeroed;
@@ -7,7 +7,12 @@ use core::alloc::Layout;
 
 use bytemuck::Zeroable;
 
-use crate::VirtError;
+use oxen_types::Maddr;
+
+use crate::error::VirtError;
+
+/// Gives the machine address of an object in the hypervisor's heap, by its linear address.
+pub type ToMaddr = fn(usize) -> Maddr;
 
 pub(crate) fn zeroed_box<T: Zeroable>() -> Result<Box<T>, VirtError> {
     const { assert!(size_of::<T>() != 0) };

@@ -17,7 +17,7 @@ use oxen_paging::shadow::{DomainShadow, VcpuShadow};
 use oxen_paging::walk::Limits;
 use oxen_types::{DomainId, Errno, Maddr, PAGE_SIZE, Result, RwLock, VcpuId};
 use oxen_virt::dev::lapic::{Bus, Lapic, LapicConfig, LapicPosted};
-use oxen_virt::policy::features::Leaf1Ecx;
+use oxen_virt::features::Leaf1Ecx;
 use oxen_virt::policy::{CpuidPolicy, MsrPolicy, MsrState, Mtrr};
 use oxen_virt::tsc::TscOffsets;
 use oxen_virt::{DomainControls, NestedFormat};

@@ -5,7 +5,7 @@ use oxen_core::seams::{GuestMemory, LinearMemory};
 use oxen_paging::walk::{self, Access, Limits, Paging, PhysRead};
 use oxen_types::{Errno, Gaddr, PAGE_MASK, Result, Vaddr};
 use oxen_virt::Execution;
-use oxen_virt::emul::GuestSpace;
+use oxen_virt::emul::PhysAccess;
 
 /// The bits of CR3 that are the address of the guest's page tables.
 const ROOT: u64 = ((1 << 52) - 1) & !PAGE_MASK;
@@ -96,7 +96,7 @@ impl PhysRead for Devices<'_> {
     }
 }
 
-impl GuestSpace for Devices<'_> {
+impl PhysAccess for Devices<'_> {
     fn read(&mut self, at: Gaddr, size: u8) -> Option<u64> {
         if let Some(value) = (self.device)(at, size, None) {
             return Some(value);

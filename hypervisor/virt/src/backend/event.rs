@@ -1,6 +1,7 @@
 //! Exceptions and interrupts that a virtual CPU takes at its next entry.
 
 use super::emulation::VcpuEmulation;
+pub use crate::dev::lapic::Window;
 
 /// An exception or interrupt that is delivered through the guest's IDT at the next entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,18 +49,6 @@ impl Event {
             code: Some(code),
         }
     }
-}
-
-/// The condition under which a waiting interrupt can be delivered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Window {
-    /// No interrupt waits.
-    Unwanted,
-    /// RFLAGS.IF is clear, or an interrupt shadow holds the interrupt back.
-    Interrupts,
-    /// The task priority holds the interrupt back, and perhaps RFLAGS.IF or a shadow too. CR8 has to
-    /// fall below this priority class, which is the upper four bits of the vector.
-    Priority(u8),
 }
 
 /// Delivery of exceptions and interrupts.

@@ -3,7 +3,7 @@
 use oxen_types::Vaddr;
 use oxen_types::paging::NestedFault;
 
-use crate::emul::ControlOp;
+use super::control::ControlOp;
 
 /// An IN, OUT, INS or OUTS that the I/O permission map does not allow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,6 +17,7 @@
 //! the back end that knows about the quirk.
 
 mod capability;
+mod control;
 mod emulation;
 mod event;
 mod exit;
@@ -28,6 +29,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 pub use capability::{ApicAssist, RunDeadline};
+pub use control::{ControlOp, Operand};
 pub use emulation::VcpuEmulation;
 pub use event::{Event, VcpuEvents, Window};
 pub use oxen_types::paging::{NestedFault, ShadowRoots};

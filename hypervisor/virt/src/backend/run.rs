@@ -8,7 +8,7 @@ use oxen_types::paging::ShadowRoots;
 use super::capability::{ApicAssist, RunDeadline};
 use super::event::VcpuEvents;
 use super::exit::Exit;
-use crate::platform::PhysCpu;
+use crate::phys_cpu::PhysCpu;
 
 /// One virtual CPU of some vendor's hardware.
 ///

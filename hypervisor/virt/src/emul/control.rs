@@ -5,50 +5,15 @@
 //! operation that is not an access such as the exit tells is refused, and all but SMSW are privileged: SMSW makes
 //! user code exit too (APM volume 2, 15.9).
 
-use oxen_types::Vaddr;
-
 use super::alu::Width;
 use super::encoding::Encoding;
 use super::fetch::fetch;
 use super::operand;
-use super::space::{Fault, GuestSpace, Memory};
-use crate::backend::{ControlExit, CpuMode, Event, Reg, VcpuEmulation};
+use super::space::{Fault, Memory, PhysAccess};
+use crate::backend::{ControlExit, ControlOp, CpuMode, Event, Operand, Reg, VcpuEmulation};
 use crate::policy::{self, CpuidPolicy, MsrFault};
 use crate::x86::{CR0_TS, CR4_UMIP};
 use oxen_paging::walk::Access;
-
-/// What an instruction does to a control register. General registers are named by number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ControlOp {
-    /// MOV from a control register.
-    Read {
-        control: u8,
-        register: u8,
-    },
-    /// MOV to a control register.
-    Write {
-        control: u8,
-        register: u8,
-    },
-    Clts,
-    /// LMSW.
-    LoadStatus(Operand),
-    /// SMSW.
-    StoreStatus(Operand),
-    /// INVLPG of what a register points to; `None` for other operands.
-    Invlpg {
-        register: Option<u8>,
-    },
-}
-
-/// The operand of LMSW and SMSW.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Operand {
-    /// With a 16-bit operand the rest of the register stays as it is.
-    Register { number: u8, narrow: bool },
-    /// 16 bits there.
-    Memory(Vaddr),
-}
 
 /// What became of the instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +27,7 @@ pub enum ControlOutcome {
 }
 
 impl ControlOp {
-    /// Is it an access such as made the guest exit?
+    /// Whether the operation is an access such as made the guest exit.
     fn is(self, exit: ControlExit) -> bool {
         let access = match self {
             Self::Read { control, .. } => (control, false),
@@ -81,7 +46,7 @@ impl ControlOp {
 /// Does what the instruction that exited does, and steps over it.
 pub fn control_exit(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     cpuid: &CpuidPolicy,
     exit: ControlExit,
 ) -> ControlOutcome {
@@ -103,7 +68,7 @@ pub fn control_exit(
 
 fn operation(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     exit: ControlExit,
 ) -> Option<(ControlOp, u8)> {
     if let (ControlExit::Known(op), Some(len)) = (exit, vcpu.insn_len()) {
@@ -115,7 +80,7 @@ fn operation(
 
 fn carry_out(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     cpuid: &CpuidPolicy,
     op: ControlOp,
 ) -> Result<ControlOutcome, Fault> {
@@ -153,8 +118,8 @@ fn carry_out(
                 Operand::Register { number, .. } => vcpu.gprs().get(number),
                 Operand::Memory(at) => {
                     let mut memory = Memory::new(vcpu, space);
-                    let place = memory.translate(at, Width::B2, Access::READ)?;
-                    memory.read(&place)?
+                    let location = memory.translate(at, Width::B2, Access::READ)?;
+                    memory.read(&location)?
                 }
             };
             policy::write_status(vcpu, value).map_err(faults)?;
@@ -168,7 +133,7 @@ fn carry_out(
 /// SMSW: 16 bits in memory; in a register as many as the operand has.
 fn store_status(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     operand: Operand,
     long: bool,
 ) -> Result<(), Fault> {
@@ -182,8 +147,8 @@ fn store_status(
         }
         Operand::Memory(at) => {
             let mut memory = Memory::new(vcpu, space);
-            let place = memory.translate(at, Width::B2, Access::WRITE)?;
-            memory.write(&place, value & 0xffff)?;
+            let location = memory.translate(at, Width::B2, Access::WRITE)?;
+            memory.write(&location, value & 0xffff)?;
         }
     }
     Ok(())
@@ -192,7 +157,7 @@ fn store_status(
 /// The instruction on a control register at RIP, and its length. `None` if another one is there.
 pub fn control_op(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
 ) -> Option<(ControlOp, u8)> {
     let long = vcpu.execution().mode() == CpuMode::Long64;
     let bytes = fetch(vcpu, space).ok()?;

@@ -20,7 +20,7 @@ pub(super) struct Encoding {
     /// ModRM.rm without REX.B: the second register operand, where `place` is `None`.
     pub(super) rm: u8,
     /// The memory operand. `None` if the operand is a register or implied.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<MemoryOperand>,
     /// Sign-extended.
     pub(super) immediate: u64,
 }
@@ -44,7 +44,7 @@ pub(super) struct Prefixes {
 
 /// A memory operand: base + index * scale + displacement.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct MemoryOperand {
     base: Option<u8>,
     index: Option<u8>,
     shift: u8,
@@ -77,9 +77,9 @@ impl Encoding {
             // CLTS, INVD, WBINVD, WRMSR, RDMSR.
             0x0f06 | 0x0f08 | 0x0f09 | 0x0f30 | 0x0f32 => {}
             0xa0..=0xa3 => {
-                place = Some(Place {
+                place = Some(MemoryOperand {
                     displacement: reader.unsigned(prefixes.address_bytes)?,
-                    ..Place::default()
+                    ..MemoryOperand::default()
                 });
             }
             _ => {
@@ -90,7 +90,7 @@ impl Encoding {
                 rm = modrm & 7;
                 // A move of a control register ignores ModRM.mod.
                 if modrm < 0xc0 && !matches!(opcode, 0x0f20 | 0x0f22) {
-                    place = Some(Place::parse(&mut reader, modrm, &prefixes, mode)?);
+                    place = Some(MemoryOperand::parse(&mut reader, modrm, &prefixes, mode)?);
                 }
             }
         }
@@ -215,7 +215,7 @@ impl Prefixes {
     }
 }
 
-impl Place {
+impl MemoryOperand {
     fn parse(reader: &mut Reader, modrm: u8, prefixes: &Prefixes, mode: CpuMode) -> Option<Self> {
         if prefixes.address_bytes == 2 {
             return Self::parse_16(reader, modrm);

@@ -2,7 +2,7 @@
 
 use oxen_types::Vaddr;
 
-use super::space::{Fault, GuestSpace, Memory};
+use super::space::{Fault, Memory, PhysAccess};
 use crate::backend::{CpuMode, Exit, VcpuEmulation};
 use oxen_paging::walk::Access;
 
@@ -22,7 +22,7 @@ impl Bytes {
 /// that needs it.
 pub(super) fn fetch(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
 ) -> Result<Bytes, Fault> {
     let mut bytes = Bytes::default();
     let given = vcpu.insn_bytes();
@@ -64,7 +64,7 @@ pub(super) fn fetch(
 /// it changed under our hands, and the guest may run it again.
 pub fn insn_len(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     exit: &Exit,
 ) -> Option<u8> {
     if let Some(len) = vcpu.insn_len() {

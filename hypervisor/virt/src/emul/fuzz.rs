@@ -92,18 +92,18 @@ fn one(random: &mut Random, v: &mut BoxedVcpu, long: bool) -> bool {
     let inside = |at: &(char, u64, u8, u64)| at.1 & !0xfff == DEVICE;
     assert!(space.log.iter().all(inside), "{what}");
     match outcome {
-        Outcome::Unknown { .. } | Outcome::Retry => {
+        EmulOutcome::Unknown { .. } | EmulOutcome::Retry => {
             before.unchanged(v, &space, &what);
             assert!(space.log.is_empty(), "{what}");
             true
         }
-        Outcome::Inject(_) => {
+        EmulOutcome::Inject(_) => {
             assert_eq!(v.get(Reg::Rip), CODE, "{what}");
             assert!(string || *v.gprs() == before.gprs, "{what}");
             assert!(string || v.get(Reg::Rflags) == before.flags, "{what}");
             true
         }
-        Outcome::Done if string => {
+        EmulOutcome::Done if string => {
             let next = CODE + insn.len() as u64;
             assert!(v.get(Reg::Rip) == CODE || v.get(Reg::Rip) == next, "{what}");
             let count = before.gprs.rcx.wrapping_sub(v.gprs().rcx);
@@ -113,7 +113,7 @@ fn one(random: &mut Random, v: &mut BoxedVcpu, long: bool) -> bool {
             );
             false
         }
-        Outcome::Done => {
+        EmulOutcome::Done => {
             assert_eq!(v.get(Reg::Rip), CODE + insn.len() as u64, "{what}");
             judge(&before, v, &space, &insn, &what)
         }

@@ -2,7 +2,7 @@
 //!
 //! Scope: the integer instructions that kernels use on registers in memory, string moves and
 //! string port I/O. An access that faulted is decoded, checked against the address that faulted,
-//! and done through `GuestSpace`. Instructions that we do not know, or that changed under our
+//! and done through `PhysAccess`. Instructions that we do not know, or that changed under our
 //! hands, never reach a device.
 //!
 //! Nothing here loops on a guest's word: a REP does at most `MAX_REPEAT` elements and then lets
@@ -21,10 +21,10 @@ mod string;
 
 use oxen_types::{Gaddr, Vaddr};
 
-pub use control::{ControlOp, ControlOutcome, Operand, control_exit, control_op};
+pub use control::{ControlOutcome, control_exit, control_op};
 pub use fetch::insn_len;
 pub use real::{RealMode, real_mode};
-pub use space::{Fault, GuestSpace};
+pub use space::{Fault, PhysAccess};
 
 use crate::backend::{Event, IoExit, Reg, VcpuEmulation};
 use alu::Width;
@@ -38,7 +38,7 @@ const MAX_REPEAT: u32 = 64;
 
 /// What became of the instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum EmulOutcome {
     /// Done: registers and RIP are set (for a long REP: a part, and it faults again).
     Done,
     /// The instruction is not (or no longer) one that could have faulted there: run it again.
@@ -52,9 +52,9 @@ pub enum Outcome {
 /// Emulates the instruction that caused `fault`, an access to a device's memory.
 pub fn mmio(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     fault: &NestedFault,
-) -> Outcome {
+) -> EmulOutcome {
     let bytes = match fetch::fetch(vcpu, space) {
         Ok(bytes) => bytes,
         Err(fault) => return stop(vcpu, fault),
@@ -70,8 +70,8 @@ pub fn mmio(
         Kind::Ins(_) | Kind::Outs(_) => return unknown(&bytes),
     };
     match result {
-        Ok(true) => Outcome::Done,
-        Ok(false) => Outcome::Retry,
+        Ok(true) => EmulOutcome::Done,
+        Ok(false) => EmulOutcome::Retry,
         Err(fault) => stop(vcpu, fault),
     }
 }
@@ -79,10 +79,10 @@ pub fn mmio(
 /// Emulates INS and OUTS; `port` does one access: the value to write, or `None` to read.
 pub fn string_io(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     io: &IoExit,
     port: &mut dyn FnMut(Option<u32>) -> u32,
-) -> Outcome {
+) -> EmulOutcome {
     let bytes = match fetch::fetch(vcpu, space) {
         Ok(bytes) => bytes,
         Err(fault) => return stop(vcpu, fault),
@@ -97,10 +97,10 @@ pub fn string_io(
         Kind::Outs(width) if !io.input && width.bytes() == io.size => {
             string::outs(vcpu, space, &insn, width, port)
         }
-        _ => return Outcome::Retry,
+        _ => return EmulOutcome::Retry,
     };
     match result {
-        Ok(_) => Outcome::Done,
+        Ok(_) => EmulOutcome::Done,
         Err(fault) => stop(vcpu, fault),
     }
 }
@@ -108,7 +108,7 @@ pub fn string_io(
 /// One memory operand. False if it does not lie where the fault was.
 fn single(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     insn: &Insn,
     at: Vaddr,
     width: Width,
@@ -121,27 +121,31 @@ fn single(
         Access::READ
     };
     let mut memory = Memory::new(vcpu, space);
-    let place = memory.translate(at, width, access)?;
-    if !place.touches(page) {
+    let operand = memory.translate(at, width, access)?;
+    if !operand.touches(page) {
         return Ok(false);
     }
-    let old = if op.reads() { memory.read(&place)? } else { 0 };
-    let step = op.apply(vcpu, old, width);
-    if let Some(value) = step.store {
-        Memory::new(vcpu, space).write(&place, value)?;
+    let old = if op.reads() {
+        memory.read(&operand)?
+    } else {
+        0
+    };
+    let effects = op.apply(vcpu, old, width);
+    if let Some(value) = effects.store {
+        Memory::new(vcpu, space).write(&operand, value)?;
     }
-    if let Some((reg, value)) = step.load {
+    if let Some((reg, value)) = effects.load {
         operand::write(vcpu.gprs_mut(), reg, value);
     }
-    if let Some(flags) = step.flags {
+    if let Some(flags) = effects.flags {
         vcpu.set(Reg::Rflags, flags);
     }
     vcpu.advance_rip(insn.len);
     Ok(true)
 }
 
-fn stop(vcpu: &mut dyn VcpuEmulation, fault: Fault) -> Outcome {
-    Outcome::Inject(event_of(vcpu, fault))
+fn stop(vcpu: &mut dyn VcpuEmulation, fault: Fault) -> EmulOutcome {
+    EmulOutcome::Inject(event_of(vcpu, fault))
 }
 
 /// The exception that the instruction ends with; CR2 is set where it matters.
@@ -155,8 +159,8 @@ fn event_of(vcpu: &mut dyn VcpuEmulation, fault: Fault) -> Event {
     }
 }
 
-fn unknown(bytes: &fetch::Bytes) -> Outcome {
-    Outcome::Unknown {
+fn unknown(bytes: &fetch::Bytes) -> EmulOutcome {
+    EmulOutcome::Unknown {
         bytes: bytes.raw,
         len: bytes.len,
     }

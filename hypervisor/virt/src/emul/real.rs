@@ -7,7 +7,7 @@ use super::alu::Width;
 use super::encoding::Encoding;
 use super::fetch::fetch;
 use super::operand;
-use super::space::{Fault, GuestSpace, Memory};
+use super::space::{Fault, Memory, PhysAccess};
 use crate::backend::{CpuMode, Exit, Reg, SegReg, Segment, VcpuEmulation};
 use crate::x86::{CR0_PE, CR0_PG, CR0_TS};
 use oxen_paging::walk::Access;
@@ -23,7 +23,7 @@ pub enum RealMode {
 }
 
 /// Does the instruction at RIP, which raised #GP.
-pub fn real_mode(vcpu: &mut dyn VcpuEmulation, space: &mut dyn GuestSpace) -> RealMode {
+pub fn real_mode(vcpu: &mut dyn VcpuEmulation, space: &mut dyn PhysAccess) -> RealMode {
     let Ok(bytes) = fetch(vcpu, space) else {
         return RealMode::Unknown([0; 15]);
     };
@@ -72,7 +72,7 @@ fn is_known(insn: &Encoding) -> bool {
 /// LGDT and LIDT: 16 bits of limit, then 32 bits of base, of which a 16-bit operand has 24.
 fn load_table(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     insn: &Encoding,
     table: SegReg,
 ) -> Option<Next> {

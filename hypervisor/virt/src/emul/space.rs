@@ -7,7 +7,7 @@ use crate::backend::{Execution, VcpuEmulation};
 use oxen_paging::walk::{Access, Limits, Paging, PhysRead, Translation, WalkError, walk};
 
 /// Guest physical space: RAM, and the devices between it.
-pub trait GuestSpace: PhysRead {
+pub trait PhysAccess: PhysRead {
     /// 1, 2, 4 or 8 bytes within one page. `None` where nothing is.
     fn read(&mut self, at: Gaddr, size: u8) -> Option<u64>;
     /// False where nothing is.
@@ -30,14 +30,14 @@ pub enum Fault {
 
 /// Where an operand lies. It may run over the end of a page into another.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct OperandLocation {
     width: Width,
     first: Gaddr,
     in_first: u8,
     second: Option<Gaddr>,
 }
 
-impl Place {
+impl OperandLocation {
     pub(super) fn touches(&self, page: Gaddr) -> bool {
         self.first.frame() == page.frame() || self.second.is_some_and(|s| s.frame() == page.frame())
     }
@@ -53,18 +53,18 @@ impl Place {
 }
 
 pub(super) struct Memory<'a> {
-    space: &'a mut dyn GuestSpace,
+    space: &'a mut dyn PhysAccess,
     paging: Paging,
     user: bool,
 }
 
 impl<'a> Memory<'a> {
-    pub(super) fn new(vcpu: &dyn VcpuEmulation, space: &'a mut dyn GuestSpace) -> Self {
+    pub(super) fn new(vcpu: &dyn VcpuEmulation, space: &'a mut dyn PhysAccess) -> Self {
         Self::at(&vcpu.execution(), vcpu.cpl(), space)
     }
 
     /// For those who have asked the vcpu already.
-    pub(super) fn at(state: &Execution, cpl: u8, space: &'a mut dyn GuestSpace) -> Self {
+    pub(super) fn at(state: &Execution, cpl: u8, space: &'a mut dyn PhysAccess) -> Self {
         let paging = state.paging(space.limits());
         Self {
             space,
@@ -78,11 +78,11 @@ impl<'a> Memory<'a> {
         at: Vaddr,
         width: Width,
         access: Access,
-    ) -> Result<Place, Fault> {
+    ) -> Result<OperandLocation, Fault> {
         let first = self.walk(at, access)?;
         let bytes = width.bytes();
         if first.left_in_page >= u64::from(bytes) {
-            return Ok(Place {
+            return Ok(OperandLocation {
                 width,
                 first: first.gpa,
                 in_first: bytes,
@@ -91,7 +91,7 @@ impl<'a> Memory<'a> {
         }
         let next = Vaddr::new(at.raw().wrapping_add(first.left_in_page));
         let second = self.walk(next, access)?;
-        Ok(Place {
+        Ok(OperandLocation {
             width,
             first: first.gpa,
             in_first: first.left_in_page as u8,
@@ -112,34 +112,36 @@ impl<'a> Memory<'a> {
         })
     }
 
-    pub(super) fn read(&mut self, place: &Place) -> Result<u64, Fault> {
-        if place.second.is_none() {
-            let size = place.width.bytes();
+    pub(super) fn read(&mut self, operand: &OperandLocation) -> Result<u64, Fault> {
+        if operand.second.is_none() {
+            let size = operand.width.bytes();
             return self
                 .space
-                .read(place.first, size)
-                .ok_or(Fault::NoMemory(place.first));
+                .read(operand.first, size)
+                .ok_or(Fault::NoMemory(operand.first));
         }
         let mut value = 0;
-        for i in 0..place.width.bytes() {
-            let at = place.byte(i).ok_or(Fault::Protection)?;
+        for i in 0..operand.width.bytes() {
+            let at = operand.byte(i).ok_or(Fault::Protection)?;
             let byte = self.space.read(at, 1).ok_or(Fault::NoMemory(at))?;
             value |= (byte & 0xff) << (8 * u32::from(i));
         }
         Ok(value)
     }
 
-    pub(super) fn write(&mut self, place: &Place, value: u64) -> Result<(), Fault> {
-        if place.second.is_none() {
-            let done = self.space.write(place.first, place.width.bytes(), value);
+    pub(super) fn write(&mut self, operand: &OperandLocation, value: u64) -> Result<(), Fault> {
+        if operand.second.is_none() {
+            let done = self
+                .space
+                .write(operand.first, operand.width.bytes(), value);
             return if done {
                 Ok(())
             } else {
-                Err(Fault::NoMemory(place.first))
+                Err(Fault::NoMemory(operand.first))
             };
         }
-        for i in 0..place.width.bytes() {
-            let at = place.byte(i).ok_or(Fault::Protection)?;
+        for i in 0..operand.width.bytes() {
+            let at = operand.byte(i).ok_or(Fault::Protection)?;
             if !self.space.write(at, 1, value >> (8 * u32::from(i)) & 0xff) {
                 return Err(Fault::NoMemory(at));
             }

@@ -6,7 +6,7 @@ use super::MAX_REPEAT;
 use super::alu::Width;
 use super::decode::Insn;
 use super::operand::{self, RCX, RDI, RSI, accumulator, address_part};
-use super::space::{Fault, GuestSpace, Memory};
+use super::space::{Fault, Memory, PhysAccess};
 use crate::backend::{Reg, SegReg, VcpuEmulation};
 use crate::x86::RFLAGS_DF;
 use oxen_paging::walk::Access;
@@ -67,7 +67,7 @@ fn step(vcpu: &mut dyn VcpuEmulation, insn: &Insn, number: u8, width: Width) {
 
 pub(super) fn movs(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     insn: &Insn,
     width: Width,
     page: Gaddr,
@@ -91,7 +91,7 @@ pub(super) fn movs(
 
 pub(super) fn stos(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     insn: &Insn,
     width: Width,
     page: Gaddr,
@@ -112,7 +112,7 @@ pub(super) fn stos(
 
 pub(super) fn ins(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     insn: &Insn,
     width: Width,
     port: &mut dyn FnMut(Option<u32>) -> u32,
@@ -130,7 +130,7 @@ pub(super) fn ins(
 
 pub(super) fn outs(
     vcpu: &mut dyn VcpuEmulation,
-    space: &mut dyn GuestSpace,
+    space: &mut dyn PhysAccess,
     insn: &Insn,
     width: Width,
     port: &mut dyn FnMut(Option<u32>) -> u32,

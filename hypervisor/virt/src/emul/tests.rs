@@ -19,7 +19,10 @@ fn run(code: &[u8], device: u32, prepare: impl FnOnce(&mut BoxedVcpu)) -> (Boxed
     s.device[0xb0..0xb4].copy_from_slice(&device.to_le_bytes());
     v.gprs_mut().rbx = DEVICE + 0xb0;
     prepare(&mut v);
-    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 0xb0)), Outcome::Done);
+    assert_eq!(
+        mmio(&mut *v, &mut s, &fault(DEVICE + 0xb0)),
+        EmulOutcome::Done
+    );
     assert_eq!(v.get(Reg::Rip), CODE + code.len() as u64);
     (v, s)
 }
@@ -106,13 +109,13 @@ fn long_strings_come_in_parts() {
     let g = v.gprs_mut();
     (g.rsi, g.rdi, g.rcx) = (0x2000, DEVICE, 100);
     s.ram[0x2000 + 99 * 4] = 0x5a;
-    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), Outcome::Done);
+    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), EmulOutcome::Done);
     assert_eq!(
         (v.get(Reg::Rip), v.gprs().rcx),
         (CODE, 100 - u64::from(MAX_REPEAT))
     );
     let next = DEVICE + u64::from(MAX_REPEAT) * 4;
-    assert_eq!(mmio(&mut *v, &mut s, &fault(next)), Outcome::Done);
+    assert_eq!(mmio(&mut *v, &mut s, &fault(next)), EmulOutcome::Done);
     assert_eq!(
         (v.get(Reg::Rip), v.gprs().rcx, v.gprs().rdi),
         (CODE + 2, 0, DEVICE + 400)
@@ -130,25 +133,25 @@ fn strings_stop_where_the_device_ends() {
     let g = v.gprs_mut();
     (g.rax, g.rdi, g.rcx) = (0x77, DEVICE + 1, 10);
     v.set(Reg::Rflags, RFLAGS_DF);
-    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 1)), Outcome::Done);
+    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 1)), EmulOutcome::Done);
     assert_eq!(
         (v.get(Reg::Rip), v.gprs().rcx, v.gprs().rdi),
         (CODE, 8, DEVICE - 1)
     );
-    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), Outcome::Retry);
+    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), EmulOutcome::Retry);
 }
 
 #[test]
 fn another_instruction_than_the_one_that_faulted() {
     let (mut v, mut s) = (vcpu(), Space::new(&[0x89, 0x03]));
     v.gprs_mut().rbx = 0x3000;
-    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), Outcome::Retry);
+    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE)), EmulOutcome::Retry);
     assert!(s.log.is_empty() && s.ram[0x3000] == 0 && v.get(Reg::Rip) == CODE);
     // fld dword [ebx]: known to the decoder, not to us
     let mut s = Space::new(&[0xd9, 0x03]);
     assert!(matches!(
         mmio(&mut *v, &mut s, &fault(DEVICE)),
-        Outcome::Unknown { len: 15, .. }
+        EmulOutcome::Unknown { len: 15, .. }
     ));
 }
 
@@ -161,7 +164,10 @@ fn long_mode_addresses() {
     s.ram[CODE as usize..][..5].copy_from_slice(&[0x4c, 0x89, 0x4c, 0xc8, 0x10]);
     let g = v.gprs_mut();
     (g.rax, g.rcx, g.r9) = (0x7fff_ffe0_0100, (-1i64) as u64, u64::MAX);
-    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 0x108)), Outcome::Done);
+    assert_eq!(
+        mmio(&mut *v, &mut s, &fault(DEVICE + 0x108)),
+        EmulOutcome::Done
+    );
     assert_eq!(s.log, [('w', DEVICE + 0x108, 8, u64::MAX)]);
     // The same by user code, which may not: #PF in the guest, not an access.
     v.set_segment(
@@ -170,7 +176,7 @@ fn long_mode_addresses() {
     );
     v.set(Reg::Rip, CODE);
     let outcome = mmio(&mut *v, &mut s, &fault(DEVICE + 0x108));
-    assert_eq!(outcome, Outcome::Inject(Event::page_fault(7)));
+    assert_eq!(outcome, EmulOutcome::Inject(Event::page_fault(7)));
     assert_eq!((v.get(Reg::Cr2), s.log.len()), (0x7fff_ffe0_0108, 1));
 }
 
@@ -181,7 +187,7 @@ fn operands_over_the_end_of_a_page() {
     v.gprs_mut().rbx = DEVICE + 0xffe;
     assert_eq!(
         mmio(&mut *v, &mut s, &fault(DEVICE + 0xffe)),
-        Outcome::Inject(Event::GP)
+        EmulOutcome::Inject(Event::GP)
     );
     assert_eq!(s.log.len(), 2);
 }
@@ -208,7 +214,7 @@ fn string_port_input() {
     });
     assert_eq!(
         (outcome, v.get(Reg::Rip), v.gprs().rcx),
-        (Outcome::Done, CODE + 3, 0)
+        (EmulOutcome::Done, CODE + 3, 0)
     );
     assert_eq!(s.ram[0x4000..0x4006], [0x12, 0x11, 0x13, 0x11, 0x14, 0x11]);
 }
@@ -242,7 +248,10 @@ fn each_element_of_a_string_has_its_effect_on_the_local_apic() {
     let (mut v, mut s) = (vcpu(), Space::new(&[0xf3, 0xab]));
     let g = v.gprs_mut();
     (g.rax, g.rcx, g.rdi) = (0xc_00f0, 3, DEVICE + 0x300);
-    assert_eq!(mmio(&mut *v, &mut s, &fault(DEVICE + 0x300)), Outcome::Done);
+    assert_eq!(
+        mmio(&mut *v, &mut s, &fault(DEVICE + 0x300)),
+        EmulOutcome::Done
+    );
     assert_eq!(s.log.len(), 3);
     for (_, _, _, value) in s.log {
         write(value);

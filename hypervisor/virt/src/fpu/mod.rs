@@ -19,7 +19,7 @@ use bytemuck::{Pod, Zeroable};
 
 use oxen_arch::cpu::msr::wrmsr;
 
-use crate::platform::VirtError;
+use crate::error::VirtError;
 use crate::x86::{CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CpuIdReader};
 
 pub const XCR0_X87: u64 = 1;

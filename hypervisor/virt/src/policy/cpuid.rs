@@ -3,9 +3,9 @@
 
 use alloc::vec::Vec;
 
-use super::features::*;
 use super::hypervisor::HypervisorInfo;
 use super::{topology, xstate};
+use crate::features::*;
 use crate::fpu::{FpuLayout, XCR0_PKRU};
 use crate::spec::Offer;
 use crate::x86::{CR4_OSXSAVE, CR4_PKE, CpuIdReader, CpuIdResult, NO_LEAF};

@@ -2,9 +2,9 @@
 //! bits that no CPU has, and a guest on a shadow does not have the CPU's own CR4.
 
 use super::cpuid::CpuidPolicy;
-use super::features::{Leaf1Ecx, Leaf7Ebx, Leaf7Ecx};
 use super::msr::MsrFault;
 use crate::backend::{Reg, VcpuEmulation};
+use crate::features::{Leaf1Ecx, Leaf7Ebx, Leaf7Ecx};
 use crate::x86::*;
 
 /// VME to OSXMMEXCPT, which all CPUs with long mode have.

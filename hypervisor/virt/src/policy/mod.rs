@@ -6,7 +6,6 @@
 pub mod cpuid;
 mod cr;
 mod cr4;
-pub mod features;
 pub mod hypervisor;
 pub mod msr;
 pub mod mtrr;

@@ -2,10 +2,10 @@
 //! faults; the caller logs it, with a rate limit.
 
 use super::cpuid::CpuidPolicy;
-use super::features::{Ext1Edx, Ext8Ebx, Leaf7Ebx, Leaf7Edx};
 use super::hypervisor::MSR_HYPERCALL_PAGE;
 use super::mtrr::Mtrr;
 use crate::backend::{Reg, SegReg, VcpuEmulation};
+use crate::features::{Ext1Edx, Ext8Ebx, Leaf7Ebx, Leaf7Edx};
 use crate::spec::{
     self, MSR_ARCH_CAPABILITIES, MSR_FLUSH_CMD, MSR_PRED_CMD, MSR_SPEC_CTRL, MSR_VIRT_SPEC_CTRL,
 };

@@ -1,8 +1,8 @@
 use oxen_types::DomainId;
 
-use super::features::*;
 use super::*;
 use crate::backend::{Reg, SegReg};
+use crate::features::*;
 use crate::fpu::FpuLayout;
 use crate::spec::Offer;
 use crate::testing::vcpu;

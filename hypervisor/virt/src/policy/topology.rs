@@ -1,7 +1,7 @@
 //! The shape that CPUID shows: one package, one thread a core, APIC id = 2 * vcpu (as Xen's ABI
 //! has it, in the MADT too).
 
-use super::features::{Ext1Ecx, Leaf1Edx};
+use crate::features::{Ext1Ecx, Leaf1Edx};
 use crate::x86::CpuIdResult;
 
 pub(super) fn apic_id(vcpu: u32) -> u32 {

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 
 use super::cpuid::CpuidPolicy;
-use super::features::XsaveEax;
 use super::msr::MsrFault;
 use crate::backend::{Reg, VcpuRegisters};
+use crate::features::XsaveEax;
 use crate::fpu::{XCR0_AVX, XCR0_AVX512, XCR0_PKRU, XCR0_SSE, XCR0_X87, xcr0_is_valid};
 use crate::x86::{CpuIdReader, CpuIdResult, NO_LEAF};
 

@@ -5,7 +5,7 @@ use core::fmt;
 use super::errata::Errata;
 use super::report::{ArchCaps, Vendor};
 use super::{BHI_DIS_S, IBRS, Options, PSFD, Report, SSBD, STIBP};
-use crate::policy::features::{Ext8Ebx, Leaf7Edx};
+use crate::features::{Ext8Ebx, Leaf7Edx};
 
 /// The features of speculation that guests are told of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -9,7 +9,7 @@ use core::fmt;
 use oxen_types::Maddr;
 
 use super::Report;
-use crate::policy::features::Ext21Eax;
+use crate::features::Ext21Eax;
 
 const LS_CFG: u32 = 0xc001_1020;
 const DC_CFG: u32 = 0xc001_1022;

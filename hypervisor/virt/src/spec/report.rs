@@ -5,7 +5,7 @@ use core::ops::RangeInclusive;
 use bitflags::bitflags;
 
 use super::{MSR_ARCH_CAPABILITIES, MSR_PRED_CMD};
-use crate::policy::features::{Ext8Ebx, Ext21Eax, Leaf7Edx};
+use crate::features::{Ext8Ebx, Ext21Eax, Leaf7Edx};
 use crate::x86::{CpuIdReader, CpuIdResult, NO_LEAF};
 
 bitflags! {

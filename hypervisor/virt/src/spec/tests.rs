@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::report::{ArchCaps, Vendor};
 use super::*;
-use crate::policy::features::{Ext8Ebx as E8, Ext21Eax as E21, Leaf7Edx as L7};
+use crate::features::{Ext8Ebx as E8, Ext21Eax as E21, Leaf7Edx as L7};
 use crate::x86::{CpuIdReader, CpuIdResult};
 
 /// An Intel CPU with today's microcode, and these facts.

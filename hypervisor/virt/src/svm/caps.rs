@@ -3,7 +3,7 @@
 use bitflags::bitflags;
 use oxen_types::Part;
 
-use crate::platform::VirtError;
+use crate::error::VirtError;
 use crate::x86::CpuIdReader;
 
 bitflags! {
@@ -26,9 +26,9 @@ bitflags! {
 }
 
 #[cfg(feature = "amd")]
-pub(crate) type Built = oxen_types::Present;
+type Built = oxen_types::Present;
 #[cfg(not(feature = "amd"))]
-pub(crate) type Built = oxen_types::Absent;
+type Built = oxen_types::Absent;
 
 #[derive(Clone, Copy, Debug)]
 pub struct SvmCaps {
@@ -39,7 +39,7 @@ pub struct SvmCaps {
     pub tsc_aux: bool,
     /// Instructions of INVLPGB's family can be intercepted.
     pub invlpgb: bool,
-    pub(crate) _built: Built,
+    _built: Built,
 }
 
 impl SvmCaps {
@@ -63,6 +63,18 @@ impl SvmCaps {
             _built,
             invlpgb: max >= 0x8000_0008 && cpuid.cpuid2(0x8000_0008, 0).ebx & (1 << 3) != 0,
         })
+    }
+
+    /// A CPU without any optional feature.
+    #[cfg(not(target_os = "none"))]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            features: SvmFeatures::NESTED_PAGING,
+            asids: 16,
+            tsc_aux: true,
+            invlpgb: false,
+            _built: Built::BUILT.expect("the feature amd"),
+        }
     }
 
     pub fn has(&self, feature: SvmFeatures) -> bool {

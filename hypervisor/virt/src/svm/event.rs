@@ -2,7 +2,7 @@
 
 use super::vmcb;
 use crate::backend::Event;
-use crate::platform::Quirks;
+use crate::quirks::Quirks;
 
 /// EVENTINJ for what EXITINTINFO tells, if it is to be delivered again.
 pub(super) fn interrupted_event(info: u64, quirks: Quirks) -> Option<u64> {

@@ -3,8 +3,7 @@
 use oxen_types::{Gaddr, Vaddr};
 
 use super::vmcb::Control;
-use crate::backend::{ControlExit, Exit, IoExit};
-use crate::emul::ControlOp;
+use crate::backend::{ControlExit, ControlOp, Exit, IoExit};
 use oxen_types::paging::NestedFault;
 
 pub(crate) const EXCEPTION_DB: u64 = 0x41;

@@ -1,6 +1,16 @@
-//! Where an MSR's bits lie in the permission map (APM 15.11): two for each MSR of three ranges.
+//! The permission maps of AMD-V (APM volume 2, 15.10 and 15.11): three pages for ports, two pages for MSRs, with
+//! two bits for each MSR of three ranges.
 
-pub(crate) fn msr_bits(msr: u32) -> Option<[usize; 2]> {
+use crate::error::VirtError;
+use crate::permission_maps::DomainControls;
+use crate::zeroed::ToMaddr;
+
+/// The maps of a new domain.
+pub(super) fn new(trusted: bool, to_maddr: ToMaddr) -> Result<DomainControls, VirtError> {
+    DomainControls::new(trusted, msr_bits, to_maddr)
+}
+
+fn msr_bits(msr: u32) -> Option<[usize; 2]> {
     let (base, range) = match msr {
         0..=0x1fff => (0, 0),
         0xc000_0000..=0xc000_1fff => (0xc000_0000, 1),
@@ -13,7 +23,19 @@ pub(crate) fn msr_bits(msr: u32) -> Option<[usize; 2]> {
 
 #[cfg(test)]
 mod tests {
+    use oxen_types::Maddr;
+
     use super::*;
+    use crate::permission_maps::SWITCHED;
+
+    #[test]
+    fn a_new_domain_has_only_switched_msrs() {
+        let d = new(false, |virt| Maddr::new(virt as u64)).unwrap();
+        assert_eq!(d.clear_bits(), [SWITCHED.len() as u32 * 2 + 1, 0]);
+        // STAR, LSTAR, CSTAR, SFMASK are 0x81 to 0x84 of the high MSRs.
+        assert_eq!(d.msr_byte(0x820), 0b0000_0011);
+        assert_eq!(d.msr_byte(0x821), 0b1111_1100);
+    }
 
     #[test]
     fn msr_bits_lie_where_the_manual_says() {

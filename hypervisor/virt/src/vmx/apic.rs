@@ -16,11 +16,12 @@ use bytemuck::Zeroable;
 use oxen_types::Maddr;
 
 use super::caps::{VmxCaps, pin};
-use super::{VmxVcpu, field, insn, state};
+use super::{VmxVcpu, field, insn, maps, state};
 use crate::backend::ApicAssist;
-use crate::controls::DomainControls;
 use crate::dev::lapic::{LapicImage, LapicPosted};
-use crate::platform::{ToMaddr, VirtError};
+use crate::error::VirtError;
+use crate::permission_maps::DomainControls;
+use crate::zeroed::ToMaddr;
 use crate::zeroed::zeroed_box;
 
 // Offsets of registers in the virtual-APIC page (SDM volume 3, 30.1.1), in words.
@@ -153,13 +154,10 @@ fn eoi_exits(tmr: &[u32; 8]) -> [u64; 4] {
 /// The secondary controls and the MSR permission map, with the APIC lent or not. The two must match: with the
 /// map of a lent APIC and without its controls, the guest would access the machine's own APIC.
 fn controls(caps: &VmxCaps, domain: &DomainControls, lent: bool) -> [(u32, u64); 2] {
-    let (second, map) = match lent {
-        false => (caps.second, domain.msr_map()),
-        true => (caps.second | caps.apic, domain.x2apic_msr_map()),
-    };
+    let apic = if lent { caps.apic } else { 0 };
     [
-        (field::SECONDARY_CONTROLS, second.into()),
-        (field::MSR_MAP, map.raw()),
+        (field::SECONDARY_CONTROLS, (caps.second | apic).into()),
+        (field::MSR_MAP, maps::msr_map(domain, lent).raw()),
     ]
 }
 
@@ -297,10 +295,13 @@ mod tests {
     #[test]
     fn the_apics_registers_are_open_only_with_its_controls() {
         let caps = crate::vmx::caps::tests::caps();
-        let domain = DomainControls::for_vmx(|virt| Maddr::new(virt as u64)).unwrap();
+        let domain = maps::new(false, |virt| Maddr::new(virt as u64)).unwrap();
         let [(_, second), (_, map)] = controls(&caps, &domain, false);
         let all = u64::from(second::X2APIC | second::APIC_REGISTERS | second::INTERRUPT_DELIVERY);
-        assert_eq!((second & all, map), (0, domain.msr_map().raw()));
+        assert_eq!(
+            (second & all, map),
+            (0, maps::msr_map(&domain, false).raw())
+        );
         let [(_, second), (_, lent)] = controls(&caps, &domain, true);
         assert_eq!((second & all, lent), (all, map + 4096));
     }

@@ -4,7 +4,8 @@
 
 use oxen_types::Part;
 
-use crate::platform::VirtError;
+use crate::error::VirtError;
+use crate::vendor::ApicUse;
 use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, CpuIdReader};
 
 pub(super) mod pin {
@@ -215,19 +216,14 @@ impl VmxCaps {
     }
 
     /// Leaves local APICs, or posted interrupts alone, to the hypervisor.
-    pub(crate) fn limit_apic(&mut self, apic: bool, posted: bool) {
-        if !apic {
+    pub(super) fn limit_apic_to(&mut self, limit: ApicUse) {
+        if !limit.assist {
             self.apic = 0;
         }
-        if self.posted && !(apic && posted) {
+        if self.posted && !(limit.assist && limit.posted) {
             self.posted = false;
             self.exit &= !leave::ACKNOWLEDGE;
         }
-    }
-
-    /// Do CPUs keep local APICs, and take posted interrupts?
-    pub(crate) fn apic_use(&self) -> (bool, bool) {
-        (self.apic != 0, self.posted)
     }
 
     /// May guests use XSAVES, if nothing else forbids it? Not, if something does.
@@ -246,7 +242,7 @@ impl VmxCaps {
     }
 
     /// Guests can have nested paging.
-    pub(crate) fn nested_paging(&self) -> bool {
+    pub(super) fn has_nested_paging(&self) -> bool {
         self.has_second(second::EPT)
     }
 
@@ -427,7 +423,7 @@ pub(super) mod tests {
     #[test]
     fn without_ept_nothing_else_that_is_new_is_needed() {
         let caps = VmxCaps::detect(&Intel, &mut penryn).unwrap();
-        assert!(!caps.nested_paging() && !caps.unrestricted() && !caps.tsc_aux);
+        assert!(!caps.has_nested_paging() && !caps.unrestricted() && !caps.tsc_aux);
         assert_eq!(caps.second, second::WBINVD);
         assert_eq!(caps.proc & proc::PAUSE, proc::PAUSE);
         assert_eq!((caps.timer_shift, caps.exit >> 18), (None, 0));
@@ -441,9 +437,17 @@ pub(super) mod tests {
         .unwrap();
         assert_eq!((first.second, first.proc & proc::SECONDARY), (0, 0));
         // EPT that lacks a part counts as none.
-        assert!(!with(0x48b, 0x0000_007d_0000_0000).unwrap().nested_paging());
-        assert!(!with(0x48c, 0x0000_0f01_0632_4141).unwrap().nested_paging());
-        assert!(self::caps().nested_paging());
+        assert!(
+            !with(0x48b, 0x0000_007d_0000_0000)
+                .unwrap()
+                .has_nested_paging()
+        );
+        assert!(
+            !with(0x48c, 0x0000_0f01_0632_4141)
+                .unwrap()
+                .has_nested_paging()
+        );
+        assert!(self::caps().has_nested_paging());
     }
 
     #[test]
@@ -468,7 +472,7 @@ pub(super) mod tests {
         );
         for lacking in [1u64 << 4, 1 << 8, 1 << 9] {
             let caps = with(0x48b, haswell(0x48b) & !(lacking << 32)).unwrap();
-            assert_eq!(caps.apic_use(), (false, false));
+            assert_eq!((caps.apic != 0, caps.posted), (false, false));
         }
     }
 
@@ -479,12 +483,15 @@ pub(super) mod tests {
             _ => haswell(msr),
         };
         let mut caps = VmxCaps::detect(&Intel, &mut { posting }).unwrap();
-        assert_eq!(caps.apic_use(), (true, true));
+        assert_eq!((caps.apic != 0, caps.posted), (true, true));
         assert_ne!(caps.exit & leave::ACKNOWLEDGE, 0);
         // It is on only while the CPU has the APIC.
         assert_eq!(caps.pin & pin::POSTED_INTERRUPTS, 0);
-        caps.limit_apic(true, false);
-        assert_eq!(caps.apic_use(), (true, false));
+        caps.limit_apic_to(ApicUse {
+            assist: true,
+            posted: false,
+        });
+        assert_eq!((caps.apic != 0, caps.posted), (true, false));
         assert_eq!(caps.exit & leave::ACKNOWLEDGE, 0);
         let lacking = |change: fn(u32) -> u64| {
             let mut rdmsr = |msr| posting(msr) & !change(msr);
@@ -495,8 +502,11 @@ pub(super) mod tests {
         assert!(!no_acknowledge.posted && !no_delivery.posted);
         assert_eq!(no_delivery.exit & leave::ACKNOWLEDGE, 0);
         let mut caps = VmxCaps::detect(&Intel, &mut { posting }).unwrap();
-        caps.limit_apic(false, true);
-        assert_eq!(caps.apic_use(), (false, false));
+        caps.limit_apic_to(ApicUse {
+            assist: false,
+            posted: true,
+        });
+        assert_eq!((caps.apic != 0, caps.posted), (false, false));
     }
 
     #[test]

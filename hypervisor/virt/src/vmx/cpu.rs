@@ -1,4 +1,4 @@
-//! What one physical CPU owns for VT-x.
+//! Switching VT-x on, and the flushes of all translations.
 #![allow(
     unsafe_code,
     reason = "VMX is switched on by control registers and VMXON"
@@ -12,9 +12,10 @@ use x86_64::registers::control::{Cr0, Cr4};
 
 use super::caps::{self, VmxCaps, second};
 use super::insn;
-use crate::platform::{ToMaddr, VirtError};
-use crate::spec::{Controls, SpecCpu};
-use crate::tags::TagPool;
+use crate::error::VirtError;
+use crate::phys_cpu::PhysCpu;
+use crate::spec::Controls;
+use crate::zeroed::ToMaddr;
 use crate::zeroed::zeroed_box;
 
 const FEATURE_CONTROL: u32 = 0x3a;
@@ -36,47 +37,50 @@ impl Page {
     }
 }
 
-/// VMX stays on, and the region is the CPU's, so this is never dropped.
-pub struct VmxCpu {
-    pub(super) vpids: TagPool,
-    ept: bool,
-    vpid: bool,
-    pub(crate) spec: SpecCpu,
+/// Switches VMX on for the CPU that runs this code. VMX stays on, and the VMXON region belongs to the CPU, so
+/// that the region is never freed.
+pub(super) fn enable(
+    cpu: CpuId,
+    caps: &VmxCaps,
+    spec: &Controls,
+    to_maddr: ToMaddr,
+) -> Result<PhysCpu, VirtError> {
+    // SAFETY: the CPU has VMX (`caps`), hence this register.
+    if let Some(value) = caps::feature_control(unsafe { insn::rdmsr(FEATURE_CONTROL) })? {
+        // SAFETY: the register is not locked, and the value only allows VMX.
+        unsafe { insn::wrmsr(FEATURE_CONTROL, value) };
+    }
+    let (region, at) = Page::new(caps.revision, to_maddr)?;
+    Box::leak(region);
+    // SAFETY: only bits that VMX needs, and none that takes something away; the region is ours and
+    // leaked.
+    let on = unsafe {
+        Cr0::write_raw(Cr0::read_raw() | caps.cr0_fixed);
+        Cr4::write_raw(Cr4::read_raw() | caps.cr4_fixed);
+        insn::vmxon(at)
+    };
+    on.map_err(|_| VirtError::VmxOnFailed)?;
+    Ok(PhysCpu::new(cpu, VPIDS, spec, Maddr::new(0)))
 }
 
-impl VmxCpu {
-    /// Switches VMX on for the CPU that we run on.
-    pub fn enable(
-        cpu: CpuId,
-        caps: &VmxCaps,
-        spec: &Controls,
-        to_maddr: ToMaddr,
-    ) -> Result<Self, VirtError> {
-        // SAFETY: the CPU has VMX (`caps`), hence this register.
-        if let Some(value) = caps::feature_control(unsafe { insn::rdmsr(FEATURE_CONTROL) })? {
-            // SAFETY: it is not locked, and the value only allows VMX.
-            unsafe { insn::wrmsr(FEATURE_CONTROL, value) };
-        }
-        let (region, at) = Page::new(caps.revision, to_maddr)?;
-        Box::leak(region);
-        // SAFETY: only bits that VMX needs, and none that takes something away; the region is ours and
-        // leaked.
-        let on = unsafe {
-            Cr0::write_raw(Cr0::read_raw() | caps.cr0_fixed);
-            Cr4::write_raw(Cr4::read_raw() | caps.cr4_fixed);
-            insn::vmxon(at)
-        };
-        on.map_err(|_| VirtError::VmxOnFailed)?;
-        Ok(Self {
-            vpids: TagPool::new(cpu.0, VPIDS),
+/// The instructions by which all translations of all guests are flushed. Without VPIDs no translation outlasts an
+/// entry or an exit, but for those of EPT.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flushes {
+    ept: bool,
+    vpid: bool,
+}
+
+impl Flushes {
+    pub(super) fn of(caps: &VmxCaps) -> Self {
+        Self {
             ept: caps.has_second(second::EPT),
             vpid: caps.has_second(second::VPID),
-            spec: SpecCpu::enable(spec),
-        })
+        }
     }
 
-    /// All translations of all guests. Without VPIDs none outlasts an entry or an exit, but for those of EPT.
-    pub(super) fn flush_all(&self) {
+    /// Flushes all translations of all guests on this CPU.
+    pub(super) fn all(self) {
         if self.ept {
             insn::invept(insn::Scope::All, 0);
         }

@@ -8,8 +8,9 @@ use super::caps::{enter, pin, proc, second};
 use super::exit::{Info, reason};
 use super::refused::Refused;
 use super::state::{self, NMI_BLOCKED};
-use super::{VmxCpu, VmxVcpu, control, event, field, insn, refused, switch};
+use super::{VmxVcpu, control, event, field, insn, maps, refused, switch};
 use crate::backend::Event;
+use crate::phys_cpu::PhysCpu;
 use crate::step::enterable_rip;
 use crate::x86::{CR0_PE, CR0_PG, EFER_LMA, EFER_LME};
 
@@ -40,7 +41,7 @@ impl VmxVcpu {
             (field::EXIT_CONTROLS, caps.exit.into()),
             (field::IO_MAP_A, io_map),
             (field::IO_MAP_B, io_map + 4096),
-            (field::MSR_MAP, self.domain.msr_map().raw()),
+            (field::MSR_MAP, maps::msr_map(&self.domain, false).raw()),
             (field::CR0_MASK, cr0_mask),
             (field::CR4_MASK, cr4_mask),
             (field::LINK, u64::MAX),
@@ -72,7 +73,7 @@ impl VmxVcpu {
     }
 
     /// Enters once, or says why that cannot be.
-    pub(super) fn enter(&mut self, cpu: &mut VmxCpu) -> Result<(), Refused> {
+    pub(super) fn enter(&mut self, cpu: &mut PhysCpu) -> Result<(), Refused> {
         self.match_entry_controls();
         self.match_rip();
         let disguise = self.disguise()?;
@@ -131,10 +132,10 @@ impl VmxVcpu {
         }
     }
 
-    fn flush_if_needed(&mut self, cpu: &mut VmxCpu) {
+    fn flush_if_needed(&mut self, cpu: &mut PhysCpu) {
         self.flush_shadow();
-        if !cpu.vpids.is_current(self.tag) {
-            self.tag = cpu.vpids.allocate();
+        if !cpu.tags.is_current(self.tag) {
+            self.tag = cpu.tags.allocate();
             if self.caps.has_second(second::VPID) {
                 self.state.set(state::VPID, self.tag.number().into());
             }
@@ -142,8 +143,8 @@ impl VmxVcpu {
             // that a flush elsewhere did not reach.
             self.flush = true;
         }
-        if cpu.vpids.take_flush() {
-            cpu.flush_all();
+        if cpu.tags.take_flush() {
+            self.flushes.all();
             self.flush = false;
         }
         if core::mem::take(&mut self.flush) && self.caps.has_second(second::EPT) {

@@ -1,13 +1,18 @@
 //! VT-x: Intel SDM volume 3, chapters 24 to 31 (edition of 2023) and appendices A to C.
 //!
-//! Layers, from below: `insn` (the instructions), `field` (the encodings), `state` (the guest's part
-//! of a VMCS, cached), `switch` (the entry in assembly), `caps` (what the CPU can do, and the
-//! controls that follow from it), `maps`, `cpu` and `host` (what a CPU owns), `vcpu`
-//! (the back end) with `apic` (the local APIC in the CPU's hands), `enter` (one entry), `msrs` and `debug` (registers outside the VMCS), `control` (control registers), `restricted` (guests without paging on CPUs that want it), `virtual_registers` (guests without nested paging), `exit` (exit reasons to `Exit`), `refused` (why an
-//! entry failed).
+//! Layers, from below:
+//! - `insn` (the instructions), `field` (encodings of fields), `state` (the guest's part of a VMCS, cached),
+//!   `segment` and `event` (their forms in it), `switch` (the entry in assembly);
+//! - `caps` (what the CPU can do, and the controls that follow), `cpu` (switching VT-x on), `host` (the host's part
+//!   of a VMCS), `maps` (permission maps);
+//! - `vcpu` (the back end) with `enter` (one entry), `exit` (exit reasons to `Exit`), `refused` (why an entry
+//!   failed), `msrs` and `debug` (registers outside of the VMCS), `control` (control registers), `apic` (the local
+//!   APIC virtualized by the CPU), `restricted` (guests without paging on CPUs that require paging),
+//!   `virtual_registers` (guests without nested paging);
+//! - `vendor` (all of this as the platform sees it).
 //!
-//! A VMCS is active on a CPU only between `load` and `unload`: the latter reads everything into the
-//! cache and clears the VMCS, so that a vcpu can go on anywhere, and be looked at from anywhere.
+//! A VMCS is active on a CPU only between `load` and `unload`. `unload` reads all fields into the cache and clears
+//! the VMCS, so that the vcpu can be loaded on any CPU and its registers can be read on any CPU.
 
 mod apic;
 mod caps;
@@ -20,7 +25,7 @@ mod exit;
 mod field;
 mod host;
 mod insn;
-pub(crate) mod maps;
+mod maps;
 mod msrs;
 mod refused;
 mod restricted;
@@ -28,8 +33,8 @@ mod segment;
 mod state;
 mod switch;
 mod vcpu;
+mod vendor;
 mod virtual_registers;
 
-pub use caps::VmxCaps;
-pub use cpu::VmxCpu;
-pub use vcpu::VmxVcpu;
+pub(crate) use caps::VmxCaps;
+use vcpu::VmxVcpu;

@@ -64,8 +64,8 @@ struct RealMode {
 
 impl VmxCaps {
     /// See `Platform::identity_table`.
-    pub(crate) fn identity_table(&self) -> Option<(Gfn, Box<[u8; PAGE_SIZE]>)> {
-        if self.unrestricted() || !self.nested_paging() {
+    pub(super) fn table_for_restricted(&self) -> Option<(Gfn, Box<[u8; PAGE_SIZE]>)> {
+        if self.unrestricted() || !self.has_nested_paging() {
             return None;
         }
         let mut table = Box::new([0; PAGE_SIZE]);

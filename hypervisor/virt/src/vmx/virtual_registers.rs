@@ -14,8 +14,7 @@
 use super::caps::{VmxCaps, enter, leave, proc, second};
 use super::state::{self, State};
 use super::{VmxVcpu, enter::EXCEPTIONS, insn};
-use crate::backend::{ControlExit, Event, Exit, Reg, VcpuEmulation, VcpuEvents};
-use crate::emul::ControlOp;
+use crate::backend::{ControlExit, ControlOp, Event, Exit, Reg, VcpuEmulation, VcpuEvents};
 use crate::policy;
 use crate::tags::Tag;
 use crate::x86::*;

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 
 use oxen_core::vcpu::Vcpu;
 use oxen_virt::dev::lapic::Effect;
-use oxen_virt::emul::{self, GuestSpace, Outcome, RealMode};
+use oxen_virt::emul::{self, EmulOutcome, PhysAccess, RealMode};
 use oxen_virt::x86::RFLAGS_IF;
 use oxen_virt::{Event, Exit, Reg, VcpuEmulation, Window};
 
@@ -178,7 +178,7 @@ fn real_mode<H: Host>(cx: &mut Cx<'_, H>) {
 
 /// Carries out a HLT that stands behind an STI: the entry would deliver an interrupt between the two.
 fn halt_in_shadow<H: Host>(cx: &mut Cx<'_, H>) {
-    let halts = |backend: &mut dyn VcpuEmulation, space: &mut dyn GuestSpace| {
+    let halts = |backend: &mut dyn VcpuEmulation, space: &mut dyn PhysAccess| {
         backend.cpl() == 0 && emul::insn_len(backend, space, &Exit::Hlt).is_some()
     };
     if cx.with_memory(halts) {
@@ -229,7 +229,7 @@ impl<H: Host> Cx<'_, H> {
     /// The vcpu with its domain's memory, without devices.
     pub(crate) fn with_memory<R>(
         &mut self,
-        act: impl FnOnce(&mut dyn VcpuEmulation, &mut dyn GuestSpace) -> R,
+        act: impl FnOnce(&mut dyn VcpuEmulation, &mut dyn PhysAccess) -> R,
     ) -> R {
         let mut none = |_, _, _| None;
         let mut space = Devices {
@@ -241,11 +241,11 @@ impl<H: Host> Cx<'_, H> {
     }
 
     /// Does what the emulator says after an instruction.
-    pub(crate) fn finish(&mut self, outcome: Outcome, what: &dyn core::fmt::Debug) {
+    pub(crate) fn finish(&mut self, outcome: EmulOutcome, what: &dyn core::fmt::Debug) {
         match outcome {
-            Outcome::Done | Outcome::Retry => {}
-            Outcome::Inject(event) => self.inject(event),
-            Outcome::Unknown { bytes, len } => {
+            EmulOutcome::Done | EmulOutcome::Retry => {}
+            EmulOutcome::Inject(event) => self.inject(event),
+            EmulOutcome::Unknown { bytes, len } => {
                 let bytes = bytes.get(..len.into()).unwrap_or(&bytes);
                 guest_log!(
                     log::Level::Warn,

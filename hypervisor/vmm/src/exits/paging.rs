@@ -2,8 +2,8 @@
 
 use oxen_paging::shadow::Answer;
 use oxen_types::Vaddr;
-use oxen_virt::emul::{self, ControlOp, ControlOutcome};
-use oxen_virt::{ControlExit, Event, Exit, Reg};
+use oxen_virt::emul::{self, ControlOutcome};
+use oxen_virt::{ControlExit, ControlOp, Event, Exit, Reg};
 
 use super::{Cx, memory};
 use crate::guest_log;

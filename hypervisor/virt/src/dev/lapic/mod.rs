@@ -20,6 +20,7 @@ mod save;
 mod shared;
 mod timer;
 mod vectors;
+mod window;
 
 #[cfg(test)]
 mod fuzz;
@@ -38,8 +39,8 @@ pub use regs::{
 pub use save::RestoreError;
 pub use shared::{Events, LapicIdInfo, LapicPosted, Posted};
 pub use timer::Now;
+pub use window::Window;
 
-use crate::backend::Window;
 use regs::*;
 use timer::Timer;
 use vectors::Vectors;

@@ -21,7 +21,7 @@ const ENTRY_MASKED: u32 = 1;
 
 /// A structure in a BAR: the BAR's number, the offset in it, the size.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct TableLocation {
     bar: u8,
     offset: u64,
     size: u64,
@@ -40,8 +40,8 @@ pub(super) struct Msix {
     at: u16,
     enabled: bool,
     mask_all: bool,
-    table: Place,
-    pending: Place,
+    table: TableLocation,
+    pending: TableLocation,
     entries: Vec<Entry>,
 }
 
@@ -60,7 +60,7 @@ impl Msix {
         let control = host.config_read(sbdf, at + 2, 2) as u16;
         let count = (control & MSIX_SIZE) + 1;
         let place = |raw: u32, size| {
-            let place = Place {
+            let place = TableLocation {
                 bar: (raw & 7) as u8,
                 offset: u64::from(raw & !7),
                 size,
@@ -107,7 +107,7 @@ impl Msix {
 
     /// The pages that must trap, where the BARs are now.
     pub(super) fn pages(&self, bars: &Bars) -> impl Iterator<Item = Pages> {
-        let find = |place: &Place| {
+        let find = |place: &TableLocation| {
             let start = place.start(bars.by_index(place.bar)?)?;
             Pages::covering(start, place.size)
         };
@@ -268,7 +268,7 @@ enum Location {
     Refused,
 }
 
-impl Place {
+impl TableLocation {
     fn start(&self, bar: &Bar) -> Option<u64> {
         bar.place()?.checked_add(self.offset)
     }

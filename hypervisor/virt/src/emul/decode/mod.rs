@@ -75,9 +75,9 @@ pub(super) enum Operation {
     Negate,
 }
 
-/// What an operation leaves behind.
+/// The results of an operation, to be stored when all checks are done.
 #[derive(Default)]
-pub(super) struct Step {
+pub(super) struct Effects {
     pub(super) store: Option<u64>,
     pub(super) load: Option<(GprPart, u64)>,
     pub(super) flags: Option<u64>,
@@ -254,7 +254,7 @@ impl Operation {
     }
 
     /// What the instruction does, given the old value in memory.
-    pub(super) fn apply(&self, vcpu: &dyn VcpuEmulation, old: u64, width: Width) -> Step {
+    pub(super) fn apply(&self, vcpu: &dyn VcpuEmulation, old: u64, width: Width) -> Effects {
         let flags = vcpu.get(Reg::Rflags);
         let old = old & width.mask();
         let read = |part| operand::read(vcpu.gprs(), part);
@@ -262,50 +262,51 @@ impl Operation {
             Source::Register(part) => read(part),
             Source::Immediate(value) => value,
         };
-        let mut step = Step::default();
+        let mut effects = Effects::default();
         match *self {
             Self::Load { to, signed } => {
                 let value = if signed { width.sign_extend(old) } else { old };
-                step.load = Some((to, value));
+                effects.load = Some((to, value));
             }
-            Self::Store(source) => step.store = Some(value(source)),
+            Self::Store(source) => effects.store = Some(value(source)),
             Self::Modify(alu, source) => {
                 let (result, flags) = compute(alu, old, value(source), width, flags);
-                (step.store, step.flags) = (Some(result), Some(flags));
+                (effects.store, effects.flags) = (Some(result), Some(flags));
             }
             Self::Combine(alu, part) => {
                 let (result, flags) = compute(alu, read(part), old, width, flags);
-                (step.load, step.flags) = (Some((part, result)), Some(flags));
+                (effects.load, effects.flags) = (Some((part, result)), Some(flags));
             }
             Self::Compare(alu, source) => {
-                step.flags = Some(compute(alu, old, value(source), width, flags).1);
+                effects.flags = Some(compute(alu, old, value(source), width, flags).1);
             }
             Self::CompareWith(part) => {
-                step.flags = Some(compute(Alu::Sub, read(part), old, width, flags).1);
+                effects.flags = Some(compute(Alu::Sub, read(part), old, width, flags).1);
             }
             Self::Exchange(part) => {
-                (step.store, step.load) = (Some(read(part)), Some((part, old)));
+                (effects.store, effects.load) = (Some(read(part)), Some((part, old)));
             }
             Self::ExchangeAdd(part) => {
                 let (sum, flags) = compute(Alu::Add, old, read(part), width, flags);
-                (step.store, step.load, step.flags) = (Some(sum), Some((part, old)), Some(flags));
+                (effects.store, effects.load, effects.flags) =
+                    (Some(sum), Some((part, old)), Some(flags));
             }
             Self::CompareExchange(part) => {
                 let accumulator = operand::accumulator(width.bytes());
                 let (_, flags) = compute(Alu::Sub, read(accumulator), old, width, flags);
-                step.flags = Some(flags);
+                effects.flags = Some(flags);
                 if flags & RFLAGS_ZF != 0 {
-                    step.store = Some(read(part));
+                    effects.store = Some(read(part));
                 } else {
                     // As the hardware: memory is written in any case.
-                    (step.store, step.load) = (Some(old), Some((accumulator, old)));
+                    (effects.store, effects.load) = (Some(old), Some((accumulator, old)));
                 }
             }
             Self::Bit(op, number) => {
                 let mask = 1u64 << (number % width.bits());
                 let carry = if old & mask != 0 { RFLAGS_CF } else { 0 };
-                step.flags = Some(flags & !RFLAGS_CF | carry | RFLAGS_FIXED);
-                step.store = match op {
+                effects.flags = Some(flags & !RFLAGS_CF | carry | RFLAGS_FIXED);
+                effects.store = match op {
                     BitOp::Test => None,
                     BitOp::Set => Some(old | mask),
                     BitOp::Reset => Some(old & !mask),
@@ -315,16 +316,16 @@ impl Operation {
             Self::Increment(up) => {
                 let alu = if up { Alu::Add } else { Alu::Sub };
                 let (result, new) = compute(alu, old, 1, width, flags);
-                step.store = Some(result);
-                step.flags = Some(new & !RFLAGS_CF | flags & RFLAGS_CF);
+                effects.store = Some(result);
+                effects.flags = Some(new & !RFLAGS_CF | flags & RFLAGS_CF);
             }
-            Self::Not => step.store = Some(!old & width.mask()),
+            Self::Not => effects.store = Some(!old & width.mask()),
             Self::Negate => {
                 let (result, flags) = compute(Alu::Sub, 0, old, width, flags);
-                (step.store, step.flags) = (Some(result), Some(flags));
+                (effects.store, effects.flags) = (Some(result), Some(flags));
             }
         }
-        step
+        effects
     }
 }
 

@@ -13,7 +13,7 @@ use crate::backend::{
     ApicAssist, Event, Exit, RunDeadline, ShadowRoots, VcpuBackend, VcpuEmulation, VcpuEvents,
     Window,
 };
-use crate::platform::PhysCpu;
+use crate::phys_cpu::PhysCpu;
 use crate::start;
 use crate::step::stepped_flags;
 use crate::tags::Tag;
@@ -71,7 +71,7 @@ impl VcpuEmulation for SvmVcpu {
 
 impl VcpuBackend for SvmVcpu {
     fn load(&mut self, cpu: &mut PhysCpu) {
-        cpu.spec().switch_to(&mut self.spec);
+        cpu.spec.switch_to(&mut self.spec);
         // The CPU's cache of VMCB fields is another vcpu's, or this vcpu's from before it ran elsewhere.
         self.clean = Clean::empty();
         self.fpu.load();
@@ -94,9 +94,6 @@ impl VcpuBackend for SvmVcpu {
     }
 
     fn run(&mut self, cpu: &mut PhysCpu) -> Exit {
-        let PhysCpu::Svm(cpu) = cpu else {
-            return Exit::InvalidState;
-        };
         if self.quirks.injects_twice && matches!(self.pending_event(), Some(Event::Interrupt(_))) {
             // An exit right behind the injection: see `Quirks::injects_twice`.
             interrupt_this_cpu();

@@ -4,9 +4,10 @@
 use super::super::event::encode_event;
 use super::super::intercept::g1;
 use super::super::vmcb::{self, Clean, TLB_FLUSH_ALL, TLB_FLUSH_ASID, TLB_KEEP};
-use super::super::{SvmCpu, SvmFeatures, exit, switch};
+use super::super::{SvmFeatures, exit, switch};
 use super::{INTERRUPT_SHADOW, SvmVcpu};
 use crate::backend::{Event, Exit, Segment, VcpuEvents, Window};
+use crate::phys_cpu::PhysCpu;
 use crate::step::enterable_rip;
 use crate::x86::{CR0_PE, EFER_LMA};
 
@@ -18,16 +19,16 @@ impl SvmVcpu {
     }
 
     /// Enters the guest until its next exit.
-    pub(super) fn enter(&mut self, cpu: &mut SvmCpu) {
-        if !cpu.asids.is_current(self.tag) {
-            self.tag = cpu.asids.allocate();
+    pub(super) fn enter(&mut self, cpu: &mut PhysCpu) {
+        if !cpu.tags.is_current(self.tag) {
+            self.tag = cpu.tags.allocate();
             self.vmcb.control.asid = self.tag.number();
             self.clean.remove(Clean::ASID);
             self.flush_asid = false;
         }
         let flush_asid = core::mem::take(&mut self.flush_asid);
         let (c, s) = (&mut self.vmcb.control, &mut self.vmcb.save);
-        c.tlb_control = if cpu.asids.take_flush() {
+        c.tlb_control = if cpu.tags.take_flush() {
             TLB_FLUSH_ALL
         } else if flush_asid {
             TLB_FLUSH_ASID
@@ -43,8 +44,8 @@ impl SvmVcpu {
         self.tidy();
         cpu.spec.enter(&self.spec);
         let work = cpu.spec.switch(&self.spec, self.domain.trusted);
-        let (vmcb, host) = (self.vmcb_maddr.raw(), cpu.host.raw());
-        // SAFETY: SVM is on, or there would be no `SvmCpu`, which holds this CPU's saved state; the VMCB
+        let (vmcb, host) = (self.vmcb_maddr.raw(), cpu.host_state.raw());
+        // SAFETY: SVM is on, or there would be no `PhysCpu`, which has the page of this CPU's saved state; the VMCB
         // is this vcpu's, initialised by `new`, and `&mut self` excludes other users; the caller set the
         // nested root to tables of the guest's p2m; `load` has loaded the guest's FPU state.
         unsafe { switch::enter(&mut self.regs, vmcb, host, &work) };

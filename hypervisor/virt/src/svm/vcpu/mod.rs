@@ -17,11 +17,13 @@ use super::intercept::{self, g1};
 use super::virtual_registers::VirtualRegisters;
 use super::vmcb::{Clean, Vmcb, int_ctl};
 use crate::backend::{Gprs, VcpuBackend};
-use crate::controls::DomainControls;
+use crate::error::VirtError;
 use crate::fpu::Fpu;
-use crate::platform::{Platform, Quirks, ToMaddr, VirtError};
+use crate::permission_maps::DomainControls;
+use crate::quirks::Quirks;
 use crate::spec::SpecVcpu;
 use crate::tags::Tag;
+use crate::vendor::VcpuParts;
 use crate::x86::MSR_TSC_AUX;
 use crate::zeroed::zeroed_box;
 
@@ -75,12 +77,13 @@ impl SvmVcpu {
     ///
     /// # Errors
     /// `NoMemory` if there is no memory for the VMCB or the FPU state.
-    pub fn new(
-        platform: &Platform,
-        caps: SvmCaps,
-        domain: Arc<DomainControls>,
-        to_maddr: ToMaddr,
-    ) -> Result<Self, VirtError> {
+    pub(super) fn new(caps: SvmCaps, parts: VcpuParts) -> Result<Self, VirtError> {
+        let VcpuParts {
+            fpu,
+            quirks,
+            domain,
+            to_maddr,
+        } = parts;
         let mut vmcb = zeroed_box::<Vmcb>()?;
         // The CPU reads and writes the VMCB during `enter`, which the compiler does not see.
         let vmcb_maddr = to_maddr(core::ptr::from_mut::<Vmcb>(&mut vmcb).expose_provenance());
@@ -104,7 +107,7 @@ impl SvmVcpu {
             }
         }
         c.iopm = domain.io_map().raw();
-        c.msrpm = domain.msr_map().raw();
+        c.msrpm = domain.msr_map(0).raw();
         c.int_ctl = int_ctl::MASKING;
         c.nested_ctl = 1;
         let mut vcpu = Self {
@@ -112,11 +115,11 @@ impl SvmVcpu {
             vmcb,
             vmcb_maddr,
             caps,
-            quirks: platform.quirks,
+            quirks,
             clean: Clean::empty(),
             tag: Tag::NONE,
             flush_asid: false,
-            fpu: Fpu::new(platform.fpu)?,
+            fpu: Fpu::new(fpu)?,
             dr: [0; 4],
             dr_loaded: false,
             tsc_aux: 0,

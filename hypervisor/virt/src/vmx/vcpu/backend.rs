@@ -13,7 +13,7 @@ use super::{INTERRUPT_SHADOW, SINGLE_STEP, VmxVcpu};
 use crate::backend::{
     ApicAssist, Exit, RunDeadline, ShadowRoots, VcpuBackend, VcpuEmulation, VcpuEvents, Window,
 };
-use crate::platform::PhysCpu;
+use crate::phys_cpu::PhysCpu;
 use crate::start;
 use crate::step::stepped_flags;
 use crate::x86::DR7_ENABLES;
@@ -53,7 +53,7 @@ impl VcpuEmulation for VmxVcpu {
 
 impl VcpuBackend for VmxVcpu {
     fn load(&mut self, cpu: &mut PhysCpu) {
-        cpu.spec().switch_to(&mut self.spec);
+        cpu.spec.switch_to(&mut self.spec);
         // SAFETY: VMX is on, or there would be no `PhysCpu`; the VMCS is this vcpu's and active on no
         // other CPU, as `unload` clears it.
         let current = unsafe {
@@ -94,9 +94,6 @@ impl VcpuBackend for VmxVcpu {
     }
 
     fn run(&mut self, cpu: &mut PhysCpu) -> Exit {
-        let PhysCpu::Vmx(cpu) = cpu else {
-            return Exit::InvalidState;
-        };
         self.run_once(|vcpu| vcpu.enter(cpu))
     }
 

@@ -12,18 +12,20 @@ use oxen_types::Maddr;
 
 use super::apic::Apic;
 use super::caps::{VmxCaps, second};
-use super::cpu::Page;
+use super::cpu::{Flushes, Page};
 use super::enter::EXCEPTIONS;
 use super::exit::Info;
 use super::state;
 use super::virtual_registers::VirtualRegisters;
 use crate::backend::{Event, Gprs, VcpuBackend};
-use crate::controls::DomainControls;
+use crate::error::VirtError;
 use crate::fpu::Fpu;
-use crate::platform::{Platform, ToMaddr, VirtError};
+use crate::permission_maps::DomainControls;
 use crate::spec::SpecVcpu;
 use crate::tags::Tag;
+use crate::vendor::VcpuParts;
 use crate::x86::DR6_RESET;
+use crate::zeroed::ToMaddr;
 
 /// In the interruptibility state: the interrupt shadows behind STI and MOV SS.
 const INTERRUPT_SHADOW: u64 = 3;
@@ -46,6 +48,8 @@ pub struct VmxVcpu {
     pub(super) prepared: bool,
     /// The VMCS has been launched since it was loaded: the next entry is a VMRESUME.
     pub(super) launched: bool,
+    /// INVEPT and INVVPID exist. Kept, as the capabilities of a guest on a shadow are without EPT.
+    pub(super) flushes: Flushes,
     /// The VPID, valid on the CPU that gave it out.
     pub(super) tag: Tag,
     /// The next entry flushes the translations of the nested tables.
@@ -81,12 +85,13 @@ impl VmxVcpu {
     ///
     /// # Errors
     /// `NoMemory` if there is no memory for the VMCS, the APIC page or the FPU state.
-    pub fn new(
-        platform: &Platform,
-        caps: VmxCaps,
-        domain: Arc<DomainControls>,
-        to_maddr: ToMaddr,
-    ) -> Result<Self, VirtError> {
+    pub(super) fn new(caps: VmxCaps, parts: VcpuParts) -> Result<Self, VirtError> {
+        let VcpuParts {
+            fpu,
+            domain,
+            to_maddr,
+            ..
+        } = parts;
         let (vmcs, vmcs_maddr) = Page::new(caps.revision, to_maddr)?;
         let mut vcpu = Self {
             regs: Gprs::default(),
@@ -100,12 +105,13 @@ impl VmxVcpu {
             domain,
             prepared: false,
             launched: false,
+            flushes: Flushes::of(&caps),
             tag: Tag::NONE,
             flush: false,
             pending: None,
             nmi_blocked: false,
             deadline: None,
-            fpu: Fpu::new(platform.fpu)?,
+            fpu: Fpu::new(fpu)?,
             cr2: 0,
             dr: [0; 4],
             dr6: DR6_RESET,

@@ -7,10 +7,11 @@ use crate::backend::{
     Event, Exit, Reg, SegReg, Segment, ShadowRoots, VcpuBackend, VcpuEmulation, VcpuEvents,
     VcpuRegisters, Window,
 };
-use crate::platform::{Hardware, Platform};
 use crate::start;
 use crate::svm::intercept::{self, g1};
 use crate::svm::vmcb::Clean;
+use crate::svm::{SvmCaps, maps};
+use crate::testing::parts;
 use crate::x86::{CR0_PE, CR0_PG, CR4_MCE, DR6_BS, EFER_LMA, EFER_LME, RFLAGS_RF, RFLAGS_TF};
 
 const ROOTS: ShadowRoots = ShadowRoots {
@@ -19,12 +20,7 @@ const ROOTS: ShadowRoots = ShadowRoots {
 };
 
 fn vcpu() -> SvmVcpu {
-    let platform = Platform::for_tests(|virt| Maddr::new(virt as u64));
-    let domain = platform.new_domain(false).unwrap();
-    let Hardware::Svm(caps) = platform.hardware else {
-        panic!()
-    };
-    SvmVcpu::new(&platform, caps, domain, |virt| Maddr::new(virt as u64)).unwrap()
+    SvmVcpu::new(SvmCaps::for_tests(), parts(maps::new)).unwrap()
 }
 
 fn on_shadow() -> SvmVcpu {

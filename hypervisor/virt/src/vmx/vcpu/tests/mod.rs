@@ -1,25 +1,19 @@
 //! What the fields of the VMCS hold, and what becomes of exits.
 
-use alloc::sync::Arc;
-
-use oxen_types::Maddr;
-
 use super::{SINGLE_STEP, VmxVcpu};
 use crate::backend::{
     Event, Exit, Reg, SegReg, Segment, VcpuBackend, VcpuEmulation, VcpuEvents, VcpuRegisters,
 };
-use crate::controls::DomainControls;
-use crate::platform::Platform;
+use crate::testing::parts;
 use crate::vmx::caps::tests::caps;
 use crate::vmx::exit::Info;
+use crate::vmx::maps;
 use crate::vmx::refused::Refused;
 use crate::vmx::state;
 use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, EFER_LMA, EFER_LME, RFLAGS_RF, RFLAGS_TF};
 
 fn vcpu() -> VmxVcpu {
-    let platform = Platform::for_tests(|virt| Maddr::new(virt as u64));
-    let domain = Arc::new(DomainControls::for_vmx(|virt| Maddr::new(virt as u64)).unwrap());
-    VmxVcpu::new(&platform, caps(), domain, |virt| Maddr::new(virt as u64)).unwrap()
+    VmxVcpu::new(caps(), parts(maps::new)).unwrap()
 }
 
 /// An exit for an exception, as the interruption information tells it. The number of entries must be one.
