@@ -1,11 +1,11 @@
-//! Where vcpus run: at the build of a domain, and while it lives.
+//! The affinity of vcpus: at the build of a domain, and while it runs.
 
 use crate::world::{DomId, Hypervisor, explain};
 use crate::{Error, Result};
 use oxen_config::{Affinity, CpuSet, DomainConfig};
 use oxen_sys::hypercall::AffinityKind;
 
-/// Gives each vcpu of a new domain what its configuration says.
+/// Sets the affinity of each vcpu of a new domain from its configuration.
 ///
 /// # Errors
 /// `Error` if a set names no CPU of this machine, or if the hypervisor refuses.
@@ -18,7 +18,7 @@ pub fn apply(hypervisor: &dyn Hypervisor, config: &DomainConfig, domain: DomId) 
     Ok(())
 }
 
-/// The set that is meant for a vcpu.
+/// The set of a vcpu.
 fn chosen(affinity: Option<&Affinity>, vcpu: u32) -> Option<&CpuSet> {
     match affinity? {
         Affinity::Together(set) => Some(set),
@@ -26,8 +26,8 @@ fn chosen(affinity: Option<&Affinity>, vcpu: u32) -> Option<&CpuSet> {
     }
 }
 
-/// Lets a vcpu run on the CPUs of `hard` only, and on those of `soft` if they are free; None leaves
-/// that one as it is.
+/// Sets the hard affinity of a vcpu to `hard`, and the soft one to `soft`; `None` leaves that one
+/// as it is.
 ///
 /// # Errors
 /// `Error` if a set names no CPU of this machine, or if the hypervisor refuses. Nothing has changed

@@ -1,5 +1,5 @@
-//! The end of domains: taking one down without a trace, and what its configuration wants done when
-//! it ends by itself.
+//! The end of domains: taking one down without a trace, and the action of its configuration when it
+//! ends by itself.
 
 use crate::Result;
 use crate::nodes;
@@ -15,7 +15,7 @@ const TRIES: u32 = 250;
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How far a domain is gone.
+/// The progress of a domain's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Erased {
     Gone,
@@ -23,7 +23,7 @@ pub enum Erased {
     Lingers,
 }
 
-/// Destroys a domain and removes its nodes. It need not exist.
+/// Destroys a domain and removes its nodes. No error if the domain does not exist.
 ///
 /// # Errors
 /// `Error` of the hypervisor or the store; the other steps have been done nevertheless.
@@ -38,7 +38,7 @@ pub fn erase(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result
 /// `Error` of the hypervisor or the store; the other steps have been done nevertheless.
 pub fn take_down(world: &mut World<'_>, domain: DomId, uuid: Option<Uuid>) -> Result<()> {
     let destroyed = destroy(world, domain);
-    // The store learns of the end by itself too; then this is news of yesterday, and no error.
+    // xenstored notices the end by itself too, so a refusal here is no error.
     let _ = world.store.release(domain);
     let forgotten = world.store.apply(&nodes::remove(domain, uuid));
     destroyed?;
@@ -59,7 +59,7 @@ fn destroy(world: &World<'_>, domain: DomId) -> Result<()> {
     }
 }
 
-/// Waits until a domain that was taken down is no more.
+/// Waits until a domain that was taken down is gone.
 ///
 /// # Errors
 /// `Error` if the hypervisor does not answer.

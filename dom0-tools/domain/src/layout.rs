@@ -1,4 +1,4 @@
-//! Where things lie in a PVH guest's physical memory. Guests and restore streams know some of these
+//! The layout of a PVH guest's physical memory. Guests and restore streams know some of these
 //! addresses, so they are libxl's (xg_dom.h, libxl_x86_acpi.c): eight special pages below
 //! 0xff000000, the ACPI tables at 0xfc000000, and a hole from there to 4 GiB.
 
@@ -22,7 +22,7 @@ pub const SPECIAL_PAGES: u64 = 8;
 pub const STORE_GFN: u64 = SPECIAL + 4;
 pub const IDENT_GFN: u64 = SPECIAL + 6;
 pub const CONSOLE_GFN: u64 = SPECIAL + 7;
-/// A frame beside them that stays empty.
+/// A frame beside the special pages that stays empty.
 pub const SCRATCH_GFN: u64 = SPECIAL + SPECIAL_PAGES;
 
 /// A guest's RAM: below the hole, and from 4 GiB on.
@@ -83,17 +83,17 @@ impl Ram {
     }
 }
 
-/// Where the builder puts what it brings along.
+/// The addresses of the builder's own data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placement {
-    /// start_info and what it points at.
+    /// The start_info block.
     pub info: u64,
     pub ramdisk: u64,
 }
 
 /// Finds places for `info_bytes` of boot information and the ramdisk, above the kernel: the
-/// kernel's early page tables reach 1 GiB, and what it announces as its memory is its own to
-/// overwrite.
+/// kernel's early page tables reach 1 GiB, and the kernel may overwrite the range that its headers
+/// announce.
 ///
 /// # Errors
 /// `Error` with the memory that is needed if the guest has too little.

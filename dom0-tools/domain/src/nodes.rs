@@ -17,7 +17,7 @@ pub fn home(domain: DomId) -> String {
     format!("/local/domain/{domain}")
 }
 
-/// The node of what a domain is whatever its number.
+/// The node of a domain's UUID, which stays when the number changes.
 #[must_use]
 pub fn vm(uuid: Uuid) -> String {
     format!("/vm/{uuid}")
@@ -30,7 +30,7 @@ pub struct Ports {
     pub console: u32,
 }
 
-/// Everything a new domain finds. `started` is in seconds since the epoch.
+/// The nodes of a new domain. `started` is in seconds since the epoch.
 #[must_use]
 pub fn create(
     domain: DomId,
@@ -67,8 +67,8 @@ pub fn create(
         here(&format!("cpu/{vcpu}/availability"), state, read);
     }
     here("memory", "", read);
-    // The guest takes the difference to what it sees at boot for memory it must not touch, so this
-    // is what it was built with, not maxmem.
+    // The guest treats the difference to the memory that it sees at boot as memory that it must not
+    // touch. So this is the memory at build, not maxmem.
     here("memory/static-max", &kib.to_string(), read);
     here("memory/target", &kib.to_string(), read);
     here("memory/videoram", "0", read);
@@ -163,8 +163,8 @@ pub fn rename(domain: DomId, uuid: Uuid, name: &str) -> Vec<Change> {
     ]
 }
 
-/// Gives what is left of an ended domain another name and UUID, so that its successor can have
-/// them.
+/// Gives the rest of an ended domain another name and UUID, so that its successor can have the old
+/// ones.
 #[must_use]
 pub fn preserve(domain: DomId, old: Uuid, new: Uuid, name: &str) -> Vec<Change> {
     let (home, vm) = (home(domain), vm(new));
@@ -187,8 +187,8 @@ pub fn free_name(name: &str, taken: impl Fn(&str) -> bool) -> Option<String> {
         .find(|candidate| !taken(candidate))
 }
 
-/// Collects changes. A new node has its parent's permissions, so only where they differ is there
-/// anything to set: this halves the talk with the store.
+/// Collects changes. A new node has its parent's permissions, so permissions are set only where
+/// they differ, which halves the number of requests.
 #[derive(Default)]
 struct List {
     changes: Vec<Change>,

@@ -10,7 +10,7 @@ const HEAD: u64 = size_of::<abi::HvmStartInfo>() as u64;
 const MODULE: u64 = size_of::<abi::HvmModlistEntry>() as u64;
 const ENTRY: u64 = size_of::<abi::HvmMemmapTableEntry>() as u64;
 
-/// How many bytes [`build`] will make. The map has at most four entries.
+/// The length of the block that [`build`] makes, in bytes. The map has at most four entries.
 #[must_use]
 pub fn size(command_line: &str) -> u64 {
     HEAD + MODULE + 4 * ENTRY + command_line.len() as u64 + 1

@@ -4,7 +4,7 @@ use core::fmt;
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a request failed.
+        /// The reason why a request failed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum StoreError {
             $($(#[$doc])* $variant,)*
@@ -35,7 +35,7 @@ errors! {
     NoSys = "ENOSYS",
     Rofs = "EROFS",
     Busy = "EBUSY",
-    /// The transaction met another change: do it again.
+    /// Another change collided with the transaction, which is to be repeated.
     Again = "EAGAIN",
     IsConn = "EISCONN",
     TooBig = "E2BIG",

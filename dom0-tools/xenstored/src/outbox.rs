@@ -69,7 +69,7 @@ impl Outbox {
         first.chain(rest).take(TOGETHER).map(IoSlice::new).collect()
     }
 
-    /// Bytes that wait.
+    /// The number of bytes that wait.
     pub const fn len(&self) -> usize {
         self.bytes
     }
@@ -78,7 +78,7 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Answers that wait.
+    /// The number of replies that wait.
     pub const fn replies(&self) -> usize {
         self.replies
     }

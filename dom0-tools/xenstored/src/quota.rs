@@ -40,7 +40,7 @@ quotas! {
     nodes, "nodes", 1000, "nodes that it owns";
     watches, "watches", 128, "watches (and one more)";
     transactions, "transactions", 10, "transactions at a time (and one more)";
-    /// Answers that wait for the guest to take them before its next request is looked at.
+    /// Replies that wait for the guest to take them before its next request is looked at.
     outstanding, "outstanding", 20, "answers that wait for it";
     transaction_nodes, "transaction-nodes", 1024, "nodes that a transaction touches";
     /// Bytes of everything that the guest makes the store keep.
@@ -90,7 +90,7 @@ impl Quota {
         format!("{SOFT}{name}")
     }
 
-    /// Changes one; false if there is none of that name.
+    /// Changes a limit; false if there is none of that name.
     pub fn set(&mut self, name: &str, value: u32) -> bool {
         let slot = match name.strip_prefix(SOFT) {
             Some("nodes") => Some(&mut self.soft.nodes),

@@ -1,7 +1,7 @@
 //! The records of the journal: one for each change that must survive the daemon's death.
 //!
 //! Records contain the effect, not the request, so that reading them needs no rules. Sockets are
-//! not in them: who is connected by one sees that it broke and connects again.
+//! not in them: a client sees that its socket broke, and connects again.
 
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// About how many bytes it takes in the journal.
+    /// The approximate size of the record in the journal, in bytes.
     #[expect(clippy::len_without_is_empty, reason = "none is empty")]
     pub fn len(&self) -> usize {
         /// Numbers and lengths.

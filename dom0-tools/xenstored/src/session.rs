@@ -15,7 +15,7 @@ use crate::server::{ConnId, Indices, Platform, Server};
 /// Requests handled of one ring at a time, however little work they are.
 const TURN: usize = 8;
 
-/// Where we are in a ring.
+/// The daemon's position in a ring.
 #[derive(Debug)]
 pub struct Session {
     domain: DomId,
@@ -48,7 +48,8 @@ impl Session {
         Ok((session, Indices { consumed, produced }, waiting))
     }
 
-    /// After a restart: the records know what was taken; the page may not, if we died in between.
+    /// After a restart the records have the position; the page may not, if the previous daemon died
+    /// in between.
     pub fn resume(&mut self, server: &Server) {
         self.take = server.ring(self.domain).map(|r| r.indices.consumed);
     }
@@ -164,7 +165,7 @@ impl Session {
         Ok(sent)
     }
 
-    /// Gives the ring up. What is to be said of that.
+    /// Gives the ring up. Returns the notice for the log.
     pub fn fail(&mut self, page: Result<&SharedMemory, Fault>, fault: Fault) -> Notice {
         self.broken = true;
         // If the page cannot be written, the guest is gone.

@@ -1,4 +1,4 @@
-//! Transactions: a draft of changes, and what of the store it depended on.
+//! Transactions: a draft of changes, and the nodes of the store on which it depended.
 //!
 //! A transaction reads the store as it is, under its own changes, and keeps nothing of it but
 //! stamps. It commits if all nodes that its outcomes depended on are still as they were when it
@@ -36,14 +36,14 @@ impl Transaction {
         }
     }
 
-    /// The memory that it takes.
+    /// The memory of the transaction, in bytes.
     pub const fn bytes(&self) -> usize {
         BYTES
             .saturating_add(self.draft.bytes())
             .saturating_add(self.trace.bytes())
     }
 
-    /// Nodes that it has changed or looked at.
+    /// The number of nodes that the transaction has changed or looked at.
     pub const fn count(&self) -> usize {
         self.draft.count().saturating_add(self.trace.count())
     }

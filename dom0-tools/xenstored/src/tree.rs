@@ -1,4 +1,4 @@
-//! The nodes.
+//! The tree of nodes.
 //!
 //! Each node carries two stamps from one counter: `own`, new when its value or permissions changed,
 //! and `list`, new when a child came or went. Equal stamps mean equal content, because no stamp is
@@ -345,7 +345,7 @@ impl Tree {
         self.stamp
     }
 
-    /// Do the counts agree with the nodes? For the check command and for tests.
+    /// Whether the counts agree with the nodes. For the check command and for tests.
     pub fn is_consistent(&self) -> bool {
         let mut counts = Counts::default();
         let mut todo = vec![("", &self.root)];

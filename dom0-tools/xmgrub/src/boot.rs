@@ -1,4 +1,4 @@
-//! From an image to what it boots.
+//! From an image to the files that it boots.
 
 use crate::disk::{Disk, FileSystem, Image, MAX_CONFIG, Volume};
 use crate::grub::{self, Boot, Files, Place, Search};
@@ -39,7 +39,7 @@ pub struct Plan {
     pub arguments: String,
 }
 
-/// How large an entry's files are.
+/// The sizes of an entry's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     pub kernel: u64,
@@ -116,7 +116,7 @@ impl Loader {
         plan(entry, boot).map_err(|error| error.while_doing(self.path))
     }
 
-    /// How large an entry's kernel and its ramdisks are, before anything of them is read.
+    /// The sizes of an entry's kernel and ramdisks, before anything of them is read.
     ///
     /// # Errors
     /// `Error` if a file is missing, or if the files are too large.

@@ -1,4 +1,4 @@
-//! Giving up what this process could do beyond reading the image that it has open.
+//! Dropping every right of this process but to read the image that it has open.
 
 use rustix::process::{Gid, Resource, Rlimit, Uid, chdir, chroot, getuid, setrlimit};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
@@ -37,7 +37,7 @@ pub(crate) fn confine(empty: &Path, largest: u64) -> rustix::io::Result<()> {
     if getuid().is_root() {
         chroot(empty)?;
         chdir("/")?;
-        // A single thread: what holds for it holds for all.
+        // The process has a single thread, so the limits hold for all of it.
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         set_thread_groups(&[])?;
         set_thread_gid(group)?;

@@ -1,4 +1,4 @@
-//! One line: what is wrong with the image.
+//! The error about an image: one line.
 
 use core::fmt;
 

@@ -1,5 +1,5 @@
 //! Images of other formats than raw, through Debian's qemu-nbd where it is installed: one process
-//! an image, which outlives ours. Its pid file is the note that it is one of ours.
+//! for each image, which outlives xmd. A pid file marks the processes that xmd started.
 
 use oxen_config::{DiskAccess, DiskFormat, DiskSpec};
 use oxen_domain::{Error, Result};
@@ -93,7 +93,7 @@ impl Drop for Server {
     }
 }
 
-/// Ends the server behind a device, if it is one of ours.
+/// Ends the server behind a device, if xmd started it.
 pub(super) fn release(path: &str) -> Result<()> {
     match path.strip_prefix("/dev/nbd").and_then(|n| n.parse().ok()) {
         Some(number) if note(number).exists() => end(number),
@@ -101,7 +101,7 @@ pub(super) fn release(path: &str) -> Result<()> {
     }
 }
 
-/// Ends servers of ours that serve none of these devices: a process was killed before it could.
+/// Ends servers of xmd that serve none of these devices, which a killed xmd left.
 pub(super) fn sweep(used: &[&str]) -> Result<()> {
     let Ok(notes) = fs::read_dir(NOTES) else {
         return Ok(());

@@ -19,11 +19,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 const PROGRAM: &str = "xmgrub";
-/// Where earlier versions put copies.
+/// The directory in which earlier versions put copies.
 const COPIES: &str = "/run/xen/boot";
 /// The largest kernel, unpacked, and the largest ramdisk.
 const MAX_IMAGE: u64 = 256 << 20;
-/// The longest line that says what follows.
+/// The longest line before the images, in bytes.
 const MAX_LINE: u64 = 1 << 20;
 
 /// A guest's configuration with the command line from its disk, and what it boots.
@@ -41,7 +41,7 @@ struct Found {
     stream: Streamed,
 }
 
-/// How many bytes follow.
+/// The lengths of the images that follow, in bytes.
 #[derive(Deserialize)]
 struct Streamed {
     kernel: u64,
@@ -162,7 +162,7 @@ fn bytes(from: &mut dyn Read, count: u64) -> core::result::Result<Vec<u8>, Fault
     }
 }
 
-/// A guest's words as far as a line of the log has room for them.
+/// A guest's text, shortened to fit a line of the log.
 fn shortened(text: &str) -> String {
     const MOST: usize = 120;
     match text.char_indices().nth(MOST) {

@@ -16,11 +16,11 @@ const VERSION_WITH_PAYLOAD: u16 = 0x0208;
 pub(super) struct Payload<'a> {
     /// The packed kernel.
     pub(super) packed: &'a [u8],
-    /// The longest command line that it takes, if it says so.
+    /// The longest command line that the kernel takes, if the header says so.
     pub(super) max_command_line: Option<u32>,
 }
 
-/// The packed kernel; None if this is no bzImage.
+/// Finds the packed kernel; `None` if this is no bzImage.
 pub(super) fn payload(bytes: &[u8]) -> Result<Option<Payload<'_>>, String> {
     if bytes.get(MAGIC_AT..MAGIC_AT + 4) != Some(b"HdrS") {
         return Ok(None);

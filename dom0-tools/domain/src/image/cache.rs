@@ -47,7 +47,7 @@ impl From<&Metadata> for Version {
 }
 
 impl Cache {
-    /// The kernel in that file.
+    /// The kernel in a file, unpacked.
     ///
     /// # Errors
     /// `Error` if the file is missing or is no kernel.
@@ -62,7 +62,7 @@ impl Cache {
             kept.used = Instant::now();
             return Ok(Arc::clone(&kept.kernel));
         }
-        // Both at once would be a lot of memory.
+        // The old kernel goes first: both at once would take a lot of memory.
         self.drop_kernel();
         let bytes = read_file(path, "kernel")?;
         let kernel = parse(&bytes);
@@ -83,7 +83,7 @@ impl Cache {
         Ok(kernel)
     }
 
-    /// To be called now and then.
+    /// Drops a kernel that was not requested for some time. The daemon calls this regularly.
     pub fn drop_unused(&self) {
         if self
             .lock()

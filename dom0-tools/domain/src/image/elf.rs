@@ -26,9 +26,9 @@ const MOST_NOTES: u64 = 64 << 10;
 pub struct Kernel {
     image: Vec<u8>,
     pub segments: Vec<Segment>,
-    /// Where the first instruction lies, with paging off.
+    /// The physical address of the first instruction.
     pub entry: u32,
-    /// The longest command line that it takes, in bytes and without the NUL at the end.
+    /// The longest command line that the kernel takes, in bytes and without the NUL at the end.
     pub max_command_line: u32,
 }
 

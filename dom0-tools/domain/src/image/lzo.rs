@@ -41,7 +41,7 @@ impl Before {
 }
 
 impl Stream<'_> {
-    /// None if the data is damaged.
+    /// Unpacks the stream; `None` if the data is damaged.
     fn run(&mut self) -> Option<()> {
         let mut before = Before::Nothing;
         // Only the first byte can be a bare count of literals.
@@ -69,7 +69,7 @@ impl Stream<'_> {
                     let word = self.word()?;
                     let distance = (code & 8) << 11 | word >> 2;
                     if distance == 0 {
-                        // The end, which has to be the end.
+                        // The end marker, which must be the end of the input.
                         return (self.input.is_empty() && self.output.len() == self.limit)
                             .then_some(());
                     }

@@ -1,4 +1,4 @@
-//! Guest kernels: from the bytes of a file to what must lie where in the guest's memory.
+//! Guest kernels: from the bytes of a file to the segments in the guest's memory.
 //!
 //! A bzImage is unpacked first (x86 boot protocol 2.08, Documentation/arch/x86/boot.rst); what is
 //! inside, or the file itself, is an ELF image that names its PVH entry in a note
@@ -16,12 +16,13 @@ use std::path::Path;
 pub use cache::Cache;
 pub use elf::{Kernel, Segment};
 
-/// No kernel file or unpacked kernel is larger; a wrong length must not eat dom0's memory.
+/// The largest kernel file or unpacked kernel, in bytes, so that a wrong length cannot use up
+/// dom0's memory.
 const MAX_BYTES: usize = 1 << 30;
 
 const NO_KERNEL: &str = "this is not a kernel that can run as a PVH guest";
 
-/// Reads a file whole.
+/// Reads a whole file.
 ///
 /// # Errors
 /// `Error` if the file is missing, unreadable, empty or too large; `key` is the configuration key
@@ -43,7 +44,7 @@ pub fn read_file(path: &Path, key: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// Understands a kernel.
+/// Parses a kernel.
 ///
 /// # Errors
 /// `Error` that says why the bytes are no kernel that can be booted.
@@ -59,7 +60,7 @@ pub fn from_elf(image: Vec<u8>) -> Result<Kernel, Error> {
     elf::parse(image).map_err(|cause| Error::new(NO_KERNEL, cause))
 }
 
-/// Understands a kernel whose unpacked form has no more than `most` bytes.
+/// Parses a kernel whose unpacked form has no more than `most` bytes.
 ///
 /// # Errors
 /// `Error` that says why the bytes are no kernel that can be booted.

@@ -19,7 +19,8 @@ const FORMATS: &[(&str, &[u8], Unpacker)] = &[
     ("zstd", &[0x28, 0xb5, 0x2f, 0xfd], zstd),
     ("LZO", b"\x89LZO", lzo),
     ("LZ4", &[0x02, 0x21, 0x4c, 0x18], lz4),
-    // No magic proper: the usual properties byte and the low half of the dictionary's size.
+    // LZMA has no magic number: these are the usual properties byte and the low half of the
+    // dictionary's size.
     ("LZMA", &[0x5d, 0, 0], lzma),
     ("nothing", super::elf::MAGIC, plain),
 ];
@@ -51,7 +52,7 @@ pub(super) fn unpack(payload: &[u8], most: usize) -> Result<Vec<u8>, String> {
     Ok(image)
 }
 
-/// Reads to the end, but no more than a byte beyond what is announced.
+/// Reads to the end, but at most one byte beyond the announced length.
 fn drain(reader: impl Read, length: usize) -> Result<Vec<u8>, String> {
     let mut image = Vec::new();
     image
@@ -122,7 +123,7 @@ fn lz4(packed: &Packed<'_>) -> Result<Vec<u8>, String> {
     Ok(image)
 }
 
-/// lzop's file: a header of which only the flags matter to us, then blocks with both lengths.
+/// lzop's file: a header, of which only the flags are needed, then blocks with both lengths.
 fn lzo(packed: &Packed<'_>) -> Result<Vec<u8>, String> {
     const MAGIC: usize = 9;
     const HEADER_FILTER: u32 = 0x0800;

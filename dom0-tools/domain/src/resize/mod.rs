@@ -1,6 +1,6 @@
 //! More or less memory and vcpus for a domain that runs. Both are requests that its kernel fulfils:
-//! the balloon driver follows `memory/target`, CPU hotplug follows `cpu/N/availability`. What it
-//! may have at most is the hypervisor's to keep.
+//! the balloon driver follows `memory/target`, CPU hotplug follows `cpu/N/availability`. The
+//! hypervisor enforces the limits.
 
 use crate::layout::{MIB, PAGE};
 use crate::nodes;
@@ -25,14 +25,14 @@ pub fn least_mib(started_mib: u64) -> u64 {
     started_mib.min(64 + started_mib / 32)
 }
 
-/// Whether a domain has what it is meant to have, as far as a balloon driver keeps to it.
+/// Whether a domain has reached its target, as exactly as a balloon driver does.
 #[must_use]
 pub fn is_reached(info: &DomainInfo, mib: u32) -> bool {
     (info.tot_pages / (MIB / PAGE)).abs_diff(mib.into()) <= 1
 }
 
-/// Requests a domain to reduce its memory to `mib`, or to grow to it; it can have no more from then
-/// on. Less than [`least_mib`] has to be meant.
+/// Requests a domain to reduce its memory to `mib`, or to grow to it; the domain can have no more
+/// from then on. A target below [`least_mib`] needs `force`.
 ///
 /// # Errors
 /// `Error` if the domain cannot have so much, would not survive with so little, or has ended.
@@ -43,7 +43,7 @@ pub fn set_memory(
     domain: DomId,
     mib: u32,
     max_mib: u32,
-    meant: bool,
+    force: bool,
 ) -> Result<()> {
     let what = format!("cannot set the memory of domain {domain} to {mib} MiB");
     let info = living(hypervisor, domain, &what, DOM0_MEMORY)?;
@@ -54,7 +54,7 @@ pub fn set_memory(
     let now = target(store, domain, &what)?;
     let started = started(store, domain)?.unwrap_or(now) / 1024;
     let least = least_mib(started);
-    if !meant && u64::from(mib) < least && u64::from(mib) * 1024 < now {
+    if !force && u64::from(mib) < least && u64::from(mib) * 1024 < now {
         let cause = format!(
             "a guest that was started with {started} MiB needs about {least} MiB to stay alive"
         );
@@ -89,7 +89,7 @@ fn check_free(hypervisor: &dyn Hypervisor, info: &DomainInfo, mib: u32, what: &s
     Err(Error::new(what, cause).remedy("give others less first (xm mem-set), or end some"))
 }
 
-/// Changes how much a domain may ever be given.
+/// Changes the most memory that a domain may be given.
 ///
 /// # Errors
 /// `Error` if the domain's target is higher, or if the domain has ended.

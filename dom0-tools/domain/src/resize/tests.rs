@@ -61,14 +61,14 @@ fn less_than_keeps_a_guest_alive_has_to_be_meant() {
     );
     let (fake, domain) = one();
     let mut store = fake.clone();
-    let mut set = |mib, meant| set_memory(&fake, &mut store, domain, mib, 96, meant);
+    let mut set = |mib, force| set_memory(&fake, &mut store, domain, mib, 96, force);
     let error = set(31, false).expect_err("too little").to_string();
     assert!(
         error.contains("started with 32 MiB needs about 32 MiB"),
         "{error}"
     );
     assert!(error.contains("--force"), "{error}");
-    set(31, true).expect("it is meant");
+    set(31, true).expect("forced");
     // What is more than it has now is no danger.
     set(32, false).expect("more");
     assert_eq!(found(&fake, domain).1, (32 * 1024).to_string());

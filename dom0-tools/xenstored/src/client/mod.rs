@@ -28,14 +28,14 @@ use crate::wire::{self, Kind};
 use link::Link;
 pub use request::Request;
 
-/// Where the daemon listens.
+/// The path of the daemon's socket.
 pub const SOCKET: &str = "/run/xenstored/socket";
-/// Overrides the path of the socket.
+/// The environment variable that overrides the path of the socket.
 pub const SOCKET_ENV: &str = "XENSTORED_PATH";
 /// The kernel's own way to the store.
 const XENBUS: &str = "/dev/xen/xenbus";
 
-/// Why a call of the client failed.
+/// The reason why a call of the client failed.
 #[derive(Debug)]
 pub enum Error {
     /// The store refused.
@@ -200,7 +200,7 @@ pub struct Client {
 pub type Answer = core::result::Result<Vec<u8>, StoreError>;
 
 /// The number of requests that are sent before the first reply is awaited. The daemon queues more
-/// replies than these have, so it never waits for us while we wait for it.
+/// replies than these have, so it never waits for the client while the client waits for it.
 const TOGETHER: usize = 64;
 
 impl Client {
@@ -301,7 +301,7 @@ impl Client {
         self.events.pop_front()
     }
 
-    /// Is an event queued? It will not make the connection readable any more.
+    /// Whether an event is queued. A queued event does not make the connection readable any more.
     pub fn has_queued_event(&self) -> bool {
         !self.events.is_empty()
     }
@@ -401,7 +401,7 @@ impl Client {
         answer
     }
 
-    /// Several requests under way at once: one wait for all, not one for each.
+    /// Sends several requests at once, with one wait for all.
     fn call_all(&mut self, tx_id: u32, requests: &[Request]) -> Result<Vec<Answer>> {
         if requests
             .iter()

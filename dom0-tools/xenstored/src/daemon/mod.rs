@@ -1,4 +1,4 @@
-//! The loop.
+//! The daemon's loop.
 
 mod log;
 mod sockets;
@@ -203,7 +203,7 @@ impl Daemon {
         true
     }
 
-    /// If the journal cannot be written, the store goes on: only a restart would lose something.
+    /// If the journal cannot be written, the store goes on: only a restart would lose changes.
     fn write_down(&mut self) {
         let records = self.server.take_records();
         let all = || self.server.snapshot();

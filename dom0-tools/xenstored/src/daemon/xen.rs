@@ -1,4 +1,4 @@
-//! The machine with a hypervisor: event channels, rings, and the fate of domains.
+//! The machine with a hypervisor: event channels, rings, and ends of domains.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -124,7 +124,7 @@ impl Xen {
         Ok(())
     }
 
-    /// Catches up with what happened while no daemon was there.
+    /// Catches up with events that happened while no daemon ran.
     pub(crate) fn resume(&mut self, server: &mut Server) {
         for open in self.rings.values_mut() {
             open.session.resume(server);
@@ -239,7 +239,7 @@ impl Xen {
                 self.awake.remove(&domain);
             }
             if notify {
-                // A notification that fails has nobody to hear it: the domain is on its way out.
+                // A notification fails only if the domain is about to end.
                 let _ = self.events.notify(open.port);
             }
             notices.extend(open.fault.take());

@@ -68,7 +68,7 @@ impl Image {
         self.len == 0
     }
 
-    /// A part of it, cut at its end; None if it begins beyond.
+    /// A part of the image, cut at its end; `None` if the part begins beyond it.
     #[must_use]
     pub fn window(&self, start: u64, bytes: u64) -> Option<Window> {
         let len = self.len.checked_sub(start)?.min(bytes);

@@ -5,7 +5,7 @@ use super::image::Window;
 use super::table::Partition;
 
 const SECTOR: u64 = 512;
-/// Logical partitions that are looked at: a chain may bite its own tail.
+/// Logical partitions that are looked at: a chain may be a loop.
 const MOST_LOGICAL: u32 = 60;
 /// Kinds of partitions that hold others.
 const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];

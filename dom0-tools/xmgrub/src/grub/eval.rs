@@ -1,4 +1,4 @@
-//! Runs commands, within a budget: whatever the configuration says, this ends soon.
+//! Runs commands, within a budget: any configuration ends soon.
 
 use super::lexer::{Piece, Word};
 use super::menu::{self, Body, Item, Kind};
@@ -18,7 +18,7 @@ const LOOKS: u32 = 1000;
 const DEEPEST: u32 = 16;
 /// Entries and submenus of a menu, all together.
 const MOST_ITEMS: usize = 1000;
-/// All that variables become in words.
+/// The most bytes that all expansions of variables may add.
 const MOST_TEXT: usize = 8 << 20;
 /// One word, and so one variable.
 const LONGEST: usize = 1 << 16;
@@ -346,7 +346,7 @@ impl<'a> Machine<'a> {
                 self.assign(name);
                 Ok(true)
             }
-            // Modules, fonts, colours, waiting: nothing to us.
+            // Modules, fonts, colours and waiting have no effect.
             _ => Ok(true),
         }
     }
@@ -367,7 +367,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Variables that GRUB kept in its block of 1 KiB. The entry for the next boot only is left
-    /// out: we could not take it away again.
+    /// out, because this program cannot remove it again.
     fn load_environment(&mut self, arguments: &[String]) -> bool {
         let named = arguments
             .iter()

@@ -26,7 +26,7 @@ impl Item {
         self.title == name || self.id.as_deref() == Some(name)
     }
 
-    /// The entry that this stands for: of a submenu its first.
+    /// The entry that this item stands for; for a submenu its first.
     fn entry(&self) -> Option<(&Item, &Body)> {
         match &self.kind {
             Kind::Entry(body) => Some((self, body)),

@@ -2,7 +2,7 @@
 
 use super::eval::Files;
 
-/// Does the expression hold? What is not understood does not.
+/// Whether the expression holds. An expression that is not understood does not.
 pub(super) fn holds(words: &[String], files: &dyn Files, root: &str) -> bool {
     // `-o` binds weaker than `-a`; parentheses are not used by generated files.
     let mut any = false;

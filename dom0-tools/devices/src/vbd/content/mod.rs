@@ -94,15 +94,15 @@ fn qcow2_needs(file: &File) -> u64 {
         .max(references.saturating_add(1))
 }
 
-/// How many bytes what is on a raw disk says that it needs.
+/// The length that the content of a raw disk claims, in bytes.
 fn needed(disk: &impl Bytes) -> Option<u64> {
     let partitions = partitions(disk).into_iter().map(|part| part.end);
     partitions.chain(Ext::at(disk, 0).map(|fs| fs.bytes)).max()
 }
 
-/// A word on the file system of that device that is in use, if one is.
+/// The reason not to take the device away: the file system that is in use, if one is.
 pub(super) fn mounted(device: &Path) -> Option<String> {
-    // The driver writes past the page cache, so we read past it too.
+    // The driver writes past the page cache, so this reads past it too.
     let file = File::options()
         .read(true)
         .custom_flags(OFlags::DIRECT.bits().cast_signed())

@@ -1,4 +1,5 @@
-//! An image or block device of dom0: opened, and checked for what would only be noticed later.
+//! An image or block device of dom0: opened, and checked for faults that would be noticed only
+//! later.
 
 use super::content;
 use oxen_config::{DiskAccess, DiskFormat, DiskSpec};
@@ -40,7 +41,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Opens an image. What is remarkable about it is added to `warnings`.
+    /// Opens an image. Warnings about its content are added to `warnings`.
     ///
     /// # Errors
     /// `Error` if the image is missing, in use, empty, or of another format than the description
@@ -100,7 +101,7 @@ impl Image {
 
     /// The lock is the open file's: a loop device that is made of it keeps it.
     fn lock(&self, spec: &DiskSpec, write: bool) -> core::result::Result<(), ()> {
-        // qemu locks what it opens in its own way.
+        // qemu has its own locks on the images that it opens.
         if spec.shared || spec.format != DiskFormat::Raw {
             return Ok(());
         }
