@@ -30,7 +30,7 @@ use crate::host::Host;
 use crate::vcpu::HvmVcpu;
 
 /// The processor side of a domain whose vcpus virtualization hardware runs.
-pub struct HvmDomain<H: Host> {
+pub(crate) struct HvmDomain<H: Host> {
     pub(crate) vmm: &'static Vmm<H>,
     pub(crate) id: DomainId,
     pub(crate) flush: Arc<Flush>,

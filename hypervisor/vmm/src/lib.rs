@@ -4,6 +4,8 @@
 //! tests of this crate implement them in memory.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, missing_docs, unused_qualifications)]
+#![warn(clippy::wildcard_imports, clippy::allow_attributes)]
 
 extern crate alloc;
 #[cfg(test)]

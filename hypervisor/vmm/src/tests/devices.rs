@@ -155,8 +155,8 @@ fn access(dom0: &Guest, port: u16, size: u8, input: bool, rax: u64) -> u64 {
         Exit::Settled
     });
     dom0.run(0);
-    let rax = *seen.lock().unwrap();
-    rax
+    let rax = seen.lock().unwrap();
+    *rax
 }
 
 #[test]
