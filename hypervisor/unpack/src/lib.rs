@@ -29,14 +29,20 @@ const SECTOR: usize = 512;
 /// A kernel that claims to unpack to more than this is broken.
 const LARGEST: usize = 512 << 20;
 
+/// A kernel's image cannot be unpacked.
 #[derive(Debug)]
 pub enum ImageError {
+    /// The file is neither a bzImage of a known version nor an ELF file.
     Unknown,
+    /// The file ends before its contents do.
     Truncated,
-    /// The first bytes of the payload.
+    /// The payload is not packed with xz; its first bytes.
     Compression([u8; 4]),
+    /// The payload is damaged.
     Corrupt(XzError),
+    /// The payload unpacks to more bytes than it says.
     Size,
+    /// The room is smaller than the unpacked kernel.
     NoMemory,
 }
 
@@ -47,7 +53,7 @@ impl fmt::Display for ImageError {
             Self::Truncated => write!(f, "truncated"),
             Self::Compression(magic) => write!(
                 f,
-                "a compression that we do not unpack ({magic:02x?}): xz is"
+                "a compression that is not unpacked here ({magic:02x?}): xz is"
             ),
             Self::Corrupt(error) => write!(f, "corrupt: {error}"),
             Self::Size => write!(f, "larger than it says"),
@@ -56,16 +62,26 @@ impl fmt::Display for ImageError {
     }
 }
 
-/// A kernel's image, looked into but not unpacked.
+/// A kernel's image that has been read but not unpacked.
 #[derive(Debug)]
 pub enum Image<'a> {
     /// The ELF file as it is.
     Plain(&'a [u8]),
-    /// It unpacks to so many bytes.
-    Xz { packed: &'a [u8], size: usize },
+    /// An ELF file packed with xz.
+    Xz {
+        /// The packed bytes.
+        packed: &'a [u8],
+        /// Bytes of the unpacked file.
+        size: usize,
+    },
 }
 
 impl<'a> Image<'a> {
+    /// Finds the kernel in an image.
+    ///
+    /// # Errors
+    /// `Unknown` if the file is no kernel; `Truncated` if it ends too early; `Compression` if its payload
+    /// is not packed with xz.
     pub fn open(image: &'a [u8]) -> Result<Self, ImageError> {
         if image.starts_with(ELF) {
             return Ok(Self::Plain(image));
@@ -90,7 +106,7 @@ impl<'a> Image<'a> {
         Ok(Self::Xz { packed, size })
     }
 
-    /// Bytes that `unpack` needs.
+    /// Bytes of room that [`Image::unpack`] needs.
     pub fn room(&self) -> usize {
         match self {
             Self::Plain(_) => 0,
@@ -100,6 +116,9 @@ impl<'a> Image<'a> {
 
     /// The kernel's ELF file: unpacked to `room`, of which [`Image::room`] bytes are needed, or
     /// where it is.
+    ///
+    /// # Errors
+    /// `NoMemory` if the room is too small; `Corrupt` or `Size` if the payload is damaged.
     pub fn unpack<'b>(self, room: &'b mut [u8]) -> Result<&'b [u8], ImageError>
     where
         'a: 'b,
