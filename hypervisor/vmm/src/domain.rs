@@ -8,8 +8,9 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_core::domain::{Domain, DomainConfig, MAX_VCPUS};
-use oxen_core::seams::{DomainArch, GuestMemory, MapKind, VcpuArch};
+use oxen_core::seams::{GuestMemory, MapKind};
 use oxen_core::vcpu::Vcpu;
+use oxen_core::vcpu::{DomainArch, VcpuArch};
 use oxen_mm::p2m::{Rules, SpaceConfig};
 use oxen_mm::pt::{Ept, Format, Npt};
 use oxen_mm::{FrameTable, GuestSpace};

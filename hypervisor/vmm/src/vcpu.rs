@@ -5,8 +5,7 @@
 
 use alloc::sync::Arc;
 
-use oxen_core::seams::{PostedStart, VcpuArch};
-use oxen_core::vcpu::Vcpu;
+use oxen_core::vcpu::{PostedStart, Vcpu, VcpuArch};
 use oxen_paging::shadow::VcpuShadow;
 use oxen_types::{CpuId, Errno, Result, VcpuId};
 use oxen_virt::dev::lapic::{Lapic, LapicPosted};

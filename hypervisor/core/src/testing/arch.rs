@@ -11,8 +11,8 @@ use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_types::{Errno, Result, VcpuId};
 
 use super::heap;
-use crate::seams::{DomainArch, PostedStart, VcpuArch};
 use crate::vcpu::Vcpu;
+use crate::vcpu::{DomainArch, PostedStart, VcpuArch};
 
 /// Records that a vcpu has, and their sizes: CPU, LAPIC registers, MTRR.
 const RECORDS: [(u16, usize); 3] = [(2, 1032), (6, 1024), (14, 240)];

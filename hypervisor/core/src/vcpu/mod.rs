@@ -6,6 +6,7 @@
 //!
 //! Lock order: docs/lock-order.md.
 
+mod arch;
 mod areas;
 mod periodic;
 mod progress;
@@ -26,11 +27,11 @@ use crate::fallible;
 use crate::machine::Machine;
 use crate::runstate::Runstate;
 use crate::sched::{Decision, Resched, UnitId};
-use crate::seams::VcpuArch;
 use crate::timer::TimerSet;
 use periodic::Periodic;
 use upcall::Upcall;
 
+pub use arch::{DomainArch, PostedStart, VcpuArch};
 pub use progress::{CallName, DomainList, Progress};
 pub use upcall::{InfoArea, Poll, info};
 

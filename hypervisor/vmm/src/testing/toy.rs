@@ -10,8 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_core::domain::Domain;
-use oxen_core::seams::{DomainArch, PostedStart, VcpuArch};
-use oxen_core::vcpu::{Hold, Vcpu};
+use oxen_core::vcpu::{DomainArch, Hold, PostedStart, Vcpu, VcpuArch};
 use oxen_mm::GuestSpace;
 use oxen_mm::p2m::{Rules, SpaceConfig};
 use oxen_mm::pt::Npt;

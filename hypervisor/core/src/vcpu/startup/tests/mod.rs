@@ -2,9 +2,8 @@
 
 use guest_pv_abi as abi;
 
-use crate::seams::PostedStart;
 use crate::testing::{Guest, World, errno};
-use crate::vcpu::Hold;
+use crate::vcpu::{Hold, PostedStart};
 use oxen_types::Errno;
 
 const INIT: PostedStart = PostedStart {

@@ -1,4 +1,6 @@
 //! The processor side of domains and vcpus, which the crate vmm keeps for each.
+//!
+//! These traits are no seams: they name a vcpu, so they stand on the floor of the objects.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -7,7 +9,7 @@ use core::fmt;
 use guest_pv_abi::{CpuidLeaf, MsrEntry};
 use oxen_types::{CpuId, Result, VcpuId};
 
-use crate::vcpu::Vcpu;
+use super::Vcpu;
 
 /// The start-up messages that wait in a vcpu's local APIC. INIT comes before SIPI.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
