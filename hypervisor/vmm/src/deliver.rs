@@ -1,5 +1,5 @@
-//! What was posted to a vcpu, on its way into the guest: INIT and SIPI first, then the local APIC's timer, an NMI, and
-//! the highest interrupt.
+//! The way of what was posted to a vcpu into the guest: INIT and SIPI first, then the local APIC's
+//! timer, an NMI, and the highest interrupt.
 
 use alloc::sync::Arc;
 
@@ -51,8 +51,8 @@ pub(crate) fn prepare<H: Host>(cx: &mut Cx<'_, H>, now: u64) -> bool {
     true
 }
 
-/// Injects the highest pending interrupt, or asks for the moment when that is possible. Hardware that keeps the local
-/// APIC sees to both itself; but the callback's vector is in no APIC.
+/// Injects the highest pending interrupt, or asks for the moment when that is possible. Hardware
+/// that keeps the local APIC sees to both itself; but the callback's vector is in no APIC.
 fn deliver(context: &mut Context, vcpu: &Vcpu) {
     let lent = context.lend_lapic();
     let callback = vcpu.uses_callback() && vcpu.upcall_pending();

@@ -1,8 +1,8 @@
-//! The machine's devices as dom0 has them: virtual IO-APICs and virtual PCI over the real ones, ports, and device
-//! memory.
+//! The machine's devices as dom0 has them: virtual IO-APICs and virtual PCI over the real ones,
+//! ports, and device memory.
 //!
-//! Lock order: `buses`, then the table of interrupt routes, then the drivers in arch. Interrupt handlers take them too;
-//! they run only where no lock is held.
+//! Lock order: `buses`, then the table of interrupt routes, then the drivers in arch. Interrupt
+//! handlers take them too; they run only where no lock is held.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -31,7 +31,8 @@ pub struct DeviceConfig {
     pub ports: PortRules,
     /// The interrupt line that the hypervisor's console has.
     pub own_gsi: Option<u32>,
-    /// Frames that dom0 may not map: those of the interrupt controllers, the clock and the hypervisor's image.
+    /// Frames that dom0 may not map: those of the interrupt controllers, the clock and the
+    /// hypervisor's image.
     pub reserved: Vec<Range<u64>>,
     /// Frames that the machine has addresses for.
     pub frames_end: u64,
@@ -74,7 +75,8 @@ impl Devices {
         }
     }
 
-    /// Does something with the emulated devices of a domain, and with the side of the machine that serves them.
+    /// Does something with the emulated devices of a domain, and with the side of the machine that
+    /// serves them.
     pub(crate) fn with<H: Host, R>(
         &self,
         hvm: &HvmDomain<H>,
@@ -101,7 +103,8 @@ impl Devices {
         buses.ioapics.claims(at.raw()) || buses.pci.claims(at.raw())
     }
 
-    /// An access of an emulated device's memory: a write of a value, or a read. `None` if the address is no device's.
+    /// An access of an emulated device's memory: a write of a value, or a read. `None` if the
+    /// address is no device's.
     pub(crate) fn mmio<H: Host>(
         &self,
         hvm: &HvmDomain<H>,
@@ -127,8 +130,8 @@ impl Devices {
                 None => pci.mmio_read(at, size, side),
                 Some(value) => pci.mmio_write(at, size, value, side).then_some(0),
             };
-            // The first access of a function makes the hypervisor keep its registers. Without memory for them there
-            // is no function.
+            // The first access of a function makes the hypervisor keep its registers. Without
+            // memory for them there is no function.
             match with_reserve(hvm.vmm.frames, access) {
                 Ok(taken) => taken,
                 Err(_) => devices.pci.claims(at).then_some(u64::MAX),
@@ -136,8 +139,8 @@ impl Devices {
         })
     }
 
-    /// Whether dom0 may map these frames as device memory: they are no RAM, and none of the machine's parts that are
-    /// the hypervisor's.
+    /// Whether dom0 may map these frames as device memory: they are no RAM, and none of the
+    /// machine's parts that are the hypervisor's.
     pub(crate) fn may_map(&self, first: Mfn, count: u64, frames: &FrameTable) -> bool {
         let Some(end) = first.checked_add(count) else {
             return false;
@@ -166,7 +169,8 @@ pub(crate) fn allow_ports<H: Host>(hvm: &HvmDomain<H>, rules: &PortRules) {
     }
 }
 
-/// Tells dom0's virtual PCI of each function on the buses that firmware tables name. Returns their number.
+/// Tells dom0's virtual PCI of each function on the buses that firmware tables name. Returns their
+/// number.
 pub(crate) fn scan<H: Host>(hvm: &HvmDomain<H>, domain: &Domain) -> usize {
     let Some(devices) = &hvm.devices else {
         return 0;

@@ -68,11 +68,13 @@ fn pack(limits: Limits) -> u32 {
 /// A new domain, as core and as the vmm know it.
 pub(crate) type Created<H> = (Arc<Domain>, Arc<HvmDomain<H>>);
 
-/// Makes a domain with its memory and vcpus; it is not yet in the machine's list. The caller has seen that there is
-/// room for its parts ([`oxen_core::fallible::with_reserve`]). `devices`: it is dom0.
+/// Makes a domain with its memory and vcpus; it is not yet in the machine's list. The caller has
+/// seen that there is room for its parts ([`oxen_core::fallible::with_reserve`]). `devices`: it is
+/// dom0.
 ///
 /// # Errors
-/// [`Errno::NoMem`] if there is no memory for a part of it; [`Errno::Inval`] if it would have too many vcpus.
+/// [`Errno::NoMem`] if there is no memory for a part of it; [`Errno::Inval`] if it would have too
+/// many vcpus.
 pub(crate) fn create<H: Host>(
     vmm: &'static Vmm<H>,
     id: DomainId,
@@ -123,7 +125,8 @@ impl<H: Host> HvmDomain<H> {
         pool: &PoolSize,
         devices: Option<Devices>,
     ) -> Result<Self> {
-        // Made by allocations that do not fail: `fallible::with_reserve` vouches for objects of a page at most.
+        // Made by allocations that do not fail: `fallible::with_reserve` vouches for objects of a
+        // page at most.
         const {
             assert!(
                 size_of::<Self>() <= PAGE_SIZE
@@ -199,8 +202,8 @@ impl PoolSize {
         }
     }
 
-    /// All that dom0's own memory can ever need, a table for each 2 MiB; 4 MiB for what it maps beside that; and
-    /// shadows as libxl sizes them for 1 GiB.
+    /// All that dom0's own memory can ever need, a table for each 2 MiB; 4 MiB for what it maps
+    /// beside that; and shadows as libxl sizes them for 1 GiB.
     fn dom0(frames: u64, vcpus: u32, shadow: bool) -> Self {
         Self {
             tables: frames / 512 + 1024,

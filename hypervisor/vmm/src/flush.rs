@@ -1,5 +1,6 @@
-//! Flushing a guest's translations: a domain has a generation, which each CPU compares at each entry; a CPU that is
-//! inside at the moment is made to leave. For a domain on shadows, the changes are kept too, as far as there is room.
+//! Flushing a guest's translations: a domain has a generation, which each CPU compares at each
+//! entry; a CPU that is inside at the moment is made to leave. For a domain on shadows, the changes
+//! are kept too, as far as there is room.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,9 @@
-//! The machine under the vmm, as small traits: a CPU, interrupts between CPUs, the clock, and the hardware behind
-//! dom0's devices.
+//! The machine under the vmm, as small traits: a CPU, interrupts between CPUs, the clock, and the
+//! hardware behind dom0's devices.
 //!
-//! `kernel` implements them with `oxen-arch`; the tests implement them in memory. A [`Vmm`](crate::Vmm) is generic
-//! over the one type that has them all, so a call costs what a direct call of the machine's function costs.
+//! `kernel` implements them with `oxen-arch`; the tests implement them in memory. A
+//! [`Vmm`](crate::Vmm) is generic over the one type that has them all, so a call costs what a
+//! direct call of the machine's function costs.
 
 use alloc::sync::Arc;
 
@@ -14,8 +15,8 @@ use oxen_virt::{BoxedVcpu, DomainControls, VirtError};
 pub trait Cpu {
     /// Its number.
     fn this_cpu(&self) -> CpuId;
-    /// Takes pending interrupts, and returns with interrupts off. Called with no lock held but the context of the
-    /// vcpu that is loaded.
+    /// Takes pending interrupts, and returns with interrupts off. Called with no lock held but the
+    /// context of the vcpu that is loaded.
     fn window(&self);
     /// Halts until an interrupt has been taken. One that is pending already ends the halt at once.
     fn idle(&self);
@@ -52,7 +53,8 @@ pub trait Ipi {
     fn nmi(&self, cpu: CpuId);
     /// Tells a CPU that interrupts were posted for the guest that it runs.
     fn notify(&self, cpu: CpuId);
-    /// Answers what other CPUs ask of this one. A loop that waits for another CPU calls this at each turn.
+    /// Answers what other CPUs ask of this one. A loop that waits for another CPU calls this at
+    /// each turn.
     fn poll(&self);
     /// Where this CPU takes notifications; `None` if it takes none.
     fn posted_target(&self) -> Option<PostedTarget>;
@@ -86,13 +88,15 @@ pub trait Hardware {
     fn port_read(&self, port: u16, size: u8) -> u32;
     /// Writes 1, 2 or 4 bytes of a port.
     fn port_write(&self, port: u16, size: u8, value: u32);
-    /// Makes a page of device memory reachable for the two calls below. False if it cannot be mapped.
+    /// Makes a page of device memory reachable for the two calls below. False if it cannot be
+    /// mapped.
     fn map_device(&self, page: Maddr) -> bool;
     /// Reads device memory that is mapped.
     fn mmio_read(&self, at: Maddr, size: u8) -> u64;
     /// Writes device memory that is mapped.
     fn mmio_write(&self, at: Maddr, size: u8, value: u64);
-    /// Routes a GSI, masked, to a vector of the CPU that takes devices' interrupts. False if no IO-APIC has it.
+    /// Routes a GSI, masked, to a vector of the CPU that takes devices' interrupts. False if no
+    /// IO-APIC has it.
     fn route_gsi(&self, gsi: u32, vector: u8, trigger: Trigger, polarity: Polarity) -> bool;
     /// Masks a GSI's line.
     fn mask_gsi(&self, gsi: u32);
@@ -102,7 +106,8 @@ pub trait Hardware {
     fn alloc_vector(&self) -> Option<u8>;
     /// Gives a vector back whose device is silent.
     fn free_vector(&self, vector: u8);
-    /// The destination that a device's message names to reach the CPU that takes devices' interrupts.
+    /// The destination that a device's message names to reach the CPU that takes devices'
+    /// interrupts.
     fn message_destination(&self) -> Option<u8>;
     /// Switches the machine off.
     fn power_off(&self) -> !;
@@ -112,7 +117,7 @@ pub trait Hardware {
 
 /// All of the machine that the vmm needs.
 pub trait Host: Cpu + Ipi + Time + Hardware + Send + Sync + 'static {
-    /// What a CPU does beside guests at each turn of its loop, with no lock held.
+    /// The work of a CPU beside guests at each turn of its loop, with no lock held.
     fn work(&self, cpu: CpuId);
     /// A back end for a new vcpu of a domain.
     ///

@@ -1,4 +1,5 @@
-//! The way of a device's interrupt: from a host vector to dom0's IO-APIC, or straight to its local APICs.
+//! The way of a device's interrupt: from a host vector to dom0's IO-APIC, or straight to its local
+//! APICs.
 //!
 //! The table is a leaf lock: it is let go before anything is delivered.
 

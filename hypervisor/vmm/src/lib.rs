@@ -1,7 +1,8 @@
-//! The loop of a CPU and all that hangs on it: guests' exits, flushes, saving, interrupt routing, and dom0.
+//! The loop of a CPU and all that hangs on it: guests' exits, flushes, saving, interrupt routing,
+//! and dom0.
 //!
-//! No hardware and no `unsafe`: [`host`] has the traits by which the machine comes in. `kernel` implements them; the
-//! tests of this crate implement them in memory.
+//! No hardware and no `unsafe`: [`host`] has the traits by which the machine comes in. `kernel`
+//! implements them; the tests of this crate implement them in memory.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub, missing_docs, unused_qualifications)]

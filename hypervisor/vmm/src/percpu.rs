@@ -1,8 +1,9 @@
-//! What each physical CPU keeps for itself, and the little that others may change of it.
+//! The part of each physical CPU: its own state, and the little that others may change of it.
 //!
-//! Flush against entry: a CPU stores the domain that it is about to enter before it reads the domain's flush
-//! generation; a flush raises the generation before it looks which CPUs are inside. Both are sequentially
-//! consistent, so either the CPU sees the new generation, or the flush sees the CPU and waits for it to leave.
+//! Flush against entry: a CPU stores the domain that it is about to enter before it reads the
+//! domain's flush generation; a flush raises the generation before it looks which CPUs are inside.
+//! Both are sequentially consistent, so either the CPU sees the new generation, or the flush sees
+//! the CPU and waits for it to leave.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,20 +19,22 @@ use crate::host::{Host, Time};
 
 /// One CPU's flags and counters. Any CPU may touch them.
 pub struct PerCpu {
-    /// It must ask the scheduler before it enters a guest again.
+    /// The CPU must ask the scheduler before it enters a guest again.
     resched: AtomicBool,
     /// The same from this time on; [`NEVER`] if nobody wants it.
     resched_at: AtomicU64,
     /// The time that its timer is set for; [`FIRED`] when that has passed.
     deadline: AtomicU64,
-    /// Low 16 bits: 1 + the number of the domain whose guest the CPU is in, 0 for none. Above: how often it entered.
+    /// Low 16 bits: 1 + the number of the domain whose guest the CPU is in, 0 for none. Above: how
+    /// often it entered.
     guest: AtomicU64,
     idle_ns: AtomicU64,
-    /// It was far too late to leave its guest, which is to be stopped.
+    /// The CPU was far too late to leave its guest, which is to be stopped.
     stop: AtomicBool,
     /// The vcpu that it runs, for dumps and panics.
     current: Mutex<Option<Arc<Vcpu>>>,
-    /// Its virtualization hardware, once that is switched on. Locked by this CPU while it runs a vcpu.
+    /// Its virtualization hardware, once that is switched on. Locked by this CPU while it runs a
+    /// vcpu.
     pub(crate) phys: Mutex<Option<PhysCpu>>,
 }
 
@@ -72,7 +75,8 @@ impl PerCpu {
         self.resched.load(Ordering::SeqCst)
     }
 
-    /// The same at a later time. True if nobody has requested as early a time: the CPU has to set its deadline again.
+    /// The same at a later time. True if nobody has requested as early a time: the CPU has to set
+    /// its deadline again.
     pub fn request_reschedule_at(&self, ns: u64) -> bool {
         self.resched_at.fetch_min(ns, Ordering::SeqCst) > ns
     }
@@ -106,8 +110,8 @@ impl PerCpu {
         (1..=ns).contains(&self.deadline.load(Ordering::Relaxed))
     }
 
-    /// This CPU is about to use the domain's translations. A flush that raises the generation after this CPU has read
-    /// it sees the CPU in the guest.
+    /// This CPU is about to use the domain's translations. A flush that raises the generation after
+    /// this CPU has read it sees the CPU in the guest.
     pub(crate) fn enter_guest(&self, domain: DomainId) {
         let entries = self.guest.load(Ordering::Relaxed) & !IN_GUEST;
         self.guest.store(
@@ -164,8 +168,9 @@ impl Default for PerCpu {
 
 /// Makes CPUs leave a domain's guest.
 pub(crate) trait Expel: Send + Sync {
-    /// Makes each other CPU that is in a guest of `domain` leave it, and waits until each has. A CPU that is in the
-    /// hypervisor uses no guest translations, and looks for flushes before it enters.
+    /// Makes each other CPU that is in a guest of `domain` leave it, and waits until each has. A
+    /// CPU that is in the hypervisor uses no guest translations, and looks for flushes before it
+    /// enters.
     fn expel(&self, domain: DomainId);
 }
 

@@ -1,7 +1,7 @@
 //! The loop of each CPU: take interrupts, fire timers, ask the scheduler, enter the guest.
 //!
-//! Interrupts are off but in `window` and `idle`, both called here with no lock held but the context of the vcpu that
-//! is loaded, which no interrupt handler touches.
+//! Interrupts are off but in `window` and `idle`, both called here with no lock held but the
+//! context of the vcpu that is loaded, which no interrupt handler touches.
 
 use alloc::sync::Arc;
 
@@ -65,8 +65,8 @@ fn idle<H: Host>(vmm: &Vmm<H>, cpu: CpuId, until: u64) {
     own.add_idle(machine.now().saturating_sub(start));
 }
 
-/// Runs one vcpu until its slice ends, it cannot go on, or the scheduler is to be asked. The caller has locked its
-/// context, and lets go of that before the vcpu counts as standing still.
+/// Runs one vcpu until its slice ends, it cannot go on, or the scheduler is to be asked. The caller
+/// has locked its context, and lets go of that before the vcpu counts as standing still.
 pub(crate) fn run<H: Host, R: Runner>(
     vmm: &Vmm<H>,
     vcpu: &Arc<Vcpu>,
@@ -115,8 +115,9 @@ pub(crate) fn run<H: Host, R: Runner>(
     vcpu.enter_state(state, machine.now());
 }
 
-/// Sees to it that the guest is left in time. Where the entry can end by itself, no timer has to be set and no
-/// interrupt taken; and the CPU's own timer, set while it was idle, may come early enough anyway.
+/// Sees to it that the guest is left in time. Where the entry can end by itself, no timer has to be
+/// set and no interrupt taken; and the CPU's own timer, set while it was idle, may come early
+/// enough anyway.
 fn set_deadline<H: Host, R: Runner>(
     vmm: &Vmm<H>,
     own: &PerCpu,
@@ -132,7 +133,8 @@ fn set_deadline<H: Host, R: Runner>(
     }
 }
 
-/// Other vcpus may change the tables as often while one tries to enter, before it looks at all else again.
+/// Other vcpus may change the tables as often while one tries to enter, before it looks at all else
+/// again.
 const TRIES: usize = 8;
 
 /// Enters the guest. `None` if its tables did not hold still.

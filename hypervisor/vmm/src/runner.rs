@@ -1,8 +1,8 @@
 //! A guest CPU of one kind, as the loop of a physical CPU drives it.
 //!
-//! The loop ([`crate::run`]) knows what all kinds have in common: interrupts, timers, the slice, the flush protocol.
-//! A kind knows its registers and exits. There is one kind today, run by virtualization hardware
-//! ([`crate::exits::Cx`]).
+//! The loop ([`crate::run`]) knows what all kinds have in common: interrupts, timers, the slice,
+//! the flush protocol. A kind knows its registers and exits. There is one kind today, run by
+//! virtualization hardware ([`crate::exits::Cx`]).
 
 use oxen_virt::PhysCpu;
 
@@ -20,17 +20,20 @@ pub(crate) trait Runner {
     /// Gives the physical CPU up. Afterwards the guest CPU can be loaded anywhere.
     fn unload(&mut self, phys: &mut Phys);
 
-    /// Brings what was posted (INIT, SIPI, NMI, timers, interrupts) into the guest. False if it cannot run after all.
+    /// Brings what was posted (INIT, SIPI, NMI, timers, interrupts) into the guest. False if it
+    /// cannot run after all.
     fn prepare(&mut self, now: u64) -> bool;
 
-    /// The next entry ends by itself at the time that `at` returns, in ns; with `None` it does not. Returns false, and
-    /// has not called `at`, if entries of this kind cannot end by themselves.
+    /// The next entry ends by itself at the time that `at` returns, in ns; with `None` it does not.
+    /// Returns false, and has not called `at`, if entries of this kind cannot end by themselves.
     fn set_deadline(&mut self, at: impl FnOnce() -> Option<u64>) -> bool;
 
-    /// Forgets translations that are older than the domain's flush generation. The CPU counts as inside already.
+    /// Forgets translations that are older than the domain's flush generation. The CPU counts as
+    /// inside already.
     fn catch_up(&mut self);
 
-    /// Whether the tables that the CPU is about to use are up to date. The CPU counts as inside already.
+    /// Whether the tables that the CPU is about to use are up to date. The CPU counts as inside
+    /// already.
     fn is_ready(&self) -> bool;
 
     /// Brings those tables up to date. The CPU does not count as inside.

@@ -1,5 +1,5 @@
-//! A vcpu's state as records of its domain's HVM context, for the toolstack, and the start context of
-//! VCPUOP_initialise, for the guest. The records are declared in `oxen_virt::save`.
+//! A vcpu's state as records of its domain's HVM context, for the toolstack, and the start context
+//! of VCPUOP_initialise, for the guest. The records are declared in `oxen_virt::save`.
 
 use guest_pv_abi::{VcpuHvmContext, take_first};
 use oxen_types::{Errno, Result};
@@ -35,8 +35,8 @@ pub(crate) fn save<H: Host>(
 /// Sets the part of the vcpu's state that the record with this HVM_SAVE_CODE holds.
 ///
 /// # Errors
-/// `NoEnt` if there is no such record, `NoData` if the record is too short, `Inval` if its content is not
-/// a state that a vcpu can have.
+/// `NoEnt` if there is no such record, `NoData` if the record is too short, `Inval` if its content
+/// is not a state that a vcpu can have.
 pub(crate) fn load<H: Host>(
     hvm: &HvmVcpu<H>,
     context: &mut Context,

@@ -27,7 +27,8 @@ impl<'a> Linear<'a> {
         }
     }
 
-    /// Calls `each` for the parts of a linear range, page by page: guest-physical address, and range of bytes.
+    /// Calls `each` for the parts of a linear range, page by page: guest-physical address, and
+    /// range of bytes.
     fn pages(
         &self,
         start: Vaddr,

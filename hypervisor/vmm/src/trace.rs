@@ -1,5 +1,5 @@
-//! Tracing of exits and hypercalls: off but for what `trace=` on the command line or the debug key `t`
-//! switches on.
+//! Tracing of exits and hypercalls: off but for what `trace=` on the command line or the debug key
+//! `t` switches on.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,7 +1,7 @@
 //! One vcpu's processor side: back end, local APIC and MSRs, behind core's seams.
 //!
-//! The context is locked by the CPU that has it loaded for as long as it has; others look at it only
-//! while the vcpu is paused, and never wait for the lock.
+//! The context is locked by the CPU that has it loaded for as long as it has; others look at it
+//! only while the vcpu is paused, and never wait for the lock.
 
 use alloc::sync::Arc;
 
@@ -48,7 +48,8 @@ pub(crate) struct Context {
     leave_at: TscAt,
 }
 
-/// The host's TSC at a moment. The moment is mostly the one of the last call, so the result is kept.
+/// The host's TSC at a moment. The moment is mostly the one of the last call, so the result is
+/// kept.
 #[derive(Default)]
 pub(crate) struct TscAt {
     ns: u64,
@@ -123,8 +124,8 @@ impl<H: Host> HvmVcpu<H> {
         context.msrs.tsc_adjust = self.domain.tsc.restart(self.number, backend);
     }
 
-    /// The context of a vcpu that does not run. -EBUSY if it does after all: a CPU holds it for as long as
-    /// it has the vcpu loaded, another call of a toolstack's for microseconds.
+    /// The context of a vcpu that does not run. -EBUSY if it does after all: a CPU holds it for as
+    /// long as it has the vcpu loaded, another call of a toolstack's for microseconds.
     fn paused(&self) -> Result<MutexGuard<'_, Context>> {
         let mut tries = (0..PATIENCE).inspect(|_| core::hint::spin_loop());
         let mut context = tries
@@ -137,7 +138,8 @@ impl<H: Host> HvmVcpu<H> {
 
 impl<H: Host> VcpuArch for HvmVcpu<H> {
     fn run(&self, vcpu: &Arc<Vcpu>, slice_end: u64) {
-        // The scheduler gave it to this CPU: nobody else has the context, but for a toolstack's call that is just done.
+        // The scheduler gave it to this CPU: nobody else has the context, but for a toolstack's
+        // call that is just done.
         let context = &mut *self.context.lock();
         let mut runner = Cx {
             context,
@@ -229,8 +231,8 @@ impl Context {
         (&mut self.backend, &mut self.lapic)
     }
 
-    /// Lends the local APIC to the hardware for the next entry, with all that was posted, if there is such hardware
-    /// and it can have it.
+    /// Lends the local APIC to the hardware for the next entry, with all that was posted, if there
+    /// is such hardware and it can have it.
     pub(crate) fn lend_lapic(&mut self) -> bool {
         if !self.lapic_lendable || !self.lapic.suits_hardware() {
             return false;
@@ -246,7 +248,8 @@ impl Context {
         true
     }
 
-    /// The CPU that this runs on takes it; `target` is where the CPU takes notifications of posted interrupts.
+    /// The CPU that this runs on takes it; `target` is where the CPU takes notifications of posted
+    /// interrupts.
     pub(crate) fn load(&mut self, phys: &mut Phys, target: impl FnOnce() -> Option<PostedTarget>) {
         if let Some(phys) = phys {
             self.backend.load(phys);
@@ -276,7 +279,8 @@ impl Context {
         }
     }
 
-    /// The guest wrote its local APIC's registers by an exit: the task priority is the back end's while it runs.
+    /// The guest wrote its local APIC's registers by an exit: the task priority is the back end's
+    /// while it runs.
     pub(crate) fn lapic_written(&mut self) {
         let class = u64::from(self.lapic().cr8());
         if self.backend.get(Reg::Cr8) != class {

@@ -100,8 +100,8 @@ impl<H: Host> Vmm<H> {
         self.dom0.call_once(|| Dom0 { domain, hvm, map });
     }
 
-    /// Makes a guest's domain with its memory and vcpus; it is not yet in the machine's list. The caller has seen that
-    /// there is room for its parts ([`oxen_core::fallible::with_reserve`]).
+    /// Makes a guest's domain with its memory and vcpus; it is not yet in the machine's list. The
+    /// caller has seen that there is room for its parts ([`oxen_core::fallible::with_reserve`]).
     ///
     /// # Errors
     /// [`Errno::NoMem`](oxen_types::Errno::NoMem) if there is no memory for a part of it;

@@ -1,5 +1,5 @@
-//! The machine's side of dom0's virtual IO-APICs and virtual PCI: the real lines, configuration space, device memory and
-//! vectors.
+//! The machine's side of dom0's virtual IO-APICs and virtual PCI: the real lines, configuration
+//! space, device memory and vectors.
 
 use alloc::vec::Vec;
 

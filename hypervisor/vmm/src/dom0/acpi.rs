@@ -108,7 +108,8 @@ fn checksum(bytes: &[u8]) -> u8 {
         .wrapping_neg()
 }
 
-/// dom0's processors as x2APIC entries (uid = vcpu, id = 2 * vcpu), the machine's IO-APICs and overrides.
+/// dom0's processors as x2APIC entries (uid = vcpu, id = 2 * vcpu), the machine's IO-APICs and
+/// overrides.
 fn madt(acpi: &AcpiInfo, vcpus: u32) -> Vec<u8> {
     let mut table = header(b"APIC", 4);
     table.extend_from_slice(&LAPIC.to_le_bytes());

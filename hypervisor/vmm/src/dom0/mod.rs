@@ -1,7 +1,7 @@
 //! Building dom0: the stock kernel as a PVH guest on the machine's own memory (gfn = mfn).
 //!
-//! Memory from the top of dom0's RAM below 1 GiB down: ACPI tables, start info with its lists, initrd.
-//! The kernel goes where its ELF headers say (Linux: 16 MiB).
+//! Memory from the top of dom0's RAM below 1 GiB down: ACPI tables, start info with its lists,
+//! initrd. The kernel goes where its ELF headers say (Linux: 16 MiB).
 
 mod acpi;
 mod elf;
@@ -97,7 +97,8 @@ pub struct Kernel<'a> {
     parsed: elf::Kernel,
 }
 
-/// Unpacks the kernel into `room`: before dom0's memory is set aside, as the decoder needs tens of MiB meanwhile.
+/// Unpacks the kernel into `room`: before dom0's memory is set aside, as the decoder needs tens of
+/// MiB meanwhile.
 ///
 /// # Errors
 /// [`BuildError::Image`] and [`BuildError::Elf`] if the file is no kernel for dom0.
@@ -108,8 +109,8 @@ pub fn unpack<'a>(file: &'a [u8], room: &'a mut [u8]) -> Result<Kernel<'a>, Buil
     Ok(Kernel { elf, parsed })
 }
 
-/// Sets dom0's memory aside, before anybody takes it: from low addresses up. `firmware` is the machine's memory map.
-/// Returns dom0's frames.
+/// Sets dom0's memory aside, before anybody takes it: from low addresses up. `firmware` is the
+/// machine's memory map. Returns dom0's frames.
 pub fn reserve(
     frames: &FrameTable,
     firmware: &[MapRange],
@@ -149,7 +150,7 @@ fn parse_size(text: &str) -> Option<u64> {
     })
 }
 
-/// What dom0 is made of.
+/// The parts that dom0 is made of.
 pub struct Plan<'a> {
     /// Its kernel.
     pub kernel: &'a Kernel<'a>,
@@ -283,8 +284,8 @@ impl Room {
     }
 }
 
-/// Gives dom0 all frames that were set aside for it, with what is in them: it may see all of the machine anyway, and
-/// needs what the firmware left in the first MiB (the BIOS data areas).
+/// Gives dom0 all frames that were set aside for it, with what is in them: it may see all of the
+/// machine anyway, and needs what the firmware left in the first MiB (the BIOS data areas).
 fn populate(domain: &Domain, map: &[MapRange]) -> Result<(), BuildError> {
     const LARGE: u32 = 9;
     for range in map::ram(map) {

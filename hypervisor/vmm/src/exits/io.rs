@@ -70,8 +70,8 @@ fn access<H: Host>(hvm: &HvmDomain<H>, vcpu: &Vcpu, at: u16, size: u8, value: Op
                     }
                 })
             };
-            // The first access of a function makes the hypervisor keep its registers. Without memory
-            // for them there is no function.
+            // The first access of a function makes the hypervisor keep its registers. Without
+            // memory for them there is no function.
             with_reserve(hvm.vmm.frames, access).unwrap_or(u32::MAX)
         }
         PortAccess::PowerOff => {

@@ -1,4 +1,5 @@
-//! Nested page faults: devices that we emulate, dom0's own devices mapped at first touch, and holes.
+//! Nested page faults: devices that we emulate, dom0's own devices mapped at first touch, and
+//! holes.
 
 use oxen_core::seams::{Access, FaultKind, MapKind};
 use oxen_core::vcpu::Vcpu;
@@ -80,7 +81,7 @@ fn spurious<H: Host>(cx: &mut Cx<'_, H>, fault: NestedFault) {
     }
 }
 
-/// Must accesses of the address be emulated?
+/// Whether accesses of the address must be emulated.
 fn is_device<H: Host>(cx: &Cx<'_, H>, at: Gaddr) -> bool {
     if cx.context.lapic_settings().mmio_offset(at.raw()).is_some() {
         return true;
@@ -100,7 +101,8 @@ fn map_own_device<H: Host>(cx: &Cx<'_, H>, at: Gaddr) -> bool {
         && memory.map_mmio(Gfn::new(frame.raw()), frame, 1).is_ok()
 }
 
-/// Does what a write of a local APIC's register asks for: at each write, as an instruction with REP makes several.
+/// Does what a write of a local APIC's register asks for: at each write, as an instruction with REP
+/// makes several.
 pub(crate) fn apply<H: Host>(hvm: &HvmVcpu<H>, vcpu: &Vcpu, effect: Effect) {
     let (hvm, domain) = (&*hvm.domain, &*vcpu.domain);
     match effect {
@@ -138,7 +140,8 @@ fn access<H: Host>(
             return taken;
         }
     }
-    // The emulator reads and writes RAM itself; what is neither reads as ones and swallows writes, as on a bus.
+    // The emulator reads and writes RAM itself; what is neither reads as ones and swallows writes,
+    // as on a bus.
     if vcpu.domain.memory.lookup(at.frame()).is_some() {
         None
     } else {

@@ -1,4 +1,4 @@
-//! What the guest stopped for, and what becomes of it: one match, a handler each.
+//! Exits of the guest: one match, with a handler for each reason.
 
 mod cpuid;
 mod hypercall;
@@ -152,8 +152,8 @@ fn handle<H: Host>(exit: Exit, cx: &mut Cx<'_, H>) {
     }
 }
 
-/// INVD and WBINVD. dom0 has devices that do not look into caches. Other guests' memory is always coherent for them,
-/// and INVD would lose what others wrote.
+/// INVD and WBINVD. dom0 has devices that do not look into caches. Other guests' memory is always
+/// coherent for them, and INVD would lose what others wrote.
 fn write_back<H: Host>(cx: &mut Cx<'_, H>, exit: &Exit) {
     if cx.hvm.domain.devices.is_some() {
         cx.hvm.domain.vmm.host.write_back_caches();
@@ -176,7 +176,8 @@ fn real_mode<H: Host>(cx: &mut Cx<'_, H>) {
     }
 }
 
-/// Carries out a HLT that stands behind an STI: the entry would deliver an interrupt between the two.
+/// Carries out a HLT that stands behind an STI: the entry would deliver an interrupt between the
+/// two.
 fn halt_in_shadow<H: Host>(cx: &mut Cx<'_, H>) {
     let halts = |backend: &mut dyn VcpuEmulation, space: &mut dyn PhysAccess| {
         backend.cpl() == 0 && emul::insn_len(backend, space, &Exit::Hlt).is_some()

@@ -32,7 +32,8 @@ pub(crate) fn fault<H: Host>(cx: &mut Cx<'_, H>, code: u32, address: Vaddr) {
     }
 }
 
-/// A fault while another event was being delivered takes that one's place, or doubles (SDM vol. 3, 6.15).
+/// A fault while another event was being delivered takes that one's place, or doubles (SDM vol. 3,
+/// 6.15).
 fn deliver<H: Host>(cx: &mut Cx<'_, H>, code: u32) {
     let doubles = |vector| matches!(vector, 0 | 10..=13 | PAGE_FAULT);
     match cx.context.backend.pending_event() {

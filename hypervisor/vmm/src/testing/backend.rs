@@ -50,7 +50,8 @@ impl Script {
         }
     }
 
-    /// The next run does this to the guest, and ends so. After the last the CPU is made to ask the scheduler.
+    /// The next run does this to the guest, and ends so. After the last the CPU is made to ask the
+    /// scheduler.
     pub(crate) fn then(&self, step: impl FnOnce(&mut BoxedVcpu) -> Exit + Send + 'static) {
         lock(&self.steps).push_back(Box::new(step));
     }

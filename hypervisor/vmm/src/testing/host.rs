@@ -1,4 +1,5 @@
-//! A machine in memory: one clock for all, CPUs that are numbers, and a list of all that was done to them.
+//! A machine in memory: one clock for all, CPUs that are numbers, and a list of all that was done
+//! to them.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::boxed::Box;

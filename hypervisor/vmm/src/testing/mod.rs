@@ -1,4 +1,5 @@
-//! The vmm over a machine in memory: real domains, p2m, local APICs and registers; CPUs, clock and runs are doubles.
+//! The vmm over a machine in memory: real domains, p2m, local APICs and registers; CPUs, clock and
+//! runs are doubles.
 
 pub(crate) mod backend;
 pub(crate) mod host;
@@ -72,7 +73,8 @@ impl Lab {
         Self { vmm, fake }
     }
 
-    /// A domain whose vcpus run hardware-virtualized; they are started, in 64-bit mode with interrupts on.
+    /// A domain whose vcpus run hardware-virtualized; they are started, in 64-bit mode with
+    /// interrupts on.
     pub(crate) fn guest(&self, vcpus: u32) -> Guest {
         self.guest_of(1, vcpus)
     }

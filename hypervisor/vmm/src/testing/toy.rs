@@ -1,4 +1,5 @@
-//! A guest CPU of a second kind: it has no virtualization hardware, and its exits are words of its own.
+//! A guest CPU of a second kind: it has no virtualization hardware, and its exits are words of its
+//! own.
 
 use std::boxed::Box;
 use std::collections::VecDeque;

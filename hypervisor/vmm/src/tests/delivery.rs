@@ -137,7 +137,8 @@ fn a_second_vector_waits_for_a_window_behind_the_first() {
     let at = |act| acts.iter().position(|other| *other == act);
     let injected = at(Act::Inject(Event::Interrupt(0x81)));
     assert!(injected.is_some());
-    // 0x41 is of a lower class than what is in service: its completion is seen, no window is needed.
+    // 0x41 is of a lower class than what is in service: its completion is seen, no window is
+    // needed.
     assert_eq!(
         acts.get(injected.unwrap() + 1),
         Some(&Act::Window(Window::Unwanted))

@@ -101,8 +101,9 @@ fn the_cpu_that_flushes_does_not_wait_for_itself() {
     assert_eq!(lab.fake.take(), []);
 }
 
-/// A CPU that is in a guest: it enters, reads the generation, uses translations of it, leaves. Another raises the
-/// generation and makes it leave. Once that has returned, nobody uses an older generation.
+/// A CPU that is in a guest: it enters, reads the generation, uses translations of it, leaves.
+/// Another raises the generation and makes it leave. Once that has returned, nobody uses an older
+/// generation.
 #[test]
 fn no_entry_uses_translations_that_a_flush_has_ended() {
     const ROUNDS: u64 = 20_000;

@@ -1,4 +1,5 @@
-//! Nested page faults: RAM, grants and foreign pages, dom0's own devices, emulated devices, and holes.
+//! Nested page faults: RAM, grants and foreign pages, dom0's own devices, emulated devices, and
+//! holes.
 
 use oxen_core::seams::{MapKind, PageRef};
 use oxen_types::{DomainId, Gaddr, Gfn};

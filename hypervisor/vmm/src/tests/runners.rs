@@ -72,7 +72,8 @@ fn tables_are_made_ready_outside_of_the_guest() {
     assert_eq!(toy.state.take()[2..9], tail);
 }
 
-/// Somebody else changes the tables each time: the loop looks at interrupts and the scheduler in between.
+/// Somebody else changes the tables each time: the loop looks at interrupts and the scheduler in
+/// between.
 #[test]
 fn a_vcpu_whose_tables_do_not_hold_still_gives_the_loop_a_chance() {
     let lab = Lab::new();
