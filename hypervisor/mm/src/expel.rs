@@ -14,11 +14,13 @@ use oxen_types::{CpuId, CpuMask, MAX_CPUS};
 pub trait Cpus {
     /// A number that changes with each entry to a guest, if the CPU is inside the one that is flushed.
     fn inside(&self, cpu: CpuId) -> Option<u64>;
+    /// Makes a CPU leave its guest soon.
     fn kick(&self, cpu: CpuId);
     /// Reaches a CPU that takes no interrupts.
     fn nmi(&self, cpu: CpuId);
     /// The vcpu that the CPU runs is not to enter its guest again.
     fn stop(&self, cpu: CpuId);
+    /// The time since some moment before.
     fn now_ns(&self) -> u64;
     /// One turn of a wait: answers what others ask of this CPU meanwhile.
     fn relax(&self);

@@ -46,22 +46,31 @@ const DEVICE: Attrs = Attrs {
 /// What a part of the image may be used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rights {
+    /// Read and execute.
     Execute,
+    /// Read.
     Read,
+    /// Read and write.
     ReadWrite,
 }
 
 /// A part of the image; all three numbers are multiples of the page size.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
+    /// Where the part is linked.
     pub vaddr: Vaddr,
+    /// Where the part lies.
     pub maddr: Maddr,
+    /// Bytes.
     pub len: u64,
+    /// The rights of its pages.
     pub rights: Rights,
 }
 
+/// Why the hypervisor's own tables could not be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HostError {
+    /// There was no frame for a table or a stack.
     NoMemory,
     /// Ranges that overlap, or that the layout has no room for.
     BadRange,
@@ -201,6 +210,7 @@ impl Inner {
 /// A stack that is mapped, with the page below it and the one above it absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stack {
+    /// The lowest address.
     pub bottom: Vaddr,
     /// The first address above: where the stack pointer starts.
     pub top: Vaddr,
@@ -230,6 +240,7 @@ impl TablePool for OwnPool {
 }
 
 impl HostSpace {
+    /// Takes over the tables that boot made.
     pub fn new(builder: HostBuilder, frames: &'static FrameTable) -> Self {
         let inner = Inner {
             tables: builder.tables,
@@ -241,6 +252,7 @@ impl HostSpace {
         }
     }
 
+    /// The root table, for CR3.
     pub fn root(&self) -> Maddr {
         self.inner.lock().tables.root()
     }

@@ -9,6 +9,8 @@
 //!
 //! `unsafe` lives in two modules: `phys` (the bytes of frames) and `heap` (the allocator's trait).
 #![no_std]
+#![warn(unreachable_pub, missing_docs, unused_qualifications)]
+#![warn(clippy::allow_attributes, clippy::wildcard_imports)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::frames::{AllocOptions, FrameList, FrameTable};
 /// Pages that one step of a change of the size moves.
 const STEP: u64 = 2048;
 
+/// The pages of a domain's nested page tables.
 pub struct PagingPool {
     frames: &'static FrameTable,
     owner: DomainId,

@@ -29,16 +29,20 @@ pub const MODULES: usize = 2;
 /// Bytes of machine memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span {
+    /// The first byte.
     pub at: Maddr,
+    /// Bytes.
     pub len: u64,
 }
 
 impl Span {
+    /// Frames that the bytes take up, if they begin at one.
     pub fn frames(&self) -> u64 {
         self.len.div_ceil(PAGE)
     }
 }
 
+/// Why a machine's memory could not be set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StartError {
     /// The page tables.

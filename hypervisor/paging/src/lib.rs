@@ -9,6 +9,8 @@
 //! The crate runs on the host over two small traits, [`walk::PhysRead`] and [`shadow::ShadowSpace`], and has no
 //! `unsafe` code.
 #![no_std]
+#![warn(unreachable_pub, missing_docs, unused_qualifications)]
+#![warn(clippy::allow_attributes, clippy::wildcard_imports)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -10,17 +10,22 @@ pub const MAX_CPUS: usize = 256;
 pub struct CpuMask([u64; MAX_CPUS / 64]);
 
 impl CpuMask {
+    /// No CPU.
     pub const EMPTY: Self = Self([0; MAX_CPUS / 64]);
+    /// All CPUs that tables are made for.
     pub const ALL: Self = Self([u64::MAX; MAX_CPUS / 64]);
 
+    /// The set whose bits are these, the lowest CPU first.
     pub const fn from_words(words: [u64; MAX_CPUS / 64]) -> Self {
         Self(words)
     }
 
+    /// The set's bits, the lowest CPU first.
     pub const fn words(self) -> [u64; MAX_CPUS / 64] {
         self.0
     }
 
+    /// A set of one CPU.
     pub fn one(cpu: CpuId) -> Self {
         let mut mask = Self::EMPTY;
         mask.add(cpu);
@@ -34,24 +39,28 @@ impl CpuMask {
         mask
     }
 
+    /// Adds a CPU. One beyond [`MAX_CPUS`] is left out.
     pub fn add(&mut self, cpu: CpuId) {
         if let Some(word) = self.0.get_mut(cpu.index() / 64) {
             *word |= 1 << (cpu.index() % 64);
         }
     }
 
+    /// Takes a CPU out.
     pub fn remove(&mut self, cpu: CpuId) {
         if let Some(word) = self.0.get_mut(cpu.index() / 64) {
             *word &= !(1 << (cpu.index() % 64));
         }
     }
 
+    /// Whether the CPU is in the set.
     pub fn contains(&self, cpu: CpuId) -> bool {
         self.0
             .get(cpu.index() / 64)
             .is_some_and(|word| word & 1 << (cpu.index() % 64) != 0)
     }
 
+    /// Whether the set has no CPU.
     pub fn is_empty(&self) -> bool {
         self.0 == [0; MAX_CPUS / 64]
     }
@@ -74,6 +83,7 @@ impl CpuMask {
         Some(CpuId(i as u32 * 64 + word.trailing_zeros()))
     }
 
+    /// The CPUs, the lowest number first.
     pub fn iter(&self) -> impl Iterator<Item = CpuId> {
         (0u32..).zip(self.0).flat_map(|(word, mut bits)| {
             core::iter::from_fn(move || {

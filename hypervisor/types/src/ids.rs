@@ -6,9 +6,13 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident($raw:ty)) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-        pub struct $name(pub $raw);
+        pub struct $name(
+            /// The raw number.
+            pub $raw,
+        );
 
         impl $name {
+            /// The number as an index.
             pub const fn index(self) -> usize {
                 self.0 as usize
             }
@@ -49,6 +53,7 @@ id! {
 
 /// The special values of `domid_t`, from xen/xen.h.
 impl DomainId {
+    /// The privileged domain that the hypervisor starts.
     pub const DOM0: Self = Self(0);
     /// Domain numbers from here on are special and never name a domain.
     pub const FIRST_RESERVED: Self = Self(0x7ff0);
@@ -58,11 +63,14 @@ impl DomainId {
     pub const IO: Self = Self(0x7ff1);
     /// Owner of the hypervisor's own frames (DOMID_XEN).
     pub const XEN: Self = Self(0x7ff2);
+    /// Owner of shared pages (DOMID_COW).
     pub const COW: Self = Self(0x7ff3);
+    /// No domain (DOMID_INVALID).
     pub const INVALID: Self = Self(0x7ff4);
+    /// The idle domain (DOMID_IDLE).
     pub const IDLE: Self = Self(0x7fff);
 
-    /// Can it name a domain?
+    /// Whether the number can name a domain.
     pub const fn is_ordinary(self) -> bool {
         self.0 < Self::FIRST_RESERVED.0
     }

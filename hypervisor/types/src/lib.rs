@@ -4,6 +4,8 @@
 //! physical address cannot be used as a machine address by accident. And the one kind of lock that
 //! several crates need beside `spin`'s. No hardware, no `unsafe`.
 #![no_std]
+#![warn(unreachable_pub, missing_docs, unused_qualifications)]
+#![warn(clippy::allow_attributes, clippy::wildcard_imports)]
 #![forbid(unsafe_code)]
 
 mod addr;

@@ -14,6 +14,7 @@
 
 use spin::{Mutex, RwLockWriteGuard};
 
+/// A lock for readers and writers that serves in the order of arrival.
 #[derive(Debug, Default)]
 pub struct RwLock<T> {
     gate: Mutex<()>,
@@ -21,6 +22,7 @@ pub struct RwLock<T> {
 }
 
 impl<T> RwLock<T> {
+    /// A lock around a value.
     pub const fn new(value: T) -> Self {
         Self {
             gate: Mutex::new(()),
@@ -28,6 +30,7 @@ impl<T> RwLock<T> {
         }
     }
 
+    /// Waits for a read lock.
     #[inline]
     pub fn read(&self) -> ReadGuard<'_, T> {
         let held = held::Held::new((&raw const *self).addr());
@@ -48,17 +51,20 @@ impl<T> RwLock<T> {
         self.inner.read()
     }
 
+    /// Waits for the write lock.
     #[inline]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         let _gate = self.gate.lock();
         self.inner.write()
     }
 
+    /// The value, which nobody else can reach.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
 }
 
+/// A read lock, held while this lives.
 #[derive(Debug)]
 pub struct ReadGuard<'a, T> {
     guard: spin::RwLockReadGuard<'a, T>,
@@ -78,7 +84,7 @@ impl<T> core::ops::Deref for ReadGuard<'_, T> {
 #[cfg(target_os = "none")]
 mod held {
     #[derive(Debug)]
-    pub struct Held;
+    pub(super) struct Held;
 
     impl Held {
         #[inline]
@@ -101,10 +107,10 @@ mod held {
     }
 
     #[derive(Debug)]
-    pub struct Held(usize);
+    pub(super) struct Held(usize);
 
     impl Held {
-        pub fn new(at: usize) -> Self {
+        pub(super) fn new(at: usize) -> Self {
             HELD.with_borrow_mut(|held| {
                 assert!(!held.contains(&at), "a read lock taken twice by one thread");
                 held.push(at);

@@ -15,9 +15,12 @@ const LOW_MIB: u64 = 1 << 20;
 /// Linux copies a PVH memory map into a table of this size (E820_MAX_ENTRIES_ZEROPAGE) without a check.
 pub const MOST_ENTRIES: usize = 128;
 
+/// A range of machine memory, as dom0's memory map has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MapRange {
+    /// The first byte.
     pub start: u64,
+    /// Bytes.
     pub len: u64,
     /// E820_*
     pub kind: u32,

@@ -6,8 +6,10 @@ use super::buddy::{self, MAX_ORDER, Zone};
 use super::entry::{FrameUse, State};
 use super::{FOUR_GIB, FrameTable};
 
+/// What a block of frames has to be.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct AllocOptions {
+    /// Filled with zeros.
     pub zeroed: bool,
     /// For what 32-bit code or devices must reach.
     pub below_4g: bool,

@@ -46,11 +46,15 @@ const FOUR_GIB: u64 = 1 << 20;
 /// The memory of one NUMA node, as frame numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeRange {
+    /// The first frame.
     pub start: Mfn,
+    /// The frame after the last.
     pub end: Mfn,
+    /// The node's number.
     pub node: u8,
 }
 
+/// The frames of the machine, and their allocator.
 pub struct FrameTable {
     phys: Phys,
     /// For each section, the frame where its entries begin; 0 where there is no RAM.
@@ -201,6 +205,7 @@ impl FrameTable {
         }
     }
 
+    /// The access to the frames' bytes.
     pub fn phys(&self) -> Phys {
         self.phys
     }

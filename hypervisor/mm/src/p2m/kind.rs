@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_tag() {
-        let writable = |writable| MapKind::Grant { writable };
+        let writable = |writable| Grant { writable };
         use MapKind::*;
         for kind in [Ram, Xen, Foreign, writable(true), writable(false), Mmio] {
             let attrs = RULES.attrs(kind, 1);

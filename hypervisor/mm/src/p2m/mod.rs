@@ -50,19 +50,24 @@ pub enum Cause<'a> {
     Guest,
 }
 
+/// What a guest-physical address space is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct SpaceConfig {
+    /// The domain.
     pub owner: DomainId,
     /// gfn = mfn, from what was set aside by [`FrameTable::reserve_identity`].
     pub identity: bool,
     /// Width of guest-physical addresses, at most 48.
     pub address_bits: u32,
+    /// Frames of RAM that the domain may have.
     pub max_frames: u64,
     /// Pages of the paging pool to begin with.
     pub pool_pages: u64,
+    /// Rights of its entries.
     pub rules: Rules,
 }
 
+/// The guest-physical address space of one domain.
 pub struct GuestSpace<F: Format> {
     frames: &'static FrameTable,
     owner: DomainId,

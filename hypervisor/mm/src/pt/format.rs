@@ -9,7 +9,9 @@ use oxen_types::Mfn;
 /// Rights and memory type of a leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attrs {
+    /// Writes are allowed.
     pub write: bool,
+    /// Instruction fetches are allowed.
     pub exec: bool,
     /// Write-back; if not, uncached (a nested mapping lets the guest choose write-combining).
     pub cached: bool,
@@ -23,7 +25,9 @@ pub struct Attrs {
 /// An entry at some level, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decoded {
+    /// No entry.
     Absent,
+    /// A link to a table of the next lower level.
     Table(Mfn),
     /// The first frame of the page.
     Leaf(Mfn, Attrs),
@@ -32,8 +36,13 @@ pub enum Decoded {
 /// Level 1 holds 4 KiB pages, level 2 links to level 1 or holds 2 MiB pages, level 3 likewise (1 GiB),
 /// level 4 links only. An absent entry is 0.
 pub trait Format: Send + Sync + 'static {
+    /// Levels of tables, at most as many as the engine has room for.
+    const LEVELS: u32 = 4;
+    /// The entry of a page.
     fn leaf(mfn: Mfn, level: u32, attrs: Attrs) -> u64;
+    /// The entry that links to a table.
     fn table(mfn: Mfn) -> u64;
+    /// Takes an entry apart.
     fn decode(entry: u64, level: u32) -> Decoded;
     /// The table that an entry links to: what [`Format::decode`] says, for the way down, where only that
     /// matters.
@@ -162,7 +171,9 @@ impl Format for Npt {
 pub struct Shadow;
 
 impl Shadow {
+    /// The tag of a page that user code may access.
     pub const USER: u8 = 1;
+    /// The tag of a global page.
     pub const GLOBAL: u8 = 2;
     const GLOBAL_BIT: u64 = 1 << 9;
 }

@@ -17,7 +17,8 @@ use oxen_types::{Maddr, Mfn};
 use crate::phys::Table;
 pub use format::{Attrs, Decoded, Ept, Format, Host, Npt, Shadow};
 
-const TOP: u32 = 4;
+/// The most levels of any format.
+const MOST_LEVELS: usize = 4;
 
 /// 4 KiB pages that an entry of this level spans.
 pub const fn pages_at(level: u32) -> u64 {
@@ -30,6 +31,7 @@ fn index(page: u64, level: u32) -> usize {
 
 /// Access to the words of table pages.
 pub trait TableAccess {
+    /// The words of a table.
     fn table(&self, mfn: Mfn) -> &'static Table;
 }
 
@@ -58,22 +60,32 @@ impl TableAccess for crate::Phys {
 /// A mapped page of some size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leaf {
+    /// The frame: of the page's start, or of the 4 KiB asked for.
     pub mfn: Mfn,
+    /// The level of the entry: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.
     pub level: u32,
+    /// Rights and memory type.
     pub attrs: Attrs,
 }
 
+/// The result of a look-up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Walk {
     /// The page is mapped; `mfn` is that of the 4 KiB page asked for.
     Leaf(Leaf),
     /// Nothing is mapped in the whole span of an entry of this level.
-    Absent { level: u32 },
+    Absent {
+        /// The level of the absent entry.
+        level: u32,
+    },
 }
 
+/// Why a page could not be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MapError {
+    /// There was no page for a table.
     NoMemory,
+    /// Something is mapped there.
     Occupied,
 }
 
@@ -94,6 +106,7 @@ pub struct PageTable<F> {
 }
 
 impl<F: Format> PageTable<F> {
+    /// A tree without entries; `None` if the pool has no page for the root.
     pub fn new(pool: &mut impl TablePool) -> Option<Self> {
         Some(Self {
             root: pool.alloc()?,
@@ -101,6 +114,7 @@ impl<F: Format> PageTable<F> {
         })
     }
 
+    /// The root table's address.
     pub fn root(&self) -> Maddr {
         self.root.base()
     }
@@ -109,7 +123,7 @@ impl<F: Format> PageTable<F> {
     #[inline]
     pub fn walk(&self, mem: &impl TableAccess, page: u64) -> Walk {
         let mut table = self.root;
-        let mut level = TOP;
+        let mut level = F::LEVELS;
         loop {
             let entry = mem.table(table)[index(page, level)].load(Ordering::Acquire);
             if let Some(next) = F::next(entry, level) {
@@ -228,7 +242,7 @@ impl<F: Format> PageTable<F> {
         mut sink: impl FnMut(Leaf),
     ) -> bool {
         let mut left = budget;
-        Self::drain_table(pool, self.root, TOP, &mut left, &mut sink)
+        Self::drain_table(pool, self.root, F::LEVELS, &mut left, &mut sink)
     }
 
     /// Gives the root back. Everything else has to be gone already.
@@ -245,7 +259,7 @@ impl<F: Format> PageTable<F> {
         level: u32,
     ) -> Result<&'static AtomicU64, NoMemory> {
         let mut table = self.root;
-        for at in (level + 1..=TOP).rev() {
+        for at in (level + 1..=F::LEVELS).rev() {
             let slot = &pool.table(table)[index(page, at)];
             table = match F::decode(slot.load(Ordering::Acquire), at) {
                 Decoded::Table(next) => next,
@@ -281,14 +295,14 @@ impl<F: Format> PageTable<F> {
 
     /// Unlinks and frees the tables on the way to `page` that hold nothing any more.
     fn prune(&self, pool: &mut impl TablePool, page: u64) {
-        let mut path = [None; TOP as usize];
+        let mut path = [None; MOST_LEVELS];
         let mut table = self.root;
-        for level in (2..=TOP).rev() {
+        for level in (2..=F::LEVELS).rev() {
             let slot: &'static AtomicU64 = &pool.table(table)[index(page, level)];
             let Decoded::Table(child) = F::decode(slot.load(Ordering::Acquire), level) else {
                 break;
             };
-            path[(TOP - level) as usize] = Some((slot, child));
+            path[(F::LEVELS - level) as usize] = Some((slot, child));
             table = child;
         }
         for (slot, child) in path.into_iter().rev().flatten() {
