@@ -31,8 +31,8 @@ pub use linked::image;
 #[cfg(target_os = "none")]
 #[expect(unsafe_code, reason = "symbols of the linker script")]
 mod linked {
-    use super::*;
-    use oxen_types::PAGE_MASK;
+    use super::Image;
+    use oxen_types::{PAGE_MASK, Vaddr};
 
     unsafe extern "C" {
         static __text_start: u8;

@@ -96,6 +96,14 @@ fn info_of(range: (u64, u64)) -> BootInfo {
     info
 }
 
+/// As multiboot 2: the loader hands over a copy of the RSDP.
+fn handed_over(xsdt: u64) -> BootInfo {
+    BootInfo {
+        rsdp_copy: Some(rsdp(xsdt)),
+        ..BootInfo::default()
+    }
+}
+
 fn check(acpi: &AcpiInfo) {
     let cpus: Vec<_> = acpi.cpus.iter().map(|cpu| cpu.apic_id).collect();
     assert_eq!(cpus, [7]);
@@ -108,8 +116,7 @@ fn check(acpi: &AcpiInfo) {
 
 #[test]
 fn tables_above_4_gib_are_read() {
-    let mut info = BootInfo::default();
-    info.rsdp_copy = Some(rsdp(HIGH + 0x100));
+    let info = handed_over(HIGH + 0x100);
     check(&read(&info, Memory::new(memory)).unwrap());
 }
 
@@ -123,8 +130,7 @@ fn an_rsdp_above_4_gib_is_found_in_acpi_memory() {
 
 #[test]
 fn tables_out_of_reach_are_an_error() {
-    let mut info = BootInfo::default();
-    info.rsdp_copy = Some(rsdp(1 << 51));
+    let info = handed_over(1 << 51);
     assert!(read(&info, Memory::new(memory)).is_err());
     // Neither in ACPI memory nor below 1 MiB.
     assert!(read(&info_of((1 << 51, (1 << 51) + 0x1000)), Memory::new(memory)).is_err());

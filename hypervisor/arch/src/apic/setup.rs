@@ -1,5 +1,6 @@
 //! The order in which a local APIC is set up (Intel SDM 3, 11.4.7 and 11.5.1).
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::vectors;
@@ -22,12 +23,13 @@ const ENABLED: u32 = 1 << 8;
 /// in a disabled APIC entries of the local vector table stay masked, whatever is written. `lint` are the
 /// entries of its two inputs, `last_lvt` is the number of the table's last entry.
 pub(super) fn sequence(lint: [u32; 2], last_lvt: u32) -> Vec<(u32, u32)> {
-    let mut writes = Vec::new();
-    writes.push((SPURIOUS, ENABLED | u32::from(vectors::SPURIOUS)));
-    writes.push((TPR, 0));
-    writes.push((LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER)));
-    writes.push((LVT_LINT0, lint[0]));
-    writes.push((LVT_LINT1, lint[1]));
+    let mut writes = vec![
+        (SPURIOUS, ENABLED | u32::from(vectors::SPURIOUS)),
+        (TPR, 0),
+        (LVT_TIMER, LVT_MASKED | u32::from(vectors::TIMER)),
+        (LVT_LINT0, lint[0]),
+        (LVT_LINT1, lint[1]),
+    ];
     if last_lvt >= 4 {
         writes.push((LVT_PERF, LVT_MASKED));
     }

@@ -38,9 +38,10 @@ impl Reference {
     fn counter(&self) -> u64 {
         match self {
             Self::Hpet(hpet) => hpet.counter(),
-            // SAFETY: the port is the one that the FADT names.
             Self::PmTimer(timer) => {
-                u64::from(unsafe { u32::read_from_port(timer.port) }) & self.mask()
+                // SAFETY: the port is the one that the FADT names.
+                let value = unsafe { u32::read_from_port(timer.port) };
+                u64::from(value) & self.mask()
             }
         }
     }
