@@ -10,7 +10,8 @@
 //! Test: oxen-core a_part_of_the_name_of_the_test
 //! ```
 //!
-//! `tests/plants` has patches of the same form: faults that nobody made, planted to prove the tests.
+//! `tests/plants` has patches of the same form: faults that nobody made, planted to prove the
+//! tests.
 //!
 //! The work is done in a copy of the checkout under `target/findings`, which keeps what it
 //! compiled.

@@ -1,5 +1,5 @@
-//! A file of `tests/findings` or `tests/plants`: the head that names a finding, and the diff that puts its fault
-//! back.
+//! A file of `tests/findings` or `tests/plants`: the head that names a finding, and the diff that
+//! puts its fault back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
