@@ -374,8 +374,8 @@ impl Model {
     fn sets(&self) -> [usize; 3] {
         [
             self.place as usize & (PLACES - 1),
-            self.bits as usize & (PARTIAL - 1) | self.is_data * PARTIAL,
-            self.known & 31 | self.is_data << 5 | (self.match_length.min(15) / 4) << 6,
+            self.bits as usize & (PARTIAL - 1) | (self.is_data * PARTIAL),
+            self.known & 31 | self.is_data << 5 | ((self.match_length.min(15) / 4) << 6),
         ]
     }
 
@@ -406,7 +406,7 @@ impl Model {
             let target = if bit { 0xffff } else { 0 };
             let seen = (history >> 5) + (history >> 2 & 7);
             let rate = i32::from(RATES[seen as usize & 31] >> 1);
-            let p = (p + ((target - p) * rate >> 15)) as u32;
+            let p = (p + (((target - p) * rate) >> 15)) as u32;
             *slot = p << 16 | after(history, bit) << 8 | *slot & 0xff;
         }
         if self.matched != 0 {

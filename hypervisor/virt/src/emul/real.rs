@@ -66,7 +66,7 @@ enum Next {
 
 /// None of these instructions may be locked. With the prefix F3h, WBINVD is WBNOINVD.
 fn is_known(insn: &Encoding) -> bool {
-    !insn.prefixes.lock && !(insn.prefixes.f3 && insn.opcode == 0x0f09)
+    !(insn.prefixes.lock || insn.prefixes.f3 && insn.opcode == 0x0f09)
 }
 
 /// LGDT and LIDT: 16 bits of limit, then 32 bits of base, of which a 16-bit operand has 24.
