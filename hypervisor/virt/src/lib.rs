@@ -5,6 +5,7 @@
 //! `unsafe` is confined to `fpu`, `pat`, `spec::cpu`, `zeroed` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu` (and
 //! `enter`, `msrs`, `host`), and to the fields that `vmx` writes.
 #![no_std]
+#![warn(unreachable_pub, unused_qualifications)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -18,7 +18,7 @@ const XEON_PHI: &[u32] = &[0x57, 0x85];
 const HYPERVISOR: u32 = 1 << 31;
 
 /// `signature` and `features`: CPUID 1, EAX and ECX.
-pub fn is_affected(report: &Report, signature: u32, features: u32) -> bool {
+pub(crate) fn is_affected(report: &Report, signature: u32, features: u32) -> bool {
     let intel = report.vendor == Vendor::Intel && report.family == 6;
     let model = signature >> 4 & 0xf | signature >> 12 & 0xf0;
     intel

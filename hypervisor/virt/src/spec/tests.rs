@@ -92,7 +92,7 @@ fn each_kind_of_intel_cpu_gets_what_it_needs() {
     let sapphire_rapids = Report {
         model: 0x8f,
         avx: true,
-        leaf7_2: super::report::BHI_CTRL,
+        leaf7_2: report::BHI_CTRL,
         ..sapphire_rapids
     };
     let later = Report {
@@ -438,7 +438,7 @@ fn memory_that_locks_up_is_left_out() {
         hle: true,
         ..intel(ArchCaps::RSBA)
     };
-    let bad = |report: &Report| super::errata::bad_memory(report).map(|(at, len)| (at.raw(), len));
+    let bad = |report: &Report| errata::bad_memory(report).map(|(at, len)| (at.raw(), len));
     assert_eq!(bad(&skylake), Some((1 << 30, 4 << 20)));
     assert_eq!(
         bad(&Report {
@@ -670,7 +670,7 @@ fn nothing_returns_before_the_work_at_exit() {
 /// `work` has neither IBPB nor SPEC_CTRL nor L1D_FLUSH.
 #[unsafe(naked)]
 #[allow(unsafe_code, reason = "runs the text of the world switches")]
-unsafe extern "sysv64" fn both_works(work: &super::switch::Switch) -> u64 {
+unsafe extern "sysv64" fn both_works(work: &switch::Switch) -> u64 {
     core::arch::naked_asm!(
         "push rbx",
         "mov rbx, rdi",
@@ -681,7 +681,7 @@ unsafe extern "sysv64" fn both_works(work: &super::switch::Switch) -> u64 {
         "sub rax, r8",
         "pop rbx",
         "ret",
-        selector = sym super::switch::SELECTOR,
+        selector = sym switch::SELECTOR,
     )
 }
 

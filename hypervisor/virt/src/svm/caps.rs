@@ -31,7 +31,7 @@ type Built = oxen_types::Present;
 type Built = oxen_types::Absent;
 
 #[derive(Clone, Copy, Debug)]
-pub struct SvmCaps {
+pub(crate) struct SvmCaps {
     pub features: SvmFeatures,
     /// ASIDs 1 to this - 1 are for guests.
     pub asids: u32,
@@ -43,7 +43,7 @@ pub struct SvmCaps {
 }
 
 impl SvmCaps {
-    pub fn detect(cpuid: &impl CpuIdReader) -> Result<Self, VirtError> {
+    pub(crate) fn detect(cpuid: &impl CpuIdReader) -> Result<Self, VirtError> {
         let _built = Built::BUILT.ok_or(VirtError::NoSvm)?;
         let max = cpuid.cpuid2(0x8000_0000, 0).eax;
         if max < 0x8000_000a || cpuid.cpuid2(0x8000_0001, 0).ecx & (1 << 2) == 0 {
@@ -77,7 +77,7 @@ impl SvmCaps {
         }
     }
 
-    pub fn has(&self, feature: SvmFeatures) -> bool {
+    pub(crate) fn has(&self, feature: SvmFeatures) -> bool {
         self.features.contains(feature)
     }
 }

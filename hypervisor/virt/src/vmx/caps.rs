@@ -9,61 +9,61 @@ use crate::vendor::ApicUse;
 use crate::x86::{CR0_PE, CR0_PG, CR4_PKE, CpuIdReader};
 
 pub(super) mod pin {
-    pub const EXTERNAL_INTERRUPT: u32 = 1;
-    pub const NMI: u32 = 1 << 3;
-    pub const VIRTUAL_NMI: u32 = 1 << 5;
-    pub const PREEMPTION_TIMER: u32 = 1 << 6;
-    pub const POSTED_INTERRUPTS: u32 = 1 << 7;
+    pub(crate) const EXTERNAL_INTERRUPT: u32 = 1;
+    pub(crate) const NMI: u32 = 1 << 3;
+    pub(crate) const VIRTUAL_NMI: u32 = 1 << 5;
+    pub(crate) const PREEMPTION_TIMER: u32 = 1 << 6;
+    pub(crate) const POSTED_INTERRUPTS: u32 = 1 << 7;
 }
 
 pub(super) mod proc {
-    pub const INTERRUPT_WINDOW: u32 = 1 << 2;
-    pub const TSC_OFFSET: u32 = 1 << 3;
-    pub const HLT: u32 = 1 << 7;
-    pub const INVLPG: u32 = 1 << 9;
-    pub const MWAIT: u32 = 1 << 10;
-    pub const RDPMC: u32 = 1 << 11;
-    pub const CR3_LOAD: u32 = 1 << 15;
-    pub const CR3_STORE: u32 = 1 << 16;
-    pub const TPR_SHADOW: u32 = 1 << 21;
-    pub const NMI_WINDOW: u32 = 1 << 22;
-    pub const MOV_DR: u32 = 1 << 23;
-    pub const IO_MAPS: u32 = 1 << 25;
-    pub const MSR_MAP: u32 = 1 << 28;
-    pub const MONITOR: u32 = 1 << 29;
-    pub const PAUSE: u32 = 1 << 30;
-    pub const SECONDARY: u32 = 1 << 31;
+    pub(crate) const INTERRUPT_WINDOW: u32 = 1 << 2;
+    pub(crate) const TSC_OFFSET: u32 = 1 << 3;
+    pub(crate) const HLT: u32 = 1 << 7;
+    pub(crate) const INVLPG: u32 = 1 << 9;
+    pub(crate) const MWAIT: u32 = 1 << 10;
+    pub(crate) const RDPMC: u32 = 1 << 11;
+    pub(crate) const CR3_LOAD: u32 = 1 << 15;
+    pub(crate) const CR3_STORE: u32 = 1 << 16;
+    pub(crate) const TPR_SHADOW: u32 = 1 << 21;
+    pub(crate) const NMI_WINDOW: u32 = 1 << 22;
+    pub(crate) const MOV_DR: u32 = 1 << 23;
+    pub(crate) const IO_MAPS: u32 = 1 << 25;
+    pub(crate) const MSR_MAP: u32 = 1 << 28;
+    pub(crate) const MONITOR: u32 = 1 << 29;
+    pub(crate) const PAUSE: u32 = 1 << 30;
+    pub(crate) const SECONDARY: u32 = 1 << 31;
 }
 
 pub(super) mod second {
-    pub const EPT: u32 = 1 << 1;
-    pub const RDTSCP: u32 = 1 << 3;
-    pub const X2APIC: u32 = 1 << 4;
-    pub const VPID: u32 = 1 << 5;
-    pub const WBINVD: u32 = 1 << 6;
-    pub const UNRESTRICTED: u32 = 1 << 7;
-    pub const APIC_REGISTERS: u32 = 1 << 8;
-    pub const INTERRUPT_DELIVERY: u32 = 1 << 9;
-    pub const PAUSE_LOOP: u32 = 1 << 10;
-    pub const INVPCID: u32 = 1 << 12;
-    pub const XSAVES: u32 = 1 << 20;
+    pub(crate) const EPT: u32 = 1 << 1;
+    pub(crate) const RDTSCP: u32 = 1 << 3;
+    pub(crate) const X2APIC: u32 = 1 << 4;
+    pub(crate) const VPID: u32 = 1 << 5;
+    pub(crate) const WBINVD: u32 = 1 << 6;
+    pub(crate) const UNRESTRICTED: u32 = 1 << 7;
+    pub(crate) const APIC_REGISTERS: u32 = 1 << 8;
+    pub(crate) const INTERRUPT_DELIVERY: u32 = 1 << 9;
+    pub(crate) const PAUSE_LOOP: u32 = 1 << 10;
+    pub(crate) const INVPCID: u32 = 1 << 12;
+    pub(crate) const XSAVES: u32 = 1 << 20;
 }
 
 pub(super) mod leave {
-    pub const SAVE_DEBUG: u32 = 1 << 2;
-    pub const HOST_64: u32 = 1 << 9;
-    pub const ACKNOWLEDGE: u32 = 1 << 15;
-    pub const SAVE_PAT: u32 = 1 << 18;
-    pub const LOAD_PAT: u32 = 1 << 19;
-    pub const SAVE_EFER: u32 = 1 << 20;
-    pub const LOAD_EFER: u32 = 1 << 21;
+    pub(crate) const SAVE_DEBUG: u32 = 1 << 2;
+    pub(crate) const HOST_64: u32 = 1 << 9;
+    pub(crate) const ACKNOWLEDGE: u32 = 1 << 15;
+    pub(crate) const SAVE_PAT: u32 = 1 << 18;
+    pub(crate) const LOAD_PAT: u32 = 1 << 19;
+    pub(crate) const SAVE_EFER: u32 = 1 << 20;
+    pub(crate) const LOAD_EFER: u32 = 1 << 21;
 }
 
 pub(super) mod enter {
-    pub const LOAD_DEBUG: u32 = 1 << 2;
-    pub const GUEST_64: u32 = 1 << 9;
-    pub const LOAD_PAT: u32 = 1 << 14;
-    pub const LOAD_EFER: u32 = 1 << 15;
+    pub(crate) const LOAD_DEBUG: u32 = 1 << 2;
+    pub(crate) const GUEST_64: u32 = 1 << 9;
+    pub(crate) const LOAD_PAT: u32 = 1 << 14;
+    pub(crate) const LOAD_EFER: u32 = 1 << 15;
 }
 
 const BASIC: u32 = 0x480;
@@ -81,16 +81,16 @@ const TRUE_PIN: u32 = 0x48d;
 
 /// Bits of the EPT and VPID capabilities.
 mod ept {
-    pub const FOUR_LEVELS: u64 = 1 << 6;
-    pub const WRITE_BACK: u64 = 1 << 14;
-    pub const PAGES_2M: u64 = 1 << 16;
-    pub const PAGES_1G: u64 = 1 << 17;
-    pub const INVEPT: u64 = 1 << 20;
-    pub const INVEPT_ONE: u64 = 1 << 25;
-    pub const INVEPT_ALL: u64 = 1 << 26;
-    pub const NEEDED: u64 = FOUR_LEVELS | WRITE_BACK | PAGES_2M | INVEPT | INVEPT_ALL;
-    pub const INVVPID: u64 = 1 << 32;
-    pub const INVVPID_ALL: u64 = 1 << 42;
+    pub(super) const FOUR_LEVELS: u64 = 1 << 6;
+    pub(super) const WRITE_BACK: u64 = 1 << 14;
+    pub(super) const PAGES_2M: u64 = 1 << 16;
+    pub(super) const PAGES_1G: u64 = 1 << 17;
+    pub(super) const INVEPT: u64 = 1 << 20;
+    pub(super) const INVEPT_ONE: u64 = 1 << 25;
+    pub(super) const INVEPT_ALL: u64 = 1 << 26;
+    pub(super) const NEEDED: u64 = FOUR_LEVELS | WRITE_BACK | PAGES_2M | INVEPT | INVEPT_ALL;
+    pub(super) const INVVPID: u64 = 1 << 32;
+    pub(super) const INVVPID_ALL: u64 = 1 << 42;
 }
 
 /// CPUs whose preemption timer may run at another rate than they tell, by CPUID's signature (Intel's
@@ -107,7 +107,7 @@ type Built = oxen_types::Absent;
 
 /// What all vcpus have in common: the values of the controls, and of the bits that CR0 and CR4 need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VmxCaps {
+pub(crate) struct VmxCaps {
     _built: Built,
     /// Goes into the first word of each VMCS and VMXON region.
     pub(super) revision: u32,
@@ -137,7 +137,7 @@ pub struct VmxCaps {
 
 impl VmxCaps {
     /// `rdmsr` is called for capability MSRs that the CPU has.
-    pub fn detect(
+    pub(crate) fn detect(
         cpuid: &impl CpuIdReader,
         rdmsr: &mut dyn FnMut(u32) -> u64,
     ) -> Result<Self, VirtError> {

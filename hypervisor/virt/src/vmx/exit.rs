@@ -7,19 +7,19 @@ use crate::backend::{Exit, IoExit};
 use oxen_types::paging::NestedFault;
 
 pub(super) mod reason {
-    pub const EXCEPTION: u32 = 0;
-    pub const INTERRUPT: u32 = 1;
-    pub const INTERRUPT_WINDOW: u32 = 7;
-    pub const NMI_WINDOW: u32 = 8;
-    pub const CONTROL_REGISTER: u32 = 28;
-    pub const DEBUG_REGISTER: u32 = 29;
-    pub const IO: u32 = 30;
-    pub const PAUSE: u32 = 40;
-    pub const EOI: u32 = 45;
-    pub const EPT_VIOLATION: u32 = 48;
-    pub const EPT_MISCONFIGURED: u32 = 49;
-    pub const APIC_WRITE: u32 = 56;
-    pub const ENTRY_FAILED: u32 = 1 << 31;
+    pub(crate) const EXCEPTION: u32 = 0;
+    pub(crate) const INTERRUPT: u32 = 1;
+    pub(crate) const INTERRUPT_WINDOW: u32 = 7;
+    pub(crate) const NMI_WINDOW: u32 = 8;
+    pub(crate) const CONTROL_REGISTER: u32 = 28;
+    pub(crate) const DEBUG_REGISTER: u32 = 29;
+    pub(crate) const IO: u32 = 30;
+    pub(crate) const PAUSE: u32 = 40;
+    pub(crate) const EOI: u32 = 45;
+    pub(crate) const EPT_VIOLATION: u32 = 48;
+    pub(crate) const EPT_MISCONFIGURED: u32 = 49;
+    pub(crate) const APIC_WRITE: u32 = 56;
+    pub(crate) const ENTRY_FAILED: u32 = 1 << 31;
 }
 
 /// What the CPU tells about an exit, read once.

@@ -35,7 +35,7 @@ const PAUSE_THRESHOLD: u16 = 128;
 const INTERRUPT_SHADOW: u64 = 1;
 
 /// One virtual CPU on AMD-V.
-pub struct SvmVcpu {
+pub(super) struct SvmVcpu {
     /// The general registers. The VMCB has RAX and RSP of its own, which are copied at each entry and exit.
     regs: Gprs,
     pub(super) vmcb: Box<Vmcb>,

@@ -33,7 +33,7 @@ const INTERRUPT_SHADOW: u64 = 3;
 const SINGLE_STEP: u64 = 1 << 14;
 
 /// One virtual CPU on VT-x.
-pub struct VmxVcpu {
+pub(super) struct VmxVcpu {
     /// The general registers. The VMCS has RSP of its own, which is copied at each entry and exit.
     pub(super) regs: Gprs,
     pub(super) state: state::State,
