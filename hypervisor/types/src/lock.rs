@@ -88,7 +88,7 @@ mod held {
 
     impl Held {
         #[inline]
-        pub fn new(_: usize) -> Self {
+        pub(super) fn new(_: usize) -> Self {
             Self
         }
     }
