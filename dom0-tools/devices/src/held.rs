@@ -43,20 +43,45 @@ pub(crate) fn sysfs(domain: DomId, kind: Kind, id: u32) -> PathBuf {
     format!("/sys/bus/xen-backend/devices/{}-{domain}-{id}", kind.name()).into()
 }
 
-/// A guest's devices of one kind, by number.
+/// A guest's devices of one kind, by number. Directories that dom0's driver left behind are no
+/// devices ([`left_behind`]).
 ///
 /// # Errors
 /// `Error` of the store.
 pub fn of_kind(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<Vec<Held>> {
-    let mut ids: Vec<u32> = store
-        .list(&nodes::all_back(domain, kind))?
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
+    let mut all = Vec::new();
+    for id in directories(store, domain, kind)? {
+        all.extend(find(store, domain, kind, id)?);
+    }
+    Ok(all)
+}
+
+/// The numbers of back ends' directories without a device. dom0's driver writes one when the
+/// toolset removes a device that the driver just begins to serve: its nodes come after the removal.
+///
+/// # Errors
+/// `Error` of the store.
+pub(crate) fn left_behind(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<Vec<u32>> {
+    let mut left = Vec::new();
+    for id in directories(store, domain, kind)? {
+        if !is_device(store, domain, kind, id)? {
+            left.push(id);
+        }
+    }
+    Ok(left)
+}
+
+fn directories(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<Vec<u32>> {
+    let names = store.list(&nodes::all_back(domain, kind))?;
+    let mut ids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     ids.sort_unstable();
-    ids.into_iter()
-        .map(|id| one(store, domain, kind, id))
-        .collect()
+    Ok(ids)
+}
+
+/// Whether the toolset made that device: it alone writes the link to the front end.
+fn is_device(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<bool> {
+    let back = nodes::back(domain, kind, id);
+    Ok(store.read(&format!("{back}/frontend-id"))?.is_some())
 }
 
 /// All devices of a guest.
@@ -89,8 +114,7 @@ pub fn everywhere(store: &mut dyn Store, kind: Kind) -> Result<Vec<Held>> {
 /// # Errors
 /// `Error` of the store.
 pub fn find(store: &mut dyn Store, domain: DomId, kind: Kind, id: u32) -> Result<Option<Held>> {
-    let back = nodes::back(domain, kind, id);
-    if store.read(&format!("{back}/frontend-id"))?.is_none() {
+    if !is_device(store, domain, kind, id)? {
         return Ok(None);
     }
     one(store, domain, kind, id).map(Some)
@@ -148,11 +172,12 @@ mod tests {
     fn a_card_is_known_by_its_number_its_name_and_its_address() {
         let mut store = Fake::new(64);
         for (id, mac) in [(0, "00:16:3e:00:00:0a"), (3, "00:16:3e:00:00:0b")] {
-            let write = Change::Write {
-                path: format!("/local/domain/0/backend/vif/7/{id}/mac"),
-                value: mac.into(),
+            let write = |key: &str, value: &str| Change::Write {
+                path: format!("/local/domain/0/backend/vif/7/{id}/{key}"),
+                value: value.into(),
             };
-            store.apply(&[write]).expect("the store");
+            let changes = [write("mac", mac), write("frontend-id", "7")];
+            store.apply(&changes).expect("the store");
         }
         let mut find = |text: &str| named(&mut store, 7, Kind::Vif, text);
         assert_eq!(find("3"), Ok(3));

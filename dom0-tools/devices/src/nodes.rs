@@ -68,11 +68,16 @@ pub(crate) fn remove(domain: DomId, kind: Kind, id: u32, last: bool) -> Vec<Chan
         removed(back(domain, kind, id)),
     ];
     if last {
-        let errors = format!("{}/error/backend/{}/{domain}", home(0), kind.name());
-        changes.extend([all_back(domain, kind), errors].map(removed));
+        changes.extend(forget_all(domain, kind));
     }
     changes.extend(forget_errors(domain, kind, id));
     changes
+}
+
+/// Removes the directory of all back ends of that kind for one guest, and of their reports.
+pub(crate) fn forget_all(domain: DomId, kind: Kind) -> [Change; 2] {
+    let errors = format!("{}/error/backend/{}/{domain}", home(0), kind.name());
+    [all_back(domain, kind), errors].map(removed)
 }
 
 pub(crate) fn forget_errors(domain: DomId, kind: Kind, id: u32) -> Vec<Change> {

@@ -218,10 +218,27 @@ pub fn sweep(store: &mut dyn Store) -> Result<()> {
     Ok(())
 }
 
+/// Removes the nodes that dom0's driver wrote after a device was removed, once the driver is done.
+fn forget_left_behind(store: &mut dyn Store, domain: DomId, kind: Kind) -> Result<()> {
+    let mut changes = Vec::new();
+    let left = held::left_behind(store, domain, kind)?;
+    for id in left
+        .iter()
+        .filter(|id| !held::sysfs(domain, kind, **id).exists())
+    {
+        changes.extend(nodes::remove(domain, kind, *id, false));
+    }
+    if !changes.is_empty() && held::of_kind(store, domain, kind)?.is_empty() {
+        changes.extend(nodes::forget_all(domain, kind));
+    }
+    store.apply(&changes)
+}
+
 fn released(store: &mut dyn Store, held: &Held) -> Result<()> {
     let gone = store.wait(&[], DRIVER, &mut |_| Ok(!held.sysfs().exists()))?;
     // A report that the driver wrote while it ended concerns nobody.
     store.apply(&nodes::forget_errors(held.domain, held.kind, held.id)[..1])?;
+    forget_left_behind(store, held.domain, held.kind)?;
     if !gone {
         let what = format!(
             "cannot free {} {} of domain {}",

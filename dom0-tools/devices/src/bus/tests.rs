@@ -163,6 +163,34 @@ fn a_failure_of_the_store_at_any_point_leaves_nothing() {
     }
 }
 
+/// blkback as it begins to serve a device that the toolset removes at the same moment.
+fn late(world: &mut World) {
+    if !world.nodes.contains_key(&format!("{BACK}/frontend-id")) {
+        set(world, &format!("{BACK}/sectors"), "0");
+    }
+}
+
+#[test]
+fn nodes_that_the_driver_writes_after_the_removal_go_too() {
+    let fake = with_drivers(false);
+    let held = attached(&fake);
+    let mut store = fake.clone();
+    *fake.drivers.borrow_mut() = Some(Box::new(late));
+    detach(&mut store, &guest(), &held, true).expect("by force");
+    assert!(fake.state.borrow().nodes.is_empty());
+}
+
+#[test]
+fn a_directory_that_only_the_driver_wrote_is_no_device() {
+    let mut fake = Fake::new(64);
+    set(
+        &mut fake.state.borrow_mut(),
+        &format!("{BACK}/sectors"),
+        "0",
+    );
+    assert_eq!(held::of_domain(&mut fake, 7), Ok(Vec::new()));
+}
+
 #[test]
 fn other_devices_of_the_guest_stay() {
     let fake = with_drivers(false);
