@@ -81,7 +81,7 @@ mod long {
 /// `USER` in each entry, and which PAT entry stands for "uncached" (as PWT and PCD), is all that
 /// differs between our own tables and nested ones.
 fn long_leaf(mfn: Mfn, level: u32, attrs: Attrs, user: u64, uncached: u64) -> u64 {
-    use long::*;
+    use long::{ACCESSED, DIRTY, NX, PRESENT, WRITE};
     (mfn.base().raw() & ADDRESS)
         | PRESENT
         | ACCESSED
