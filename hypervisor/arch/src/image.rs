@@ -1,5 +1,6 @@
-//! The borders of the hypervisor's own image. The addresses of all else are in [`oxen_types::layout`]: the entry code
-//! maps the image, and the first 4 GiB at 0 and in the direct map; `oxen-mm` builds the final tables.
+//! The borders of the hypervisor's own image. The addresses of all else are in
+//! [`oxen_types::layout`]: the entry code maps the image, and the first 4 GiB at 0 and in the
+//! direct map; `oxen-mm` builds the final tables.
 
 use oxen_types::layout::IMAGE_OFFSET;
 use oxen_types::{Maddr, Vaddr};

@@ -1,9 +1,9 @@
 //! Between CPUs: kicks, and functions run on others.
 //!
-//! `call` waits for the answers with interrupts off. So that two callers cannot wait for each other,
-//! each CPU that waits (here, and for any `sync::Mutex`) answers calls meanwhile, by `poll`. A called
-//! function takes no lock and is short. A CPU that does not answer within a second is named in the
-//! log; after ten the caller gives up.
+//! `call` waits for the answers with interrupts off. So that two callers cannot wait for each
+//! other, each CPU that waits (here, and for any `sync::Mutex`) answers calls meanwhile, by `poll`.
+//! A called function takes no lock and is short. A CPU that does not answer within a second is
+//! named in the log; after ten the caller gives up.
 #![allow(unsafe_code, reason = "a function pointer through an atomic")]
 
 use crate::apic::{self, Delivery};
@@ -46,8 +46,8 @@ pub(crate) fn take_nmi() -> bool {
     sent.is_some_and(|sent| sent.swap(false, Ordering::SeqCst))
 }
 
-/// Notifies `cpu` that the guest which it runs has posted interrupts: in the guest the CPU takes them
-/// without an exit.
+/// Notifies `cpu` that the guest which it runs has posted interrupts: in the guest the CPU takes
+/// them without an exit.
 pub fn notify(cpu: CpuId) {
     apic::send(cpu, Delivery::Fixed(vectors::POSTED));
 }

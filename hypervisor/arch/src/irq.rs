@@ -7,8 +7,8 @@
 //!
 //! Handlers run with interrupts off on the stack of the interrupted code, which is at one of these
 //! points and so holds no lock. A handler is short, takes locks in the order of docs/lock-order.md,
-//! and never opens a window itself. The EOI is given after it returns: a handler of a level-triggered line masks the
-//! line first, and whoever serves the device unmasks it.
+//! and never opens a window itself. The EOI is given after it returns: a handler of a
+//! level-triggered line masks the line first, and whoever serves the device unmasks it.
 #![allow(unsafe_code, reason = "STI and HLT; function pointers through atomics")]
 
 use core::arch::asm;
@@ -48,14 +48,14 @@ pub fn window() {
 /// work ends the halt at once: STI lets interrupts in only together with HLT. The caller holds no
 /// lock.
 pub fn idle() {
-    // Not `interrupts::enable_and_hlt`: that may be moved over memory accesses, such as the caller's
-    // last look for work.
+    // Not `interrupts::enable_and_hlt`: that may be moved over memory accesses, such as the
+    // caller's last look for work.
     // SAFETY: changes the interrupt flag only, and leaves it clear.
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) }
 }
 
-/// Runs the handler of a vector that the local APIC has delivered already: that of an interrupt which a
-/// guest's exit acknowledged. Interrupts are off, as in `window`. The EOI is given here.
+/// Runs the handler of a vector that the local APIC has delivered already: that of an interrupt
+/// which a guest's exit acknowledged. Interrupts are off, as in `window`. The EOI is given here.
 pub fn dispatch(vector: u8) {
     if vector == vectors::SPURIOUS {
         return; // no EOI: the local APIC has nothing in service

@@ -1,8 +1,8 @@
 //! The spin lock of hypervisor code.
 //!
-//! A CPU that waits for the lock goes on answering function calls from other CPUs (`ipi::poll`): the
-//! holder may be waiting for that answer, and interrupts are off. So a called function must not take a
-//! lock.
+//! A CPU that waits for the lock goes on answering function calls from other CPUs (`ipi::poll`):
+//! the holder may be waiting for that answer, and interrupts are off. So a called function must not
+//! take a lock.
 
 #[cfg(target_os = "none")]
 mod relax {

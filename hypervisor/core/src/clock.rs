@@ -53,7 +53,8 @@ impl TimeInfo {
     }
 }
 
-/// The version of one vcpu's published clock, and the second area that the guest may register for it.
+/// The version of one vcpu's published clock, and the second area that the guest may register for
+/// it.
 #[derive(Default)]
 pub(crate) struct TimePage {
     version: u32,
@@ -71,8 +72,8 @@ impl TimePage {
         self.secondary = None;
     }
 
-    /// Writes the clock to the vcpu_info at `offset` in `page`. Readers retry while the version is odd
-    /// or changes.
+    /// Writes the clock to the vcpu_info at `offset` in `page`. Readers retry while the version is
+    /// odd or changes.
     pub(crate) fn publish(&mut self, page: &PageRef, offset: usize, time: &TimeInfo) {
         self.version = self.version.wrapping_add(1) | 1;
         page.word(offset).store(self.version, Ordering::SeqCst);

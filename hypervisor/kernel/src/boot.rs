@@ -319,8 +319,8 @@ fn limit_apic(virt: &mut Platform, options: CommandLine<'_>) {
     );
 }
 
-/// Whether guests may execute from large pages: `ept=[no-]exec-sp` as Xen has it, by default where that
-/// is safe.
+/// Whether guests may execute from large pages: `ept=[no-]exec-sp` as Xen has it, by default where
+/// that is safe.
 fn large_exec(virt: &Platform, options: CommandLine<'_>) -> bool {
     let mut allowed = !virt.page_size_is_fatal;
     for word in options.get("ept").unwrap_or("").split(',') {

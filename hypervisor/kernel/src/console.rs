@@ -33,7 +33,8 @@ static INPUT: Mutex<Input> = Mutex::new(Input {
     typed: VecDeque::new(),
 });
 
-/// Hands what was typed to dom0 or to the debug keys. Each CPU's loop calls this, with no lock held.
+/// Hands what was typed to dom0 or to the debug keys. Each CPU's loop calls this, with no lock
+/// held.
 pub(crate) fn work(vmm: &Vmm<Hw>, cpu: CpuId) {
     console::release_lines();
     // The UART interrupts the boot CPU.

@@ -1,4 +1,5 @@
-//! The machine as the vmm sees it, made of `oxen-arch`; and the one vmm, for handlers that have no argument to name it.
+//! The machine as the vmm sees it, made of `oxen-arch`; and the one vmm, for handlers that have no
+//! argument to name it.
 
 use alloc::sync::Arc;
 

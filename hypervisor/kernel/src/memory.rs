@@ -60,15 +60,16 @@ pub(crate) fn init(info: &BootInfo) -> (Memory, Modules) {
     }
     let map = memory_map(info);
     let end = map.end().raw();
-    // SAFETY: the bootstrap tables map the first 4 GiB there; the tables built next map all RAM there.
+    // SAFETY: the bootstrap tables map the first 4 GiB there; the tables built next map all RAM
+    // there.
     let early = unsafe {
         Phys::new(
             layout::DIRECT_MAP as usize,
             (layout::BOOT_MAPPED / PAGE).min(end),
         )
     };
-    // SAFETY: the tables built next map all RAM there; nothing beyond the bootstrap tables' 4 GiB is
-    // reached before they are in use.
+    // SAFETY: the tables built next map all RAM there; nothing beyond the bootstrap tables' 4 GiB
+    // is reached before they are in use.
     let phys = unsafe { Phys::new(layout::DIRECT_MAP as usize, end) };
     let given: Vec<Span> = info.modules.iter().take(MODULES).map(span).collect();
     let gib_pages = features().contains(Features::PAGE_1G);

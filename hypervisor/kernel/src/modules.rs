@@ -34,8 +34,8 @@ impl BootModule {
 
     /// The module's contents.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: RAM of this module alone, as the caller of `new` vouched; the bytes change only through
-        // `bytes_mut`, which borrows the module mutably.
+        // SAFETY: RAM of this module alone, as the caller of `new` vouched; the bytes change only
+        // through `bytes_mut`, which borrows the module mutably.
         unsafe { core::slice::from_raw_parts(self.pointer(), self.0.len as usize) }
     }
 

@@ -1,18 +1,19 @@
 //! Making other CPUs leave a guest, for a flush of its translations.
 //!
-//! All of them are kicked first, and waited for together: a flush takes as long as the slowest, not as all
-//! after one another. Whoever waits may not go on before each has left, for the frames that the flush is
-//! about go to others next. So a CPU that is late is not given up: an NMI reaches it where an interrupt
-//! does not, and the vcpu that it runs is stopped once it is out.
+//! All of them are kicked first, and waited for together: a flush takes as long as the slowest, not
+//! as all after one another. Whoever waits may not go on before each has left, for the frames that
+//! the flush is about go to others next. So a CPU that is late is not given up: an NMI reaches it
+//! where an interrupt does not, and the vcpu that it runs is stopped once it is out.
 //!
-//! Time counts only as it is seen to pass: a machine that stood still as a whole, as a virtual one does
-//! that is paused, was not late.
+//! Time counts only as it is seen to pass: a machine that stood still as a whole, as a virtual one
+//! does that is paused, was not late.
 
 use oxen_types::{CpuId, CpuMask, MAX_CPUS};
 
 /// The CPUs of the machine, as a flush sees them.
 pub trait Cpus {
-    /// A number that changes with each entry to a guest, if the CPU is inside the one that is flushed.
+    /// A number that changes with each entry to a guest, if the CPU is inside the one that is
+    /// flushed.
     fn inside(&self, cpu: CpuId) -> Option<u64>;
     /// Makes a CPU leave its guest soon.
     fn kick(&self, cpu: CpuId);

@@ -186,7 +186,8 @@ struct Inner {
 }
 
 impl Inner {
-    /// Maps a page of 2 MiB where that fits and nothing smaller is there, else of 4 KiB. Returns its frames.
+    /// Maps a page of 2 MiB where that fits and nothing smaller is there, else of 4 KiB. Returns
+    /// its frames.
     fn map_largest(
         &self,
         pool: &mut OwnPool,
@@ -216,8 +217,8 @@ pub struct Stack {
     pub top: Vaddr,
 }
 
-/// Table pages once there is a frame table. They may lie anywhere: a CPU that starts runs on the entry
-/// code's tables until it is in 64-bit mode, where CR3 takes any address.
+/// Table pages once there is a frame table. They may lie anywhere: a CPU that starts runs on the
+/// entry code's tables until it is in 64-bit mode, where CR3 takes any address.
 struct OwnPool(&'static FrameTable);
 
 impl TableAccess for OwnPool {
@@ -262,8 +263,8 @@ impl HostSpace {
         self.map_direct(at, len, DEVICE)
     }
 
-    /// Maps firmware tables (ACPI, SMBIOS), read-only and cached, at their place in the direct map. What
-    /// is RAM is mapped already, and stays as it is.
+    /// Maps firmware tables (ACPI, SMBIOS), read-only and cached, at their place in the direct map.
+    /// What is RAM is mapped already, and stays as it is.
     pub fn map_firmware(&self, at: Maddr, len: u64) -> Result<Vaddr, HostError> {
         self.map_direct(at, len, CONSTANT)
     }

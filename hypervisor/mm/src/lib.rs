@@ -1,9 +1,8 @@
 //! Memory: frames, the hypervisor's heap and page tables, and each domain's guest-physical space.
 //!
-//! Lock order: a domain's p2m, then its paging pool or the heap, then the frame allocator's `taking`, then a
-//! zone of it. The TLB flush that
-//! a change of a p2m owes is done with none of them held (see [`p2m`]). Nothing here may be called
-//! from an NMI or machine-check handler.
+//! Lock order: a domain's p2m, then its paging pool or the heap, then the frame allocator's
+//! `taking`, then a zone of it. The TLB flush that a change of a p2m owes is done with none of them
+//! held (see [`p2m`]). Nothing here may be called from an NMI or machine-check handler.
 //!
 //! [`start`] has the order in which a machine starts, all of it on the boot CPU.
 //!

@@ -106,7 +106,8 @@ pub struct MemoryMap {
 
 impl MemoryMap {
     /// RAM counts in whole frames only; other kinds win over RAM where they overlap. The first MiB
-    /// is RAM but never handed out: the firmware, dom0 and the start of other CPUs need it by address.
+    /// is RAM but never handed out: the firmware, dom0 and the start of other CPUs need it by
+    /// address.
     pub fn new(firmware: impl Iterator<Item = FirmwareRange> + Clone) -> Self {
         let mut ram = Ranges::new();
         for range in firmware.clone().filter(|r| r.kind == FirmwareKind::Ram) {
@@ -129,8 +130,8 @@ impl MemoryMap {
             .remove(start / PAGE, start.saturating_add(len).div_ceil(PAGE));
     }
 
-    /// Takes back a reservation: its frames that are RAM may be handed out again. Nothing may have been
-    /// carved out of them since, and what else lies in them must be reserved anew.
+    /// Takes back a reservation: its frames that are RAM may be handed out again. Nothing may have
+    /// been carved out of them since, and what else lies in them must be reserved anew.
     pub fn give_back(&mut self, start: u64, len: u64) {
         let (first, end) = (
             (start / PAGE).max(LOW_MIB / PAGE),

@@ -1,9 +1,10 @@
-//! Access to machine frames through the direct map: with `heap`, the only unsafe code of this crate.
+//! Access to machine frames through the direct map: with `heap`, the only unsafe code of this
+//! crate.
 //!
 //! Guests change their memory at any moment, on other CPUs. So no `&mut` and no plain `&` to a
-//! frame's bytes is ever formed: only references to atomics, and copies through raw pointers. A copy that
-//! races with a guest's store reads some mix of old and new bytes, which the caller has to treat as
-//! hostile anyway.
+//! frame's bytes is ever formed: only references to atomics, and copies through raw pointers. A
+//! copy that races with a guest's store reads some mix of old and new bytes, which the caller has
+//! to treat as hostile anyway.
 //!
 //! On the host an arena stands for the machine's memory.
 #![allow(unsafe_code)]
@@ -20,7 +21,8 @@ pub type Table = [AtomicU64; 512];
 /// What may be laid over zeroed frames and shared between CPUs.
 ///
 /// # Safety
-/// All bit patterns are valid, all change goes through atomics, and the alignment divides the page size.
+/// All bit patterns are valid, all change goes through atomics, and the alignment divides the page
+/// size.
 pub(crate) unsafe trait Shared: Sync {}
 // SAFETY: atomics of integers.
 unsafe impl Shared for AtomicU32 {}
@@ -107,8 +109,8 @@ impl Phys {
 
     /// A frame as 32-bit words.
     pub fn words(self, mfn: Mfn) -> &'static PageWords {
-        // SAFETY: the frame is mapped for good (`new`), page aligned, and only seen through atomics and
-        // raw copies.
+        // SAFETY: the frame is mapped for good (`new`), page aligned, and only seen through atomics
+        // and raw copies.
         unsafe { &*self.at(mfn).cast() }
     }
 
@@ -123,7 +125,8 @@ impl Phys {
     pub(crate) fn slice<T: Shared>(self, first: Mfn, len: usize) -> &'static [T] {
         let pages = (len * size_of::<T>()).div_ceil(PAGE_SIZE).max(1) as u64;
         self.at(Mfn::new(first.raw() + pages - 1));
-        // SAFETY: both ends lie in the window, it is contiguous, and `Shared` makes any contents valid.
+        // SAFETY: both ends lie in the window, it is contiguous, and `Shared` makes any contents
+        // valid.
         unsafe { core::slice::from_raw_parts(self.at(first).cast(), len) }
     }
 
@@ -133,7 +136,8 @@ impl Phys {
             return;
         }
         self.at(Mfn::new(first.raw() + count - 1));
-        // SAFETY: both ends lie in the window; the frames were just allocated, so nobody else sees them.
+        // SAFETY: both ends lie in the window; the frames were just allocated, so nobody else sees
+        // them.
         unsafe { ptr::write_bytes(self.at(first), 0, count as usize * PAGE_SIZE) }
     }
 
@@ -141,8 +145,8 @@ impl Phys {
     pub(crate) fn read(self, mfn: Mfn, offset: usize, into: &mut [u8]) {
         let offset = offset.min(PAGE_SIZE);
         let len = into.len().min(PAGE_SIZE - offset);
-        // SAFETY: `len` bytes from `offset` lie in the frame, and `into` is memory of ours, which is not a
-        // guest's frame.
+        // SAFETY: `len` bytes from `offset` lie in the frame, and `into` is memory of ours, which
+        // is not a guest's frame.
         unsafe { ptr::copy_nonoverlapping(self.at(mfn).add(offset), into.as_mut_ptr(), len) }
     }
 

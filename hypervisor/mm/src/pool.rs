@@ -1,8 +1,9 @@
-//! A domain's paging pool: the pages of its nested page tables. They are taken from free memory when the
-//! pool is sized, so what a guest does with its memory costs others nothing, and cannot fail for what others do.
+//! A domain's paging pool: the pages of its nested page tables. They are taken from free memory
+//! when the pool is sized, so what a guest does with its memory costs others nothing, and cannot
+//! fail for what others do.
 //!
-//! A page is *owed* for each large page that is mapped. So to split one never fails: a guest that gives up a
-//! part of it, and log-dirty mode, can rely on that.
+//! A page is *owed* for each large page that is mapped. So to split one never fails: a guest that
+//! gives up a part of it, and log-dirty mode, can rely on that.
 //!
 //! dom0's pool takes more from free memory, to the last page, when it is used up.
 //!
@@ -34,7 +35,8 @@ struct Inner {
 }
 
 impl PagingPool {
-    /// A pool of `pages`; `None` if there are not so many. One that `grows` begins with what can be had.
+    /// A pool of `pages`; `None` if there are not so many. One that `grows` begins with what can be
+    /// had.
     pub fn new(
         frames: &'static FrameTable,
         owner: DomainId,
@@ -76,8 +78,8 @@ impl PagingPool {
     /// Brings it nearer to a size, by a step; true when it is there.
     ///
     /// # Errors
-    /// `NoMem` if free memory, or what is not in use of the pool, does not suffice. As much as was there has
-    /// been moved.
+    /// `NoMem` if free memory, or what is not in use of the pool, does not suffice. As much as was
+    /// there has been moved.
     pub fn resize(&self, pages: u64) -> Result<bool> {
         let mut inner = self.inner.lock();
         for _ in 0..STEP {

@@ -1,14 +1,18 @@
-//! From the firmware's memory map to frames: the order in which a machine's memory starts, all of it on the boot CPU.
+//! From the firmware's memory map to frames: the order in which a machine's memory starts, all of
+//! it on the boot CPU.
 //!
 //! 1. [`MemoryMap::new`] from the firmware's map.
-//! 2. [`Start::new`]: the image and the loader's modules are kept, [`LOW_FRAMES`] carved below 4 GiB, and the final page tables
-//!    built through the bootstrap tables, which reach 4 GiB ([`oxen_types::layout::BOOT_MAPPED`]). They alone, and the
-//!    image, must lie there. The caller installs them (EFER.NXE on): from here on there is no identity mapping.
-//! 3. The modules move to the top of all memory, out of the way of dom0's kernel, which wants low addresses.
+//! 2. [`Start::new`]: the image and the loader's modules are kept, [`LOW_FRAMES`] carved below 4
+//!    GiB, and the final page tables built through the bootstrap tables, which reach 4 GiB
+//!    ([`oxen_types::layout::BOOT_MAPPED`]). They alone, and the image, must lie there. The caller
+//!    installs them (EFER.NXE on): from here on there is no identity mapping.
+//! 3. The modules move to the top of all memory, out of the way of dom0's kernel, which wants low
+//!    addresses.
 //! 4. [`Start::carve`] for what else must be contiguous.
-//! 5. [`Start::frames`]: the frame table. Then `Heap::init`, from which on allocations come from frames, and
-//!    `HostSpace::new`.
-//! 6. dom0's share is set aside ([`crate::dom0::reserve`]), and only then the low frames are given to the allocator.
+//! 5. [`Start::frames`]: the frame table. Then `Heap::init`, from which on allocations come from
+//!    frames, and `HostSpace::new`.
+//! 6. dom0's share is set aside ([`crate::dom0::reserve`]), and only then the low frames are given
+//!    to the allocator.
 
 use alloc::vec::Vec;
 
@@ -62,8 +66,9 @@ pub struct Start {
 }
 
 impl Start {
-    /// Steps 2 and 3. `reserved` is memory besides the image that nobody may have; `early` is reached through the bootstrap tables, `phys` once
-    /// `install` has put the root of the new tables into CR3.
+    /// Steps 2 and 3. `reserved` is memory besides the image that nobody may have; `early` is
+    /// reached through the bootstrap tables, `phys` once `install` has put the root of the new
+    /// tables into CR3.
     pub fn new(
         (early, phys): (Phys, Phys),
         mut map: MemoryMap,

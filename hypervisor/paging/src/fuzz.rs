@@ -1,5 +1,5 @@
-//! Guest walks and shadows against their models: a few seeds in the default run, as many as there is time for by
-//! `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
+//! Guest walks and shadows against their models: a few seeds in the default run, as many as there
+//! is time for by `soak_fuzz` (`OXEN_SEED`, `OXEN_FUZZ_SECONDS`).
 
 use oxen_fuzz::{Seed, Soak};
 

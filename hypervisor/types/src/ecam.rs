@@ -2,8 +2,8 @@
 
 use crate::Maddr;
 
-/// One region of configuration space in memory: 1 MiB for each bus, 4 KiB for each function. dom0 sees the
-/// region at its machine address.
+/// One region of configuration space in memory: 1 MiB for each bus, 4 KiB for each function. dom0
+/// sees the region at its machine address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EcamRegion {
     /// The address that bus 0 would have, whether or not the region has bus 0.

@@ -3,8 +3,8 @@
 /// A result whose error reaches a guest.
 pub type Result<T, E = Errno> = core::result::Result<T, E>;
 
-/// Why a request failed, in the ABI's terms. An error that only the hypervisor could cause is not among them: that
-/// is a bug, and asserts.
+/// Why a request failed, in the ABI's terms. An error that only the hypervisor could cause is not
+/// among them: that is a bug, and asserts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Errno {

@@ -4,12 +4,12 @@
 ///
 /// A check of an index is a branch, which a CPU may predict wrongly. What it loads then, from where
 /// the guest's number leads to, can be read out of the caches (Spectre variant 1, XSA-289). So a
-/// number of a guest's that indexes a table is checked first and masked after that: within the wrong
-/// path the load goes to the table's first entry. It costs nine instructions.
+/// number of a guest's that indexes a table is checked first and masked after that: within the
+/// wrong path the load goes to the table's first entry. It costs nine instructions.
 ///
-/// The first `black_box` keeps the compiler from concluding, from the check before, that the mask is all
-/// ones; the second from making a branch of it. The language promises neither: that the mask is there was
-/// seen in the machine code (`Domain::vcpu`).
+/// The first `black_box` keeps the compiler from concluding, from the check before, that the mask
+/// is all ones; the second from making a branch of it. The language promises neither: that the mask
+/// is there was seen in the machine code (`Domain::vcpu`).
 #[inline(always)]
 #[must_use]
 pub fn masked(index: usize, len: usize) -> usize {

@@ -1,10 +1,11 @@
-//! The hypervisor's part of the linear address space, laid out as Xen's x86-64 layout is, so that PV guests can
-//! share page tables with the hypervisor. `docs/memory-map.md` and `boot/oxen.ld` have the same numbers.
+//! The hypervisor's part of the linear address space, laid out as Xen's x86-64 layout is, so that
+//! PV guests can share page tables with the hypervisor. `docs/memory-map.md` and `boot/oxen.ld`
+//! have the same numbers.
 
 use crate::{Maddr, Vaddr};
 
-/// The first address of the hypervisor's. The 256 GiB from here on stay free for the machine-to-physical table that PV
-/// guests read.
+/// The first address of the hypervisor's. The 256 GiB from here on stay free for the
+/// machine-to-physical table that PV guests read.
 pub const START: u64 = 0xffff_8000_0000_0000;
 /// Stacks, each between unmapped guard pages.
 pub const STACKS: u64 = 0xffff_82c0_0000_0000;
@@ -34,7 +35,8 @@ pub const fn direct_map(addr: Maddr) -> Option<Vaddr> {
     }
 }
 
-/// The machine address behind a linear address of the image or of the direct map; `None` for others.
+/// The machine address behind a linear address of the image or of the direct map; `None` for
+/// others.
 pub const fn machine_address(addr: Vaddr) -> Option<Maddr> {
     let raw = addr.raw();
     if raw >= DIRECT_MAP && raw < END {

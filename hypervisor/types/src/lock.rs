@@ -1,16 +1,18 @@
 //! Locks that serve in the order of arrival.
 //!
-//! Guests decide how often their vcpus come for a lock, so a lock that is anybody's when it is free lets
-//! them keep others waiting, with interrupts off. `spin::Mutex` is a ticket lock here (its feature
-//! `use_ticket_mutex`); this is its counterpart for readers and writers.
+//! Guests decide how often their vcpus come for a lock, so a lock that is anybody's when it is free
+//! lets them keep others waiting, with interrupts off. `spin::Mutex` is a ticket lock here (its
+//! feature `use_ticket_mutex`); this is its counterpart for readers and writers.
 //!
-//! A writer holds a gate, which is a ticket lock, while the readers before it finish. Who finds the gate held
-//! queues for it. So readers do not overtake a writer that waits, nor writers a reader. A reader that finds the gate
-//! free does not take it: read locks are on every exit's way, and nobody waits then.
+//! A writer holds a gate, which is a ticket lock, while the readers before it finish. Who finds the
+//! gate held queues for it. So readers do not overtake a writer that waits, nor writers a reader. A
+//! reader that finds the gate free does not take it: read locks are on every exit's way, and nobody
+//! waits then.
 //!
-//! From that follows a rule: nobody takes a read lock again that he holds, nor waits with a read lock for
-//! somebody who may want the same. With a writer between the two, both would wait for ever. Tests on the
-//! host refuse the former; docs/lock-order.md, which counts read locks as locks, rules out the latter.
+//! From that follows a rule: nobody takes a read lock again that he holds, nor waits with a read
+//! lock for somebody who may want the same. With a writer between the two, both would wait for
+//! ever. Tests on the host refuse the former; docs/lock-order.md, which counts read locks as locks,
+//! rules out the latter.
 
 use spin::{Mutex, RwLockWriteGuard};
 
@@ -159,8 +161,8 @@ mod tests {
         assert_eq!(*lock.read(), 2);
     }
 
-    /// A reader that comes while a writer waits, waits behind it: readers that come all the time cannot
-    /// keep a writer out.
+    /// A reader that comes while a writer waits, waits behind it: readers that come all the time
+    /// cannot keep a writer out.
     #[test]
     fn a_writer_that_waits_is_not_overtaken() {
         let lock = Arc::new(RwLock::new(0));
@@ -191,7 +193,8 @@ mod tests {
         writer.join().unwrap();
     }
 
-    /// Tickets: who comes next while others come and go all the time gets the lock after those before.
+    /// Tickets: who comes next while others come and go all the time gets the lock after those
+    /// before.
     #[test]
     fn a_mutex_serves_in_the_order_of_arrival() {
         let lock = Arc::new(spin::Mutex::new(std::vec::Vec::new()));

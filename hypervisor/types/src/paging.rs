@@ -1,4 +1,5 @@
-//! Words of paging that several crates share: the walk of guests' tables, shadows, the p2m and the back ends.
+//! Words of paging that several crates share: the walk of guests' tables, shadows, the p2m and the
+//! back ends.
 
 use crate::{Gaddr, Maddr, Mfn};
 
@@ -9,7 +10,8 @@ pub enum PagingMode {
     Off,
     /// 32-bit paging: two levels of 4-byte entries.
     Bits32,
-    /// PAE paging: three levels of 8-byte entries; the four entries of the top level have no rights.
+    /// PAE paging: three levels of 8-byte entries; the four entries of the top level have no
+    /// rights.
     Pae,
     /// 4-level paging, in long mode.
     Long,
@@ -20,7 +22,8 @@ pub enum PagingMode {
 pub struct GuestPage {
     /// The frame behind the page.
     pub mfn: Mfn,
-    /// The page is part of 2 MiB of memory that are aligned in both spaces and have the same rights.
+    /// The page is part of 2 MiB of memory that are aligned in both spaces and have the same
+    /// rights.
     pub large: bool,
     /// The guest may write it.
     pub write: bool,

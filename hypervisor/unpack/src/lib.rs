@@ -80,8 +80,8 @@ impl<'a> Image<'a> {
     /// Finds the kernel in an image.
     ///
     /// # Errors
-    /// `Unknown` if the file is no kernel; `Truncated` if it ends too early; `Compression` if its payload
-    /// is not packed with xz.
+    /// `Unknown` if the file is no kernel; `Truncated` if it ends too early; `Compression` if its
+    /// payload is not packed with xz.
     pub fn open(image: &'a [u8]) -> Result<Self, ImageError> {
         if image.starts_with(ELF) {
             return Ok(Self::Plain(image));

@@ -2,9 +2,9 @@
 //! names are those of xen/arch-x86/cpufeatureset.h.
 //!
 //! Left out on purpose: MONITOR and MWAIT (they would stop the physical CPU), performance and debug
-//! stores, virtualization itself, all supervisor states of XSAVES (none is switched), DBEXT and TOPOEXT
-//! (their registers are not switched, their leaves are the host's). Of speculation controls a guest has
-//! what `crate::spec` offers.
+//! stores, virtualization itself, all supervisor states of XSAVES (none is switched), DBEXT and
+//! TOPOEXT (their registers are not switched, their leaves are the host's). Of speculation controls
+//! a guest has what `crate::spec` offers.
 
 use bitflags::bitflags;
 

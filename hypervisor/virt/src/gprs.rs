@@ -1,5 +1,5 @@
-//! The general registers in both vendors' world switches, which the hardware leaves to us but for a few: text of
-//! the assembler, with RDI at a `Gprs` wherever there is one.
+//! The general registers in both vendors' world switches, which the hardware leaves to us but for a
+//! few: text of the assembler, with RDI at a `Gprs` wherever there is one.
 
 use core::mem::offset_of;
 
@@ -48,7 +48,8 @@ macro_rules! load_gprs {
     };
 }
 
-/// All but RAX and RSP; the top of the stack, which goes, is the `Gprs`. Leaves RDI there, and overwrites RCX.
+/// All but RAX and RSP; the top of the stack, which goes, is the `Gprs`. Leaves RDI there, and
+/// overwrites RCX.
 macro_rules! store_gprs {
     () => {
         "xchg rdi, [rsp]

@@ -1,9 +1,9 @@
-//! Virtual CPUs: the vendor-neutral back-end trait with its AMD-V and VT-x implementations, the instruction
-//! emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR policy, and
-//! the interrupt controllers and PCI configuration space that a guest sees.
+//! Virtual CPUs: the vendor-neutral back-end trait with its AMD-V and VT-x implementations, the
+//! instruction emulator for memory-mapped devices, the walk of guest page tables, CPUID and MSR
+//! policy, and the interrupt controllers and PCI configuration space that a guest sees.
 //!
-//! `unsafe` is confined to `fpu`, `pat`, `spec::cpu`, `zeroed` and, in `svm` and `vmx`, to `insn`, `switch`, `cpu`, `vcpu` (and
-//! `enter`, `msrs`, `host`), and to the fields that `vmx` writes.
+//! `unsafe` is confined to `fpu`, `pat`, `spec::cpu`, `zeroed` and, in `svm` and `vmx`, to `insn`,
+//! `switch`, `cpu`, `vcpu` (and `enter`, `msrs`, `host`), and to the fields that `vmx` writes.
 #![no_std]
 #![warn(unreachable_pub, unused_qualifications)]
 

@@ -6,7 +6,8 @@ use crate::backend::Execution;
 use crate::x86::RFLAGS_AC;
 
 impl Execution {
-    /// Returns what the walk of the guest's page tables needs, with the limits that CPUID shows the guest.
+    /// Returns what the walk of the guest's page tables needs, with the limits that CPUID shows the
+    /// guest.
     pub fn paging(&self, limits: Limits) -> Paging {
         Paging {
             cr0: self.cr0,

@@ -1,6 +1,6 @@
-//! The memory types that page tables name: PAT as after reset (SDM volume 3, 12.12.4; APM volume 2, 7.8). The
-//! hypervisor's own tables and the nested ones count on its entries 2 and 3; firmware, or a kernel before us, may have
-//! left others.
+//! The memory types that page tables name: PAT as after reset (SDM volume 3, 12.12.4; APM volume 2,
+//! 7.8). The hypervisor's own tables and the nested ones count on its entries 2 and 3; firmware, or
+//! a kernel before us, may have left others.
 #![allow(unsafe_code, reason = "writes PAT")]
 
 use core::arch::asm;
@@ -17,8 +17,8 @@ fn change(current: u64) -> Option<u64> {
 
 /// On the CPU that runs this. All CPUs with long mode have PAT.
 pub(crate) fn program() {
-    // SAFETY: caches are written back on both sides and translations dropped, so that no line keeps a type that its
-    // page has no more; what was mapped uncached is uncached by the new value too.
+    // SAFETY: caches are written back on both sides and translations dropped, so that no line keeps
+    // a type that its page has no more; what was mapped uncached is uncached by the new value too.
     unsafe {
         if let Some(value) = change(rdmsr(MSR_PAT)) {
             wbinvd();

@@ -1,7 +1,9 @@
-//! The ports and MSRs that a domain's vcpus access without an exit: the permission maps of the hardware, in which
-//! a set bit means an exit. The vcpus share the maps, which may change, one bit at a time, while vcpus run.
+//! The ports and MSRs that a domain's vcpus access without an exit: the permission maps of the
+//! hardware, in which a set bit means an exit. The vcpus share the maps, which may change, one bit
+//! at a time, while vcpus run.
 //!
-//! The vendors' maps differ in size and in the places of bits: each builds its own (`svm::maps`, `vmx::maps`).
+//! The vendors' maps differ in size and in the places of bits: each builds its own (`svm::maps`,
+//! `vmx::maps`).
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -48,14 +50,14 @@ struct Maps {
 pub struct DomainControls {
     maps: Box<Maps>,
     to_maddr: ToMaddr,
-    /// The domain is dom0, which has the machine's devices: the hypervisor does not protect its own branch
-    /// predictions from the domain.
+    /// The domain is dom0, which has the machine's devices: the hypervisor does not protect its own
+    /// branch predictions from the domain.
     pub(crate) trusted: bool,
 }
 
 impl DomainControls {
-    /// Maps with which each port and MSR exits, but for MSRs that the hardware switches. `msr_bits` gives the
-    /// places of an MSR's bits.
+    /// Maps with which each port and MSR exits, but for MSRs that the hardware switches. `msr_bits`
+    /// gives the places of an MSR's bits.
     pub(crate) fn new(
         trusted: bool,
         msr_bits: MsrBits,

@@ -7,15 +7,16 @@ use crate::tags::TagPool;
 
 /// A physical CPU on which virtualization is switched on. The kernel keeps one for each CPU.
 ///
-/// Only the vendor of the machine makes values of this type, when it has switched virtualization on, and
-/// virtualization is never switched off. So a back end may enter a guest wherever it is given one.
+/// Only the vendor of the machine makes values of this type, when it has switched virtualization
+/// on, and virtualization is never switched off. So a back end may enter a guest wherever it is
+/// given one.
 pub struct PhysCpu {
     /// The CPU's ASIDs or VPIDs.
     pub(crate) tags: TagPool,
     /// Protection of the host and of guests against speculation.
     pub(crate) spec: SpecCpu,
-    /// The page that holds the host's FS, GS, TR, LDTR and system call MSRs for VMLOAD behind each exit of
-    /// AMD-V. Zero on VT-x, whose VMCS holds the host's state.
+    /// The page that holds the host's FS, GS, TR, LDTR and system call MSRs for VMLOAD behind each
+    /// exit of AMD-V. Zero on VT-x, whose VMCS holds the host's state.
     pub(crate) host_state: Maddr,
 }
 

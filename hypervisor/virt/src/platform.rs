@@ -1,4 +1,5 @@
-//! The machine's virtualization hardware, found once at boot. Only this file chooses between the vendors.
+//! The machine's virtualization hardware, found once at boot. Only this file chooses between the
+//! vendors.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -74,8 +75,8 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Finds the hardware and its capabilities. To be called once, when the heap works. `to_maddr` gives the
-    /// machine address of an object in the heap.
+    /// Finds the hardware and its capabilities. To be called once, when the heap works. `to_maddr`
+    /// gives the machine address of an object in the heap.
     ///
     /// # Errors
     /// `NoHardware` and its like if the CPU cannot run guests.
@@ -98,7 +99,8 @@ impl Platform {
         })
     }
 
-    /// A machine with AMD-V that has no optional feature, for tests of this crate and of those above it.
+    /// A machine with AMD-V that has no optional feature, for tests of this crate and of those
+    /// above it.
     #[cfg(not(target_os = "none"))]
     pub fn for_tests(to_maddr: ToMaddr) -> Self {
         Self {
@@ -111,8 +113,8 @@ impl Platform {
         }
     }
 
-    /// Limits the hardware's virtualization of local APICs to `limit`, as the command line has it. To be called
-    /// before the first vcpu is made.
+    /// Limits the hardware's virtualization of local APICs to `limit`, as the command line has it.
+    /// To be called before the first vcpu is made.
     pub fn limit_apic(&mut self, limit: ApicUse) {
         self.hardware.vendor_mut().limit_apic(limit);
     }
@@ -132,8 +134,8 @@ impl Platform {
         self.hardware.vendor().nested_paging()
     }
 
-    /// A page that each domain's memory must have, and the frame for the page: the page table of guests that do
-    /// not page, on CPUs of VT-x without unrestricted guests.
+    /// A page that each domain's memory must have, and the frame for the page: the page table of
+    /// guests that do not page, on CPUs of VT-x without unrestricted guests.
     pub fn identity_table(&self) -> Option<(Gfn, Box<[u8; PAGE_SIZE]>)> {
         self.hardware.vendor().identity_table()
     }
@@ -143,12 +145,12 @@ impl Platform {
         self.hardware.vendor().tsc_aux()
     }
 
-    /// Switches virtualization on for the CPU that runs this code. The CPU's GS base, TSS and system call MSRs
-    /// must have their final values.
+    /// Switches virtualization on for the CPU that runs this code. The CPU's GS base, TSS and
+    /// system call MSRs must have their final values.
     ///
     /// # Errors
-    /// `DisabledByFirmware`, `VmxDisabledByFirmware` or `VmxOnFailed` if the CPU refuses; `NoMemory` if there is
-    /// no memory for the pages that the hardware needs.
+    /// `DisabledByFirmware`, `VmxDisabledByFirmware` or `VmxOnFailed` if the CPU refuses;
+    /// `NoMemory` if there is no memory for the pages that the hardware needs.
     pub fn enable_cpu(&self, cpu: CpuId) -> Result<PhysCpu, VirtError> {
         pat::program();
         fpu::enable_cpu(&self.fpu);

@@ -3,8 +3,8 @@
 use crate::backend::{Gprs, Reg, SegReg, Segment, VcpuBackend, VcpuRegisters};
 use crate::x86::{CR0_ET, CR0_PE, DR6_RESET, DR7_RESET, PAT_RESET};
 
-/// The registers after INIT, and those that only a power-on resets if `cold` (SDM volume 3, table 10-1).
-/// What a back end keeps besides registers is its own to reset.
+/// The registers after INIT, and those that only a power-on resets if `cold` (SDM volume 3, table
+/// 10-1). What a back end keeps besides registers is its own to reset.
 pub(crate) fn init(vcpu: &mut dyn VcpuRegisters, cold: bool) {
     *vcpu.gprs_mut() = Gprs::default();
     let data = Segment::new(0, 0x93, 0xffff, 0);

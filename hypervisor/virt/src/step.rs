@@ -2,9 +2,10 @@
 
 use crate::x86::{RFLAGS_RF, RFLAGS_TF};
 
-/// RIP as an entry takes it, and whether the guest's next fetch faults (#GP). Outside of 64-bit code RIP has 32 bits,
-/// in it 48 of them count: an instruction that was stepped over at the end of either space would leave another
-/// value, with which entries of VT-x fail (SDM volume 3, 27.3.1.4; XSA-170).
+/// RIP as an entry takes it, and whether the guest's next fetch faults (#GP). Outside of 64-bit
+/// code RIP has 32 bits, in it 48 of them count: an instruction that was stepped over at the end of
+/// either space would leave another value, with which entries of VT-x fail (SDM volume 3, 27.3.1.4;
+/// XSA-170).
 pub(crate) fn enterable_rip(rip: u64, long_code: bool) -> (u64, bool) {
     if !long_code {
         return (rip & 0xffff_ffff, false);
@@ -13,8 +14,8 @@ pub(crate) fn enterable_rip(rip: u64, long_code: bool) -> (u64, bool) {
     (canonical, canonical != rip)
 }
 
-/// RFLAGS behind the instruction, and whether it raises #DB for single stepping. RF is cleared at the end of each
-/// instruction (SDM volume 3, 18.3.1.1).
+/// RFLAGS behind the instruction, and whether it raises #DB for single stepping. RF is cleared at
+/// the end of each instruction (SDM volume 3, 18.3.1.1).
 pub(crate) fn stepped_flags(rflags: u64) -> (u64, bool) {
     (rflags & !RFLAGS_RF, rflags & RFLAGS_TF != 0)
 }

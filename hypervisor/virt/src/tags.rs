@@ -1,5 +1,5 @@
-//! The numbers that tell cached translations of one vcpu from another's (AMD's ASIDs, Intel's VPIDs): each
-//! physical CPU hands them out to the vcpus that it runs.
+//! The numbers that tell cached translations of one vcpu from another's (AMD's ASIDs, Intel's
+//! VPIDs): each physical CPU hands them out to the vcpus that it runs.
 //!
 //! Invariant: within one generation of one CPU no number is given twice. When they run out, the
 //! generation changes, all translations are flushed at the next entry, and every vcpu whose tag is

@@ -2,11 +2,11 @@
 //!
 //! A domain has one counter: pvclock tells guests that what one vcpu reads is comparable with what
 //! another does (XEN_PVCLOCK_TSC_STABLE_BIT), and Linux reads vcpu 0's page on all of them. So all
-//! vcpus begin with one offset, the record of one vcpu moves them all, and one that starts anew takes
-//! vcpu 0's. Only a guest that writes a TSC or TSC_ADJUST moves a vcpu's counter alone.
+//! vcpus begin with one offset, the record of one vcpu moves them all, and one that starts anew
+//! takes vcpu 0's. Only a guest that writes a TSC or TSC_ADJUST moves a vcpu's counter alone.
 //!
-//! The back end of a vcpu that is not loaded may be out of date: [`TscOffsets::apply`] is called when a
-//! CPU loads it, and before its state is saved.
+//! The back end of a vcpu that is not loaded may be out of date: [`TscOffsets::apply`] is called
+//! when a CPU loads it, and before its state is saved.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,8 @@ impl TscOffsets {
             .for_each(|slot| slot.store(offset, Ordering::Relaxed));
     }
 
-    /// A vcpu starts anew, with the counter of vcpu 0. Returns its TSC_ADJUST, which is vcpu 0's too.
+    /// A vcpu starts anew, with the counter of vcpu 0. Returns its TSC_ADJUST, which is vcpu 0's
+    /// too.
     pub fn restart(&self, vcpu: usize, backend: &mut dyn VcpuRegisters) -> u64 {
         let offset = self.get(0);
         self.set(vcpu, offset);
@@ -72,8 +73,8 @@ mod tests {
     use crate::save::tests::Vcpu;
     use crate::testing::vcpu;
 
-    /// As a toolstack builds a guest: it makes the domain, loads the kernel for seconds, and then gives vcpu 0
-    /// a record without a counter. The guest starts the other vcpus.
+    /// As a toolstack builds a guest: it makes the domain, loads the kernel for seconds, and then
+    /// gives vcpu 0 a record without a counter. The guest starts the other vcpus.
     #[test]
     fn the_record_of_one_vcpu_moves_the_counter_of_all() {
         let (mut zero, mut one) = (Vcpu::new(), Vcpu::new());

@@ -52,8 +52,8 @@ pub(crate) trait Vendor {
     fn apic_use(&self) -> ApicUse;
     /// Limits that use. To be called before the first vcpu is made.
     fn limit_apic(&mut self, limit: ApicUse);
-    /// Withdraws parts of the extended state that guests cannot have on this hardware, and features of the
-    /// hardware that need extended state which is not there.
+    /// Withdraws parts of the extended state that guests cannot have on this hardware, and features
+    /// of the hardware that need extended state which is not there.
     fn match_fpu(&mut self, fpu: &mut FpuLayout);
     /// A page that each domain's memory must have, with the place: see `Platform::identity_table`.
     fn identity_table(&self) -> Option<(Gfn, Box<[u8; PAGE_SIZE]>)>;

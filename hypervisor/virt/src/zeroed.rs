@@ -1,4 +1,5 @@
-//! Objects that the hardware reads and writes: boxes of zeros, made in place, as they are too large for a stack.
+//! Objects that the hardware reads and writes: boxes of zeros, made in place, as they are too large
+//! for a stack.
 #![allow(unsafe_code, reason = "allocates")]
 
 use alloc::alloc::alloc_zeroed;

@@ -38,7 +38,8 @@ pub(crate) fn msrs<H: Host>(vmm: &Vmm<H>, dom0: bool) -> MsrPolicy {
 }
 
 impl<H: Host> HvmDomain<H> {
-    /// The content of the leaves from 0x40000000 on, for a vcpu whose TSC is the host's plus `tsc_offset`.
+    /// The content of the leaves from 0x40000000 on, for a vcpu whose TSC is the host's plus
+    /// `tsc_offset`.
     pub(crate) fn hypervisor_info(&self, tsc_offset: u64) -> HypervisorInfo {
         let host = &self.vmm.host;
         let scale = host.tsc_scale();

@@ -38,7 +38,8 @@ pub(super) fn from_copy(copy: &[u8]) -> Option<Root> {
     }
 }
 
-/// Whether the MADT's entries, each with a type and a length of at least 2, end where the table ends.
+/// Whether the MADT's entries, each with a type and a length of at least 2, end where the table
+/// ends.
 pub(super) fn entries_are_sound(madt: &[u8]) -> bool {
     const FIRST_ENTRY: usize = 44;
     let Some(mut rest) = madt.get(FIRST_ENTRY..) else {

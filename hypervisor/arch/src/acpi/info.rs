@@ -36,8 +36,8 @@ pub struct Override {
 }
 
 impl Override {
-    /// Whether the line is level-triggered. ISA's own convention, where the flags leave it to the bus, is
-    /// edge and active high.
+    /// Whether the line is level-triggered. ISA's own convention, where the flags leave it to the
+    /// bus, is edge and active high.
     pub fn is_level(&self) -> bool {
         self.flags >> 2 & 3 == 3
     }

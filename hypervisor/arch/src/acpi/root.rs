@@ -62,8 +62,8 @@ impl Memory {
     }
 }
 
-/// Read by the crate `acpi` where nothing can be reached: no signature, so not the table that it looks
-/// for.
+/// Read by the crate `acpi` where nothing can be reached: no signature, so not the table that it
+/// looks for.
 static NOTHING: [u8; 4096] = [0; 4096];
 
 impl AcpiHandler for Memory {

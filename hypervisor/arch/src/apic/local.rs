@@ -215,7 +215,8 @@ fn write_icr(destination: u32, low: u32) {
     }
 }
 
-/// Makes `vectors::TIMER` arrive on this CPU at `deadline_ns` (`time::now_ns`), at once if that is past.
+/// Makes `vectors::TIMER` arrive on this CPU at `deadline_ns` (`time::now_ns`), at once if that is
+/// past.
 pub fn arm_timer(deadline_ns: u64) {
     if timer_is_deadline() {
         let tsc = time::tsc_at(deadline_ns).max(1);

@@ -1,4 +1,5 @@
-//! Interrupt controllers: the local APIC of each CPU, the IO-APICs, and the 8259s, which stay masked.
+//! Interrupt controllers: the local APIC of each CPU, the IO-APICs, and the 8259s, which stay
+//! masked.
 
 #[cfg(target_os = "none")]
 pub mod io;

@@ -19,9 +19,9 @@ pub(super) const LVT_MASKED: u32 = 1 << 16;
 /// Of the spurious vector's register: the APIC is enabled by software.
 const ENABLED: u32 = 1 << 8;
 
-/// Registers and their values in the order of writing. The APIC is enabled first: INIT disables it, and
-/// in a disabled APIC entries of the local vector table stay masked, whatever is written. `lint` are the
-/// entries of its two inputs, `last_lvt` is the number of the table's last entry.
+/// Registers and their values in the order of writing. The APIC is enabled first: INIT disables it,
+/// and in a disabled APIC entries of the local vector table stay masked, whatever is written.
+/// `lint` are the entries of its two inputs, `last_lvt` is the number of the table's last entry.
 pub(super) fn sequence(lint: [u32; 2], last_lvt: u32) -> Vec<(u32, u32)> {
     let mut writes = vec![
         (SPURIOUS, ENABLED | u32::from(vectors::SPURIOUS)),

@@ -25,8 +25,8 @@ unsafe extern "Rust" {
 
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// The page below the boot stack, which the final tables leave out: a stack that outgrows its room would
-/// run into the entry code's page tables otherwise.
+/// The page below the boot stack, which the final tables leave out: a stack that outgrows its room
+/// would run into the entry code's page tables otherwise.
 pub fn stack_guard() -> Vaddr {
     Vaddr::new(&raw const oxen_boot_stack_guard as u64)
 }

@@ -1,7 +1,8 @@
 //! Multiboot 2 information, specification 2.0, section 3.6: a size, then tags, each aligned to 8.
 //!
 //! The crate `multiboot2` checks the block and walks its tags. Their bodies are read here, where
-//! nothing that a loader writes is a panic: the memory maps' entries have the size that the loader says.
+//! nothing that a loader writes is a panic: the memory maps' entries have the size that the loader
+//! says.
 #![allow(unsafe_code, reason = "the crate takes the block by its address")]
 
 use alloc::borrow::ToOwned;
@@ -33,7 +34,8 @@ pub(super) fn parse<'a>(
         return Err(ParseError::Malformed("size of the information"));
     }
     let block = read(address, size).ok_or(outside)?;
-    // SAFETY: the block has as many bytes as its first word says, and nothing writes to it meanwhile.
+    // SAFETY: the block has as many bytes as its first word says, and nothing writes to it
+    // meanwhile.
     let info = unsafe { BootInformation::load(block.as_ptr().cast()) }
         .map_err(|_| ParseError::Malformed("tag length"))?;
 

@@ -19,12 +19,12 @@ pub const MAGIC_MB1: u32 = 0x2bad_b002;
 /// eax at the entry, loaded by multiboot 2.
 pub const MAGIC_MB2: u32 = 0x36d7_6289;
 
-/// The boot loader's information, from the two registers at the entry. `read(address, length)` gives
-/// physical memory below 4 GiB, or `None` beyond it.
+/// The boot loader's information, from the two registers at the entry. `read(address, length)`
+/// gives physical memory below 4 GiB, or `None` beyond it.
 ///
 /// # Errors
-/// `Magic` for another protocol, `Malformed` if the information contradicts itself, `NoMemoryMap` if it
-/// names no RAM.
+/// `Magic` for another protocol, `Malformed` if the information contradicts itself, `NoMemoryMap`
+/// if it names no RAM.
 pub fn parse<'a>(
     magic: u32,
     info: u32,

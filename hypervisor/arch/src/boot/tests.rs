@@ -200,8 +200,9 @@ fn multiboot1_with_wild_pointers() {
     }
 }
 
-/// BOOT-1: GRUB clears CR4.PAE only, so firmware in 5-level mode leaves LA57 on, and the entry code's
-/// tables have four levels. Entry and start-up code load CR4 with PAE alone, before they switch paging on.
+/// BOOT-1: GRUB clears CR4.PAE only, so firmware in 5-level mode leaves LA57 on, and the entry
+/// code's tables have four levels. Entry and start-up code load CR4 with PAE alone, before they
+/// switch paging on.
 #[test]
 fn nothing_of_the_loaders_cr4_is_kept() {
     for code in [include_str!("entry.s"), include_str!("../smp/trampoline.s")] {

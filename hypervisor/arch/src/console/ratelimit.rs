@@ -30,8 +30,8 @@ impl RateLimit {
         Self::new(10, 1_000_000_000)
     }
 
-    /// Takes a token for a message at `now_ns`. Returns how many messages were dropped since the last one
-    /// that went out, or `None` if this one is dropped too.
+    /// Takes a token for a message at `now_ns`. Returns how many messages were dropped since the
+    /// last one that went out, or `None` if this one is dropped too.
     pub fn allow(&self, now_ns: u64) -> Option<u32> {
         self.refill(now_ns);
         let took = self

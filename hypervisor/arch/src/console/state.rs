@@ -84,8 +84,8 @@ pub(crate) fn write_line(args: fmt::Arguments<'_>) {
     let _ = Prefixed::new(&mut state).write_fmt(format_args!("{args}\n"));
 }
 
-/// Sends the lines that waited for the end of a line of dom0's, once that has come or they have waited
-/// long enough. Each CPU's loop calls this.
+/// Sends the lines that waited for the end of a line of dom0's, once that has come or they have
+/// waited long enough. Each CPU's loop calls this.
 pub fn release_lines() {
     if HOLD.lock().is_empty() {
         return;

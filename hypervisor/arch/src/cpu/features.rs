@@ -121,8 +121,8 @@ const IA32_MISC_ENABLE: u32 = 0x1a0;
 #[cfg(any(test, target_os = "none"))]
 const XD_DISABLED: u64 = 1 << 34;
 
-/// The value for IA32_MISC_ENABLE, if firmware has switched NX off: the page tables have the bit, which
-/// would be a reserved one then. CPUID shows NX only afterwards (Intel SDM 4, table 2-2).
+/// The value for IA32_MISC_ENABLE, if firmware has switched NX off: the page tables have the bit,
+/// which would be a reserved one then. CPUID shows NX only afterwards (Intel SDM 4, table 2-2).
 #[cfg(any(test, target_os = "none"))]
 pub(crate) fn with_nx(misc_enable: u64) -> Option<u64> {
     (misc_enable & XD_DISABLED != 0).then_some(misc_enable & !XD_DISABLED)
@@ -292,8 +292,8 @@ mod tests {
         assert_eq!(with_nx(u64::MAX), Some(!XD_DISABLED));
     }
 
-    /// NX-1: the start-up code of the other CPUs clears the same bit of the same register before it loads
-    /// EFER.
+    /// NX-1: the start-up code of the other CPUs clears the same bit of the same register before it
+    /// loads EFER.
     #[test]
     fn starting_cpus_switch_nx_on_before_efer() {
         let code = include_str!("../smp/trampoline.s");

@@ -1,7 +1,7 @@
 //! Port I/O with the size as a value, for accesses passed on from dom0 and PCI configuration.
 //!
-//! These functions are safe, although a device can be made to write anywhere: dom0 has the machine's
-//! devices by design, and callers check its permissions first.
+//! These functions are safe, although a device can be made to write anywhere: dom0 has the
+//! machine's devices by design, and callers check its permissions first.
 #![allow(unsafe_code, reason = "IN and OUT")]
 
 use x86_64::instructions::port::{PortRead, PortWrite};

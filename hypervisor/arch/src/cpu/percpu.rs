@@ -16,8 +16,8 @@ use x86_64::registers::model_specific::GsBase;
 use x86_64::structures::gdt::GlobalDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
-/// Descriptor tables of one CPU. They are not initialised in the image, so that 256 of them take no room
-/// there.
+/// Descriptor tables of one CPU. They are not initialised in the image, so that 256 of them take no
+/// room there.
 pub(super) struct Tables {
     pub(super) gdt: GlobalDescriptorTable,
     pub(super) tss: TaskStateSegment,

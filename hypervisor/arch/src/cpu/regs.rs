@@ -43,8 +43,8 @@ pub fn page_table_root() -> Maddr {
 /// Installs other page tables, and drops this CPU's translations but global ones.
 ///
 /// # Safety
-/// The new tables map everything that this CPU goes on to use at the same addresses: code, stack and
-/// data.
+/// The new tables map everything that this CPU goes on to use at the same addresses: code, stack
+/// and data.
 pub unsafe fn set_page_table_root(root: Maddr) {
     let root = PhysFrame::containing_address(PhysAddr::new_truncate(root.raw()));
     // SAFETY: what this CPU uses stays mapped, as the caller vouches.

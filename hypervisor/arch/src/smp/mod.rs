@@ -1,10 +1,10 @@
 //! The other CPUs: started one after another through a page below 1 MiB, by INIT and two SIPIs
 //! (Intel SDM 3, 9.4.4).
 //!
-//! Each gets stacks from the caller, comes up on the entry code's tables (which have the identity map
-//! that its first instructions need), loads the boot CPU's page tables of that moment, sets itself up
-//! as the boot CPU did, and enters the kernel. The page is given back as it was: RAM below 1 MiB is
-//! dom0's.
+//! Each gets stacks from the caller, comes up on the entry code's tables (which have the identity
+//! map that its first instructions need), loads the boot CPU's page tables of that moment, sets
+//! itself up as the boot CPU did, and enters the kernel. The page is given back as it was: RAM
+//! below 1 MiB is dom0's.
 #![allow(unsafe_code, reason = "writes the start-up page; jumps")]
 
 mod trampoline;
@@ -71,8 +71,9 @@ pub fn online_count() -> usize {
         .sum()
 }
 
-/// Starts every CPU that the MADT names, at most `limit` with the boot CPU. Each runs `entry` on its own
-/// main stack, interrupts off. A CPU that does not answer is left out. Returns how many are up.
+/// Starts every CPU that the MADT names, at most `limit` with the boot CPU. Each runs `entry` on
+/// its own main stack, interrupts off. A CPU that does not answer is left out. Returns how many are
+/// up.
 pub fn start_all(
     acpi: &AcpiInfo,
     info: &BootInfo,
@@ -175,8 +176,8 @@ extern "C" fn oxen_cpu_start() -> ! {
     entry(id)
 }
 
-/// The highest page of RAM below 640 KiB that neither the loader's data nor firmware is known to use:
-/// not the first (real mode's vectors, BIOS data).
+/// The highest page of RAM below 640 KiB that neither the loader's data nor firmware is known to
+/// use: not the first (real mode's vectors, BIOS data).
 fn trampoline_page(info: &BootInfo) -> Option<Maddr> {
     const LIMIT: u64 = 0x9_f000;
     let fits = |page: u64| {

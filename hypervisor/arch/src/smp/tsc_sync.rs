@@ -1,6 +1,6 @@
-//! Compares the TSCs of the boot CPU and a new one. Both read theirs in turn under one lock for a while;
-//! a reading below the one before it, taken by the other CPU, shows by how much one lags. The new CPU
-//! then moves its TSC forward, and both compare again.
+//! Compares the TSCs of the boot CPU and a new one. Both read theirs in turn under one lock for a
+//! while; a reading below the one before it, taken by the other CPU, shows by how much one lags.
+//! The new CPU then moves its TSC forward, and both compare again.
 #![allow(unsafe_code, reason = "writes the TSC")]
 
 use crate::cpu::msr;

@@ -18,7 +18,8 @@ const BINARY: u8 = 4;
 const HOURS_24: u8 = 2;
 const PM: u8 = 0x80;
 
-/// Seconds since 1970, or `None` if the clock is missing or wrong. `century` is the FADT's register.
+/// Seconds since 1970, or `None` if the clock is missing or wrong. `century` is the FADT's
+/// register.
 pub(super) fn read_epoch(century: u8) -> Option<u64> {
     // The registers change once a second: two equal readings were not torn.
     let mut last = read(century);

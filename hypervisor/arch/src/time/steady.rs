@@ -16,7 +16,8 @@ impl TscCheck {
         }
     }
 
-    /// Notes that a CPU's TSC stays so many ticks off the boot CPU's; `u64::MAX` if that is not known.
+    /// Notes that a CPU's TSC stays so many ticks off the boot CPU's; `u64::MAX` if that is not
+    /// known.
     pub fn note(&self, ticks: u64) {
         self.worst.fetch_max(ticks, Ordering::AcqRel);
     }
@@ -26,8 +27,8 @@ impl TscCheck {
         self.worst.load(Ordering::Acquire) == 0
     }
 
-    /// Whether readings of pvclock agree on all CPUs (XEN_PVCLOCK_TSC_STABLE_BIT). Only if the TSC is the
-    /// clock, too: stamps of another one would lead each vcpu's clock elsewhere.
+    /// Whether readings of pvclock agree on all CPUs (XEN_PVCLOCK_TSC_STABLE_BIT). Only if the TSC
+    /// is the clock, too: stamps of another one would lead each vcpu's clock elsewhere.
     pub fn is_stable(&self, clock_is_tsc: bool) -> bool {
         clock_is_tsc && self.agree()
     }

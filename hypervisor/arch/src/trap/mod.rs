@@ -1,8 +1,8 @@
 //! Exceptions and interrupts: one IDT for all CPUs, one stub for each vector, one Rust entry.
 //!
 //! Vectors below 32 are handled here: a fault at an address of the fixup table continues there,
-//! every other one is fatal (`panic`). The rest goes to `irq::dispatch`. NMI, #DF and #MC have their
-//! own stacks and may strike at any instruction: their path takes no lock without a limit.
+//! every other one is fatal (`panic`). The rest goes to `irq::dispatch`. NMI, #DF and #MC have
+//! their own stacks and may strike at any instruction: their path takes no lock without a limit.
 //! AMD APM 2, chapter 8; Intel SDM 3, chapter 6.
 #![allow(unsafe_code, reason = "the IDT, and memory of the fixup table")]
 

@@ -1,6 +1,6 @@
-//! NMIs. While another CPU panics, an NMI stops this one. One that `ipi::nmi` sent makes the CPU leave
-//! its guest, which it has done when the handler runs. Any other is the machine's, or an operator's who
-//! wants to know what a CPU does: it is reported, and the CPU goes on.
+//! NMIs. While another CPU panics, an NMI stops this one. One that `ipi::nmi` sent makes the CPU
+//! leave its guest, which it has done when the handler runs. Any other is the machine's, or an
+//! operator's who wants to know what a CPU does: it is reported, and the CPU goes on.
 
 use super::{TrapFrame, panic};
 use crate::cpu::regs;

@@ -1,4 +1,5 @@
-//! The end of the hypervisor: a report on the console, the other CPUs stopped, then a halt or a reboot.
+//! The end of the hypervisor: a report on the console, the other CPUs stopped, then a halt or a
+//! reboot.
 #![allow(unsafe_code, reason = "reads stack frames")]
 
 use super::{TrapFrame, fault_address, is_ours, is_text};
@@ -33,8 +34,8 @@ pub fn set_panic_action(action: PanicAction) {
     ACTION.store(action as u8, Ordering::Relaxed);
 }
 
-/// Sets the function that writes what a CPU is doing (domain, vcpu). It runs in any state, so it takes
-/// no lock.
+/// Sets the function that writes what a CPU is doing (domain, vcpu). It runs in any state, so it
+/// takes no lock.
 pub fn set_state_hook(hook: fn(CpuId, &mut dyn Write)) {
     STATE_HOOK.store(hook as *mut (), Ordering::Release);
 }
@@ -63,8 +64,8 @@ pub(super) fn fatal(frame: &TrapFrame) -> ! {
     finish()
 }
 
-/// Writes registers and backtrace of a CPU that goes on afterwards. Not through the log: the CPU may be
-/// in the midst of a line of its own, and hold the log's lock.
+/// Writes registers and backtrace of a CPU that goes on afterwards. Not through the log: the CPU
+/// may be in the midst of a line of its own, and hold the log's lock.
 pub(super) fn dump(frame: &TrapFrame, why: &str) {
     console::emergency(|out| {
         let _ = writeln!(out, "{why} CPU{}", cpu::cpu_id());
@@ -102,8 +103,8 @@ fn backtrace_from(out: &mut dyn Write, mut rbp: u64) -> fmt::Result {
         if !is_ours(rbp) || !rbp.is_multiple_of(8) {
             break;
         }
-        // SAFETY: an aligned address of the hypervisor's; a wild one faults, and `begin` sees the panic
-        // within the panic.
+        // SAFETY: an aligned address of the hypervisor's; a wild one faults, and `begin` sees the
+        // panic within the panic.
         let (next, ret) = unsafe { (*(rbp as *const u64), *(rbp as *const u64).add(1)) };
         if !is_text(ret) {
             break;

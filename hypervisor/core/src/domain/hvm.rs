@@ -1,5 +1,5 @@
-//! The state of an HVM-style guest that its toolstack and its kernel set: parameters, memory map and
-//! the callback.
+//! The state of an HVM-style guest that its toolstack and its kernel set: parameters, memory map
+//! and the callback.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -13,8 +13,8 @@ use crate::params::HvmParams;
 
 pub(super) struct HvmState {
     settings: Mutex<Settings>,
-    /// HVM_PARAM_CALLBACK_IRQ as a vector for all vcpus, injected past the local APIC; 0 if none. Read
-    /// before each entry to the guest, so it stands outside the lock.
+    /// HVM_PARAM_CALLBACK_IRQ as a vector for all vcpus, injected past the local APIC; 0 if none.
+    /// Read before each entry to the guest, so it stands outside the lock.
     callback_vector: AtomicU8,
 }
 

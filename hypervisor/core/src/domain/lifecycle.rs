@@ -18,8 +18,8 @@ pub enum Dying {
     Alive,
     /// The domain's resources are being taken back, in steps.
     Dying,
-    /// Nothing is left of the domain but its number, and frames that others hold. The machine lists it
-    /// until these are gone, so that tools see them, and so that no new domain gets the number.
+    /// Nothing is left of the domain but its number, and frames that others hold. The machine lists
+    /// it until these are gone, so that tools see them, and so that no new domain gets the number.
     Dead,
 }
 
@@ -111,9 +111,9 @@ impl Domain {
         Ok(())
     }
 
-    /// Pauses the domain for a call that is executed in parts: only the first part counts. One pause is
-    /// as good as another, so a call may take over the pause that another call has counted; that one
-    /// then counts a new one.
+    /// Pauses the domain for a call that is executed in parts: only the first part counts. One
+    /// pause is as good as another, so a call may take over the pause that another call has
+    /// counted; that one then counts a new one.
     ///
     /// # Errors
     /// As [`Domain::pause`].
@@ -152,8 +152,8 @@ impl Domain {
         self.with_vcpus(|vcpus| vcpus.iter().all(|vcpu| vcpu.is_quiet()))
     }
 
-    /// Ends the guest, at its own call or for a fault of its own. The first reason stays. The caller
-    /// performs the action that is returned.
+    /// Ends the guest, at its own call or for a fault of its own. The first reason stays. The
+    /// caller performs the action that is returned.
     pub fn shutdown(&self, reason: u32) -> ShutdownAction {
         {
             let mut life = self.lifecycle.0.lock();
@@ -175,8 +175,8 @@ impl Domain {
         }
     }
 
-    /// Shuts the domain down if all of its vcpus are down: no vcpu could start another again, so the
-    /// domain has powered itself down.
+    /// Shuts the domain down if all of its vcpus are down: no vcpu could start another again, so
+    /// the domain has powered itself down.
     pub fn end_if_all_are_down(self: &Arc<Self>) {
         if self.with_vcpus(|vcpus| vcpus.iter().all(|vcpu| vcpu.is_held(Hold::Down))) {
             self.shutdown(abi::SHUTDOWN_POWEROFF).perform(self);
@@ -225,8 +225,8 @@ impl Domain {
         true
     }
 
-    /// Whether the domain is dead and others hold no frame of it any more. Its own shared_info stays
-    /// with it to the end.
+    /// Whether the domain is dead and others hold no frame of it any more. Its own shared_info
+    /// stays with it to the end.
     pub fn is_gone(&self) -> bool {
         self.life().dying == Dying::Dead && self.machine.frames.held_by(self.id) <= 1
     }

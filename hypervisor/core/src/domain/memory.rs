@@ -17,9 +17,9 @@ fn tables_of(frames: u64) -> u64 {
 
 impl Domain {
     /// Sets how many frames of RAM the domain may hold (XEN_DOMCTL_max_mem). The limit may be below
-    /// what the domain holds: then it gets no more. A higher limit first brings the pool of page tables
-    /// to the size that so much RAM can need, by a step a call; the pool never shrinks here. Returns
-    /// whether the limit is set.
+    /// what the domain holds: then it gets no more. A higher limit first brings the pool of page
+    /// tables to the size that so much RAM can need, by a step a call; the pool never shrinks here.
+    /// Returns whether the limit is set.
     ///
     /// # Errors
     /// `NoMem` if free memory does not suffice for the page tables; then the limit stays.

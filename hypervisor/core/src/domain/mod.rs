@@ -1,8 +1,8 @@
 //! A domain: a guest's identity, memory, event channels, grants and life.
 //!
-//! The fields that change are private to this room; each file of it holds one group with its lock and
-//! its methods: `lifecycle` (pauses, shutdown, the end), `shared` (the shared_info page and its wall
-//! clock), `hvm` (parameters, memory map and callback), `memory` (the limit of RAM),
+//! The fields that change are private to this room; each file of it holds one group with its lock
+//! and its methods: `lifecycle` (pauses, shutdown, the end), `shared` (the shared_info page and its
+//! wall clock), `hvm` (parameters, memory map and callback), `memory` (the limit of RAM),
 //! `watchdogs`, and `control` (what the toolstack sets and reads back).
 //!
 //! Lock order: docs/lock-order.md.
@@ -76,8 +76,8 @@ fn heap_quota(config: &DomainConfig) -> usize {
 }
 
 impl Domain {
-    /// Makes a domain without vcpus, which the toolstack has paused once. The machine does not list it
-    /// yet.
+    /// Makes a domain without vcpus, which the toolstack has paused once. The machine does not list
+    /// it yet.
     ///
     /// # Errors
     /// `Inval` if the number of vcpus is out of range; `NoMem` if the hypervisor has no memory.

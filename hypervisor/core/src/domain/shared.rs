@@ -20,11 +20,11 @@ const WC_SEC_HI: usize = offset_of!(SharedInfo, wc_sec_hi);
 pub(super) struct SharedPages {
     /// The hypervisor's frame. The guest sees it once it has asked for it to be mapped.
     info: PageRef,
-    /// Where the guest sees it. Held while it is mapped, which may wait for a flush; so this is not the
-    /// lock of the wall clock.
+    /// Where the guest sees it. Held while it is mapped, which may wait for a flush; so this is not
+    /// the lock of the wall clock.
     place: Mutex<Option<Gfn>>,
-    /// Seconds that the domain's wall clock is ahead of the machine's. Held by whoever writes the wall
-    /// clock.
+    /// Seconds that the domain's wall clock is ahead of the machine's. Held by whoever writes the
+    /// wall clock.
     wall_clock: Mutex<i64>,
 }
 
@@ -72,8 +72,8 @@ impl Domain {
         self.update_wall_clock();
     }
 
-    /// Writes the domain's wall clock: its time at system time 0. Several CPUs may want to at once, for
-    /// platform_op and domctl. One writes at a time, and the last one knows the latest time.
+    /// Writes the domain's wall clock: its time at system time 0. Several CPUs may want to at once,
+    /// for platform_op and domctl. One writes at a time, and the last one knows the latest time.
     pub fn update_wall_clock(&self) {
         let offset = self.shared.wall_clock.lock();
         let (seconds, nanoseconds) = self.machine.platform.clock().wall_clock_base();
@@ -101,8 +101,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    /// The version as guests read it is no lock among writers: two at a time would leave it even while
-    /// one of them still writes.
+    /// The version as guests read it is no lock among writers: two at a time would leave it even
+    /// while one of them still writes.
     #[test]
     fn one_writes_a_wall_clock_at_a_time() {
         let (world, _dom0) = World::new();

@@ -21,8 +21,8 @@ impl Domain {
     /// watchdog; then its id is returned, else 0.
     ///
     /// # Errors
-    /// `Inval` for a watchdog that does not exist or is not in use, or to stop one that is not named;
-    /// `NoSpc` if both are in use.
+    /// `Inval` for a watchdog that does not exist or is not in use, or to stop one that is not
+    /// named; `NoSpc` if both are in use.
     pub fn set_watchdog(&self, id: u32, seconds: u32) -> Result<u64> {
         let owner = self.vcpu(0).ok_or(Errno::Inval)?;
         let mut in_use = self.watchdogs.0.lock();

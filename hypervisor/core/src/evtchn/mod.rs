@@ -105,8 +105,8 @@ impl EventChannels {
         true
     }
 
-    /// Looks at the next `budget` ports and closes those in use. Returns the locked table once it came
-    /// to the last one. Progress stands in the table: see [`PortTable::take_used`].
+    /// Looks at the next `budget` ports and closes those in use. Returns the locked table once it
+    /// came to the last one. Progress stands in the table: see [`PortTable::take_used`].
     fn close_some(&self, domain: &Arc<Domain>, budget: u32) -> Option<MutexGuard<'_, Table>> {
         let (ports, end) = {
             let mut table = self.table.lock();

@@ -1,7 +1,8 @@
 //! How far a call got that is executed again, where neither the domain that it is about nor its
 //! argument registers can say: that is getdomaininfolist, whose only argument is a pointer.
 //!
-//! The vcpu keeps the progress (`vcpu/progress.rs`), and names the call by argument and address space.
+//! The vcpu keeps the progress (`vcpu/progress.rs`), and names the call by argument and address
+//! space.
 
 use super::{Call, DomainList, Stop};
 

@@ -57,8 +57,8 @@ impl Machine {
         self.platform.clock().now()
     }
 
-    /// The domain of a number, unless it is gone. Dying domains are still found, and dead ones as long
-    /// as others hold frames of them.
+    /// The domain of a number, unless it is gone. Dying domains are still found, and dead ones as
+    /// long as others hold frames of them.
     pub fn domain(&self, id: DomainId) -> Option<Arc<Domain>> {
         self.domains.read().get(id).cloned()
     }

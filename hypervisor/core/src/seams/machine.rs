@@ -101,7 +101,8 @@ pub trait Platform: Send + Sync {
     fn info(&self) -> MachineInfo;
     /// The nanoseconds that a CPU has been idle since boot.
     fn idle_ns(&self, cpu: CpuId) -> u64;
-    /// Takes the machine down: dom0 called for it, or has ended. Returns only if the machine stays up.
+    /// Takes the machine down: dom0 called for it, or has ended. Returns only if the machine stays
+    /// up.
     fn power(&self, action: PowerAction);
     /// The width of a guest-physical address in bits.
     fn guest_address_bits(&self) -> u8;

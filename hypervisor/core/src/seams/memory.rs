@@ -26,15 +26,15 @@ pub trait FrameSource: Send + Sync {
     fn owner(&self, mfn: Mfn) -> Option<DomainId>;
     /// The frame's contents. Only for a frame that the caller holds a reference to.
     fn words(&self, mfn: Mfn) -> &'static PageWords;
-    /// Copies bytes out of a frame that the caller holds a reference to. What lies past the frame's end is
-    /// not touched.
+    /// Copies bytes out of a frame that the caller holds a reference to. What lies past the frame's
+    /// end is not touched.
     fn read(&self, mfn: Mfn, offset: usize, into: &mut [u8]);
     /// Copies bytes into a frame; bounds as for [`FrameSource::read`].
     fn write(&self, mfn: Mfn, offset: usize, from: &[u8]);
     /// Copies between two frames, `len` bytes clipped to both frames' ends.
     fn copy(&self, dst: Mfn, dst_offset: usize, src: Mfn, src_offset: usize, len: usize);
-    /// Notes that a frame was just written past its owner's page tables: log-dirty mode asks for it. Only
-    /// for a frame that the caller holds a reference to, and always after the write.
+    /// Notes that a frame was just written past its owner's page tables: log-dirty mode asks for
+    /// it. Only for a frame that the caller holds a reference to, and always after the write.
     fn mark_written(&self, mfn: Mfn);
     /// Frames in use that a domain owns: its RAM, whoever holds it, and what was made for it.
     fn held_by(&self, owner: DomainId) -> u64;
@@ -122,8 +122,9 @@ impl PageRef {
         self.words
     }
 
-    /// The 32-bit word at a byte offset (rounded down to a word; wraps within the page). Who changes it
-    /// does so through [`PageRef::update`], or calls [`PageRef::mark_written`] afterwards.
+    /// The 32-bit word at a byte offset (rounded down to a word; wraps within the page). Who
+    /// changes it does so through [`PageRef::update`], or calls [`PageRef::mark_written`]
+    /// afterwards.
     pub fn word(&self, offset: usize) -> &AtomicU32 {
         &self.words[(offset / 4) % (PAGE_SIZE / 4)]
     }
@@ -239,8 +240,9 @@ pub enum FaultKind {
     Spurious,
     /// Nothing is mapped there: the place for emulated devices.
     Absent,
-    /// The entry forbids the access: a write of what is read-only, or an instruction fetch from what is
-    /// no RAM. Log-dirty mode and the rule for large pages forbid accesses of RAM for a while.
+    /// The entry forbids the access: a write of what is read-only, or an instruction fetch from
+    /// what is no RAM. Log-dirty mode and the rule for large pages forbid accesses of RAM for a
+    /// while.
     Forbidden(MapKind),
     /// The address is beyond the width of guest-physical addresses.
     OutOfRange,
@@ -253,11 +255,12 @@ pub enum FaultKind {
 pub trait GuestMemory: Send + Sync {
     /// The entry at `gfn`, if there is one.
     fn lookup(&self, gfn: Gfn) -> Option<P2mEntry>;
-    /// The reason for which a guest's access of a guest-physical address faulted, as the entries are now.
+    /// The reason for which a guest's access of a guest-physical address faulted, as the entries
+    /// are now.
     fn fault(&self, at: Gaddr, access: Access) -> FaultKind;
 
-    /// Copies out of guest-physical memory: RAM, grants and shared frames, across pages. -EFAULT if a page
-    /// is absent or not memory.
+    /// Copies out of guest-physical memory: RAM, grants and shared frames, across pages. -EFAULT if
+    /// a page is absent or not memory.
     fn read(&self, from: Gaddr, into: &mut [u8]) -> Result<()>;
     /// The aligned 64-bit word that holds `at`, read at once: an entry of a guest's page tables.
     fn read_word(&self, at: Gaddr) -> Result<u64> {
@@ -269,7 +272,8 @@ pub trait GuestMemory: Send + Sync {
     fn mapping(&self, _gfn: Gfn) -> Option<GuestPage> {
         None
     }
-    /// Changes an aligned value of 4 or 8 bytes if it is still `old`: an entry of a guest's page tables. Returns whether it was.
+    /// Changes an aligned value of 4 or 8 bytes if it is still `old`: an entry of a guest's page
+    /// tables. Returns whether it was.
     fn exchange(&self, _at: Gaddr, _size: u8, _old: u64, _new: u64) -> Result<bool> {
         Err(Errno::Fault)
     }
@@ -281,25 +285,26 @@ pub trait GuestMemory: Send + Sync {
     fn page(&self, gfn: Gfn, own_ram: bool) -> Result<PageRef>;
 
     /// Backs 2^order aligned gfns with zeroed RAM: -ENOMEM if the machine or the domain's quota has
-    /// no more, -EINVAL for an unaligned or out-of-range gfn, -EEXIST if one of them is taken. A domain with
-    /// identity memory gets back the frames of those numbers.
+    /// no more, -EINVAL for an unaligned or out-of-range gfn, -EEXIST if one of them is taken. A
+    /// domain with identity memory gets back the frames of those numbers.
     fn populate(&self, gfn: Gfn, order: u32) -> Result<()>;
-    /// The same for identity memory at boot, whose frames keep what is in them; -EPERM for other domains.
+    /// The same for identity memory at boot, whose frames keep what is in them; -EPERM for other
+    /// domains.
     fn populate_kept(&self, gfn: Gfn, order: u32) -> Result<()>;
     /// Moves the domain's own RAM page at `from` to `to`; what stood there is released.
     fn move_ram(&self, from: Gfn, to: Gfn) -> Result<()> {
         one(|report| self.move_all(&mut [(from, to)].into_iter(), report))
     }
-    /// The same for several, whose translations are flushed together, up to [`FLUSHED_TOGETHER`] at a
-    /// time; reports of each what `move_ram` returns.
+    /// The same for several, whose translations are flushed together, up to [`FLUSHED_TOGETHER`] at
+    /// a time; reports of each what `move_ram` returns.
     fn move_all(&self, list: &mut dyn Iterator<Item = (Gfn, Gfn)>, report: &mut Report<'_>);
-    /// Takes the RAM page at `gfn` away from the domain (decrease_reservation): -ENOENT if nothing is
-    /// there, -EINVAL if it is no RAM.
+    /// Takes the RAM page at `gfn` away from the domain (decrease_reservation): -ENOENT if nothing
+    /// is there, -EINVAL if it is no RAM.
     fn release(&self, gfn: Gfn) -> Result<()> {
         one(|report| self.release_all(0, &mut [gfn].into_iter(), report))
     }
-    /// The same for blocks of 2^order pages, flushed together. Of a block that fails, the pages up to the
-    /// one at fault are gone.
+    /// The same for blocks of 2^order pages, flushed together. Of a block that fails, the pages up
+    /// to the one at fault are gone.
     fn release_all(
         &self,
         order: u32,
@@ -345,8 +350,10 @@ pub trait GuestMemory: Send + Sync {
     /// # Errors
     /// `NoMem` if free memory does not suffice, or if more pages are in use.
     fn set_pool(&self, pages: u64) -> Result<bool>;
-    /// Keeps free memory for the domain until it has `pages` in all; 0 gives up what is left of the claim.
-    /// -ENOMEM if there is not so much, -EINVAL if there is a claim already, or nothing to be claimed.
+    /// Keeps free memory for the domain until it has `pages` in all; 0 gives up what is left of the
+    /// claim.
+    /// -ENOMEM if there is not so much, -EINVAL if there is a claim already, or nothing to be
+    /// claimed.
     fn claim(&self, pages: u64) -> Result<()>;
     /// Frames of free memory that are kept for the domain.
     fn claimed(&self) -> u64;
@@ -358,23 +365,25 @@ pub trait GuestMemory: Send + Sync {
 
     /// Whether log-dirty mode is on.
     fn logs_writes(&self) -> bool;
-    /// Switches log-dirty mode for the memory from `from` on, as far as one step goes: from now on writes to
-    /// it are noticed (and it counts as clean), or not. Where to go on; `None` when all is done. The
-    /// flag of [`GuestMemory::logs_writes`] changes with the first step on, and with the last off.
+    /// Switches log-dirty mode for the memory from `from` on, as far as one step goes: from now on
+    /// writes to it are noticed (and it counts as clean), or not. Where to go on; `None` when all
+    /// is done. The flag of [`GuestMemory::logs_writes`] changes with the first step on, and with
+    /// the last off.
     fn log_writes(&self, on: bool, from: Gfn) -> Option<Gfn>;
-    /// Which of `count` gfns from `first` on were written since they were last clean: a bit each is set,
-    /// lowest first. `clean` makes them clean. Returns how many were written.
+    /// Which of `count` gfns from `first` on were written since they were last clean: a bit each is
+    /// set, lowest first. `clean` makes them clean. Returns how many were written.
     fn written(&self, first: Gfn, count: u64, bits: &mut [u8], clean: bool) -> u64;
-    /// Handles a fault of a write that the p2m forbids. Returns whether log-dirty mode alone forbade it:
-    /// then the page counts as written, and may be written from here on.
+    /// Handles a fault of a write that the p2m forbids. Returns whether log-dirty mode alone
+    /// forbade it: then the page counts as written, and may be written from here on.
     fn log_write(&self, gfn: Gfn) -> bool;
-    /// Handles a fault of an instruction fetch that the p2m forbids. Returns whether the size of the
-    /// mapping alone forbade it: then the page may be executed from here on.
+    /// Handles a fault of an instruction fetch that the p2m forbids. Returns whether the size of
+    /// the mapping alone forbade it: then the page may be executed from here on.
     fn allow_exec(&self, gfn: Gfn) -> bool;
     /// Faults that log-dirty mode took since the counter was last taken to 0.
     fn log_faults(&self, reset: bool) -> u32;
 
-    /// Takes everything away, at most `budget` entries in this call. Returns whether nothing is left.
+    /// Takes everything away, at most `budget` entries in this call. Returns whether nothing is
+    /// left.
     fn teardown(&self, budget: usize) -> bool;
 }
 

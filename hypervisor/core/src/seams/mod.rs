@@ -1,8 +1,9 @@
 //! The traits through which the hypervisor's logic reaches the machine below it.
 //!
 //! Core never touches hardware: memory, clocks, console and CPUs are behind the traits here. The
-//! processor state of vcpus is behind `vcpu::VcpuArch`, which names a vcpu and so stands higher. The
-//! crates mm, vmm and kernel implement the traits on the machine; tests implement them on the host.
+//! processor state of vcpus is behind `vcpu::VcpuArch`, which names a vcpu and so stands higher.
+//! The crates mm, vmm and kernel implement the traits on the machine; tests implement them on the
+//! host.
 
 mod machine;
 mod memory;

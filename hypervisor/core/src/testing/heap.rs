@@ -1,9 +1,10 @@
 //! The tests' allocator: it watches what core allocates, and can fail.
 //!
-//! While a thread is in core ([`in_core`]), each allocation has to come through `fallible`. What does
-//! not, or is larger than a page without saying so, is counted, and the test fails: on the machine
-//! it could end the hypervisor. What comes through `fallible` fails at random if the test wants that.
-//! The fakes of the test machine say that what they allocate is none of core's ([`quiet`]).
+//! While a thread is in core ([`in_core`]), each allocation has to come through `fallible`. What
+//! does not, or is larger than a page without saying so, is counted, and the test fails: on the
+//! machine it could end the hypervisor. What comes through `fallible` fails at random if the test
+//! wants that. The fakes of the test machine say that what they allocate is none of core's
+//! ([`quiet`]).
 #![expect(unsafe_code, reason = "a global allocator that counts and refuses")]
 
 use core::alloc::{GlobalAlloc, Layout};

@@ -1,8 +1,8 @@
 //! A machine made of plain memory, for the tests of this crate: frames, guest-physical spaces,
 //! a clock that moves when it is told to, and processors that only remember what was done to them.
 //!
-//! A guest's linear addresses are its guest-physical ones. `World` holds the machine; `Guest` is one
-//! domain with a few pages of RAM, from which hypercalls are made as a kernel would make them.
+//! A guest's linear addresses are its guest-physical ones. `World` holds the machine; `Guest` is
+//! one domain with a few pages of RAM, from which hypercalls are made as a kernel would make them.
 
 mod arch;
 mod frames;

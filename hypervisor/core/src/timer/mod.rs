@@ -121,7 +121,8 @@ impl<T: Clone> Timers<T> {
     }
 
     /// Sets one of `owner`'s timers, in place of what it was set to, in the queue of `cpu`. Returns
-    /// whether the timer is that queue's earliest now: then the caller sets the CPU's deadline anew.
+    /// whether the timer is that queue's earliest now: then the caller sets the CPU's deadline
+    /// anew.
     pub fn arm(&self, timer: &mut Timer<T>, owner: &T, deadline: u64, cpu: CpuId) -> bool {
         self.cancel(timer);
         let Some(mut node) = timer.node.take() else {

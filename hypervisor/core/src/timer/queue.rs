@@ -1,9 +1,9 @@
 //! One CPU's timers in the order of their deadlines, without memory of its own.
 //!
-//! Each timer has a node, made with its owner, which moves into the queue when the timer is armed and
-//! back when it is not. So arming a timer cannot fail, however many there are. The nodes
-//! form a treap: a search tree by deadline, in which no node is heavier than the one above it. The
-//! weights are spread evenly, so that it is about as deep as a balanced tree.
+//! Each timer has a node, made with its owner, which moves into the queue when the timer is armed
+//! and back when it is not. So arming a timer cannot fail, however many there are. The nodes form a
+//! treap: a search tree by deadline, in which no node is heavier than the one above it. The weights
+//! are spread evenly, so that it is about as deep as a balanced tree.
 
 use alloc::boxed::Box;
 

@@ -23,9 +23,9 @@ pub struct PostedStart {
 /// Processor state and local APIC of one vcpu. Calls come from any CPU; those marked *paused* only
 /// while the vcpu does not run.
 pub trait VcpuArch: Send + Sync {
-    /// Runs `vcpu`, which is this one, on the calling CPU: until its slice ends, it cannot go on, or the
-    /// scheduler is to be asked. The scheduler has given it to this CPU; the caller gives it up afterwards
-    /// ([`Vcpu::set_cpu`]).
+    /// Runs `vcpu`, which is this one, on the calling CPU: until its slice ends, it cannot go on,
+    /// or the scheduler is to be asked. The scheduler has given it to this CPU; the caller gives it
+    /// up afterwards ([`Vcpu::set_cpu`]).
     fn run(&self, vcpu: &Arc<Vcpu>, slice_end: u64);
     /// Posts an edge-triggered vector to the local APIC. The caller then wakes the vcpu.
     fn post_vector(&self, vector: u8);
@@ -41,7 +41,8 @@ pub trait VcpuArch: Send + Sync {
     fn posted_start(&self) -> PostedStart;
     /// The difference of the guest's TSC to the host's.
     fn tsc_offset(&self) -> u64;
-    /// Whether an interrupt waits that would end a HLT; checked after blocking, against lost wake-ups.
+    /// Whether an interrupt waits that would end a HLT; checked after blocking, against lost
+    /// wake-ups.
     fn has_deliverable_event(&self) -> bool;
     /// *Paused.* Writes the hvm save record of one kind (public/arch-x86/hvm/save.h) in parts.
     ///
@@ -51,16 +52,16 @@ pub trait VcpuArch: Send + Sync {
     /// *Paused.* Loads one hvm save record.
     ///
     /// # Errors
-    /// `NoEnt` for an unknown kind, `NoData` for a record of another length, `Inval` for a state that
-    /// cannot be.
+    /// `NoEnt` for an unknown kind, `NoData` for a record of another length, `Inval` for a state
+    /// that cannot be.
     fn load(&self, kind: u16, record: &[u8]) -> Result<()>;
     /// *Paused.* Loads the state of VCPUOP_initialise, a `struct vcpu_hvm_context` as bytes.
     ///
     /// # Errors
     /// `Inval` for a state that cannot be.
     fn load_start_context(&self, context: &[u8]) -> Result<()>;
-    /// *Paused.* Loads the state of a PVH kernel's entry. `start_info` is the guest-physical address of its
-    /// boot information.
+    /// *Paused.* Loads the state of a PVH kernel's entry. `start_info` is the guest-physical
+    /// address of its boot information.
     ///
     /// # Errors
     /// `Busy` if the vcpu is not paused.
@@ -101,8 +102,9 @@ pub trait DomainArch: Send + Sync {
     fn shadow_pool(&self) -> Option<u64> {
         None
     }
-    /// Brings the pool of shadow page tables nearer to a size, by a step, and takes the memory or gives
-    /// it back at once. Returns whether the size is reached. A pool takes no more than shadows can use.
+    /// Brings the pool of shadow page tables nearer to a size, by a step, and takes the memory or
+    /// gives it back at once. Returns whether the size is reached. A pool takes no more than
+    /// shadows can use.
     ///
     /// # Errors
     /// `NoMem` if free memory does not suffice.

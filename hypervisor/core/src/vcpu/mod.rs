@@ -139,8 +139,8 @@ impl Vcpu {
     /// its way out of the guest: [`Vcpu::is_quiet`] says when the vcpu stands still.
     pub fn hold(&self, by: Hold) {
         let first = self.holds.fetch_or(by as u32, Ordering::SeqCst) == 0;
-        // Whoever added an earlier hold may not have called the scheduler yet, and this caller relies
-        // on that call. A vcpu that blocks itself does not.
+        // Whoever added an earlier hold may not have called the scheduler yet, and this caller
+        // relies on that call. A vcpu that blocks itself does not.
         if first || by != Hold::Blocked {
             let sched = &self.domain.machine.sched;
             sched.sleep(self.unit(), || self.is_runnable());
@@ -170,8 +170,8 @@ impl Vcpu {
         }
     }
 
-    /// An event waits for the vcpu: wakes it if it is blocked; if it runs on another CPU, has that CPU
-    /// leave the guest and look.
+    /// An event waits for the vcpu: wakes it if it is blocked; if it runs on another CPU, has that
+    /// CPU leave the guest and look.
     pub fn kick(&self) {
         if self.is_held(Hold::Blocked) {
             self.release(Hold::Blocked);
@@ -179,8 +179,8 @@ impl Vcpu {
         self.leave_guest();
     }
 
-    /// As [`Vcpu::kick`], for a vector that was posted to the local APIC: the vcpu stays in the guest
-    /// if the hardware delivers posted vectors without an exit.
+    /// As [`Vcpu::kick`], for a vector that was posted to the local APIC: the vcpu stays in the
+    /// guest if the hardware delivers posted vectors without an exit.
     pub fn kick_posted(&self) {
         if self.is_held(Hold::Blocked) {
             self.release(Hold::Blocked);
@@ -239,9 +239,9 @@ impl Vcpu {
 }
 
 impl Machine {
-    /// Decides what `cpu` runs from now on. The vcpu's processor state counts as held by that CPU when
-    /// this returns: a caller that has put the vcpu to sleep, and then finds no CPU that holds it, may
-    /// rely on that.
+    /// Decides what `cpu` runs from now on. The vcpu's processor state counts as held by that CPU
+    /// when this returns: a caller that has put the vcpu to sleep, and then finds no CPU that holds
+    /// it, may rely on that.
     pub fn pick_vcpu(&self, cpu: CpuId, now: u64) -> Decision<Arc<Vcpu>> {
         self.sched.pick(cpu, now, |vcpu| vcpu.set_cpu(Some(cpu)))
     }

@@ -1,8 +1,8 @@
 //! How far a call got that is executed again, where neither the domain that it is about nor its
 //! argument registers can say.
 //!
-//! One place in each vcpu, which names the call. A call that does not find its progress there begins
-//! again: another task's call ran on the vcpu meanwhile, or the task moved to another vcpu.
+//! One place in each vcpu, which names the call. A call that does not find its progress there
+//! begins again: another task's call ran on the vcpu meanwhile, or the task moved to another vcpu.
 
 use super::Vcpu;
 

@@ -13,8 +13,9 @@ use crate::timer::TimerKind;
 const MOST_FIRED: usize = 16;
 
 impl Vcpu {
-    /// Sets one of the vcpu's timers, in place of what it was set to, in the queue of `cpu`. Returns
-    /// whether the timer is that queue's earliest now: then the caller sets the CPU's deadline anew.
+    /// Sets one of the vcpu's timers, in place of what it was set to, in the queue of `cpu`.
+    /// Returns whether the timer is that queue's earliest now: then the caller sets the CPU's
+    /// deadline anew.
     pub fn arm_timer(self: &Arc<Self>, kind: TimerKind, deadline: u64, cpu: CpuId) -> bool {
         let timer = &mut self.timers.lock()[kind as usize];
         self.domain.machine.timers.arm(timer, self, deadline, cpu)

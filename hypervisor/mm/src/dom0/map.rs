@@ -12,7 +12,8 @@ const PAGE: u64 = PAGE_SIZE as u64;
 
 const LOW_MIB: u64 = 1 << 20;
 
-/// Linux copies a PVH memory map into a table of this size (E820_MAX_ENTRIES_ZEROPAGE) without a check.
+/// Linux copies a PVH memory map into a table of this size (E820_MAX_ENTRIES_ZEROPAGE) without a
+/// check.
 pub const MOST_ENTRIES: usize = 128;
 
 /// A range of machine memory, as dom0's memory map has it.
@@ -35,8 +36,9 @@ impl MapRange {
 /// One range of the firmware's map: its bytes, and its kind as E820 has it.
 pub type FirmwareEntry = MapRange;
 
-/// The map for dom0: ranges of RAM are cut where frames that are set aside for dom0 begin and end. There are at most
-/// `most` entries: if the machine has more, RAM between the least of them stays unused.
+/// The map for dom0: ranges of RAM are cut where frames that are set aside for dom0 begin and end.
+/// There are at most `most` entries: if the machine has more, RAM between the least of them stays
+/// unused.
 pub fn build_map(
     frames: &FrameTable,
     firmware: impl Iterator<Item = FirmwareEntry>,
@@ -94,7 +96,8 @@ fn cut_ram(frames: &FrameTable, range: &MapRange, map: &mut Vec<MapRange>) {
     }
 }
 
-/// Makes one entry of the two neighbours that lose the least: RAM that becomes unusable, and the hole between them.
+/// Makes one entry of the two neighbours that lose the least: RAM that becomes unusable, and the
+/// hole between them.
 fn join_two(map: &mut Vec<MapRange>) {
     let cost = |pair: &[MapRange]| {
         let [a, b] = pair else { return u64::MAX };

@@ -1,4 +1,5 @@
-//! Machines of all shapes, from the firmware's map to dom0's share, the other CPUs' stacks and the devices.
+//! Machines of all shapes, from the firmware's map to dom0's share, the other CPUs' stacks and the
+//! devices.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -162,7 +163,8 @@ fn comes_up(machine: &Machine, context: &str) {
     assert!(free > KEPT / 2, "{context}: {free} frames are left");
 }
 
-/// CASE-low-memory: dom0 with less than the low memory, all of it, more, and nearly all of the machine; BIOS' map.
+/// CASE-low-memory: dom0 with less than the low memory, all of it, more, and nearly all of the
+/// machine; BIOS' map.
 #[test]
 fn cpus_and_devices_come_up_whatever_dom0_takes() {
     for (mib, wishes) in [
@@ -186,7 +188,8 @@ fn cpus_and_devices_come_up_whatever_dom0_takes() {
     }
 }
 
-/// What the hypervisor must have below 4 GiB is a few frames of tables and the roots of shadows, not the modules.
+/// What the hypervisor must have below 4 GiB is a few frames of tables and the roots of shadows,
+/// not the modules.
 #[test]
 fn modules_and_tables_leave_the_low_memory_to_dom0() {
     for gib_pages in [true, false] {
@@ -281,7 +284,8 @@ fn firmware_tables_are_mapped_wherever_they_lie() {
     assert!(machine.space.map_firmware(beyond, 16).is_err());
 }
 
-/// Linux takes no more than 128 entries: RAM of the least ranges stays unused, and what is not RAM stays so.
+/// Linux takes no more than 128 entries: RAM of the least ranges stays unused, and what is not RAM
+/// stays so.
 #[test]
 fn dom0_gets_no_more_entries_than_it_takes() {
     let mut ram = [(0, 0x9_f000), (MIB, 700 * MIB)].to_vec();

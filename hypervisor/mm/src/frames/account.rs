@@ -1,12 +1,13 @@
 //! What each domain holds of the machine's memory, and what is promised to it.
 //!
 //! - *RAM* is charged to its owner until the frame is free, whoever maps it.
-//! - *Other* frames are those that the hypervisor made for a domain and shares with it: shared_info, grant
-//!   tables. Their number is bounded by the domain's configuration.
+//! - *Other* frames are those that the hypervisor made for a domain and shares with it:
+//!   shared_info, grant tables. Their number is bounded by the domain's configuration.
 //! - A *claim* is free memory that nobody else may take: it shrinks as its domain gets RAM.
 //!
-//! Free memory belongs to guests only beyond the reserve and beyond others' claims. Whoever takes some on a
-//! guest's behalf does so under `taking`, so that two cannot both be given the last of it.
+//! Free memory belongs to guests only beyond the reserve and beyond others' claims. Whoever takes
+//! some on a guest's behalf does so under `taking`, so that two cannot both be given the last of
+//! it.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -40,8 +41,8 @@ impl FrameTable {
             .map_or(0, |account| account.ram.load(Ordering::Relaxed).into())
     }
 
-    /// All frames in use that a domain owns. While they are more than its own shared_info, the domain's
-    /// number must not be given to another.
+    /// All frames in use that a domain owns. While they are more than its own shared_info, the
+    /// domain's number must not be given to another.
     pub(super) fn held_by(&self, owner: DomainId) -> u64 {
         self.account(owner).map_or(0, |account| {
             let ram = account.ram.load(Ordering::Relaxed);
@@ -80,7 +81,8 @@ impl FrameTable {
         }
     }
 
-    /// Takes a block of free memory on behalf of a domain. `claimed`: what it has claimed may be used.
+    /// Takes a block of free memory on behalf of a domain. `claimed`: what it has claimed may be
+    /// used.
     pub(crate) fn take_for(
         &self,
         owner: DomainId,
@@ -112,7 +114,8 @@ impl FrameTable {
         Some(block)
     }
 
-    /// Keeps memory for a domain, until it has `pages` in all; 0 gives up what is left of its claim.
+    /// Keeps memory for a domain, until it has `pages` in all; 0 gives up what is left of its
+    /// claim.
     pub(crate) fn claim(&self, owner: DomainId, pages: u64, max: u64) -> Result<()> {
         let account = self.account(owner).ok_or(Errno::Inval)?;
         let mut promised = self.taking.lock();

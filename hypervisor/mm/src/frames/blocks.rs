@@ -58,15 +58,16 @@ impl FrameTable {
         Some(at)
     }
 
-    /// One frame of the hypervisor's own that a domain's configuration asks for: a page of its paging pool.
+    /// One frame of the hypervisor's own that a domain's configuration asks for: a page of its
+    /// paging pool.
     pub fn alloc_prepaid(&self, owner: DomainId) -> Option<Mfn> {
         let at = self.take_for(owner, 0, false, AllocOptions::default())?;
         self.entry(at).set(State::new(FrameUse::Own, owner));
         Some(at)
     }
 
-    /// Sets free RAM frames, and the first MiB's, of a range aside for `owner`, who populates them by
-    /// number. Frames in use are left out. Returns how many there were.
+    /// Sets free RAM frames, and the first MiB's, of a range aside for `owner`, who populates them
+    /// by number. Frames in use are left out. Returns how many there were.
     pub fn reserve_identity(&self, start: Mfn, count: u64, owner: DomainId) -> u64 {
         let aside = State::new(FrameUse::SetAside, owner);
         let low_own = State::new(FrameUse::Own, DomainId::XEN);

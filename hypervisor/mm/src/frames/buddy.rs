@@ -1,7 +1,8 @@
 //! The buddy allocator of one zone: a range of frames of one NUMA node, on one side of 4 GiB.
 //!
-//! A free block of order n begins at a multiple of 2^n and lies in one zone; its first frame's state
-//! says `FreeHead` and the order, all others say `Free`. Every operation takes at most one step per order.
+//! A free block of order n begins at a multiple of 2^n and lies in one zone; its first frame's
+//! state says `FreeHead` and the order, all others say `Free`. Every operation takes at most one
+//! step per order.
 
 use oxen_types::{DomainId, Mfn};
 use spin::Mutex;
@@ -114,8 +115,9 @@ impl Zone {
         entry.is_some_and(|entry| entry.state().free_order() == Some(order))
     }
 
-    /// Takes the free block that begins at a frame, if it has no more than `most` frames, or else the one frame out
-    /// of whatever free block it lies in. Returns how many; their state is `Free` then.
+    /// Takes the free block that begins at a frame, if it has no more than `most` frames, or else
+    /// the one frame out of whatever free block it lies in. Returns how many; their state is `Free`
+    /// then.
     pub(super) fn take(&self, frames: &FrameTable, mfn: Mfn, most: u64) -> u64 {
         let mut lists = self.lists.lock();
         let block = (0..=MAX_ORDER).find_map(|order| {

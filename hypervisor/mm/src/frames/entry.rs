@@ -1,5 +1,5 @@
-//! One frame's 16 bytes in the frame table: a state word that changes by compare-and-swap, and two links whose
-//! meaning depends on the state (lists of free blocks, of slabs, of dead tables).
+//! One frame's 16 bytes in the frame table: a state word that changes by compare-and-swap, and two
+//! links whose meaning depends on the state (lists of free blocks, of slabs, of dead tables).
 //!
 //! State word: bits 0-31 references, 32-47 owner, 48-51 use, 52 counted as the owner's RAM, 53 set
 //! aside by number, 54 written past its owner's page tables, 56-63 order of a free block.
@@ -109,8 +109,8 @@ impl Entry {
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed);
         swap.is_ok()
     }
-    /// Marks a frame in use as written; cheap where it is already. The reference of the caller keeps the
-    /// state from becoming another.
+    /// Marks a frame in use as written; cheap where it is already. The reference of the caller
+    /// keeps the state from becoming another.
     pub(crate) fn mark_written(&self) {
         // The write is seen before the mark is found standing: whoever takes it reads afterwards.
         fence(Ordering::SeqCst);

@@ -2,9 +2,9 @@
 //! the allocator of frames on top of it.
 //!
 //! A frame leaves `Counted` only when its last reference goes, so whoever holds a reference may use
-//! the frame's bytes. The caller of the last [`FrameTable::put`] has done the TLB flush that is owed.
-//! RAM is charged to its owner until the frame is really free: a page that a domain released but
-//! that another still maps goes on counting against the domain that got it.
+//! the frame's bytes. The caller of the last [`FrameTable::put`] has done the TLB flush that is
+//! owed. RAM is charged to its owner until the frame is really free: a page that a domain released
+//! but that another still maps goes on counting against the domain that got it.
 //!
 //! The table is an array of sections of 32 MiB, of which only those that have RAM exist; 16 bytes
 //! a frame.
@@ -166,7 +166,8 @@ impl FrameTable {
         Some(self.phys.slice(Mfn::new(base as u64), SECTION_FRAMES))
     }
 
-    /// How many entries of a run of frames `each` accepts, up to the first that it does not, or a section without RAM.
+    /// How many entries of a run of frames `each` accepts, up to the first that it does not, or a
+    /// section without RAM.
     fn count_while(&self, at: Mfn, count: u64, mut each: impl FnMut(&Entry) -> bool) -> u64 {
         let mut done = 0;
         while done < count {
@@ -248,8 +249,8 @@ impl FrameTable {
         false
     }
 
-    /// The longest run of frames from `from` on that have one use, and that use: for a memory map of
-    /// what is set aside for dom0, and what is not.
+    /// The longest run of frames from `from` on that have one use, and that use: for a memory map
+    /// of what is set aside for dom0, and what is not.
     pub fn run(&self, from: Mfn) -> (FrameUse, u64) {
         let used = self.use_of(from);
         let end = self.end().raw();

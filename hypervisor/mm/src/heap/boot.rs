@@ -1,8 +1,8 @@
 //! The boot heap: a region of the image's .bss, kept by a first-fit list (`linked_list_allocator`).
 //!
-//! The region holds what the boot loader and the firmware say (command lines, modules, memory maps),
-//! whatever its length: a memory map of a thousand ranges takes a quarter of it. Where it is full,
-//! the allocation fails, and the hypervisor's start ends with a panic that says so.
+//! The region holds what the boot loader and the firmware say (command lines, modules, memory
+//! maps), whatever its length: a memory map of a thousand ranges takes a quarter of it. Where it is
+//! full, the allocation fails, and the hypervisor's start ends with a panic that says so.
 #![allow(unsafe_code, reason = "the region's memory goes to the list")]
 
 use core::alloc::Layout;
@@ -15,7 +15,8 @@ use spin::Mutex;
 /// Bytes of the region.
 const SIZE: usize = 512 << 10;
 
-/// The boot heap's memory: a static of its own, all zero, so that the image's file does not have it.
+/// The boot heap's memory: a static of its own, all zero, so that the image's file does not have
+/// it.
 #[repr(align(4096))]
 pub struct Region(UnsafeCell<[u8; SIZE]>);
 

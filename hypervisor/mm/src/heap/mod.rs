@@ -1,9 +1,9 @@
 //! The hypervisor's two heaps behind one allocator: a list for boot, slabs for life.
 //!
 //! Until [`Heap::init`] gets the frame table, everything comes from a region of the image that a
-//! first-fit list keeps ([`boot`]). From then on everything comes from [`slabs`]. What is freed goes
-//! back to the heap that has its address. So the list's two weaknesses do no harm: only boot takes
-//! from it, with interrupts off on one CPU, and no guest chooses its length.
+//! first-fit list keeps ([`boot`]). From then on everything comes from [`slabs`]. What is freed
+//! goes back to the heap that has its address. So the list's two weaknesses do no harm: only boot
+//! takes from it, with interrupts off on one CPU, and no guest chooses its length.
 //!
 //! Not for use from NMI or machine-check handlers.
 #![allow(unsafe_code, reason = "the allocator's trait")]
@@ -49,8 +49,8 @@ impl Heap {
     }
 }
 
-// SAFETY: each of the two heaps hands out memory once until it is given back, of the layout's size and
-// alignment; an address lies in the boot heap's region or in the slabs' frames, never in both.
+// SAFETY: each of the two heaps hands out memory once until it is given back, of the layout's size
+// and alignment; an address lies in the boot heap's region or in the slabs' frames, never in both.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.allocate(layout)
@@ -73,8 +73,8 @@ unsafe impl GlobalAlloc for Heap {
         }
         let to = self.allocate(new);
         if !to.is_null() {
-            // SAFETY: two live allocations of at least this size, which are not the same; the old one
-            // is given back with its own layout.
+            // SAFETY: two live allocations of at least this size, which are not the same; the old
+            // one is given back with its own layout.
             unsafe {
                 ptr::copy_nonoverlapping(at, to, layout.size().min(new_size));
                 self.dealloc(at, layout);

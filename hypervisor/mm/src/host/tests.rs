@@ -144,7 +144,8 @@ fn devices_are_uncached_and_ram_is_no_device() {
     assert!(space.translate(direct(0x180_0000)).unwrap().attrs.write);
 }
 
-/// The configuration space of 256 buses takes pages of 2 MiB, but for the part that has a smaller page in it.
+/// The configuration space of 256 buses takes pages of 2 MiB, but for the part that has a smaller
+/// page in it.
 #[test]
 fn large_device_areas_take_few_tables() {
     let (space, frames) = space();

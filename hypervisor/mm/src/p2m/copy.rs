@@ -31,7 +31,8 @@ impl<F: Format> GuestSpace<F> {
         self.with_frame(gfn, false, |phys, mfn| phys.word(mfn, at.page_offset()))
     }
 
-    /// The word is changed as a whole: another part of it that changes at the same time undoes the attempt.
+    /// The word is changed as a whole: another part of it that changes at the same time undoes the
+    /// attempt.
     pub(super) fn exchange_word(&self, at: Gaddr, size: u8, old: u64, new: u64) -> Result<bool> {
         let gfn = at.frame();
         if gfn.raw() >= self.gfn_end {

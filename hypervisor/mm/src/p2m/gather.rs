@@ -14,7 +14,8 @@ use crate::pt::{Attrs, Leaf, TableAccess, TablePool, pages_at};
 
 /// Leaves per batch.
 pub(super) const BATCH: usize = FLUSHED_TOGETHER;
-/// Changed pages that are told one by one: one for each leaf, and room for an operation that changes two.
+/// Changed pages that are told one by one: one for each leaf, and room for an operation that
+/// changes two.
 const FEW: usize = BATCH + 1;
 
 #[must_use]

@@ -14,11 +14,13 @@ const MMIO: u8 = 6;
 /// What differs between domains and CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
-    /// Large pages may be executed. Not on CPUs where a change of a page's size, while it is executed from, stops
-    /// the machine (CVE-2018-12207, XSA-304): there the first fetch splits the page.
+    /// Large pages may be executed. Not on CPUs where a change of a page's size, while it is
+    /// executed from, stops the machine (CVE-2018-12207, XSA-304): there the first fetch splits the
+    /// page.
     pub large_exec: bool,
-    /// The guest's PAT counts for RAM: for who has devices. For others RAM is write-back whatever they say. An
-    /// uncached read would find what memory held before the caches were written back: others' data.
+    /// The guest's PAT counts for RAM: for who has devices. For others RAM is write-back whatever
+    /// they say. An uncached read would find what memory held before the caches were written back:
+    /// others' data.
     pub guest_pat: bool,
 }
 

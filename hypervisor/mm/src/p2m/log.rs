@@ -1,14 +1,16 @@
 //! Log-dirty mode: which pages were written since they were last clean.
 //!
-//! There is no bitmap. While the mode is on, a page of the domain's is clean if its entry forbids writes
-//! and its frame bears no mark:
-//! - The guest's own first write to a clean page faults; [`GuestSpace::allow_write`] makes the entry writable.
-//! - Everything else that writes a frame marks it afterwards (`FrameSource::mark_written`): the hypervisor's
-//!   copies, event words, clocks, and the end of a writable grant mapping.
+//! There is no bitmap. While the mode is on, a page of the domain's is clean if its entry forbids
+//! writes and its frame bears no mark:
+//! - The guest's own first write to a clean page faults; [`GuestSpace::allow_write`] makes the
+//!   entry writable.
+//! - Everything else that writes a frame marks it afterwards (`FrameSource::mark_written`): the
+//!   hypervisor's copies, event words, clocks, and the end of a writable grant mapping.
 //! - What is mapped anew is writable, so it counts as written.
 //!
-//! A large page is protected as a whole, and split when a part of it is written. Whoever is told that a page
-//! was clean may read it right away: entries lose their rights and guests are flushed before.
+//! A large page is protected as a whole, and split when a part of it is written. Whoever is told
+//! that a page was clean may read it right away: entries lose their rights and guests are flushed
+//! before.
 
 use core::sync::atomic::Ordering;
 

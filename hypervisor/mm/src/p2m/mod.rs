@@ -1,7 +1,7 @@
 //! A domain's guest-physical address space: its p2m in the hardware's own format.
 //!
-//! - The tables are the only truth; a lookup walks them under the read lock. Copies in and out of the guest
-//!   hold the read lock, so no page can vanish under them, and count no references.
+//! - The tables are the only truth; a lookup walks them under the read lock. Copies in and out of
+//!   the guest hold the read lock, so no page can vanish under them, and count no references.
 //! - Each entry but those of device memory holds one reference to each of its frames.
 //! - An operation takes entries away under the write lock, drops the lock, flushes the guest's
 //!   translations, and only then drops the references and frees tables ([`gather`]). Where it only
@@ -33,9 +33,9 @@ pub use kind::Rules;
 
 /// Makes a guest's cached translations go away.
 pub trait FlushGuest: Send + Sync {
-    /// When it returns, no CPU uses translations of the guest that were cached before the call. Called
-    /// with none of this crate's locks held. Other CPUs may be waiting for such a lock with interrupts
-    /// off, so it must not wait for CPUs that are not running the guest just now.
+    /// When it returns, no CPU uses translations of the guest that were cached before the call.
+    /// Called with none of this crate's locks held. Other CPUs may be waiting for such a lock with
+    /// interrupts off, so it must not wait for CPUs that are not running the guest just now.
     fn flush(&self, cause: Cause<'_>);
 }
 
@@ -186,8 +186,8 @@ impl<F: Format> GuestSpace<F> {
         step(tables, &mut pool)
     }
 
-    /// Does something for each item of a list, and flushes what that takes away together, as far as it
-    /// fits into a gather. Nothing of it is given back before its flush.
+    /// Does something for each item of a list, and flushes what that takes away together, as far as
+    /// it fits into a gather. Nothing of it is given back before its flush.
     fn together<'p, T>(
         &'p self,
         list: &mut dyn Iterator<Item = T>,

@@ -220,9 +220,10 @@ impl<F: Format> GuestSpace<F> {
         Ok(())
     }
 
-    /// An instruction was fetched from a page that may not be executed. True if that was for its size alone: its
-    /// large page is split, and may be executed now. Rights are only added, so nothing has to be flushed: a
-    /// translation that faulted is dropped by the CPU (SDM vol. 3, 29.4.3.1).
+    /// An instruction was fetched from a page that may not be executed. True if that was for its
+    /// size alone: its large page is split, and may be executed now. Rights are only added, so
+    /// nothing has to be flushed: a translation that faulted is dropped by the CPU (SDM vol. 3,
+    /// 29.4.3.1).
     pub(super) fn allow_exec(&self, gfn: Gfn) -> bool {
         if gfn.raw() >= self.gfn_end {
             return false;
@@ -274,8 +275,8 @@ impl<F: Format> GuestSpace<F> {
     }
 }
 
-/// The level at which a leaf at `at` goes, if all up to `end` goes: its own if all of it lies there, or else
-/// that of one page.
+/// The level at which a leaf at `at` goes, if all up to `end` goes: its own if all of it lies
+/// there, or else that of one page.
 fn whole_level(leaf: &Leaf, at: u64, end: u64) -> u32 {
     let pages = pages_at(leaf.level);
     let whole = at.is_multiple_of(pages) && end - at >= pages;

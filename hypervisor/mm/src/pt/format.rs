@@ -1,8 +1,8 @@
-//! What the bits of an entry mean: long mode (AMD's APM vol. 2, 5.3), nested paging (the same bits, always
-//! "user", APM 15.25) and EPT (Intel's SDM vol. 3, 30.3.2).
+//! What the bits of an entry mean: long mode (AMD's APM vol. 2, 5.3), nested paging (the same bits,
+//! always "user", APM 15.25) and EPT (Intel's SDM vol. 3, 30.3.2).
 //!
-//! In all three, bits 52 to 55 of a leaf are software's: the tag. Accessed and dirty are set from the
-//! start, so that hardware has no reason to write to an entry behind our back.
+//! In all three, bits 52 to 55 of a leaf are software's: the tag. Accessed and dirty are set from
+//! the start, so that hardware has no reason to write to an entry behind our back.
 
 use oxen_types::Mfn;
 
@@ -15,8 +15,9 @@ pub struct Attrs {
     pub exec: bool,
     /// Write-back; if not, uncached (a nested mapping lets the guest choose write-combining).
     pub cached: bool,
-    /// Of a cached page: that the guest's PAT has no say in it. EPT alone can do that, and alone keeps it. On AMD's
-    /// CPUs accesses that the guest made uncached look into the caches (APM vol. 2, 15.25.8).
+    /// Of a cached page: that the guest's PAT has no say in it. EPT alone can do that, and alone
+    /// keeps it. On AMD's CPUs accesses that the guest made uncached look into the caches (APM vol.
+    /// 2, 15.25.8).
     pub fixed: bool,
     /// Software's own value, 0 to 15.
     pub tag: u8,
@@ -33,8 +34,8 @@ pub enum Decoded {
     Leaf(Mfn, Attrs),
 }
 
-/// Level 1 holds 4 KiB pages, level 2 links to level 1 or holds 2 MiB pages, level 3 likewise (1 GiB),
-/// level 4 links only. An absent entry is 0.
+/// Level 1 holds 4 KiB pages, level 2 links to level 1 or holds 2 MiB pages, level 3 likewise (1
+/// GiB), level 4 links only. An absent entry is 0.
 pub trait Format: Send + Sync + 'static {
     /// Levels of tables, at most as many as the engine has room for.
     const LEVELS: u32 = 4;
@@ -44,8 +45,8 @@ pub trait Format: Send + Sync + 'static {
     fn table(mfn: Mfn) -> u64;
     /// Takes an entry apart.
     fn decode(entry: u64, level: u32) -> Decoded;
-    /// The table that an entry links to: what [`Format::decode`] says, for the way down, where only that
-    /// matters.
+    /// The table that an entry links to: what [`Format::decode`] says, for the way down, where only
+    /// that matters.
     fn next(entry: u64, level: u32) -> Option<Mfn>;
 }
 
@@ -143,8 +144,8 @@ impl Format for Host {
     }
 }
 
-/// AMD's nested tables: all guest accesses count as user accesses; uncached is PAT entry 2 (UC-), over
-/// which the guest's own write-combining wins.
+/// AMD's nested tables: all guest accesses count as user accesses; uncached is PAT entry 2 (UC-),
+/// over which the guest's own write-combining wins.
 pub struct Npt;
 
 impl Format for Npt {
@@ -164,10 +165,10 @@ impl Format for Npt {
     }
 }
 
-/// A vcpu's shadow: its guest's pages as the CPU's own tables hold them. Bits 52 to 62 are 0, as the CPU also
-/// walks them with three levels, where these are reserved. The tag's lowest bit is the CPU's "user", the next
-/// is kept in bit 9 and says "global for the guest" (the CPU is told of no global page); uncached is PAT entry
-/// 2 (UC-).
+/// A vcpu's shadow: its guest's pages as the CPU's own tables hold them. Bits 52 to 62 are 0, as
+/// the CPU also walks them with three levels, where these are reserved. The tag's lowest bit is the
+/// CPU's "user", the next is kept in bit 9 and says "global for the guest" (the CPU is told of no
+/// global page); uncached is PAT entry 2 (UC-).
 pub struct Shadow;
 
 impl Shadow {

@@ -1,7 +1,8 @@
 //! One page-table engine for every radix-tree format: ours, NPT, EPT, shadows.
 //!
-//! The hardware may walk the tables at any moment. So each change of what an address means is one 64-bit
-//! store; a new table is complete before the store that links it; a table that was unlinked goes to
+//! The hardware may walk the tables at any moment. So each change of what an address means is one
+//! 64-bit store; a new table is complete before the store that links it; a table that was unlinked
+//! goes to
 //! [`TablePool::free`], whose owner must not reuse it before the TLB flush that is owed.
 //! Changes are serialised by the caller; lookups may run beside them only under the caller's lock.
 
@@ -214,7 +215,8 @@ impl<F: Format> PageTable<F> {
         Ok(old)
     }
 
-    /// Changes the rights of the page of this level that covers `page`; as [`PageTable::unmap`] else.
+    /// Changes the rights of the page of this level that covers `page`; as [`PageTable::unmap`]
+    /// else.
     pub fn protect(
         &self,
         pool: &mut impl TablePool,

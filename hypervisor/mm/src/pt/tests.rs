@@ -141,8 +141,8 @@ impl Model {
     }
 }
 
-/// A page that is mapped in the model may be unmapped at a level only if the tree holds it in a leaf of at
-/// least that level; the walk tells, and the model tells what the walk has to say.
+/// A page that is mapped in the model may be unmapped at a level only if the tree holds it in a
+/// leaf of at least that level; the walk tells, and the model tells what the walk has to say.
 fn agrees<F: Format>(list: Vec<Op>) {
     let mut pool = Pool::new(64);
     let all = pool.free.len();
@@ -287,7 +287,8 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// A walker that runs beside splits and changes of neighbours sees its pages in their place all the time.
+/// A walker that runs beside splits and changes of neighbours sees its pages in their place all the
+/// time.
 #[test]
 fn a_concurrent_walker_never_sees_a_gap() {
     const REGIONS: u64 = 100;

@@ -30,7 +30,8 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Takes out what the p2m's changes made wrong. Returns the generation that the cache knows then.
+    /// Takes out what the p2m's changes made wrong. Returns the generation that the cache knows
+    /// then.
     pub(super) fn follow<F: P2mFlush>(&mut self, shared: &DomainShadow<F>) -> u64 {
         let new = shared.p2m.generation();
         if self.generation == new {
@@ -58,8 +59,8 @@ impl Followed {
 }
 
 impl<F: P2mFlush> DomainShadow<F> {
-    /// Shadows with a pool of so many pages; `None` if the machine has not so many. `secret` is for the cache's hash:
-    /// random, and known to no guest.
+    /// Shadows with a pool of so many pages; `None` if the machine has not so many. `secret` is for
+    /// the cache's hash: random, and known to no guest.
     pub fn new(
         frames: &'static FrameTable,
         domain: DomainId,

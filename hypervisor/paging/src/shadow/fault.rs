@@ -1,9 +1,9 @@
-//! What a page fault of a guest without nested paging means: a fault of the guest's own, a page for the shadow to
-//! hold, or an access to guest-physical memory that the p2m does not allow.
+//! What a page fault of a guest without nested paging means: a fault of the guest's own, a page for
+//! the shadow to hold, or an access to guest-physical memory that the p2m does not allow.
 //!
-//! Shadows keep to a TLB's rules (see `cache`), and this is their page walker. It walks the guest's tables
-//! as they are now, sets accessed and dirty bits as the CPU would (SDM volume 3, 4.8), and returns what the shadow
-//! holds from now on. A page is writable there only once it is dirty.
+//! Shadows keep to a TLB's rules (see `cache`), and this is their page walker. It walks the guest's
+//! tables as they are now, sets accessed and dirty bits as the CPU would (SDM volume 3, 4.8), and
+//! returns what the shadow holds from now on. A page is writable there only once it is dirty.
 
 use oxen_types::paging::{GuestPage, NestedFault};
 use oxen_types::{Gfn, Vaddr};
@@ -21,7 +21,8 @@ pub struct Fill {
     pub linear: u64,
     /// The page's number in the guest's memory.
     pub gfn: Gfn,
-    /// The page with the rights that the shadow may give; `large` only if the guest's own page is large, too.
+    /// The page with the rights that the shadow may give; `large` only if the guest's own page is
+    /// large, too.
     pub page: GuestPage,
     /// User code may access the page.
     pub user: bool,
@@ -29,14 +30,16 @@ pub struct Fill {
     pub global: bool,
     /// The guest is about to write the page.
     pub for_write: bool,
-    /// The guest's entries from the root down, with accessed and dirty bits set; the last is the page's own.
+    /// The guest's entries from the root down, with accessed and dirty bits set; the last is the
+    /// page's own.
     entries: [u64; 4],
     /// The number of `entries`.
     depth: usize,
 }
 
 impl Fill {
-    /// The guest's entries from the root down, with accessed and dirty bits set; the last is the page's own.
+    /// The guest's entries from the root down, with accessed and dirty bits set; the last is the
+    /// page's own.
     pub fn entries(&self) -> &[u64] {
         self.entries.get(..self.depth).unwrap_or(&[])
     }
@@ -151,8 +154,9 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: Gue
     for (n, (entry, step)) in (1..).zip(fill.entries.iter_mut().zip(found.steps.iter().flatten())) {
         *entry = step.entry | marks(step, write && n == fill.depth);
     }
-    // The CPU always protects pages from the kernel's writes too, as the cache's own reasons to forbid them need it.
-    // A guest that does not (CR0.WP = 0) gets the page that it writes as the kernel's, until its user's next access.
+    // The CPU always protects pages from the kernel's writes too, as the cache's own reasons to
+    // forbid them need it. A guest that does not (CR0.WP = 0) gets the page that it writes as the
+    // kernel's, until its user's next access.
     let kernel_writes = write && !access.contains(Access::USER) && !found.writable();
     if kernel_writes && paging.cr0 & (CR0_WP | CR0_PG) == CR0_PG {
         fill.page.write = page.write;
@@ -162,8 +166,8 @@ fn fill(paging: &Paging, linear: Vaddr, access: Access, found: &Found, page: Gue
     fill
 }
 
-/// The bits of control registers that decide how a guest's tables are read. A shadow of a table serves those vcpus
-/// whose bits are the same.
+/// The bits of control registers that decide how a guest's tables are read. A shadow of a table
+/// serves those vcpus whose bits are the same.
 pub(super) fn control_bits(paging: &Paging) -> u16 {
     let on = |register: u64, bit: u64, n: u32| u16::from(register & bit != 0) << n;
     on(paging.cr0, CR0_PG, 0)

@@ -8,7 +8,8 @@ use crate::walk::PhysRead;
 
 /// Guest-physical memory, as far as a shadow needs it.
 pub trait ShadowSpace: PhysRead {
-    /// Changes an entry of the guest's tables, of `size` bytes. False if the entry is not `old` any more.
+    /// Changes an entry of the guest's tables, of `size` bytes. False if the entry is not `old` any
+    /// more.
     fn exchange(&self, at: Gaddr, size: u8, old: u64, new: u64) -> bool;
     /// The page at a gfn; `None` if there is none.
     fn page(&self, gfn: Gfn) -> Option<GuestPage>;
@@ -24,13 +25,13 @@ impl ShadowSpace for dyn GuestMemory + '_ {
     }
 }
 
-/// The flushes of a domain's p2m. Each change raises a generation, is noted, and makes all vcpus leave the guest, in
-/// this order.
+/// The flushes of a domain's p2m. Each change raises a generation, is noted, and makes all vcpus
+/// leave the guest, in this order.
 pub trait P2mFlush {
     /// The generation now.
     fn generation(&self) -> u64;
-    /// Calls `each` for the changes after a generation, the youngest not always last. False if some of them are not
-    /// known any more.
+    /// Calls `each` for the changes after a generation, the youngest not always last. False if some
+    /// of them are not known any more.
     fn changes_since(&self, generation: u64, each: &mut dyn FnMut(Change)) -> bool;
     /// Makes each CPU that is inside the guest leave it. Returns when all have left.
     fn expel(&self);

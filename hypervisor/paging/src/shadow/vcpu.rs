@@ -1,9 +1,9 @@
 //! A vcpu's place in the shadows of its domain.
 //!
-//! A vcpu enters only with a root that belongs to the cache as it is. Two generations say so, both raised before all
-//! vcpus are made to leave the guest: the p2m's, which the cache follows before any vcpu enters, and the TLBs', which
-//! the cache raises when it takes rights or tables away. No CPU that counts as inside the guest waits for the cache's
-//! lock.
+//! A vcpu enters only with a root that belongs to the cache as it is. Two generations say so, both
+//! raised before all vcpus are made to leave the guest: the p2m's, which the cache follows before
+//! any vcpu enters, and the TLBs', which the cache raises when it takes rights or tables away. No
+//! CPU that counts as inside the guest waits for the cache's lock.
 
 use oxen_mm::FrameTable;
 use oxen_types::paging::ShadowRoots;
@@ -56,8 +56,8 @@ impl VcpuShadow {
         self.reload = true;
     }
 
-    /// Whether the guest may be entered with the root as it is. To be called when this CPU counts as inside the guest
-    /// already.
+    /// Whether the guest may be entered with the root as it is. To be called when this CPU counts
+    /// as inside the guest already.
     pub fn is_ready<F: P2mFlush>(&self, shared: &DomainShadow<F>, paging: &Paging) -> bool {
         !self.reload
             && self.cr3 == paging.cr3
@@ -65,8 +65,8 @@ impl VcpuShadow {
             && self.control == control_bits(paging)
     }
 
-    /// Takes a root for what the guest's registers say. Returns the new roots if the CPU's CR3 has to change. The
-    /// caller flushes the vcpu's TLB.
+    /// Takes a root for what the guest's registers say. Returns the new roots if the CPU's CR3 has
+    /// to change. The caller flushes the vcpu's TLB.
     pub fn prepare<F: P2mFlush>(
         &mut self,
         shared: &DomainShadow<F>,
@@ -92,8 +92,8 @@ impl VcpuShadow {
         roots
     }
 
-    /// Handles a page fault of the guest; `code` is the CPU's error code. A page that the guest may use is in the
-    /// shadow when this returns.
+    /// Handles a page fault of the guest; `code` is the CPU's error code. A page that the guest may
+    /// use is in the shadow when this returns.
     pub fn fault<F: P2mFlush>(
         &mut self,
         shared: &DomainShadow<F>,
@@ -102,8 +102,8 @@ impl VcpuShadow {
         address: Vaddr,
         code: u32,
     ) -> Answer {
-        // The p2m is read and the shadow written under one lock: the cache follows a change of the p2m in between
-        // after this.
+        // The p2m is read and the shadow written under one lock: the cache follows a change of the
+        // p2m in between after this.
         let followed = &mut *shared.lock();
         let answer = fault(space, paging, address, code);
         if let Answer::Fill(fill) = &answer {

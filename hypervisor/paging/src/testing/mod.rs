@@ -1,4 +1,5 @@
-//! Doubles for this crate's tests: a machine's frames, a guest whose tables are one frame, and random numbers.
+//! Doubles for this crate's tests: a machine's frames, a guest whose tables are one frame, and
+//! random numbers.
 
 use oxen_mm::memmap::{FirmwareKind, FirmwareRange, MemoryMap};
 use oxen_mm::{AllocOptions, FrameTable, Phys};

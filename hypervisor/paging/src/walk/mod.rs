@@ -1,13 +1,15 @@
-//! The walk of a guest's own page tables: guest-linear to guest-physical addresses (APM volume 2, chapter 5; SDM
-//! volume 3, chapter 4). No paging, 32-bit, PAE and 4-level paging; large pages; rights by NX, U/S, R/W, SMEP and
-//! SMAP.
+//! The walk of a guest's own page tables: guest-linear to guest-physical addresses (APM volume 2,
+//! chapter 5; SDM volume 3, chapter 4). No paging, 32-bit, PAE and 4-level paging; large pages;
+//! rights by NX, U/S, R/W, SMEP and SMAP.
 //!
-//! A walk sets no accessed or dirty bits: the hypervisor reads on the guest's behalf, and the guest cannot tell.
+//! A walk sets no accessed or dirty bits: the hypervisor reads on the guest's behalf, and the guest
+//! cannot tell.
 //! [`crate::shadow::fault`], which walks in the CPU's place, sets them itself.
 //!
 //! Bits of entries that must be zero fault as on a CPU, with the same error code.
 //!
-//! All that is read is an allegation of the guest: an entry is read once, and an address in it may lead nowhere.
+//! All that is read is an allegation of the guest: an entry is read once, and an address in it may
+//! lead nowhere.
 
 use bitflags::bitflags;
 use oxen_core::seams::GuestMemory;
@@ -235,11 +237,12 @@ pub fn walk(
     }
 }
 
-/// Finds the page of one byte's address, whoever may access it. `access` counts in error codes only.
+/// Finds the page of one byte's address, whoever may access it. `access` counts in error codes
+/// only.
 ///
 /// # Errors
-/// `Fault` if an entry is absent or has a bit set that must be zero; `NotCanonical`; `BadTable` if a table does not
-/// lie in RAM; `Unsupported` if the guest has 5-level paging on.
+/// `Fault` if an entry is absent or has a bit set that must be zero; `NotCanonical`; `BadTable` if
+/// a table does not lie in RAM; `Unsupported` if the guest has 5-level paging on.
 pub fn find(
     mem: &(impl PhysRead + ?Sized),
     paging: &Paging,
@@ -291,7 +294,8 @@ impl Paging {
         }
     }
 
-    /// The bits that must be zero in a present entry of this level (SDM volume 3, 4.3 to 4.5; APM volume 2, 5.3).
+    /// The bits that must be zero in a present entry of this level (SDM volume 3, 4.3 to 4.5; APM
+    /// volume 2, 5.3).
     #[inline(never)]
     fn reserved(&self, everywhere: u64, level: &Level, mode: PagingMode, leaf: bool) -> u64 {
         match (level.shift, mode) {

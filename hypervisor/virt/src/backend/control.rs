@@ -31,7 +31,8 @@ pub enum ControlOp {
 /// The operand of LMSW and SMSW.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operand {
-    /// A general register. If `narrow`, the operand has 16 bits and the rest of the register stays as it is.
+    /// A general register. If `narrow`, the operand has 16 bits and the rest of the register stays
+    /// as it is.
     #[expect(missing_docs, reason = "a general register, by number")]
     Register { number: u8, narrow: bool },
     /// 16 bits at a linear address.

@@ -59,12 +59,12 @@ pub trait VcpuEvents: VcpuEmulation {
     fn pending_event(&self) -> Option<Event>;
     /// Whether the next entry delivers an event.
     fn event_pending(&self) -> bool;
-    /// Whether the guest takes a maskable interrupt at its next entry: RFLAGS.IF is set, no interrupt
-    /// shadow is in force and no event is pending.
+    /// Whether the guest takes a maskable interrupt at its next entry: RFLAGS.IF is set, no
+    /// interrupt shadow is in force and no event is pending.
     fn can_take_interrupt(&self) -> bool;
     /// Whether the guest takes an NMI at its next entry.
     fn can_take_nmi(&self) -> bool;
-    /// Requests [`Exit::InterruptWindow`](super::Exit::InterruptWindow) for the moment when the guest can
-    /// take the interrupt that waits, or withdraws the request.
+    /// Requests [`Exit::InterruptWindow`](super::Exit::InterruptWindow) for the moment when the
+    /// guest can take the interrupt that waits, or withdraws the request.
     fn request_interrupt_window(&mut self, window: Window);
 }

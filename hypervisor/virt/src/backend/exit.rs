@@ -27,8 +27,8 @@ pub struct IoExit {
 pub enum ControlExit {
     /// The CPU reports the whole operation.
     Known(ControlOp),
-    /// The CPU reports the register and the direction only. The instruction is read from the guest's
-    /// memory, where another vcpu may have replaced it meanwhile.
+    /// The CPU reports the register and the direction only. The instruction is read from the
+    /// guest's memory, where another vcpu may have replaced it meanwhile.
     Access {
         /// The number of the control register.
         control: u8,
@@ -40,19 +40,21 @@ pub enum ControlExit {
 /// The reason for which the guest was left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
-    /// The back end has handled the exit completely: it reflected an exception, or gave the guest its
-    /// debug registers. It does not enter again by itself, so that the CPU's loop sees interrupts of the
-    /// host before the next entry: an exception whose delivery raises the same exception again exits
-    /// for ever and never lets an interrupt in (CVE-2015-5307, CVE-2015-8104).
+    /// The back end has handled the exit completely: it reflected an exception, or gave the guest
+    /// its debug registers. It does not enter again by itself, so that the CPU's loop sees
+    /// interrupts of the host before the next entry: an exception whose delivery raises the same
+    /// exception again exits for ever and never lets an interrupt in (CVE-2015-5307,
+    /// CVE-2015-8104).
     Settled,
     /// A host interrupt is pending; it is taken when the caller enables interrupts.
     ExternalInterrupt,
-    /// A host interrupt that the exit has acknowledged at the local APIC: the caller runs the handler
-    /// of this vector.
+    /// A host interrupt that the exit has acknowledged at the local APIC: the caller runs the
+    /// handler of this vector.
     TakenInterrupt(u8),
-    /// A host interrupt or NMI ended the run within an interrupt shadow (behind STI or MOV SS) that the
-    /// next entry will not restore: a fault of QEMU's TCG. If the next instruction is HLT, the caller
-    /// must carry it out before anything is injected, or the guest sleeps through an interrupt.
+    /// A host interrupt or NMI ended the run within an interrupt shadow (behind STI or MOV SS) that
+    /// the next entry will not restore: a fault of QEMU's TCG. If the next instruction is HLT, the
+    /// caller must carry it out before anything is injected, or the guest sleeps through an
+    /// interrupt.
     ShadowLost,
     /// The host's NMI handler has run, or runs as soon as `run` returns.
     HostNmi,
@@ -62,8 +64,8 @@ pub enum Exit {
     InterruptWindow,
     /// The guest ended a level-triggered interrupt of this vector at a lent local APIC.
     LevelEoi(u8),
-    /// The guest sent itself an IPI through a lent local APIC with a vector below 16, which the hardware
-    /// does not deliver.
+    /// The guest sent itself an IPI through a lent local APIC with a vector below 16, which the
+    /// hardware does not deliver.
     SelfIpi(u8),
     /// The guest leaves its NMI handler.
     NmiWindow,
@@ -90,8 +92,8 @@ pub enum Exit {
         /// The linear address of the access.
         address: Vaddr,
     },
-    /// A privileged instruction of real mode, on a CPU where real mode runs as virtual-8086 mode. The
-    /// caller emulates the instruction with `emul::real_mode`.
+    /// A privileged instruction of real mode, on a CPU where real mode runs as virtual-8086 mode.
+    /// The caller emulates the instruction with `emul::real_mode`.
     RealMode,
     /// VMCALL or VMMCALL.
     Hypercall,
@@ -109,8 +111,8 @@ pub enum Exit {
     Monitor,
     /// MWAIT.
     Mwait,
-    /// An instruction of a virtualization extension (VMRUN, VMXON, SKINIT, INVLPGA and so on). Guests
-    /// have none of these extensions: #UD.
+    /// An instruction of a virtualization extension (VMRUN, VMXON, SKINIT, INVLPGA and so on).
+    /// Guests have none of these extensions: #UD.
     VirtInstruction,
     /// RDPRU, which guests do not have: #UD.
     Rdpru,
@@ -118,8 +120,8 @@ pub enum Exit {
     Icebp,
     /// A hardware task switch, which guests cannot do: VT-x does not support it.
     TaskSwitch,
-    /// A guest without nested paging ran with this CR3 instead of the shadow's root. The domain cannot
-    /// go on.
+    /// A guest without nested paging ran with this CR3 instead of the shadow's root. The domain
+    /// cannot go on.
     ForeignRoot(u64),
     /// An exception that is intercepted and has no variant of its own.
     Exception {
@@ -132,8 +134,8 @@ pub enum Exit {
     },
     /// A triple fault.
     Shutdown,
-    /// The hardware refused the guest state: a fault of the hypervisor's, or a state that a toolstack
-    /// set. The domain cannot go on.
+    /// The hardware refused the guest state: a fault of the hypervisor's, or a state that a
+    /// toolstack set. The domain cannot go on.
     InvalidState,
     /// An exit code that the hypervisor does not know, with what the hardware reports beside it.
     Unknown {

@@ -12,9 +12,9 @@
 //!
 //! [`ApicAssist`] and [`RunDeadline`] are capabilities that a back end has or has not.
 //!
-//! Register values are the guest's view. Bits that the hardware needs and the guest must not see, such
-//! as EFER.SVME, never leave the back end. Neither do quirks of an emulator: each is worked around in
-//! the back end that knows about the quirk.
+//! Register values are the guest's view. Bits that the hardware needs and the guest must not see,
+//! such as EFER.SVME, never leave the back end. Neither do quirks of an emulator: each is worked
+//! around in the back end that knows about the quirk.
 
 mod capability;
 mod control;

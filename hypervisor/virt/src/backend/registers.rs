@@ -118,8 +118,8 @@ pub enum Reg {
     VirtSpecCtrl,
 }
 
-/// The architectural state of a virtual CPU. It may be read and set while the vcpu is loaded on a CPU,
-/// between two runs, and while it is not loaded.
+/// The architectural state of a virtual CPU. It may be read and set while the vcpu is loaded on a
+/// CPU, between two runs, and while it is not loaded.
 pub trait VcpuRegisters: Send {
     /// The general registers.
     fn gprs(&self) -> &Gprs;
@@ -127,7 +127,8 @@ pub trait VcpuRegisters: Send {
     fn gprs_mut(&mut self) -> &mut Gprs;
     /// A register beside the general ones.
     fn get(&self, reg: Reg) -> u64;
-    /// Sets a register without the checks that an instruction would make; those are in `crate::policy`.
+    /// Sets a register without the checks that an instruction would make; those are in
+    /// `crate::policy`.
     fn set(&mut self, reg: Reg, value: u64);
     /// A segment register with its hidden part.
     fn segment(&self, reg: SegReg) -> Segment;
@@ -137,7 +138,8 @@ pub trait VcpuRegisters: Send {
     fn cpl(&self) -> u8;
     /// The registers that rule how the next instruction is found, decoded and translated.
     fn execution(&self) -> Execution;
-    /// The FPU state. While the vcpu is loaded the CPU has the current state, and this is a stale copy.
+    /// The FPU state. While the vcpu is loaded the CPU has the current state, and this is a stale
+    /// copy.
     fn fpu(&self) -> &Fpu;
     /// The FPU state, to change it: not while the vcpu is loaded.
     fn fpu_mut(&mut self) -> &mut Fpu;

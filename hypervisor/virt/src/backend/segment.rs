@@ -2,8 +2,8 @@
 
 use crate::x86::{CR0_PE, EFER_LMA, RFLAGS_VM};
 
-/// A register with a base and a limit: the six segment registers, LDTR and TR, and the registers of the
-/// two descriptor tables, which have no selector.
+/// A register with a base and a limit: the six segment registers, LDTR and TR, and the registers of
+/// the two descriptor tables, which have no selector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "the variants are named as the registers are")]
 pub enum SegReg {
@@ -74,7 +74,8 @@ impl Segment {
 /// The mode in which the CPU decodes the next instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpuMode {
-    /// Real or virtual-8086 mode: loading a segment register sets its base to 16 times the selector.
+    /// Real or virtual-8086 mode: loading a segment register sets its base to 16 times the
+    /// selector.
     Real16,
     /// Protected mode, 16-bit code segment.
     Prot16,
@@ -95,8 +96,8 @@ impl CpuMode {
     }
 }
 
-/// The registers that rule how the vcpu's next instruction is found, decoded and translated. They are
-/// read together, as each exit that looks at an instruction needs most of them.
+/// The registers that rule how the vcpu's next instruction is found, decoded and translated. They
+/// are read together, as each exit that looks at an instruction needs most of them.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields are named as the registers are")]
 pub struct Execution {

@@ -1,8 +1,10 @@
-//! Which of the machine's ports the hardware domain may use, and what becomes of an access that exits: each of its
-//! bytes counts, as one of four bytes reaches ports beyond the one that it names.
+//! Which of the machine's ports the hardware domain may use, and what becomes of an access that
+//! exits: each of its bytes counts, as one of four bytes reaches ports beyond the one that it
+//! names.
 //!
-//! Of the sleep states only S5 is let through, as the hypervisor's own power-off: out of another the machine would
-//! wake in the hardware domain's code, without the hypervisor (ACPI 6.5, 4.8.3.2.1).
+//! Of the sleep states only S5 is let through, as the hypervisor's own power-off: out of another
+//! the machine would wake in the hardware domain's code, without the hypervisor (ACPI 6.5,
+//! 4.8.3.2.1).
 
 use alloc::vec::Vec;
 
@@ -77,8 +79,8 @@ impl PortRules {
     }
 }
 
-/// The address register, other registers among its bytes (the reset control at 0xcf9), or data. What goes over the
-/// end of one into the other is no access that a machine has.
+/// The address register, other registers among its bytes (the reset control at 0xcf9), or data.
+/// What goes over the end of one into the other is no access that a machine has.
 fn config(at: u16, size: u8) -> PortAccess {
     let end = at.saturating_add(size.into());
     if at >= PORT_DATA {

@@ -1,9 +1,9 @@
-//! Instructions on control registers that exited: decoded where the CPU does not tell the operation, held to what it
-//! does tell, and carried out.
+//! Instructions on control registers that exited: decoded where the CPU does not tell the
+//! operation, held to what it does tell, and carried out.
 //!
-//! The instruction is read again from the guest's memory, where another of its threads may have replaced it. So an
-//! operation that is not an access such as the exit tells is refused, and all but SMSW are privileged: SMSW makes
-//! user code exit too (APM volume 2, 15.9).
+//! The instruction is read again from the guest's memory, where another of its threads may have
+//! replaced it. So an operation that is not an access such as the exit tells is refused, and all
+//! but SMSW are privileged: SMSW makes user code exit too (APM volume 2, 15.9).
 
 use super::alu::Width;
 use super::encoding::Encoding;

@@ -1,5 +1,6 @@
-//! Random instructions on a device, against a model of what each does that is written from the manual's words, not
-//! from the emulator: addresses from the decoder's parts, results and flags from wide integers.
+//! Random instructions on a device, against a model of what each does that is written from the
+//! manual's words, not from the emulator: addresses from the decoder's parts, results and flags
+//! from wide integers.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use std::vec::Vec;
@@ -87,7 +88,8 @@ fn one(random: &mut Random, v: &mut BoxedVcpu, long: bool) -> bool {
     let outcome = mmio(&mut **v, &mut space, &fault);
     let what = std::format!("{code:x?} {insn:?} from {:x?}: {outcome:x?}", before.gprs);
     let string = is_string(&insn);
-    // Reads of a device have effects too: nothing is touched twice, or before it is known that it should be.
+    // Reads of a device have effects too: nothing is touched twice, or before it is known that it
+    // should be.
     assert!(space.log.len() <= 2 * MAX_REPEAT as usize, "{what}");
     let inside = |at: &(char, u64, u8, u64)| at.1 & !0xfff == DEVICE;
     assert!(space.log.iter().all(inside), "{what}");
@@ -230,7 +232,8 @@ fn set_registers(random: &mut Random, v: &mut BoxedVcpu, base: u64, long: bool) 
     g.rsp = value();
 }
 
-/// Holds what was done to the model. False where an operand reaches out of the device: the rest is not logged.
+/// Holds what was done to the model. False where an operand reaches out of the device: the rest is
+/// not logged.
 fn judge(before: &Before, v: &BoxedVcpu, space: &Space, insn: &Instruction, what: &str) -> bool {
     let width = width(insn.memory_size());
     let bits = width * 8;
@@ -286,7 +289,8 @@ fn judge(before: &Before, v: &BoxedVcpu, space: &Space, insn: &Instruction, what
     true
 }
 
-/// The address by the decoder's parts: displacement, base, index, and for a bit's number in a register its distance.
+/// The address by the decoder's parts: displacement, base, index, and for a bit's number in a
+/// register its distance.
 fn linear(before: &Before, insn: &Instruction, bits: u32) -> u64 {
     let part = |register| match register {
         // What is relative to RIP, the decoder has added up.

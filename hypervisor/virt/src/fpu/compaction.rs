@@ -1,6 +1,7 @@
-//! Does the CPU's XSAVEC do what it says? Bochs 2.7 counts the SSE state twice as it goes along, so that the AVX state
-//! lands at 416 in place of 576, over the area's header: XRSTORS of such an area raises #GP, and a system that
-//! switches its tasks so loses their state. Real CPUs pass; the question costs one instruction at start.
+//! Does the CPU's XSAVEC do what it says? Bochs 2.7 counts the SSE state twice as it goes along, so
+//! that the AVX state lands at 416 in place of 576, over the area's header: XRSTORS of such an area
+//! raises #GP, and a system that switches its tasks so loses their state. Real CPUs pass; the
+//! question costs one instruction at start.
 #![allow(unsafe_code, reason = "XSAVE and its kin")]
 
 use alloc::boxed::Box;
@@ -17,7 +18,8 @@ const RESERVED: core::ops::Range<usize> = LEGACY + 16..LEGACY + HEADER;
 #[repr(C, align(64))]
 struct Area([u8; BYTES]);
 
-/// On the CPU that runs this, which `enable_cpu` made ready. The FPU is in its initial state afterwards.
+/// On the CPU that runs this, which `enable_cpu` made ready. The FPU is in its initial state
+/// afterwards.
 pub(super) fn works(layout: &FpuLayout) -> bool {
     const MASK: u64 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     if layout.xcr0 & MASK != MASK {
@@ -31,8 +33,8 @@ pub(super) fn works(layout: &FpuLayout) -> bool {
     }
     pattern.0[AVX].fill(0x5a);
     pattern.0[LEGACY] = XCR0_AVX as u8;
-    // SAFETY: CR4.OSXSAVE is set and XCR0 gets bits that the CPU has; the areas are well formed and larger than
-    // these components; nothing here uses the registers.
+    // SAFETY: CR4.OSXSAVE is set and XCR0 gets bits that the CPU has; the areas are well formed and
+    // larger than these components; nothing here uses the registers.
     unsafe {
         xsetbv(MASK);
         asm!(

@@ -3,10 +3,11 @@
 //! Switched eagerly: a vcpu that is loaded has all of its state in the registers, and XCR0 is the
 //! guest's. The hypervisor itself is soft-float and never touches it.
 //!
-//! Every component that the machine can give to a guest is switched each time, whatever the guest has enabled.
-//! XCR0 does not tell what a guest can reach: SSE instructions need CR4.OSFXSR alone, RDPKRU needs CR4.PKE alone
-//! (SDM volume 1, 13.3), and a component that a guest enables later must not show another guest's state. What
-//! a guest never used is in its initial state, which costs XRSTOR nothing (XSTATE_BV).
+//! Every component that the machine can give to a guest is switched each time, whatever the guest
+//! has enabled. XCR0 does not tell what a guest can reach: SSE instructions need CR4.OSFXSR alone,
+//! RDPKRU needs CR4.PKE alone (SDM volume 1, 13.3), and a component that a guest enables later must
+//! not show another guest's state. What a guest never used is in its initial state, which costs
+//! XRSTOR nothing (XSTATE_BV).
 #![allow(unsafe_code, reason = "XSAVE and its kin")]
 
 mod compaction;
@@ -183,8 +184,8 @@ impl Fpu {
         self.xcr0
     }
 
-    /// All that the guest has ever set in XCR0, and what is in use besides, as of the last `save`: a guest may have
-    /// SSE state without it.
+    /// All that the guest has ever set in XCR0, and what is in use besides, as of the last `save`:
+    /// a guest may have SSE state without it.
     pub fn accumulated(&self) -> u64 {
         self.accumulated | self.in_use()
     }
@@ -325,8 +326,8 @@ impl Fpu {
         unsafe { xgetbv() }
     }
 
-    /// For a CPU that lets guests change XCR0 by themselves: takes it as it is now. Nobody knows what else it
-    /// was in between, so the record says that it was everything.
+    /// For a CPU that lets guests change XCR0 by themselves: takes it as it is now. Nobody knows
+    /// what else it was in between, so the record says that it was everything.
     pub(crate) fn adopt_xcr0(&mut self) {
         let value = self.xcr0_of_cpu();
         if value != self.xcr0 {
@@ -361,8 +362,8 @@ unsafe fn xgetbv() -> u64 {
 }
 
 /// # Safety
-/// XCR0 has the components of `mask`; the area has room for them and a valid header; compiled code uses none of
-/// them.
+/// XCR0 has the components of `mask`; the area has room for them and a valid header; compiled code
+/// uses none of them.
 unsafe fn xrstor(area: *const u8, mask: u64) {
     // SAFETY: as the caller vouches.
     unsafe {
@@ -397,8 +398,8 @@ pub(crate) fn enable_cpu(layout: &FpuLayout) {
         cr4 |= cr4_bits;
         asm!("mov cr0, {}", "mov cr4, {}", "fninit", in(reg) cr0, in(reg) cr4, options(nostack));
         if layout.has_xss {
-            // No supervisor state, whatever firmware left: guests' XSAVES goes by it, also where it is hidden
-            // from them.
+            // No supervisor state, whatever firmware left: guests' XSAVES goes by it, also where it
+            // is hidden from them.
             wrmsr(MSR_XSS, 0);
         }
     }

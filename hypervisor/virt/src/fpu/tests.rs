@@ -1,5 +1,5 @@
-//! What a switch of vcpus does to the registers, with the CPU's own XRSTOR and XSAVE: XCR0 cannot be written here,
-//! so the mask that the back end would write to it takes its place.
+//! What a switch of vcpus does to the registers, with the CPU's own XRSTOR and XSAVE: XCR0 cannot
+//! be written here, so the mask that the back end would write to it takes its place.
 #![allow(unsafe_code, reason = "XSAVE and its kin")]
 
 use super::*;
@@ -27,8 +27,8 @@ fn ymm14_after_load(fpu: &Fpu) -> [u64; 4] {
     let other = [SECRET; 4];
     let mut seen = [0u64; 4];
     let mask = fpu.switched();
-    // SAFETY: the area has room for AVX, as the system lets us use; the register is told to be overwritten, and
-    // so is all else that the ABI lets a call change.
+    // SAFETY: the area has room for AVX, as the system lets us use; the register is told to be
+    // overwritten, and so is all else that the ABI lets a call change.
     unsafe {
         asm!(
             "vmovups ymm14, [{other}]",

@@ -90,8 +90,8 @@ impl CpuidPolicy {
         policy
     }
 
-    /// Shadows know no keys; INVPCID would be carried out by a CPU that has other PCIDs than the guest.
-    /// On VT-x PCIDs are not offered yet.
+    /// Shadows know no keys; INVPCID would be carried out by a CPU that has other PCIDs than the
+    /// guest. On VT-x PCIDs are not offered yet.
     fn on_shadows(&mut self) {
         if !self.amd {
             self.change(1, 0, |r| r.ecx &= !Leaf1Ecx::PCID.bits());
@@ -166,7 +166,8 @@ impl CpuidPolicy {
         }
     }
 
-    /// Intel's leaf 4: the host's caches, each as one core's alone, and as many core ids as there are vcpus.
+    /// Intel's leaf 4: the host's caches, each as one core's alone, and as many core ids as there
+    /// are vcpus.
     fn caches(&mut self, host: &impl CpuIdReader) {
         const MOST: u32 = 8;
         for n in 0..MOST {
@@ -237,7 +238,8 @@ impl CpuidPolicy {
             self.change(7, 0, |r| r.ecx &= !Leaf7Ecx::PKU.bits());
             self.change(0xd, 1, |r| r.eax = 0);
         }
-        // RDPKRU and WRPKRU work by CR4.PKE alone: only where PKRU is switched may a guest have them.
+        // RDPKRU and WRPKRU work by CR4.PKE alone: only where PKRU is switched may a guest have
+        // them.
         if self.components.all() & XCR0_PKRU == 0 {
             self.change(7, 0, |r| r.ecx &= !Leaf7Ecx::PKU.bits());
         }

@@ -1,5 +1,5 @@
-//! MOV to CR0 and CR3, CLTS and LMSW, where they are intercepted: for guests without nested paging (SDM volume
-//! 2, MOV to and from control registers; volume 3, 4.1.2 and 10.8.5).
+//! MOV to CR0 and CR3, CLTS and LMSW, where they are intercepted: for guests without nested paging
+//! (SDM volume 2, MOV to and from control registers; volume 3, 4.1.2 and 10.8.5).
 
 use super::cpuid::CpuidPolicy;
 use super::msr::MsrFault;

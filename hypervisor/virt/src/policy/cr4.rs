@@ -1,5 +1,5 @@
-//! MOV to CR4, where it is intercepted: AMD-V would let guests set what CPUID hides from them, some emulators even
-//! bits that no CPU has, and a guest on a shadow does not have the CPU's own CR4.
+//! MOV to CR4, where it is intercepted: AMD-V would let guests set what CPUID hides from them, some
+//! emulators even bits that no CPU has, and a guest on a shadow does not have the CPU's own CR4.
 
 use super::cpuid::CpuidPolicy;
 use super::msr::MsrFault;
@@ -12,8 +12,8 @@ const COMMON: u64 = 0x7ff;
 /// Bits whose change makes translations invalid.
 const TRANSLATION: u64 = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
 
-/// Sets CR4, or says that it faults: #GP(0). The caller steps over the instruction (SDM volume 2, MOV to and
-/// from control registers).
+/// Sets CR4, or says that it faults: #GP(0). The caller steps over the instruction (SDM volume 2,
+/// MOV to and from control registers).
 pub fn write_cr4(
     vcpu: &mut dyn VcpuEmulation,
     cpuid: &CpuidPolicy,

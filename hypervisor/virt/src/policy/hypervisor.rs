@@ -1,4 +1,5 @@
-//! The hypervisor's CPUID leaves, 0x4000_0000 and up (xen/arch-x86/cpuid.h), and the page of hypercall stubs.
+//! The hypervisor's CPUID leaves, 0x4000_0000 and up (xen/arch-x86/cpuid.h), and the page of
+//! hypercall stubs.
 
 use guest_pv_abi as abi;
 use oxen_types::DomainId;
@@ -75,8 +76,9 @@ impl HypervisorInfo {
     }
 }
 
-/// Fills the page of hypercall stubs: `mov eax, n; vmmcall; ret` every 32 bytes (VMCALL unless `amd`). The
-/// stub of HYPERVISOR_iret is UD2: an HVM-style guest does not return from exceptions by hypercall.
+/// Fills the page of hypercall stubs: `mov eax, n; vmmcall; ret` every 32 bytes (VMCALL unless
+/// `amd`). The stub of HYPERVISOR_iret is UD2: an HVM-style guest does not return from exceptions
+/// by hypercall.
 pub fn fill_hypercall_page(page: &mut [u8; 4096], amd: bool) {
     page.fill(0xcc);
     for (number, stub) in page.as_chunks_mut::<32>().0.iter_mut().enumerate() {

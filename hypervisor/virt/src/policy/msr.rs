@@ -54,7 +54,8 @@ pub enum MsrWrite {
     Lapic,
     /// The guest wants the page of hypercall stubs at this guest physical address.
     HypercallPage(u64),
-    /// The guest has predictions forgotten, or the first-level cache written back: `crate::spec::command`.
+    /// The guest has predictions forgotten, or the first-level cache written back:
+    /// `crate::spec::command`.
     Command(u32),
 }
 

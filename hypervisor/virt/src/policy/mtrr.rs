@@ -1,12 +1,14 @@
-//! Memory type range registers, which a guest reads back as it wrote them. The guest's PAT and the nested
-//! tables decide memory types; MTRRs have no effect and only inform the guest. dom0 sees the machine's.
+//! Memory type range registers, which a guest reads back as it wrote them. The guest's PAT and the
+//! nested tables decide memory types; MTRRs have no effect and only inform the guest. dom0 sees the
+//! machine's.
 
 use guest_pv_abi::{MTRR_VCNT, NUM_FIXED_MSR};
 
 /// Variable ranges of a guest, and of the MTRR record.
 const VARIABLE: usize = MTRR_VCNT as usize;
 const FIXED_COUNT: usize = NUM_FIXED_MSR as usize;
-/// The most that a machine has, for dom0: the registers of more would run into those of fixed ranges.
+/// The most that a machine has, for dom0: the registers of more would run into those of fixed
+/// ranges.
 const MOST: usize = 16;
 const MSR_CAP: u32 = 0xfe;
 const MSR_VARIABLE: u32 = 0x200;

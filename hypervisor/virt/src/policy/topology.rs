@@ -38,8 +38,8 @@ pub(super) fn core_bits(r: &mut CpuIdResult, vcpus: u32) {
     r.ecx = vcpus.saturating_sub(1).min(0xff) | (id_bits(vcpus) & 0xf) << 12;
 }
 
-/// Intel, leaf 4 EAX: bits 14-25, how many logical processors share the cache - 1; bits 26-31, core ids of the
-/// package - 1.
+/// Intel, leaf 4 EAX: bits 14-25, how many logical processors share the cache - 1; bits 26-31, core
+/// ids of the package - 1.
 pub(super) fn cache(eax: u32, vcpus: u32) -> u32 {
     eax & 0x3fff | vcpus.saturating_sub(1).min(0x3f) << 26
 }

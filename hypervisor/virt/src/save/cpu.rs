@@ -11,8 +11,8 @@ use crate::fpu::XCR0_X87;
 const FXSAVE_SIZE: usize = 512;
 const XSAVE_HEADER: usize = 64;
 
-// The pending event, as EVENTINJ of a VMCB and VM_ENTRY_INTR_INFO of a VMCS have it: the vector in bits 0 to
-// 7, the type in bits 8 to 10.
+// The pending event, as EVENTINJ of a VMCB and VM_ENTRY_INTR_INFO of a VMCS have it: the vector in
+// bits 0 to 7, the type in bits 8 to 10.
 const INTERRUPT: u32 = 0;
 const NMI: u32 = 2;
 const EXCEPTION: u32 = 3;
@@ -128,7 +128,8 @@ pub(super) fn registers(r: &mut HvmHwCpu) -> [(Reg, &mut u64); 22] {
     ]
 }
 
-/// The fields of the record that hold a segment. The descriptor tables have a limit and a base only.
+/// The fields of the record that hold a segment. The descriptor tables have a limit and a base
+/// only.
 struct Slots<'a> {
     visible: Option<(&'a mut u32, &'a mut u32)>,
     limit: &'a mut u32,

@@ -1,10 +1,11 @@
 //! A vcpu's state as records of a domain's HVM context (xen/arch-x86/hvm/save.h).
 //!
-//! Each record is declared once, in [`RECORDS`]. A record of fixed size implements [`VcpuRecord`] for its
-//! type of the ABI crate.
+//! Each record is declared once, in [`RECORDS`]. A record of fixed size implements [`VcpuRecord`]
+//! for its type of the ABI crate.
 //!
-//! A record's content comes from a toolstack. No value can harm the hypervisor: a state that the hardware
-//! refuses ends in `Exit::InvalidState`, and extended state is checked before XRSTOR reads it.
+//! A record's content comes from a toolstack. No value can harm the hypervisor: a state that the
+//! hardware refuses ends in `Exit::InvalidState`, and extended state is checked before XRSTOR reads
+//! it.
 
 mod cpu;
 mod mtrr;
@@ -88,8 +89,8 @@ const fn fixed<T: VcpuRecord>() -> Record {
     }
 }
 
-/// A record that is neither saved nor loaded. The local APIC of a new guest is as after reset; restoring
-/// one comes with migration.
+/// A record that is neither saved nor loaded. The local APIC of a new guest is as after reset;
+/// restoring one comes with migration.
 const fn unsupported(code: u16) -> Record {
     Record {
         code,
@@ -114,8 +115,8 @@ pub fn save(vcpu: &SavedVcpu<'_>, code: u16, write: Write<'_>) -> Result<()> {
 /// Sets the part of the vcpu's state that the record with this code holds.
 ///
 /// # Errors
-/// `NoEnt` if there is no such record, `OpNotSupp` for a local APIC's, `NoData` if the record is too short, `Inval` if its content is not
-/// a state that a vcpu can have.
+/// `NoEnt` if there is no such record, `OpNotSupp` for a local APIC's, `NoData` if the record is
+/// too short, `Inval` if its content is not a state that a vcpu can have.
 pub fn load(vcpu: &mut SavedVcpu<'_>, code: u16, bytes: &[u8]) -> Result<()> {
     (record(code)?.load)(vcpu, bytes)
 }

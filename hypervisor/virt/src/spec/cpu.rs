@@ -63,9 +63,9 @@ impl SpecCpu {
         }
     }
 
-    /// Are predictions to be forgotten before it? Not if it ran here last and nowhere since. A guest's other vcpus
-    /// count as others, and so does its own earlier stay: its kernel may hold two tasks apart by an IBPB of its own,
-    /// which reached the CPU where it ran then (XSA-479).
+    /// Are predictions to be forgotten before it? Not if it ran here last and nowhere since. A
+    /// guest's other vcpus count as others, and so does its own earlier stay: its kernel may hold
+    /// two tasks apart by an IBPB of its own, which reached the CPU where it ran then (XSA-479).
     pub(super) fn forgets_for(&mut self, vcpu: &mut SpecVcpu) -> bool {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         if vcpu.stay != 0 && self.last_stay == vcpu.stay {

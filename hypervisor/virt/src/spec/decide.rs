@@ -200,8 +200,8 @@ impl Controls {
     }
 }
 
-/// AMD's CPUs that may take a RET for another kind of branch, with targets that a guest trained: nothing else keeps
-/// the hypervisor's first RET after an exit from it.
+/// AMD's CPUs that may take a RET for another kind of branch, with targets that a guest trained:
+/// nothing else keeps the hypervisor's first RET after an exit from it.
 fn needs_ibpb_on_exit(report: &Report) -> bool {
     let srso = report.srso() && !report.has_spec_reduce() && report.ibpb_forgets_types();
     report.btc() || srso
@@ -209,7 +209,8 @@ fn needs_ibpb_on_exit(report: &Report) -> bool {
 
 /// What guests may use: what the CPU has, as long as their values are switched.
 fn offer(report: &Report, wish: &Options) -> Offer {
-    // Facts about the CPU that make a guest's own measures unnecessary, and the flush that we do for it.
+    // Facts about the CPU that make a guest's own measures unnecessary, and the flush that we do
+    // for it.
     let known = ArchCaps::RDCL_NO
         | ArchCaps::IBRS_ALL
         | ArchCaps::RSBA

@@ -1,8 +1,9 @@
-//! Errata and leaks that a bit of a model-specific register mends: by family, model and microcode, which bits. All bits
-//! of one register are written at once, as some are shared by the threads of a core, which both write.
+//! Errata and leaks that a bit of a model-specific register mends: by family, model and microcode,
+//! which bits. All bits of one register are written at once, as some are shared by the threads of a
+//! core, which both write.
 //!
-//! Sources: AMD's revision guides (erratum numbers) and bulletins (AMD-SB), "Technical guidance for mitigating branch
-//! type confusion"; Intel's guidance on gather data sampling.
+//! Sources: AMD's revision guides (erratum numbers) and bulletins (AMD-SB), "Technical guidance for
+//! mitigating branch type confusion"; Intel's guidance on gather data sampling.
 
 use core::fmt;
 
@@ -160,8 +161,9 @@ impl fmt::Display for Errata {
     }
 }
 
-/// Is this level, or a later one of the same stepping, the microcode that mends Zenbleed (XSA-433)? Levels of other
-/// steppings say nothing, so those get the bit. An older level must not pass for a newer one (XSA-515).
+/// Is this level, or a later one of the same stepping, the microcode that mends Zenbleed (XSA-433)?
+/// Levels of other steppings say nothing, so those get the bit. An older level must not pass for a
+/// newer one (XSA-515).
 fn has_zenbleed_microcode(level: u32) -> bool {
     const FIRST: [u32; 5] = [
         0x0830_107b,

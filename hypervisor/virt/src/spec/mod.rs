@@ -1,11 +1,12 @@
-//! Speculation controls: what the CPU reports (`report`), what the command line sets (`options`), what
-//! follows from both (`decide`, and for errata `errata`), the registers that carry it out on one CPU (`cpu`), and the
-//! part of the world switches (`switch`).
+//! Speculation controls: what the CPU reports (`report`), what the command line sets (`options`),
+//! what follows from both (`decide`, and for errata `errata`), the registers that carry it out on
+//! one CPU (`cpu`), and the part of the world switches (`switch`).
 //!
-//! Sources: Intel's "Guidance for software developers" on speculative execution (SPEC_CTRL, PRED_CMD,
-//! FLUSH_CMD, ARCH_CAPABILITIES), AMD's "Software techniques for managing speculation" and "Speculative
-//! store bypass disable". Sibling hyperthreads share what is not flushed between them: who runs guests
-//! that do not trust each other switches hyperthreading off on CPUs that are vulnerable to L1TF or MDS.
+//! Sources: Intel's "Guidance for software developers" on speculative execution (SPEC_CTRL,
+//! PRED_CMD, FLUSH_CMD, ARCH_CAPABILITIES), AMD's "Software techniques for managing speculation"
+//! and "Speculative store bypass disable". Sibling hyperthreads share what is not flushed between
+//! them: who runs guests that do not trust each other switches hyperthreading off on CPUs that are
+//! vulnerable to L1TF or MDS.
 
 use oxen_types::Maddr;
 

@@ -1,9 +1,9 @@
-//! CPUs on which a guest can stop the machine by changing the size of a page that it executes from (Intel's
-//! "Machine check error on page size change", CVE-2018-12207, XSA-304).
+//! CPUs on which a guest can stop the machine by changing the size of a page that it executes from
+//! (Intel's "Machine check error on page size change", CVE-2018-12207, XSA-304).
 //!
-//! The list of models is Intel's, as Xen reads it too: Core and Xeon CPUs up to Cascade Lake and Comet Lake. Atom
-//! and Xeon Phi are not affected; a CPU that is not affected and has ARCH_CAPABILITIES says so there. A model that
-//! is not in a list counts as affected.
+//! The list of models is Intel's, as Xen reads it too: Core and Xeon CPUs up to Cascade Lake and
+//! Comet Lake. Atom and Xeon Phi are not affected; a CPU that is not affected and has
+//! ARCH_CAPABILITIES says so there. A model that is not in a list counts as affected.
 
 use super::report::{ArchCaps, Report, Vendor};
 

@@ -23,8 +23,9 @@ pub struct Options {
     pub div_scrub: Option<bool>,
 }
 
-/// Xen's words for what has no counterpart here: PV guests, thunks that the compiler would have to make, an
-/// FPU that is always switched eagerly, branches and device registers that nothing of ours depends on.
+/// Xen's words for what has no counterpart here: PV guests, thunks that the compiler would have to
+/// make, an FPU that is always switched eagerly, branches and device registers that nothing of ours
+/// depends on.
 const NO_EFFECT: [&str; 6] = [
     "pv",
     "bti-thunk",

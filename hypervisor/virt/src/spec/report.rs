@@ -50,7 +50,8 @@ const IBPB_BRTYPE: u32 = 1 << 28;
 const SRSO_MSR_FIX: u32 = 1 << 31;
 /// Leaf 0x80000021 ECX.
 const TSA_NO: u32 = 3 << 1;
-/// PRED_CMD: forget all but the types of branches. With it came the microcode that forgets types by IBPB.
+/// PRED_CMD: forget all but the types of branches. With it came the microcode that forgets types by
+/// IBPB.
 const SBPB: u64 = 1 << 7;
 const MSR_AMD_PATCH_LEVEL: u32 = 0x8b;
 
@@ -71,7 +72,8 @@ pub struct Report {
     pub stepping: u32,
     /// AMD's PATCH_LEVEL.
     pub microcode: u32,
-    /// A hypervisor is below us: chicken bits are its business, and model and microcode are what it tells.
+    /// A hypervisor is below us: chicken bits are its business, and model and microcode are what it
+    /// tells.
     pub virtualised: bool,
     /// QEMU's TCG: nothing is speculated.
     pub emulated: bool,
@@ -118,7 +120,8 @@ impl Report {
             },
             virtualised,
             emulated: virtualised && is_tcg(&cpuid.cpuid2(0x4000_0000, 0)),
-            // Threads of a core: EBX of the first level that leaf 0xb has; AMD has them in leaf 0x8000001e.
+            // Threads of a core: EBX of the first level that leaf 0xb has; AMD has them in leaf
+            // 0x8000001e.
             smt: match vendor {
                 Vendor::Amd => at_most(extended, 0x8000_001e, 0).ebx >> 8 & 0xff != 0,
                 _ => at_most(name.eax, 0xb, 0).ebx & 0xffff > 1,
@@ -141,8 +144,9 @@ impl Report {
         }
     }
 
-    /// Finds what AMD's Zen 3 and 4 do not report but in newer microcode: whether IBPB forgets types of branches. They
-    /// do if they take PRED_CMD.SBPB. `write` returns whether the CPU takes the value.
+    /// Finds what AMD's Zen 3 and 4 do not report but in newer microcode: whether IBPB forgets
+    /// types of branches. They do if they take PRED_CMD.SBPB. `write` returns whether the CPU takes
+    /// the value.
     pub fn probe(&mut self, write: &mut dyn FnMut(u32, u64) -> bool) {
         let unsaid = self.is_amd(0x19..=0x19) && !self.virtualised && self.ext21 & IBPB_BRTYPE == 0;
         if unsaid && self.has_ibpb() && write(MSR_PRED_CMD, SBPB) {
@@ -237,7 +241,8 @@ impl Report {
         self.vendor == Vendor::Intel && (!self.arch.contains(all_no) || stale_mmio || registers)
     }
 
-    /// Transitive scheduler attacks (AMD-SB-7029, XSA-471): Zen 3 and 4. VERW clears what they read.
+    /// Transitive scheduler attacks (AMD-SB-7029, XSA-471): Zen 3 and 4. VERW clears what they
+    /// read.
     pub(super) fn tsa(&self) -> bool {
         // Others are not vulnerable, though they may not say so.
         self.is_amd(0x19..=0x19) && self.ext21_ecx & TSA_NO != TSA_NO
@@ -257,8 +262,8 @@ impl Report {
         }
     }
 
-    /// The microcode that makes VERW clear, which does not say so in CPUID (AMD-SB-7029): by family, model and
-    /// stepping, the first level that has it.
+    /// The microcode that makes VERW clear, which does not say so in CPUID (AMD-SB-7029): by
+    /// family, model and stepping, the first level that has it.
     fn tsa_microcode(&self) -> bool {
         const FIRST: [u32; 16] = [
             0x0a00_11d7,
@@ -321,8 +326,8 @@ impl Report {
         self.leaf7_2 & BHI_CTRL != 0
     }
 
-    /// Indirect target selection (XSA-469) across guest and host: cores of Skylake's kind with enhanced IBRS; within
-    /// the host: the coves before Alder Lake.
+    /// Indirect target selection (XSA-469) across guest and host: cores of Skylake's kind with
+    /// enhanced IBRS; within the host: the coves before Alder Lake.
     pub(super) fn its(&self) -> bool {
         const CORES: [u32; 11] = [
             0x55, 0x8e, 0x9e, 0xa5, 0xa6, 0x6a, 0x6c, 0x7e, 0x8c, 0x8d, 0xa7,
@@ -345,8 +350,8 @@ impl Report {
         self.arch.contains(ArchCaps::GDS_CTRL)
     }
 
-    /// A locked instruction with an HLE prefix in the 4 MiB from 1 GiB on stops the machine (XSA-282; errata SKL167,
-    /// SKZ63, SKW159, KBW114, CFW103).
+    /// A locked instruction with an HLE prefix in the 4 MiB from 1 GiB on stops the machine
+    /// (XSA-282; errata SKL167, SKZ63, SKW159, KBW114, CFW103).
     pub(super) fn hle_locks_up(&self) -> bool {
         self.is_intel(&[0x4e, 0x5e, 0x55, 0x8e, 0x9e]) && self.hle && !self.virtualised
     }

@@ -1,10 +1,10 @@
-//! The part of both vendors' world switches that is about speculation: text of the assembler, with a [`Switch`] that
-//! says what to do.
+//! The part of both vendors' world switches that is about speculation: text of the assembler, with
+//! a [`Switch`] that says what to do.
 //!
-//! At entry: after it no data of the hypervisor's is loaded, and nothing returns, before the guest runs. At exit: before
-//! it no RET, CALL or JMP through memory or a register is executed, so none is predicted by what a guest trained.
-//! Each ends with an LFENCE, so that a conditional jump that is mispredicted skips nothing: what is behind does not begin
-//! before the jump is decided.
+//! At entry: after it no data of the hypervisor's is loaded, and nothing returns, before the guest
+//! runs. At exit: before it no RET, CALL or JMP through memory or a register is executed, so none
+//! is predicted by what a guest trained. Each ends with an LFENCE, so that a conditional jump that
+//! is mispredicted skips nothing: what is behind does not begin before the jump is decided.
 
 use core::mem::offset_of;
 
@@ -38,8 +38,8 @@ pub(crate) mod exit {
     pub(crate) const RSB: u32 = 4;
 }
 
-/// VERW is fastest with a writable data segment: ours is the second of the GDT. Only with the selector in memory does it
-/// clear buffers.
+/// VERW is fastest with a writable data segment: ours is the second of the GDT. Only with the
+/// selector in memory does it clear buffers.
 pub(crate) static SELECTOR: u16 = 0x10;
 
 /// With RBX at the `Switch`; changes RAX, RCX, RDX and flags. Needs the operand `selector`.
@@ -72,8 +72,8 @@ macro_rules! entry_work {
     };
 }
 
-/// With RBX at the `Switch`; changes RAX, RCX, RDX and flags. The return predictor is filled with addresses of traps for
-/// speculation.
+/// With RBX at the `Switch`; changes RAX, RCX, RDX and flags. The return predictor is filled with
+/// addresses of traps for speculation.
 macro_rules! exit_work {
     () => {
         "test byte ptr [rbx + 4], 1

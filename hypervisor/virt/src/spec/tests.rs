@@ -143,8 +143,8 @@ fn each_kind_of_intel_cpu_gets_what_it_needs() {
     assert_eq!(names(&cascade_lake), "nothing");
 }
 
-/// SPEC-1: AMD's processors take a RET for another branch, or its return stack overflows: IBPB at exit, or what their
-/// microcode has for it, or the name of what is open.
+/// SPEC-1: AMD's processors take a RET for another branch, or its return stack overflows: IBPB at
+/// exit, or what their microcode has for it, or the name of what is open.
 #[test]
 fn each_kind_of_amd_cpu_gets_what_it_needs() {
     let zen1 = amd(0x17, E8::IBPB, E21::empty());
@@ -563,8 +563,8 @@ fn cpu(controls: Controls) -> SpecCpu {
     }
 }
 
-/// XSA-479: a vcpu that was elsewhere in between, where its guest's kernel held two tasks apart, and another vcpu of the
-/// same guest.
+/// XSA-479: a vcpu that was elsewhere in between, where its guest's kernel held two tasks apart,
+/// and another vcpu of the same guest.
 #[test]
 fn predictions_are_forgotten_unless_the_vcpu_ran_here_last() {
     let with = Controls {
@@ -581,7 +581,8 @@ fn predictions_are_forgotten_unless_the_vcpu_ran_here_last() {
     assert!(!cpu(Controls::default()).forgets_for(&mut b));
 }
 
-/// SPEC-1: IBPB at exit but for dom0, unless it was asked for; what the world switch does is one word for each end.
+/// SPEC-1: IBPB at exit but for dom0, unless it was asked for; what the world switch does is one
+/// word for each end.
 #[test]
 fn the_world_switch_does_what_was_decided() {
     use super::switch::{Switch, entry, exit};
@@ -626,8 +627,8 @@ fn lines(source: &str) -> Vec<String> {
         .collect()
 }
 
-/// SPEC-1: no RET before the work at exit, which is done while NMIs are held back (AMD-V), and nothing of ours between
-/// the work at entry and the entry but the guest's registers.
+/// SPEC-1: no RET before the work at exit, which is done while NMIs are held back (AMD-V), and
+/// nothing of ours between the work at entry and the entry but the guest's registers.
 #[test]
 fn nothing_returns_before_the_work_at_exit() {
     let svm = lines(include_str!("../svm/switch.rs"));
@@ -663,8 +664,8 @@ fn nothing_returns_before_the_work_at_exit() {
     assert!(positions("entry_work!(),")[0] < positions("\"vmresume\"")[0]);
 }
 
-/// Does the work at entry and at exit, without registers that only the hypervisor may write. Returns by how much that moved
-/// the stack.
+/// Does the work at entry and at exit, without registers that only the hypervisor may write.
+/// Returns by how much that moved the stack.
 ///
 /// # Safety
 /// `work` has neither IBPB nor SPEC_CTRL nor L1D_FLUSH.
@@ -705,8 +706,8 @@ fn the_work_leaves_the_stack_as_it_was() {
     }
 }
 
-/// SPEC-2: behind the last conditional jump of either work stands an LFENCE, and what is done at exit is in an order in
-/// which the return predictor is filled after IBPB.
+/// SPEC-2: behind the last conditional jump of either work stands an LFENCE, and what is done at
+/// exit is in an order in which the return predictor is filled after IBPB.
 #[test]
 fn a_mispredicted_jump_skips_no_work() {
     let text = lines(include_str!("switch.rs"));

@@ -17,9 +17,9 @@ use crate::zeroed::zeroed_box;
 
 const VM_CR_SVMDIS: u64 = 1 << 4;
 
-/// Switches SVM on for the CPU that runs this code. The CPU's GS base, TSS and system call MSRs must have their
-/// final values: exits restore what is saved here. SVM stays on, and its pages belong to the hardware, so that
-/// they are never freed.
+/// Switches SVM on for the CPU that runs this code. The CPU's GS base, TSS and system call MSRs
+/// must have their final values: exits restore what is saved here. SVM stays on, and its pages
+/// belong to the hardware, so that they are never freed.
 pub(super) fn enable(
     cpu: CpuId,
     caps: &SvmCaps,

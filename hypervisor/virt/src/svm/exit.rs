@@ -67,8 +67,8 @@ pub(crate) fn decode(c: &Control, assists: bool) -> Exit {
     }
 }
 
-/// Codes from 0 on are reads of CR0 to CR15, those from 0x10 on writes. With decode assists MOV is told with its
-/// general register; CLTS, LMSW and SMSW are not.
+/// Codes from 0 on are reads of CR0 to CR15, those from 0x10 on writes. With decode assists MOV is
+/// told with its general register; CLTS, LMSW and SMSW are not.
 fn control(code: u64, info1: u64, assists: bool) -> ControlExit {
     const IS_MOV: u64 = 1 << 63;
     let (control, write) = (code as u8 & 0xf, code & 0x10 != 0);

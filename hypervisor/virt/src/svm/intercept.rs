@@ -16,8 +16,8 @@ pub(crate) mod g1 {
     pub(crate) const INVLPGA: u32 = 1 << 26;
     pub(crate) const IOIO: u32 = 1 << 27;
     pub(crate) const MSR: u32 = 1 << 28;
-    /// Hardware task switches. They load CR3 (APM 15.9), which no intercept of CR3 covers: on a shadow that is
-    /// the machine's. VT-x cannot let guests do them either.
+    /// Hardware task switches. They load CR3 (APM 15.9), which no intercept of CR3 covers: on a
+    /// shadow that is the machine's. VT-x cannot let guests do them either.
     pub(crate) const TASK_SWITCH: u32 = 1 << 29;
     pub(crate) const SHUTDOWN: u32 = 1 << 31;
 
@@ -37,8 +37,9 @@ pub(crate) mod g1 {
 }
 
 /// Vector 4, offset 0x10: VMRUN (must be set), VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT; then
-/// ICEBP, WBINVD, MONITOR, MWAIT, MWAIT when armed, XSETBV, RDPRU. Not RDTSCP (7). ICEBP, as an exit amid its
-/// delivery would have it delivered again with RIP at the instruction; RDPRU, as it shows the machine's own counters.
+/// ICEBP, WBINVD, MONITOR, MWAIT, MWAIT when armed, XSETBV, RDPRU. Not RDTSCP (7). ICEBP, as an
+/// exit amid its delivery would have it delivered again with RIP at the instruction; RDPRU, as it
+/// shows the machine's own counters.
 pub(crate) const G2_ALWAYS: u32 = 0x7f | 0x3f << 8 | RDPRU;
 pub(crate) const RDPRU: u32 = 1 << 14;
 
@@ -50,11 +51,13 @@ pub(crate) const G3_INVLPGB: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4;
 /// host's.
 pub(crate) const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
-/// Without nested paging: reads and writes of CR0, CR3 and CR4 (CLTS, LMSW and SMSW too), and page faults.
+/// Without nested paging: reads and writes of CR0, CR3 and CR4 (CLTS, LMSW and SMSW too), and page
+/// faults.
 pub(crate) const CR_SHADOWED: u16 = 1 | 1 << 3 | 1 << 4;
 pub(crate) const PAGE_FAULT: u32 = 1 << 14;
 
-/// Accesses to CR4. Writes always exit: CPUs let guests set what CPUID hides from them, and CR4.MCE stays on.
+/// Accesses to CR4. Writes always exit: CPUs let guests set what CPUID hides from them, and CR4.MCE
+/// stays on.
 pub(crate) const CR4: u16 = 1 << 4;
 
 /// Reads and writes of all sixteen debug registers, until the guest's values are loaded.

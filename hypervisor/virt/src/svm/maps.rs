@@ -1,5 +1,5 @@
-//! The permission maps of AMD-V (APM volume 2, 15.10 and 15.11): three pages for ports, two pages for MSRs, with
-//! two bits for each MSR of three ranges.
+//! The permission maps of AMD-V (APM volume 2, 15.10 and 15.11): three pages for ports, two pages
+//! for MSRs, with two bits for each MSR of three ranges.
 
 use crate::error::VirtError;
 use crate::permission_maps::DomainControls;

@@ -1,8 +1,9 @@
 //! Guests without nested paging: what the CPU's control registers hold is not what the guest sees.
 //!
-//! The CPU always pages, through the shadow, and always protects the kernel's pages from its own writes. A
-//! guest in long mode runs on the shadow's four levels, any other on its three levels (PAE): in real mode
-//! too, which AMD-V allows with paging ("paged real mode", APM volume 2, 15.19).
+//! The CPU always pages, through the shadow, and always protects the kernel's pages from its own
+//! writes. A guest in long mode runs on the shadow's four levels, any other on its three levels
+//! (PAE): in real mode too, which AMD-V allows with paging ("paged real mode", APM volume 2,
+//! 15.19).
 
 use crate::backend::Reg;
 use crate::x86::*;
@@ -52,7 +53,8 @@ impl VirtualRegisters {
         let unused = CR4_PCIDE | CR4_PGE | CR4_LA57 | CR4_PKE;
         // Without paging no page is a user's.
         let user_pages = if paging { 0 } else { CR4_SMEP | CR4_SMAP };
-        // A machine check without MCE is a shutdown of the guest, of which the host learns nothing (APM 15.12.18).
+        // A machine check without MCE is a shutdown of the guest, of which the host learns nothing
+        // (APM 15.12.18).
         save.cr4 = self.cr4 & !(unused | user_pages) | CR4_PAE | CR4_MCE;
         let mode = if long { EFER_LME | EFER_LMA } else { 0 };
         save.efer = self.efer & !(EFER_LME | EFER_LMA) | EFER_SVME | EFER_NX | mode;

@@ -1,11 +1,11 @@
 //! Virtualization of the local APIC by the CPU (SDM volume 3, chapter 30). In x2APIC mode, reads of
-//! registers, the task priority, EOI and self-IPIs cause no exit, and the CPU delivers pending and posted
-//! interrupts itself.
+//! registers, the task priority, EOI and self-IPIs cause no exit, and the CPU delivers pending and
+//! posted interrupts itself.
 //!
-//! The registers are in the virtual-APIC page, the highest requested and serviced vectors in the VMCS. The
-//! model of the APIC (`dev::lapic`) lends its state for one or more entries ([`ApicAssist::lend`]) and takes
-//! it back ([`ApicAssist::take_back`]). The controls of the VMCS follow at the next entry. The page of xAPIC
-//! mode is always emulated.
+//! The registers are in the virtual-APIC page, the highest requested and serviced vectors in the
+//! VMCS. The model of the APIC (`dev::lapic`) lends its state for one or more entries
+//! ([`ApicAssist::lend`]) and takes it back ([`ApicAssist::take_back`]). The controls of the VMCS
+//! follow at the next entry. The page of xAPIC mode is always emulated.
 #![allow(unsafe_code, reason = "writes fields of the VMCS")]
 
 use alloc::boxed::Box;
@@ -95,7 +95,8 @@ impl Apic {
         self.posted = Some((posted.clone(), to_maddr(at)));
     }
 
-    /// The class of the task priority. The page has the current one whether or not the APIC is lent.
+    /// The class of the task priority. The page has the current one whether or not the APIC is
+    /// lent.
     pub(super) fn cr8(&self) -> u64 {
         u64::from(self.page.get(TPR)) >> 4 & 15
     }
@@ -132,8 +133,8 @@ impl Apic {
     }
 }
 
-/// The guest interrupt status: the highest requested vector in bits 0 to 7, the highest vector in service in
-/// bits 8 to 15.
+/// The guest interrupt status: the highest requested vector in bits 0 to 7, the highest vector in
+/// service in bits 8 to 15.
 fn status(image: &LapicImage) -> u64 {
     highest(&image.irr) | highest(&image.isr) << 8
 }
@@ -151,8 +152,9 @@ fn eoi_exits(tmr: &[u32; 8]) -> [u64; 4] {
     })
 }
 
-/// The secondary controls and the MSR permission map, with the APIC lent or not. The two must match: with the
-/// map of a lent APIC and without its controls, the guest would access the machine's own APIC.
+/// The secondary controls and the MSR permission map, with the APIC lent or not. The two must
+/// match: with the map of a lent APIC and without its controls, the guest would access the
+/// machine's own APIC.
 fn controls(caps: &VmxCaps, domain: &DomainControls, lent: bool) -> [(u32, u64); 2] {
     let apic = if lent { caps.apic } else { 0 };
     [
@@ -173,7 +175,8 @@ impl ApicAssist for VmxVcpu {
             (at_c, c),
             (at_d, d),
         ];
-        // SAFETY: the CPU has these fields, as it has the control; they describe the guest's interrupts only.
+        // SAFETY: the CPU has these fields, as it has the control; they describe the guest's
+        // interrupts only.
         unsafe {
             for (field, value) in fields {
                 insn::vmwrite(field, value);
@@ -207,8 +210,8 @@ impl VmxVcpu {
             let bit = u64::from(pin::POSTED_INTERRUPTS);
             self.state.change(state::PIN_CONTROLS, bit, lent);
         }
-        // SAFETY: the map that opens the x2APIC's MSRs is set together with the controls that virtualize
-        // these registers, and only then.
+        // SAFETY: the map that opens the x2APIC's MSRs is set together with the controls that
+        // virtualize these registers, and only then.
         unsafe {
             for (field, value) in controls(&self.caps, &self.domain, lent) {
                 insn::vmwrite(field, value);

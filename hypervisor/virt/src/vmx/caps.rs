@@ -1,6 +1,6 @@
-//! Which parts of VT-x this machine has, and the controls that follow: the capability MSRs (SDM volume
-//! 3, appendix A). Each control MSR tells in its low half which bits must be 1, in its high half which
-//! may be 1.
+//! Which parts of VT-x this machine has, and the controls that follow: the capability MSRs (SDM
+//! volume 3, appendix A). Each control MSR tells in its low half which bits must be 1, in its high
+//! half which may be 1.
 
 use oxen_types::Part;
 
@@ -93,8 +93,8 @@ mod ept {
     pub(super) const INVVPID_ALL: u64 = 1 << 42;
 }
 
-/// CPUs whose preemption timer may run at another rate than they tell, by CPUID's signature (Intel's
-/// specification updates of the Nehalem, Westmere and first Ivy Bridge processors).
+/// CPUs whose preemption timer may run at another rate than they tell, by CPUID's signature
+/// (Intel's specification updates of the Nehalem, Westmere and first Ivy Bridge processors).
 const TIMER_BROKEN: [u32; 9] = [
     0x106a0, 0x106a1, 0x106a4, 0x106a5, 0x106e5, 0x20652, 0x20655, 0x206e6, 0x306a8,
 ];
@@ -105,7 +105,8 @@ type Built = oxen_types::Present;
 #[cfg(not(feature = "intel"))]
 type Built = oxen_types::Absent;
 
-/// What all vcpus have in common: the values of the controls, and of the bits that CR0 and CR4 need.
+/// What all vcpus have in common: the values of the controls, and of the bits that CR0 and CR4
+/// need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VmxCaps {
     _built: Built,
@@ -116,8 +117,8 @@ pub(crate) struct VmxCaps {
     pub(super) second: u32,
     pub(super) exit: u32,
     pub(super) entry: u32,
-    /// Bits that CR0 must and may have in a guest. PE and PG are free: without unrestricted guests, `restricted`
-    /// sees to them.
+    /// Bits that CR0 must and may have in a guest. PE and PG are free: without unrestricted guests,
+    /// `restricted` sees to them.
     pub(super) cr0_fixed: u64,
     pub(super) cr0_allowed: u64,
     pub(super) cr4_fixed: u64,
@@ -146,7 +147,8 @@ impl VmxCaps {
             return Err(VirtError::NoVmx);
         }
         let basic = rdmsr(BASIC);
-        // The first CPUs have neither the true controls, without which CR3 accesses always exit, nor EPT.
+        // The first CPUs have neither the true controls, without which CR3 accesses always exit,
+        // nor EPT.
         let true_controls = basic & 1 << 55 != 0;
         let mut limits = |kind: u32| {
             rdmsr(if true_controls {
@@ -256,7 +258,8 @@ impl VmxCaps {
     }
 }
 
-/// The primary processor-based controls. `all_pauses`: nothing else ends the run of a guest that spins.
+/// The primary processor-based controls. `all_pauses`: nothing else ends the run of a guest that
+/// spins.
 fn primary(limits: u64, ept: bool, all_pauses: bool) -> Result<u32, VirtError> {
     use proc::*;
     let needed =

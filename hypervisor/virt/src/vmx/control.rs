@@ -1,9 +1,9 @@
 //! CR0 and CR4 as the guest sees them and as the CPU has them (SDM volume 3, 25.6.6).
 //!
-//! The guest owns the bits outside the masks. A write that changes a bit of ours exits: if the guest may
-//! have it so, the read shadow takes the new bits of ours, and the instruction runs again; this time it
-//! differs in the guest's own bits only, and the CPU does all that follows from them (paging on and off,
-//! page-directory pointers, EFER.LMA, faults).
+//! The guest owns the bits outside the masks. A write that changes a bit of ours exits: if the
+//! guest may have it so, the read shadow takes the new bits of ours, and the instruction runs
+//! again; this time it differs in the guest's own bits only, and the CPU does all that follows from
+//! them (paging on and off, page-directory pointers, EFER.LMA, faults).
 
 use super::caps::VmxCaps;
 use super::state::{self, State};

@@ -37,8 +37,8 @@ impl Page {
     }
 }
 
-/// Switches VMX on for the CPU that runs this code. VMX stays on, and the VMXON region belongs to the CPU, so
-/// that the region is never freed.
+/// Switches VMX on for the CPU that runs this code. VMX stays on, and the VMXON region belongs to
+/// the CPU, so that the region is never freed.
 pub(super) fn enable(
     cpu: CpuId,
     caps: &VmxCaps,
@@ -63,8 +63,8 @@ pub(super) fn enable(
     Ok(PhysCpu::new(cpu, VPIDS, spec, Maddr::new(0)))
 }
 
-/// The instructions by which all translations of all guests are flushed. Without VPIDs no translation outlasts an
-/// entry or an exit, but for those of EPT.
+/// The instructions by which all translations of all guests are flushed. Without VPIDs no
+/// translation outlasts an entry or an exit, but for those of EPT.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flushes {
     ept: bool,

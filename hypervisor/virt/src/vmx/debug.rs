@@ -1,5 +1,5 @@
-//! DR0 to DR3 and DR6: the CPU has one set, which the guest gets when it first touches a debug register
-//! or comes with breakpoints enabled. DR7 is in the VMCS.
+//! DR0 to DR3 and DR6: the CPU has one set, which the guest gets when it first touches a debug
+//! register or comes with breakpoints enabled. DR7 is in the VMCS.
 #![allow(unsafe_code, reason = "writes DR6, which only reports")]
 
 use oxen_arch::cpu::regs;

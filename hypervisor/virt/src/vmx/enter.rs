@@ -1,4 +1,5 @@
-//! One entry to the guest: what the VMCS must hold, what must be flushed, and what an exit leaves to settle.
+//! One entry to the guest: what the VMCS must hold, what must be flushed, and what an exit leaves
+//! to settle.
 #![allow(unsafe_code, reason = "enters the guest; writes the VMCS")]
 
 use oxen_arch::cpu::regs;
@@ -18,8 +19,8 @@ use crate::x86::{CR0_PE, CR0_PG, EFER_LMA, EFER_LME};
 /// cycles).
 const PAUSE_GAP: u64 = 128;
 const PAUSE_WINDOW: u64 = 4096 * 16;
-/// The longest run on CPUs whose timer has a rate of its own, in cycles: Bochs 2.7 holds interrupts of the host back
-/// while a guest runs that was entered with its own off.
+/// The longest run on CPUs whose timer has a rate of its own, in cycles: Bochs 2.7 holds interrupts
+/// of the host back while a guest runs that was entered with its own off.
 const BACKSTOP: u64 = 1 << 22;
 /// #DB and #AC only because a guest can make their delivery recurse without end (CVE-2015-8104,
 /// CVE-2015-5307). #MC is the host's.
@@ -93,8 +94,8 @@ impl VmxVcpu {
         }
         cpu.spec.enter(&self.spec);
         let work = cpu.spec.switch(&self.spec, self.domain.trusted);
-        // SAFETY: the VMCS is ours, current (`load`) and complete; `load` wrote this CPU's host state
-        // and put the guest's FPU state in; the nested root is the caller's p2m.
+        // SAFETY: the VMCS is ours, current (`load`) and complete; `load` wrote this CPU's host
+        // state and put the guest's FPU state in; the nested root is the caller's p2m.
         let refused = unsafe { switch::enter(&mut self.regs, self.launched.into(), &work) } != 0;
         cpu.spec.leave(&self.spec);
         self.cr2 = Cr2::read_raw();
@@ -116,8 +117,9 @@ impl VmxVcpu {
         Ok(())
     }
 
-    /// Lets the entry end when the deadline comes, or, where the timer's rate is not to be trusted and none is kept
-    /// by it, some time. It is set anew each time, as the timer stands still outside of the guest.
+    /// Lets the entry end when the deadline comes, or, where the timer's rate is not to be trusted
+    /// and none is kept by it, some time. It is set anew each time, as the timer stands still
+    /// outside of the guest.
     fn start_timer(&mut self) {
         let ticks = self.caps.timer_shift.and_then(|shift| match self.deadline {
             Some(deadline) => Some(timer_ticks(deadline, regs::rdtsc(), shift)),
@@ -139,8 +141,8 @@ impl VmxVcpu {
             if self.caps.has_second(second::VPID) {
                 self.state.set(state::VPID, self.tag.number().into());
             }
-            // Translations of the nested tables are shared by all VPIDs: others may have left some here
-            // that a flush elsewhere did not reach.
+            // Translations of the nested tables are shared by all VPIDs: others may have left some
+            // here that a flush elsewhere did not reach.
             self.flush = true;
         }
         if cpu.tags.take_flush() {
@@ -220,8 +222,8 @@ impl VmxVcpu {
     }
 }
 
-/// Until the deadline, rounded up: an entry that ends early would only be followed by another. What its 32 bits
-/// cannot hold ends early too.
+/// Until the deadline, rounded up: an entry that ends early would only be followed by another. What
+/// its 32 bits cannot hold ends early too.
 fn timer_ticks(deadline: u64, now: u64, shift: u8) -> u64 {
     let left = deadline.saturating_sub(now);
     (left.div_ceil(1 << shift)).min(u64::from(u32::MAX))

@@ -89,7 +89,8 @@ pub(super) fn by_instruction(reason: u32) -> bool {
 pub(super) fn decode(info: &Info, rip: u64) -> Exit {
     match info.reason {
         reason::EXCEPTION => exception(info),
-        // INIT and SIPI are the host's, pending like an interrupt. The preemption timer is as good as one.
+        // INIT and SIPI are the host's, pending like an interrupt. The preemption timer is as good
+        // as one.
         reason::INTERRUPT | 3 | 4 | 52 => Exit::ExternalInterrupt,
         2 => Exit::Shutdown,
         reason::INTERRUPT_WINDOW => Exit::InterruptWindow,

@@ -1,6 +1,6 @@
-//! The host's part of a VMCS: what exits load (SDM volume 3, 25.5). It is that of the CPU which runs this,
-//! written anew whenever a vcpu is loaded. Exits leave larger limits in GDTR and IDTR than ours; nothing
-//! lies behind the tables that an interrupt or a selector of ours could reach.
+//! The host's part of a VMCS: what exits load (SDM volume 3, 25.5). It is that of the CPU which
+//! runs this, written anew whenever a vcpu is loaded. Exits leave larger limits in GDTR and IDTR
+//! than ours; nothing lies behind the tables that an interrupt or a selector of ours could reach.
 #![allow(unsafe_code, reason = "reads selectors, writes the host state")]
 
 use core::arch::asm;

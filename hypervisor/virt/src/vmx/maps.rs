@@ -1,5 +1,5 @@
-//! The permission maps of VT-x (SDM volume 3, 25.6.4 and 25.6.9): two pages for ports, one page for MSRs, with 1 KiB
-//! each for reads of low and of high MSRs and for writes of both.
+//! The permission maps of VT-x (SDM volume 3, 25.6.4 and 25.6.9): two pages for ports, one page for
+//! MSRs, with 1 KiB each for reads of low and of high MSRs and for writes of both.
 //!
 //! A second page for MSRs is for vcpus whose local APIC is lent to the hardware.
 
@@ -42,8 +42,8 @@ pub(super) fn new(trusted: bool, to_maddr: ToMaddr) -> Result<DomainControls, Vi
     Ok(controls)
 }
 
-/// The MSR map for vcpus whose local APIC is lent, or is not. With the map of a lent one, others would reach the
-/// machine's own APIC.
+/// The MSR map for vcpus whose local APIC is lent, or is not. With the map of a lent one, others
+/// would reach the machine's own APIC.
 pub(super) fn msr_map(controls: &DomainControls, lent: bool) -> Maddr {
     controls.msr_map(if lent { LENT } else { 0 })
 }

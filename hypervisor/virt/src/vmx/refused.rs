@@ -4,7 +4,8 @@
 /// Why a guest was not entered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
-    /// A machine check came during the entry: the machine's trouble, not the guest's. Its state is as it was.
+    /// A machine check came during the entry: the machine's trouble, not the guest's. Its state is
+    /// as it was.
     MachineCheck,
     Because(&'static str),
 }

@@ -1,11 +1,12 @@
-//! Guests on CPUs without "unrestricted guest" (SDM volume 3, 27.3.1): there CR0.PE and CR0.PG are on whenever a
-//! guest runs.
+//! Guests on CPUs without "unrestricted guest" (SDM volume 3, 27.3.1): there CR0.PE and CR0.PG are
+//! on whenever a guest runs.
 //!
-//! A guest without paging has an identity page table of ours under it, a page of its domain at `IDENTITY_TABLE`,
-//! unless it runs on a shadow, which is one already (`shadow`). Real
-//! mode, in which second CPUs start, runs as virtual-8086 mode at IOPL 3 with all exceptions intercepted: what is
-//! privileged there exits as #GP and is done by `emul::real_mode`. Interrupts, exceptions, and segments that are not
-//! 16 times their selector do not exist in this real mode: a guest that needs them ends with a message.
+//! A guest without paging has an identity page table of ours under it, a page of its domain at
+//! `IDENTITY_TABLE`, unless it runs on a shadow, which is one already (`shadow`). Real mode, in
+//! which second CPUs start, runs as virtual-8086 mode at IOPL 3 with all exceptions intercepted:
+//! what is privileged there exits as #GP and is done by `emul::real_mode`. Interrupts, exceptions,
+//! and segments that are not 16 times their selector do not exist in this real mode: a guest that
+//! needs them ends with a message.
 //!
 //! It is a disguise for the time of an entry. Between entries the state is the guest's own.
 
@@ -76,8 +77,8 @@ impl VmxCaps {
     }
 }
 
-/// Puts the CPU's state in the place of the guest's: `real` if that is in real mode, `identity` if it is not on
-/// a shadow, which has tables of its own.
+/// Puts the CPU's state in the place of the guest's: `real` if that is in real mode, `identity` if
+/// it is not on a shadow, which has tables of its own.
 fn put_on(s: &mut State, real: bool, identity: bool) -> Result<Disguise, &'static str> {
     let real_mode = if real {
         Some(put_on_real_mode(s)?)
@@ -201,7 +202,8 @@ impl VmxVcpu {
         event as u8 == 13 && vectoring & event::VALID == 0 && self.pretends_real_mode()
     }
 
-    /// An access to a control register that exits on these CPUs alone. `None`: it is like on others.
+    /// An access to a control register that exits on these CPUs alone. `None`: it is like on
+    /// others.
     pub(super) fn write_restricted(&mut self, q: u64, value: u64) -> Option<Exit> {
         let cr0 = control::cr0(&self.state, &self.caps);
         Some(match (q & 15, q >> 4 & 3) {
@@ -226,7 +228,8 @@ impl VmxVcpu {
         })
     }
 
-    /// A write to CR0 that may switch protection or paging (SDM volume 2, MOV to control registers).
+    /// A write to CR0 that may switch protection or paging (SDM volume 2, MOV to control
+    /// registers).
     fn write_cr0(&mut self, old: u64, value: u64) -> Exit {
         let (efer, cr4) = (self.get(Reg::Efer), self.get(Reg::Cr4));
         let on = value & !old & CR0_PG != 0;

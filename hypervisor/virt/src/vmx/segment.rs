@@ -1,4 +1,5 @@
-//! Segments between `backend::Segment` (packed as in a VMCB) and VMCS fields (SDM volume 3, 25.4.1).
+//! Segments between `backend::Segment` (packed as in a VMCB) and VMCS fields (SDM volume 3,
+//! 25.4.1).
 
 use super::state::{self, State};
 use crate::backend::{SegReg, Segment};
@@ -22,8 +23,8 @@ fn number(reg: SegReg) -> usize {
     }
 }
 
-/// Descriptor bits 52 to 55 lie four bits higher than in a VMCB; a segment that is not present counts
-/// as unusable.
+/// Descriptor bits 52 to 55 lie four bits higher than in a VMCB; a segment that is not present
+/// counts as unusable.
 fn rights_of(attr: u16) -> u64 {
     let attr = u64::from(attr);
     let rights = attr & 0xff | (attr & 0xf00) << 4;

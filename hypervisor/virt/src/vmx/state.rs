@@ -1,7 +1,8 @@
 //! The guest's part of a VMCS, and the controls that change, as a cache of field values.
 //!
-//! Invariants: a dirty value is valid. While the VMCS is not current on the CPU that runs this, every
-//! value is valid, so that nothing is read from it: `fetch_all` sees to that before it is cleared.
+//! Invariants: a dirty value is valid. While the VMCS is not current on the CPU that runs this,
+//! every value is valid, so that nothing is read from it: `fetch_all` sees to that before it is
+//! cleared.
 #![allow(unsafe_code, reason = "writes fields of the VMCS")]
 
 use core::cell::Cell;

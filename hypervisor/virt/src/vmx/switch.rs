@@ -11,14 +11,15 @@ use crate::backend::Gprs;
 use crate::gprs::{load_gprs, pop_kept, push_kept, store_gprs};
 use crate::spec::switch::{SELECTOR, Switch, entry_work, exit_work};
 
-/// Enters the guest of the current VMCS until its next exit: with VMRESUME if the VMCS was entered before, since it was
-/// loaded (`resume`), or VMLAUNCH. All of `regs` but RSP, which the VMCS holds, is loaded and stored. Interrupts are off
-/// on return. Returns 0, or 1 if the CPU refused the instruction (`field::INSN_ERROR` tells why).
+/// Enters the guest of the current VMCS until its next exit: with VMRESUME if the VMCS was entered
+/// before, since it was loaded (`resume`), or VMLAUNCH. All of `regs` but RSP, which the VMCS
+/// holds, is loaded and stored. Interrupts are off on return. Returns 0, or 1 if the CPU refused
+/// the instruction (`field::INSN_ERROR` tells why).
 ///
 /// # Safety
 /// The current VMCS is complete, its host state is this CPU's with `exit_point` as RIP, its nested
-/// tables map only what the guest may reach, and the guest's FPU state is loaded; the CPU has the registers that `work`
-/// names.
+/// tables map only what the guest may reach, and the guest's FPU state is loaded; the CPU has the
+/// registers that `work` names.
 #[unsafe(naked)]
 pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64, work: &Switch) -> u64 {
     naked_asm!(
@@ -52,7 +53,8 @@ pub(super) unsafe extern "sysv64" fn enter(regs: &mut Gprs, resume: u64, work: &
     )
 }
 
-/// Where exits arrive, with the stack as `enter` left it: the host's RIP in the VMCS. Not to be called.
+/// Where exits arrive, with the stack as `enter` left it: the host's RIP in the VMCS. Not to be
+/// called.
 #[unsafe(naked)]
 pub(super) unsafe extern "sysv64" fn exit_point() {
     naked_asm!(

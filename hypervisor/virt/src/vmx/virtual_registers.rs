@@ -1,14 +1,14 @@
 //! Guests without nested paging: what the CPU's control registers hold is not what the guest sees.
 //!
-//! The CPU always pages, through the shadow, and always protects the kernel's pages from its own writes. A
-//! guest in long mode runs on the shadow's four levels, any other on its three levels (PAE), whose top entries
-//! each entry to the guest loads. All bits of CR0 and CR4 are ours: the read shadows answer the guest's reads,
-//! and what it changes exits. Real mode is virtual-8086 mode, as on any CPU without unrestricted guests
-//! (`restricted`).
+//! The CPU always pages, through the shadow, and always protects the kernel's pages from its own
+//! writes. A guest in long mode runs on the shadow's four levels, any other on its three levels
+//! (PAE), whose top entries each entry to the guest loads. All bits of CR0 and CR4 are ours: the
+//! read shadows answer the guest's reads, and what it changes exits. Real mode is virtual-8086
+//! mode, as on any CPU without unrestricted guests (`restricted`).
 //!
-//! PAT and EFER need no controls that older CPUs lack: memory types are those of the hypervisor's own tables,
-//! and of EFER the entry switches what makes long mode; SCE is in the CPU while the vcpu is loaded, and NXE is
-//! always on.
+//! PAT and EFER need no controls that older CPUs lack: memory types are those of the hypervisor's
+//! own tables, and of EFER the entry switches what makes long mode; SCE is in the CPU while the
+//! vcpu is loaded, and NXE is always on.
 #![allow(unsafe_code, reason = "writes the CPU's EFER.SCE")]
 
 use super::caps::{VmxCaps, enter, leave, proc, second};
@@ -159,8 +159,8 @@ impl VmxVcpu {
         }
     }
 
-    /// An access to a control register, of which the exit tells all. LMSW is done here, as its operand may have
-    /// been in memory.
+    /// An access to a control register, of which the exit tells all. LMSW is done here, as its
+    /// operand may have been in memory.
     pub(super) fn shadowed_control_register(&mut self) -> Exit {
         let q = self.info.qualification;
         if let Some(op) = control_op(q) {
@@ -173,8 +173,8 @@ impl VmxVcpu {
         Exit::Settled
     }
 
-    /// Translations are tagged with the VPID alone: nothing is cached under a new one. Without VPIDs each
-    /// entry flushes.
+    /// Translations are tagged with the VPID alone: nothing is cached under a new one. Without
+    /// VPIDs each entry flushes.
     pub(super) fn flush_shadow(&mut self) {
         if self.shadowed.is_some() && core::mem::take(&mut self.flush) {
             self.tag = Tag::NONE;

@@ -22,8 +22,8 @@ pub(super) fn set_64(call: &Call<'_>, _dom0: Privileged, ask: &abi::XenpfSettime
     set(call.machine(), ask.secs, ask.nsecs, ask.system_time)
 }
 
-/// The wall clock was `seconds` and `nanoseconds` since 1970 at `system_time`. Each domain's clock says so at
-/// once.
+/// The wall clock was `seconds` and `nanoseconds` since 1970 at `system_time`. Each domain's clock
+/// says so at once.
 fn set(machine: &Machine, seconds: u64, nanoseconds: u32, system_time: u64) -> Result<()> {
     let (seconds, nanoseconds) =
         base(seconds, nanoseconds.into(), system_time).ok_or(Errno::Inval)?;

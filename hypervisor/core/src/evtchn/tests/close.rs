@@ -16,7 +16,8 @@ std::thread_local! {
     static BETWEEN: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
 }
 
-/// The hook that a test has the peer run after `close` has read the binding and before it holds both locks.
+/// The hook that a test has the peer run after `close` has read the binding and before it holds
+/// both locks.
 pub(crate) fn between_the_locks() {
     // Taken out, as what it does may close ports too.
     if let Some(mut act) = BETWEEN.with(RefCell::take) {

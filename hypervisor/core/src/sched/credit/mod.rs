@@ -1,8 +1,8 @@
 //! The credit scheduler: fair by weight, quick to wake (the ideas of Xen's credit2).
 //!
-//! Running burns credit, the faster the smaller the weight; the unit with most credit runs next. When
-//! the best unit has none left, all units get a new allotment. A unit that slept keeps its credit up
-//! to one allotment, so a unit that wakes preempts one that has burned more by then.
+//! Running burns credit, the faster the smaller the weight; the unit with most credit runs next.
+//! When the best unit has none left, all units get a new allotment. A unit that slept keeps its
+//! credit up to one allotment, so a unit that wakes preempts one that has burned more by then.
 //!
 //! The run queue is a list through the units themselves, so queueing never allocates: nothing but
 //! [`Credit::add`] can fail.
@@ -26,8 +26,8 @@ const ALLOTMENT: i64 = 10_000_000;
 const LONGEST_DEBT: i64 = 50_000_000;
 const LONGEST_SLICE: u64 = 10_000_000;
 const SHORTEST_SLICE: u64 = 500_000;
-/// The time that a unit runs before one that wakes may interrupt it: else a unit that sleeps and wakes
-/// all the time would leave others nothing but switches.
+/// The time that a unit runs before one that wakes may interrupt it: else a unit that sleeps and
+/// wakes all the time would leave others nothing but switches.
 const RATE_LIMIT: u64 = SHORTEST_SLICE;
 /// A unit that wakes must be ahead by this much to interrupt another.
 const PREEMPT_MARGIN: i64 = 500_000;
@@ -266,8 +266,8 @@ impl<T: Clone> Credit<T> {
         best
     }
 
-    /// The CPU whose unit a waking unit with `credit` may interrupt first; among equals the CPU whose
-    /// unit has least credit.
+    /// The CPU whose unit a waking unit with `credit` may interrupt first; among equals the CPU
+    /// whose unit has least credit.
     fn weakest(&self, may: CpuMask, credit: i64, now: u64) -> Option<Resched> {
         let candidate = |cpu: CpuId| {
             let unit = self.unit(*self.cpus.get(cpu.index())?.as_ref()?)?;
@@ -284,8 +284,8 @@ impl<T: Clone> Credit<T> {
         Some(Resched { cpu, at })
     }
 
-    /// The unit that goes on running on `cpu`, whatever waits, because the rate limit protects it; and
-    /// until when.
+    /// The unit that goes on running on `cpu`, whatever waits, because the rate limit protects it;
+    /// and until when.
     fn keeps_its_cpu(&mut self, cpu: CpuId, now: u64) -> Option<(T, u64)> {
         let index = *self.cpus.get(cpu.index())?.as_ref()?;
         let idle = self.idle();
@@ -390,8 +390,8 @@ impl<T: Clone> Credit<T> {
         RATE_LIMIT
     }
 
-    /// Makes a unit runnable. Returns the CPU that should reschedule, if one should: an idle one, or
-    /// one that runs less urgent work.
+    /// Makes a unit runnable. Returns the CPU that should reschedule, if one should: an idle one,
+    /// or one that runs less urgent work.
     pub fn wake(&mut self, UnitId(index): UnitId, now: u64) -> Option<Resched> {
         let index = index as u32;
         let unit = self.unit_mut(index)?;
@@ -517,8 +517,8 @@ impl<T: Clone> Credit<T> {
             .map_or(Share::default(), |unit| unit.share)
     }
 
-    /// Restricts a unit to `affinity.hard` from now on. Returns the CPU that should reschedule, if one
-    /// should: the CPU runs the unit and may not, or it idles and the unit waits.
+    /// Restricts a unit to `affinity.hard` from now on. Returns the CPU that should reschedule, if
+    /// one should: the CPU runs the unit and may not, or it idles and the unit waits.
     pub fn set_affinity(
         &mut self,
         UnitId(index): UnitId,

@@ -1,8 +1,9 @@
 //! The periodic timer of a vcpu (VCPUOP_set_periodic_timer).
 //!
-//! The vcpu that gets the ticks pays for them: the CPU that loads the vcpu arms the timer, and cancels
-//! it when it lets go of the vcpu. Ticks that were due meanwhile arrive as one at the next load, as in
-//! Xen. A vcpu that waits for nothing but an event keeps its timer, for one tick, which wakes it.
+//! The vcpu that gets the ticks pays for them: the CPU that loads the vcpu arms the timer, and
+//! cancels it when it lets go of the vcpu. Ticks that were due meanwhile arrive as one at the next
+//! load, as in Xen. A vcpu that waits for nothing but an event keeps its timer, for one tick, which
+//! wakes it.
 //!
 //! Lock order: a vcpu's `periodic`, then its `timers`. No event is raised under either.
 
@@ -22,7 +23,8 @@ pub(super) struct Periodic {
 }
 
 impl Periodic {
-    /// Whether a tick is due. Ticks that were missed are skipped, and the next one keeps their pace.
+    /// Whether a tick is due. Ticks that were missed are skipped, and the next one keeps their
+    /// pace.
     fn take_due(&mut self, now: u64) -> bool {
         if self.period == 0 || now < self.next {
             return false;

@@ -32,8 +32,8 @@ fn a_vcpu_that_a_cpu_has_picked_is_not_quiet() {
     assert!(guest.domain.is_quiet());
 }
 
-/// One CPU has just noted a hold, and has not told the scheduler yet, when another pauses the domain and
-/// looks whether it is quiet: from there on no CPU may pick the vcpu.
+/// One CPU has just noted a hold, and has not told the scheduler yet, when another pauses the
+/// domain and looks whether it is quiet: from there on no CPU may pick the vcpu.
 #[test]
 fn who_pauses_a_vcpu_that_is_held_already_may_rely_on_it() {
     let (world, _dom0, guest) = alone(1);

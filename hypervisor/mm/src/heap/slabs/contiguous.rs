@@ -1,7 +1,8 @@
-//! A contiguous range of frames that is set aside at boot for the heap's objects of more than a page.
+//! A contiguous range of frames that is set aside at boot for the heap's objects of more than a
+//! page.
 //!
-//! First fit, a bit for each frame. Objects of several pages are made by the toolstack's calls and at
-//! boot only, so there are few of them, and the search is bounded by the size of the map.
+//! First fit, a bit for each frame. Objects of several pages are made by the toolstack's calls and
+//! at boot only, so there are few of them, and the search is bounded by the size of the map.
 
 use oxen_core::seams::FrameSource;
 use oxen_types::{DomainId, Mfn};

@@ -1,16 +1,17 @@
 //! The heap for life: slabs of powers of two within pages, whole pages for what is larger.
 //!
-//! All of it is taken from the frame allocator and lies in the direct map, so a heap address minus the
-//! direct map's base is its machine address; what is aligned to a page begins a page. A slab's
+//! All of it is taken from the frame allocator and lies in the direct map, so a heap address minus
+//! the direct map's base is its machine address; what is aligned to a page begins a page. A slab's
 //! bookkeeping is kept in the frame table: the list of slabs with room in the links, and its own
 //! state in [`Slab`]. A page goes back when its last object does.
 //!
 //! Two reserves keep the hypervisor going when guests have taken all other memory. Both are touched
 //! only after the frame allocator has refused:
-//! - single pages, refilled by every page that is freed and, a page at a time, while memory is free. A few
-//!   more are kept at hand, so that the count of free frames does not follow each small allocation;
-//! - one contiguous range ([`contiguous`]), for the few objects of more than a page. Nothing else is
-//!   ever allocated there, so no guest can fragment it.
+//! - single pages, refilled by every page that is freed and, a page at a time, while memory is
+//!   free. A few more are kept at hand, so that the count of free frames does not follow each small
+//!   allocation;
+//! - one contiguous range ([`contiguous`]), for the few objects of more than a page. Nothing else
+//!   is ever allocated there, so no guest can fragment it.
 
 use core::alloc::Layout;
 use core::sync::atomic::Ordering;
@@ -48,8 +49,8 @@ struct Lists {
     contiguous: Contiguous,
 }
 
-/// A slab's state, as it is packed into the count field of its frame's entry: the first free object (its
-/// next is in its first word), how many objects are live, and how many were ever handed out.
+/// A slab's state, as it is packed into the count field of its frame's entry: the first free object
+/// (its next is in its first word), how many objects are live, and how many were ever handed out.
 #[derive(Clone, Copy)]
 struct Slab {
     free: u32,
@@ -185,8 +186,8 @@ impl Slabs {
 }
 
 impl Slabs {
-    /// Whether an object of layout `old` stays where it is when its layout becomes `new`; if so, the
-    /// heap counts the new size.
+    /// Whether an object of layout `old` stays where it is when its layout becomes `new`; if so,
+    /// the heap counts the new size.
     pub(super) fn resize_in_place(&self, old: Layout, new: Layout) -> bool {
         let stays = match (class_of(old), class_of(new)) {
             (None, None) => pages_of(old) == pages_of(new),

@@ -62,8 +62,8 @@ fn a_full_region_gives_null() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
-    /// Live objects do not overlap, keep their contents through realloc and through the end of boot, and
-    /// leave nothing behind.
+    /// Live objects do not overlap, keep their contents through realloc and through the end of
+    /// boot, and leave nothing behind.
     #[test]
     fn objects_keep_their_contents(
         boot in 0..40usize,

@@ -86,7 +86,8 @@ fn the_highest_gfn_is_of_whatever_kind() {
     assert_eq!(space.max_gfn(), g(0x4567));
 }
 
-/// Writes into a frame at the flush: as a CPU does that still has the translation, until it is flushed.
+/// Writes into a frame at the flush: as a CPU does that still has the translation, until it is
+/// flushed.
 struct StaleWrite(&'static FrameTable, Arc<AtomicU64>);
 
 impl FlushGuest for StaleWrite {
@@ -104,7 +105,8 @@ impl FlushGuest for StaleWrite {
     }
 }
 
-/// Memory is cleared when it is given out, which is after the flush; not when it is taken away (XSA-511).
+/// Memory is cleared when it is given out, which is after the flush; not when it is taken away
+/// (XSA-511).
 #[test]
 fn what_a_stale_translation_writes_nobody_reads() {
     let frames = test_table(0x2000);

@@ -2,13 +2,13 @@
 
 use super::LOOSE;
 
-/// How many shadows and entries may still be looked at in one go. Beyond it all is forgotten, which takes hardly any
-/// time, and the guest pays by faults.
+/// How many shadows and entries may still be looked at in one go. Beyond it all is forgotten, which
+/// takes hardly any time, and the guest pays by faults.
 pub(crate) struct Allowance(u32);
 
 impl Allowance {
-    /// For a comparison of all loose tables with their shadows: each of the most in two shapes, all entries in use.
-    /// Kernels have one, mostly.
+    /// For a comparison of all loose tables with their shadows: each of the most in two shapes, all
+    /// entries in use. Kernels have one, mostly.
     pub(super) const fn for_compare() -> Self {
         Self((LOOSE * 2 * 512) as u32)
     }

@@ -15,8 +15,8 @@ use crate::shadow::fault::Fill;
 use crate::walk::Paging;
 
 impl Cache {
-    /// Puts a page where the walk of the guest's tables found it. False if all had to be forgotten: then the vcpu
-    /// has to take its root again.
+    /// Puts a page where the walk of the guest's tables found it. False if all had to be forgotten:
+    /// then the vcpu has to take its root again.
     pub(crate) fn fill(
         &mut self,
         view: &mut View,
@@ -171,8 +171,8 @@ impl Cache {
         }
     }
 
-    /// Prepares for the guest's write to a page, in whatever way it writes: a protected table becomes loose. False if
-    /// all had to be forgotten.
+    /// Prepares for the guest's write to a page, in whatever way it writes: a protected table
+    /// becomes loose. False if all had to be forgotten.
     #[cfg(test)]
     pub(crate) fn write_faults(&mut self, gfn: u64, guest: &impl ShadowedGuest) -> bool {
         if !self.reverse.is_protected(&self.pool, gfn) {

@@ -1,9 +1,10 @@
-//! Shadows by their guest frame: a hash table of frames, and for each frame the list of its shadows.
+//! Shadows by their guest frame: a hash table of frames, and for each frame the list of its
+//! shadows.
 //!
-//! A bucket chains one shadow of each frame; all others of that frame hang on that one. So what a guest can
-//! make long is the list of one frame, which is bounded ([`MOST_SHAPES`]), and no bucket: the hash is keyed by a
-//! secret, so the guest does not know which frames share one. Both lists are doubly linked, so a shadow is taken
-//! out without a walk.
+//! A bucket chains one shadow of each frame; all others of that frame hang on that one. So what a
+//! guest can make long is the list of one frame, which is bounded ([`MOST_SHAPES`]), and no bucket:
+//! the hash is keyed by a secret, so the guest does not know which frames share one. Both lists are
+//! doubly linked, so a shadow is taken out without a walk.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -216,7 +217,8 @@ fn relink(pool: &mut Pool, pair: Pair, change: impl FnOnce(&mut Links)) {
     }
 }
 
-/// SipHash-1-3 of one word (Aumasson and Bernstein): short, and of no use to whoever does not know the key.
+/// SipHash-1-3 of one word (Aumasson and Bernstein): short, and of no use to whoever does not know
+/// the key.
 fn keyed_hash(key: [u64; 2], word: u64) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
@@ -278,7 +280,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Against a map: what is in is found, and nothing else, whatever the order of insertions and removals.
+        /// Against a map: what is in is found, and nothing else, whatever the order of insertions
+        /// and removals.
         #[test]
         fn lists_hold_what_was_put_in(
             ops in prop::collection::vec((any::<bool>(), 0u64..40, 0u16..6), 1..300)

@@ -8,8 +8,8 @@ use oxen_mm::pt::pages_at;
 /// How a guest's table is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Entries {
-    /// Not at all. The shadow is of a piece of memory: part of a guest's larger page, or of a guest without paging.
-    /// All of it follows from the key.
+    /// Not at all. The shadow is of a piece of memory: part of a guest's larger page, or of a guest
+    /// without paging. All of it follows from the key.
     Direct,
     /// 512 entries of 8 bytes.
     Long,
@@ -85,8 +85,8 @@ impl Key {
         }
     }
 
-    /// The first page that a leaf of the shadow holds, by the guest's entry that it was made from; `None` if that
-    /// entry does not say.
+    /// The first page that a leaf of the shadow holds, by the guest's entry that it was made from;
+    /// `None` if that entry does not say.
     pub(super) fn page_of(&self, slot: usize, origin: u64) -> Option<u64> {
         const FRAME: u64 = (1 << 40) - 1;
         let span = pages_at(self.level.into());

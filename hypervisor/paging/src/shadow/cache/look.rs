@@ -9,7 +9,8 @@ use super::pool::Pair;
 use super::{Cache, Fmt, View, slot_at};
 
 impl Cache {
-    /// What the CPU finds for a linear page (address / 4096): its frame, and the entry that holds it.
+    /// What the CPU finds for a linear page (address / 4096): its frame, and the entry that holds
+    /// it.
     pub(crate) fn lookup(&self, view: &View, linear: u64) -> Option<(Mfn, Attrs)> {
         let quarter = if view.long { 0 } else { slot_at(linear, 3) % 4 };
         let mut at = *view.roots.get(quarter)?;

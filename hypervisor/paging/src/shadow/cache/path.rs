@@ -30,7 +30,8 @@ const DIRTY: u64 = 1 << 6;
 const NX: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// The key of the root for a guest in long mode; `None` for others, whose root is no table of theirs.
+/// The key of the root for a guest in long mode; `None` for others, whose root is no table of
+/// theirs.
 pub(super) fn root(paging: &Paging) -> Option<Key> {
     let long = paging.mode() == PagingMode::Long;
     long.then(|| top(control_bits(paging), paging.cr3))
@@ -96,8 +97,8 @@ impl Walk<'_> {
         Path { hops, entry }
     }
 
-    /// Adds the guest's own tables below the root. Returns the level of the guest's page, and the rights of its
-    /// table.
+    /// Adds the guest's own tables below the root. Returns the level of the guest's page, and the
+    /// rights of its table.
     fn guest_tables(&self, hops: &mut ArrayVec<Hop, 5>) -> (u8, Rights) {
         let mut rights = Rights::ALL;
         let entries = self.fill.entries();

@@ -1,9 +1,10 @@
-//! The pages of a domain's shadows, in pairs: a shadow and the guest's entries that it was made from, or a
-//! part of the reverse map. All of them are taken from free memory when the pool is sized, so nothing that the
-//! guest does takes any. There are never fewer than a vcpu needs to get on with.
+//! The pages of a domain's shadows, in pairs: a shadow and the guest's entries that it was made
+//! from, or a part of the reverse map. All of them are taken from free memory when the pool is
+//! sized, so nothing that the guest does takes any. There are never fewer than a vcpu needs to get
+//! on with.
 //!
-//! Pairs are used in the order of their numbers; to forget all is to start again with the first. The frame of a
-//! shadow bears the number of its pair in the frame table.
+//! Pairs are used in the order of their numbers; to forget all is to start again with the first.
+//! The frame of a shadow bears the number of its pair in the frame table.
 
 use core::sync::atomic::AtomicU64;
 
@@ -216,8 +217,8 @@ impl Pool {
         self.next = 0;
     }
 
-    /// After a clearing: of what exceeds `pages`, up to `budget` pairs go back to the machine. True if nothing is
-    /// left of it.
+    /// After a clearing: of what exceeds `pages`, up to `budget` pairs go back to the machine. True
+    /// if nothing is left of it.
     pub(super) fn shrink(&mut self, pages: usize, budget: usize) -> bool {
         let most = (pages / PAIR).max(self.next);
         let keep = most.max(self.pairs.saturating_sub(budget));

@@ -1,8 +1,10 @@
-//! Which entries of shadows hold a guest's page, so that they are found in a bounded time: two at most are noted,
-//! and all that may write are. A third that may write takes the place of one of them, whose user then faults again;
-//! of those that only read the rest is known to be there (*others*), not where.
+//! Which entries of shadows hold a guest's page, so that they are found in a bounded time: two at
+//! most are noted, and all that may write are. A third that may write takes the place of one of
+//! them, whose user then faults again; of those that only read the rest is known to be there
+//! (*others*), not where.
 //!
-//! A note may be out of date: its entry holds something else by now. To take such an entry away does no harm.
+//! A note may be out of date: its entry holds something else by now. To take such an entry away
+//! does no harm.
 //!
 //! A part covers 1024 pages: a pair of the pool's, with a word for each page.
 
@@ -35,8 +37,8 @@ impl Place {
     }
 }
 
-/// Of a word: two places with a bit each that says they are there, whether there are others, and whether the page
-/// is protected.
+/// Of a word: two places with a bit each that says they are there, whether there are others, and
+/// whether the page is protected.
 const HALF: u32 = 31;
 const PLACE: u64 = (1 << 30) - 1;
 const THERE: u64 = 1 << 30;
@@ -152,7 +154,8 @@ impl Reverse {
         }
     }
 
-    /// The noted entries that hold the page, or did once, as one of 4 KiB or of 2 MiB; the newest first.
+    /// The noted entries that hold the page, or did once, as one of 4 KiB or of 2 MiB; the newest
+    /// first.
     pub(super) fn places(&self, pool: &Pool, gfn: u64, large: bool) -> [Option<Place>; 2] {
         let bits = self.bits(pool, gfn, large);
         [half(bits, 0), half(bits, 1)]

@@ -10,8 +10,9 @@ use super::reverse::Place;
 use super::{Allowance, BATCH, Cache, EVICT, Fmt, ShadowedGuest};
 
 impl Cache {
-    /// Follows the guest's flush, be it of a part: drops what the guest changed of the tables that it may write. The
-    /// caller flushes the vcpu's TLB. False if that would take too long: then all has to be forgotten.
+    /// Follows the guest's flush, be it of a part: drops what the guest changed of the tables that
+    /// it may write. The caller flushes the vcpu's TLB. False if that would take too long: then all
+    /// has to be forgotten.
     #[must_use]
     pub(crate) fn resync(&mut self) -> bool {
         let mut left = Allowance::for_compare();
@@ -27,7 +28,8 @@ impl Cache {
         }
     }
 
-    /// Compares all shadows of a table with it. False if there was not enough left of the allowance.
+    /// Compares all shadows of a table with it. False if there was not enough left of the
+    /// allowance.
     pub(super) fn compare_all(&mut self, gfn: u64, left: &mut Allowance) -> bool {
         let mut last = None;
         while let Some(pair) = self.index.next_of(&self.pool, gfn, last) {
@@ -123,8 +125,8 @@ impl Cache {
         compared.then_some(()).ok_or(NoMemory)
     }
 
-    /// Tables that nothing links to, of a frame that is written, are most likely no tables any more. Roots
-    /// of processes that wait are, mostly.
+    /// Tables that nothing links to, of a frame that is written, are most likely no tables any
+    /// more. Roots of processes that wait are, mostly.
     fn drop_unused(&mut self, gfn: u64) {
         let mut next = self.index.next_of(&self.pool, gfn, None);
         while let Some(pair) = next {
@@ -139,8 +141,8 @@ impl Cache {
         }
     }
 
-    /// Is a place an entry of a page still, and may it write? By the guest's number of the page, as its frame may be
-    /// another by now. If it cannot be told, it is.
+    /// Is a place an entry of a page still, and may it write? By the guest's number of the page, as
+    /// its frame may be another by now. If it cannot be told, it is.
     fn holds(&self, place: Place, gfn: u64) -> Option<bool> {
         let key = &self.pool.info(place.pair)?.key;
         let (level, slot) = (u32::from(key.level), usize::from(place.slot));
@@ -164,8 +166,8 @@ impl Cache {
         }
     }
 
-    /// Notes that an entry holds a page. One that may write is always found again; for that another may have to
-    /// go.
+    /// Notes that an entry holds a page. One that may write is always found again; for that another
+    /// may have to go.
     pub(super) fn note(&mut self, gfn: u64, place: Place, large: bool, write: bool) {
         let noted = self.reverse.places(&self.pool, gfn, large);
         if noted.contains(&Some(place)) {
@@ -188,9 +190,9 @@ impl Cache {
         self.reverse.note(&self.pool, gfn, large, places);
     }
 
-    /// The p2m's entry of a page changed: what was made from the old one goes. False if it is not known where that
-    /// is, or if too much would have to go: then all has to be forgotten. The caller flushes the TLBs of all vcpus
-    /// before they enter again.
+    /// The p2m's entry of a page changed: what was made from the old one goes. False if it is not
+    /// known where that is, or if too much would have to go: then all has to be forgotten. The
+    /// caller flushes the TLBs of all vcpus before they enter again.
     #[must_use]
     pub(crate) fn page_changed(&mut self, gfn: u64, left: &mut Allowance) -> bool {
         if self.reverse.has_others(&self.pool, gfn) || !left.spend(1) {

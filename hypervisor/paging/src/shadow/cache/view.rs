@@ -68,8 +68,8 @@ impl Cache {
         view.epoch != self.epoch
     }
 
-    /// Gives the vcpu a root for what its registers say. Returns what the CPU's CR3 holds from now on. The caller
-    /// flushes the vcpu's TLB.
+    /// Gives the vcpu a root for what its registers say. Returns what the CPU's CR3 holds from now
+    /// on. The caller flushes the vcpu's TLB.
     pub(crate) fn activate(
         &mut self,
         view: &mut View,

@@ -1,4 +1,5 @@
-//! What a CPU may still know of the guest's tables: each of their words with the values that it had since a flush.
+//! What a CPU may still know of the guest's tables: each of their words with the values that it had
+//! since a flush.
 
 use std::cell::RefCell;
 use std::vec::Vec;

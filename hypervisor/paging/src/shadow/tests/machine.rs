@@ -275,7 +275,8 @@ impl Machine {
         (mfn, attrs): (Mfn, Attrs),
     ) {
         let vcpu = &self.vcpus[n];
-        // Each entry by itself: shadows of tables serve several walks, as a CPU's caches of them do.
+        // Each entry by itself: shadows of tables serve several walks, as a CPU's caches of them
+        // do.
         let seen_marked = |found: &Found, step: &Step, marks: u64| {
             let others = vcpu.seen[at].entries(step.at, found.entry_size);
             let mut same = others.filter(|other| other & !MARKS == step.entry & !MARKS);
@@ -400,7 +401,8 @@ impl Machine {
                 let paging = &self.vcpus[vcpu].paging;
                 let now = walk::find(&self.memory, paging, linear, Access::READ);
                 if now.is_ok_and(|found| found.shift == 12) || now.is_err() {
-                    // PAE's top entries are registers of the CPU, loaded with CR3 (SDM volume 3, 4.4.1).
+                    // PAE's top entries are registers of the CPU, loaded with CR3 (SDM volume 3,
+                    // 4.4.1).
                     let pae = paging.cr0 & CR0_PG != 0
                         && paging.cr4 & CR4_PAE != 0
                         && paging.efer & EFER_LMA == 0;
@@ -408,7 +410,8 @@ impl Machine {
                     self.vcpus[vcpu].seen[at].forget_but(top, &self.memory);
                 }
             }
-            // Translations of other address spaces, and of this one, may go at any time: they do at each load.
+            // Translations of other address spaces, and of this one, may go at any time: they do at
+            // each load.
             Op::Cr3(vcpu, table, number) => {
                 let paging = &mut self.vcpus[vcpu].paging;
                 let numbered = paging.cr4 & CR4_PCIDE != 0 && paging.efer & EFER_LMA != 0;

@@ -1,10 +1,12 @@
-//! The cache of shadows as the CPUs of two vcpus would use it, against what their TLBs may hold: random edits of a
-//! guest's tables, by whoever is allowed to write them, accesses, flushes, and a pool that runs out.
+//! The cache of shadows as the CPUs of two vcpus would use it, against what their TLBs may hold:
+//! random edits of a guest's tables, by whoever is allowed to write them, accesses, flushes, and a
+//! pool that runs out.
 //!
-//! An access that succeeds does so by entries each of which was true at some moment since the vcpu's last flush,
-//! accessed and dirty bits included: a CPU's caches of tables know no more of one another. An access that faults does
-//! so by the tables as they are. The hypervisor changes the guest's memory at moments of its choice: whenever a vcpu
-//! could enter, no shadow leads to memory that the guest has not got.
+//! An access that succeeds does so by entries each of which was true at some moment since the
+//! vcpu's last flush, accessed and dirty bits included: a CPU's caches of tables know no more of
+//! one another. An access that faults does so by the tables as they are. The hypervisor changes the
+//! guest's memory at moments of its choice: whenever a vcpu could enter, no shadow leads to memory
+//! that the guest has not got.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,5 @@
-//! Entry against change: a vcpu enters only with a root that knows all changes of the p2m and of the cache.
+//! Entry against change: a vcpu enters only with a root that knows all changes of the p2m and of
+//! the cache.
 
 use std::sync::Arc;
 use std::vec::Vec;

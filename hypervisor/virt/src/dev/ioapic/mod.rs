@@ -1,10 +1,11 @@
 //! The virtual IO-APICs of the hardware domain: one for each of the host's, with the same address,
 //! pins and GSIs (82093AA data sheet; "I/O xAPIC" of the chipset manuals for the EOI register).
 //!
-//! The domain programs these; the host's own redirection entries, which aim at host vectors, follow:
-//! an entry's first unmask configures the GSI with the domain's trigger and polarity. A level GSI
-//! stays masked in the host from its arrival to the domain's EOI; unmasking it then samples the line
-//! again, because a line that is still asserted fires at once. So no line state is kept here.
+//! The domain programs these; the host's own redirection entries, which aim at host vectors,
+//! follow: an entry's first unmask configures the GSI with the domain's trigger and polarity. A
+//! level GSI stays masked in the host from its arrival to the domain's EOI; unmasking it then
+//! samples the line again, because a line that is still asserted fires at once. So no line state is
+//! kept here.
 //!
 //! Invariant: a GSI is unmasked in the host only while its entry is unmasked, configured, and not
 //! waiting for an EOI (remote IRR).

@@ -63,8 +63,8 @@ impl Lapic {
         }
     }
 
-    /// One access to the page, a write of a value or a read. What follows from a write is done at once: an instruction
-    /// with REP makes several.
+    /// One access to the page, a write of a value or a read. What follows from a write is done at
+    /// once: an instruction with REP makes several.
     pub fn mmio(
         &mut self,
         offset: u32,

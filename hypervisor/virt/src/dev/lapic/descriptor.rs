@@ -1,9 +1,10 @@
-//! The posted-interrupt descriptor (SDM volume 3, 30.6, table 30-1): vectors that wait for a vcpu, in a form that
-//! hardware with posted interrupts can take over while the guest runs.
+//! The posted-interrupt descriptor (SDM volume 3, 30.6, table 30-1): vectors that wait for a vcpu,
+//! in a form that hardware with posted interrupts can take over while the guest runs.
 //!
-//! A sender sets its vector, then ON; who finds ON clear notifies the CPU named here. That CPU, in the guest, clears
-//! ON and moves the vectors into the virtual IRR without an exit. Outside of the guest the notification does nothing:
-//! the owner clears ON and merges before each entry, with interrupts off, so that a later one is taken after it.
+//! A sender sets its vector, then ON; who finds ON clear notifies the CPU named here. That CPU, in
+//! the guest, clears ON and moves the vectors into the virtual IRR without an exit. Outside of the
+//! guest the notification does nothing: the owner clears ON and merges before each entry, with
+//! interrupts off, so that a later one is taken after it.
 //!
 //! Without such hardware the descriptor is never armed, and only a place where vectors wait.
 
@@ -26,8 +27,8 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Owner: from now on the hardware of the CPU with this APIC id takes requests, if it gets this vector. In
-    /// xAPIC mode of the host the id has its place in the second byte.
+    /// Owner: from now on the hardware of the CPU with this APIC id takes requests, if it gets this
+    /// vector. In xAPIC mode of the host the id has its place in the second byte.
     pub fn arm(&self, vector: u8, apic_id: u32, x2apic: bool) {
         let destination = if x2apic {
             apic_id
@@ -95,7 +96,8 @@ mod tests {
         lapic
     }
 
-    /// What a CPU in the guest does with a notification (30.6): clears ON, then requests to virtual IRR.
+    /// What a CPU in the guest does with a notification (30.6): clears ON, then requests to virtual
+    /// IRR.
     fn process(lapic: &Lapic, image: &mut LapicImage) {
         let descriptor = lapic.posted().descriptor();
         descriptor.control.fetch_and(!ON, Ordering::SeqCst);
@@ -188,8 +190,8 @@ mod tests {
         assert!(!posted.hardware_takes_all());
     }
 
-    /// A sender on another thread, while the owner's CPU is in and out of the guest: nothing is lost, although
-    /// notifications are sent only where one is due.
+    /// A sender on another thread, while the owner's CPU is in and out of the guest: nothing is
+    /// lost, although notifications are sent only where one is due.
     #[test]
     fn nothing_is_lost_in_a_race() {
         use core::sync::atomic::AtomicBool;

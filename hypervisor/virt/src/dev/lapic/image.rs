@@ -1,9 +1,9 @@
-//! A local APIC in the hands of the hardware: Intel's APIC virtualization (SDM volume 3, chapter 30) takes and
-//! completes interrupts without an exit while its vcpu is loaded.
+//! A local APIC in the hands of the hardware: Intel's APIC virtualization (SDM volume 3, chapter
+//! 30) takes and completes interrupts without an exit while its vcpu is loaded.
 //!
-//! It is lent: [`Lapic::image`] makes what the hardware starts from, [`Lapic::take`] brings back what it made of
-//! it. In between, this model is out of date in just these sets and the task priority. Whoever asks it anything
-//! about them takes the image back first.
+//! It is lent: [`Lapic::image`] makes what the hardware starts from, [`Lapic::take`] brings back
+//! what it made of it. In between, this model is out of date in just these sets and the task
+//! priority. Whoever asks it anything about them takes the image back first.
 
 use super::Lapic;
 use super::shared::LapicIdInfo;
@@ -24,8 +24,8 @@ pub struct LapicImage {
 }
 
 impl Lapic {
-    /// Can the hardware keep it as it is? Not the page of xAPIC mode, which is emulated, nor one that is switched off
-    /// and delivers nothing.
+    /// Can the hardware keep it as it is? Not the page of xAPIC mode, which is emulated, nor one
+    /// that is switched off and delivers nothing.
     pub fn suits_hardware(&self) -> bool {
         self.x2apic_mode() && self.enabled()
     }

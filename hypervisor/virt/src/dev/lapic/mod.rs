@@ -2,13 +2,14 @@
 //! Controller").
 //!
 //! Two halves: [`LapicPosted`], which any CPU may post to without a lock, and [`Lapic`], which only
-//! the CPU that runs the vcpu touches. `Lapic` merges what was posted before each entry to the guest.
+//! the CPU that runs the vcpu touches. `Lapic` merges what was posted before each entry to the
+//! guest.
 //!
 //! Fixed properties: the APIC id is 2 * vcpu; the xAPIC page stays at its default address; six LVT
 //! entries; no suppression of EOI broadcasts; a 100 MHz timer.
 //!
-//! Invariants: no bit below 16 in IRR, ISR or TMR; while software-disabled all LVT entries are masked
-//! and nothing is delivered; what is published is what the registers say.
+//! Invariants: no bit below 16 in IRR, ISR or TMR; while software-disabled all LVT entries are
+//! masked and nothing is delivered; what is published is what the registers say.
 
 mod access;
 mod deliver;
@@ -79,8 +80,8 @@ pub enum Next {
     Nothing,
     /// A vector to inject.
     Take(u8),
-    /// A vector of this class, which only the task priority holds back: it can be taken, without an exit,
-    /// when the guest lowers CR8.
+    /// A vector of this class, which only the task priority holds back: it can be taken, without an
+    /// exit, when the guest lowers CR8.
     HeldByPriority(u8),
 }
 

@@ -41,12 +41,12 @@ impl Lapic {
         (hidden, page)
     }
 
-    /// Sets the state to that of the records. The timer counts from its initial value again; a TSC deadline
-    /// stands.
+    /// Sets the state to that of the records. The timer counts from its initial value again; a TSC
+    /// deadline stands.
     ///
     /// # Errors
-    /// `RestoreError` if the records contradict each other or the domain's CPUID policy. The APIC is then as
-    /// after reset.
+    /// `RestoreError` if the records contradict each other or the domain's CPUID policy. The APIC
+    /// is then as after reset.
     pub fn restore(
         &mut self,
         hidden: &HvmHwLapic,

@@ -4,9 +4,9 @@
 //! enters the guest. In the other direction the owner publishes, in one word, what senders need to
 //! know: mode, ids, whether it is enabled, its priority.
 //!
-//! Edge-triggered vectors wait in a posted-interrupt descriptor, which the hardware may know too ([`Descriptor`]):
-//! then it takes them out by itself, while the guest runs. Nothing else can be left to it: TMR, and with it the word
-//! about completions, is the owner's.
+//! Edge-triggered vectors wait in a posted-interrupt descriptor, which the hardware may know too
+//! ([`Descriptor`]): then it takes them out by itself, while the guest runs. Nothing else can be
+//! left to it: TMR, and with it the word about completions, is the owner's.
 //!
 //! Ordering: a sender writes its own reason (say, evtchn_upcall_pending) before it posts, and the
 //! owner that enables its APIC publishes that before it looks for such reasons. Both sides put a
@@ -49,7 +49,8 @@ pub struct LapicPosted {
     descriptor: Descriptor,
     /// Vectors that are level triggered, or were when they last came.
     irr: [AtomicU32; 8],
-    /// Which words of `irr` and the descriptor the owner has to look at: a bit each, set after the word.
+    /// Which words of `irr` and the descriptor the owner has to look at: a bit each, set after the
+    /// word.
     words: AtomicU32,
     /// For vectors that wait: level triggered?
     level: [AtomicU32; 8],
@@ -218,8 +219,8 @@ impl LapicPosted {
             && all_zero(&self.irr)
     }
 
-    /// Can the hardware of the CPU that runs the vcpu take all that waits, when it is notified? Then nobody has to
-    /// make it leave its guest.
+    /// Can the hardware of the CPU that runs the vcpu take all that waits, when it is notified?
+    /// Then nobody has to make it leave its guest.
     pub fn hardware_takes_all(&self) -> bool {
         if !self.descriptor.is_armed() {
             return false;

@@ -1,13 +1,13 @@
 //! The APIC timer: one-shot, periodic and TSC-deadline.
 //!
 //! It keeps the moment of the next expiry in host nanoseconds rather than a counter; counts are
-//! computed when they are read. The bus clock is 100 MHz, as in Xen, so that a saved guest finds the
-//! frequency that it calibrated.
+//! computed when they are read. The bus clock is 100 MHz, as in Xen, so that a saved guest finds
+//! the frequency that it calibrated.
 
 /// Nanoseconds per tick of the undivided timer.
 const BUS_NS: u64 = 10;
-/// Shorter periods are stretched: the guest would otherwise do nothing but take interrupts. As in KVM; on an emulated
-/// CPU a guest's way through one interrupt takes longer than 50 us.
+/// Shorter periods are stretched: the guest would otherwise do nothing but take interrupts. As in
+/// KVM; on an emulated CPU a guest's way through one interrupt takes longer than 50 us.
 const MIN_PERIOD_NS: u64 = 200_000;
 
 /// One reading of the clocks, taken by the caller: host monotonic time, and the guest's TSC at the

@@ -25,7 +25,8 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Takes a function into care: sizes its BARs, finds its capabilities, and maps what it decodes.
+    /// Takes a function into care: sizes its BARs, finds its capabilities, and maps what it
+    /// decodes.
     pub(super) fn adopt(sbdf: Sbdf, view: &mut View<'_>, host: &mut impl Host) -> Self {
         let mut device = Self {
             sbdf,

@@ -1,7 +1,7 @@
 //! The device memory in the domain's map: all that any function decodes, without the trapped pages.
 //!
-//! The set is computed again from all functions at each change, so that BARs which share pages, or overlap
-//! while a domain moves them, need no bookkeeping.
+//! The set is computed again from all functions at each change, so that BARs which share pages, or
+//! overlap while a domain moves them, need no bookkeeping.
 
 use alloc::vec::Vec;
 

@@ -1,6 +1,6 @@
-//! Virtual PCI for the hardware domain: it configures the machine's devices itself, and we watch the
-//! registers that concern us (PCI Local Bus 3.0, PCI Express base specification; the behaviour is
-//! that of Xen's vpci where a domain can tell).
+//! Virtual PCI for the hardware domain: it configures the machine's devices itself, and we watch
+//! the registers that concern us (PCI Local Bus 3.0, PCI Express base specification; the behaviour
+//! is that of Xen's vpci where a domain can tell).
 //!
 //! Watched: memory decoding and BARs, because device memory is mapped while it is decoded; MSI and
 //! MSI-X, because devices must raise host vectors only. All other registers are the hardware's.

@@ -1,9 +1,9 @@
 //! The MSI-X capability and its table in device memory (PCI 3.0 section 6.8.2).
 //!
 //! The pages of the table and of the pending bits stay unmapped. Table accesses are emulated; what
-//! else lies in those pages, the pending bits included, is forwarded to the device. Writes always go
-//! through to the device, even when they change nothing: after a reset of the device, which is not
-//! seen here, the domain restores the table with the values that we still hold.
+//! else lies in those pages, the pending bits included, is forwarded to the device. Writes always
+//! go through to the device, even when they change nothing: after a reset of the device, which is
+//! not seen here, the domain restores the table with the values that we still hold.
 //!
 //! Invariant: a device entry is unmasked only with a host vector in it.
 

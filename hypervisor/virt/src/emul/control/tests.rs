@@ -39,7 +39,8 @@ fn go(v: &mut BoxedVcpu, s: &mut Space, exit: ControlExit) -> ControlOutcome {
     control_exit(&mut **v, s, &cpuid(), exit)
 }
 
-/// Thread A loops SMSW, which exits at any privilege level; thread B has put a move there meanwhile.
+/// Thread A loops SMSW, which exits at any privilege level; thread B has put a move there
+/// meanwhile.
 #[test]
 fn user_code_that_exits_by_smsw_moves_to_no_control_register() {
     for code in [

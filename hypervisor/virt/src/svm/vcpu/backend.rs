@@ -72,7 +72,8 @@ impl VcpuEmulation for SvmVcpu {
 impl VcpuBackend for SvmVcpu {
     fn load(&mut self, cpu: &mut PhysCpu) {
         cpu.spec.switch_to(&mut self.spec);
-        // The CPU's cache of VMCB fields is another vcpu's, or this vcpu's from before it ran elsewhere.
+        // The CPU's cache of VMCB fields is another vcpu's, or this vcpu's from before it ran
+        // elsewhere.
         self.clean = Clean::empty();
         self.fpu.load();
         self.write_tsc_aux();

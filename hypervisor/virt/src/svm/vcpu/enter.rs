@@ -45,9 +45,10 @@ impl SvmVcpu {
         cpu.spec.enter(&self.spec);
         let work = cpu.spec.switch(&self.spec, self.domain.trusted);
         let (vmcb, host) = (self.vmcb_maddr.raw(), cpu.host_state.raw());
-        // SAFETY: SVM is on, or there would be no `PhysCpu`, which has the page of this CPU's saved state; the VMCB
-        // is this vcpu's, initialised by `new`, and `&mut self` excludes other users; the caller set the
-        // nested root to tables of the guest's p2m; `load` has loaded the guest's FPU state.
+        // SAFETY: SVM is on, or there would be no `PhysCpu`, which has the page of this CPU's saved
+        // state; the VMCB is this vcpu's, initialised by `new`, and `&mut self` excludes other
+        // users; the caller set the nested root to tables of the guest's p2m; `load` has loaded the
+        // guest's FPU state.
         unsafe { switch::enter(&mut self.regs, vmcb, host, &work) };
         cpu.spec.leave(&self.spec);
         let (c, s) = (&mut self.vmcb.control, &self.vmcb.save);
@@ -56,8 +57,8 @@ impl SvmVcpu {
         self.clean = Clean::all();
     }
 
-    /// Brings RIP and the pending event into a form that VMRUN accepts, after emulation may have left
-    /// another.
+    /// Brings RIP and the pending event into a form that VMRUN accepts, after emulation may have
+    /// left another.
     pub(super) fn tidy(&mut self) {
         let (c, s) = (&mut self.vmcb.control, &mut self.vmcb.save);
         let long_code = s.efer & EFER_LMA != 0 && Segment::from(s.cs).long();
@@ -72,16 +73,16 @@ impl SvmVcpu {
         }
     }
 
-    /// Interprets the exit, and handles those exits that only the back end can. Nothing here enters the
-    /// guest again: see [`Exit::Settled`].
+    /// Interprets the exit, and handles those exits that only the back end can. Nothing here enters
+    /// the guest again: see [`Exit::Settled`].
     fn after_exit(&mut self) -> Exit {
         self.requeue_interrupted_event();
         if self.nmi_iret_at.is_some_and(|at| at != self.vmcb.save.rip) {
             self.nmi_iret_at = None;
             self.nmi_blocked = false;
         }
-        // The intercepts keep the guest from loading CR3. This is the second line of defence: a guest that
-        // ran with another CR3 used page tables of its own choice.
+        // The intercepts keep the guest from loading CR3. This is the second line of defence: a
+        // guest that ran with another CR3 used page tables of its own choice.
         if let Some(guest) = &self.shadowed
             && self.vmcb.save.cr3 != guest.root()
         {
@@ -106,8 +107,8 @@ impl SvmVcpu {
                 Exit::InterruptWindow
             }
             exit::IRET => {
-                // The intercept comes before the IRET runs. NMIs stay blocked until an exit at another
-                // RIP shows that the IRET has run.
+                // The intercept comes before the IRET runs. NMIs stay blocked until an exit at
+                // another RIP shows that the IRET has run.
                 self.intercept(g1::IRET, false);
                 self.nmi_iret_at = Some(self.vmcb.save.rip);
                 Exit::NmiWindow

@@ -1,5 +1,5 @@
-//! Delivery of exceptions and interrupts on AMD-V: EVENTINJ, virtual interrupts and the blocking of NMIs
-//! (APM volume 2, 15.20 and 15.21).
+//! Delivery of exceptions and interrupts on AMD-V: EVENTINJ, virtual interrupts and the blocking of
+//! NMIs (APM volume 2, 15.20 and 15.21).
 
 use super::super::event::{decode_event, encode_event, interrupted_event};
 use super::super::intercept::g1;
@@ -9,9 +9,10 @@ use crate::backend::{Event, VcpuEvents, Window};
 use crate::x86::RFLAGS_IF;
 
 impl SvmVcpu {
-    /// Notes, at the exit of a virtual interrupt, whether this CPU took the interrupt although V_TPR is not
-    /// below its priority. Such a CPU would take the next one too, at once and for ever, so windows then ask
-    /// for a priority that is one less. (APM volume 2, 15.21.4, says "above"; QEMU 7.2 takes "not below".)
+    /// Notes, at the exit of a virtual interrupt, whether this CPU took the interrupt although
+    /// V_TPR is not below its priority. Such a CPU would take the next one too, at once and for
+    /// ever, so windows then ask for a priority that is one less. (APM volume 2, 15.21.4, says
+    /// "above"; QEMU 7.2 takes "not below".)
     pub(super) fn note_priority(&mut self) {
         let int_ctl = self.vmcb.control.int_ctl;
         let priority = (int_ctl & int_ctl::PRIO_MAX) >> int_ctl::PRIO_SHIFT;
@@ -20,8 +21,8 @@ impl SvmVcpu {
             && priority == int_ctl & int_ctl::TPR_MASK;
     }
 
-    /// Delivers an event again, at the next entry, whose delivery the exit interrupted. Not a software
-    /// interrupt: RIP still points to the instruction, which runs again.
+    /// Delivers an event again, at the next entry, whose delivery the exit interrupted. Not a
+    /// software interrupt: RIP still points to the instruction, which runs again.
     pub(super) fn requeue_interrupted_event(&mut self) {
         let c = &mut self.vmcb.control;
         c.event_inj = interrupted_event(c.exit_int_info, self.quirks).unwrap_or(0);
@@ -58,9 +59,9 @@ impl VcpuEvents for SvmVcpu {
     }
 
     fn request_interrupt_window(&mut self, window: Window) {
-        // A virtual interrupt whose taking is intercepted, and which so is never delivered: the exit shows
-        // that the guest can take one. The CPU compares its priority with V_TPR, which the guest changes
-        // through CR8 without an exit (APM volume 2, 15.21.4).
+        // A virtual interrupt whose taking is intercepted, and which so is never delivered: the
+        // exit shows that the guest can take one. The CPU compares its priority with V_TPR, which
+        // the guest changes through CR8 without an exit (APM volume 2, 15.21.4).
         const FIELDS: u64 = int_ctl::V_IRQ | int_ctl::PRIO_MAX | int_ctl::IGNORE_TPR;
         let window = match window {
             Window::Priority(_) if self.quirks.cr8_aborts => Window::Unwanted,

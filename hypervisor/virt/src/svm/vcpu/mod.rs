@@ -27,8 +27,8 @@ use crate::vendor::VcpuParts;
 use crate::x86::MSR_TSC_AUX;
 use crate::zeroed::zeroed_box;
 
-/// A loop exits after this many PAUSEs, each less than `PAUSE_THRESHOLD` cycles behind the one before
-/// (APM volume 2, 15.14.4).
+/// A loop exits after this many PAUSEs, each less than `PAUSE_THRESHOLD` cycles behind the one
+/// before (APM volume 2, 15.14.4).
 const PAUSE_COUNT: u16 = 3000;
 const PAUSE_THRESHOLD: u16 = 128;
 /// In the VMCB's interrupt state: the guest is in an interrupt shadow.
@@ -36,7 +36,8 @@ const INTERRUPT_SHADOW: u64 = 1;
 
 /// One virtual CPU on AMD-V.
 pub(super) struct SvmVcpu {
-    /// The general registers. The VMCB has RAX and RSP of its own, which are copied at each entry and exit.
+    /// The general registers. The VMCB has RAX and RSP of its own, which are copied at each entry
+    /// and exit.
     regs: Gprs,
     pub(super) vmcb: Box<Vmcb>,
     vmcb_maddr: Maddr,

@@ -92,8 +92,9 @@ impl VcpuRegisters for SvmVcpu {
             Reg::Cr3 => s.cr3 = value,
             Reg::Cr4 => {
                 self.cr4 = value;
-                // A machine check while MCE is off shuts the guest down, and the host learns nothing of
-                // the error (APM volume 2, 15.12.18). Reads exit while the guest's own MCE is off.
+                // A machine check while MCE is off shuts the guest down, and the host learns
+                // nothing of the error (APM volume 2, 15.12.18). Reads exit while the guest's own
+                // MCE is off.
                 s.cr4 = value | CR4_MCE;
                 let reads = if value & CR4_MCE == 0 {
                     intercept::CR4

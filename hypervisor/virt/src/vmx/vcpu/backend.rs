@@ -18,8 +18,9 @@ use crate::start;
 use crate::step::stepped_flags;
 use crate::x86::DR7_ENABLES;
 
-/// The EPT pointer's attributes: write-back, four levels. Accessed and dirty bits stay off: entries of our
-/// tables have both set from the start, and with them on a walk of the guest's own tables counts as a write.
+/// The EPT pointer's attributes: write-back, four levels. Accessed and dirty bits stay off: entries
+/// of our tables have both set from the start, and with them on a walk of the guest's own tables
+/// counts as a write.
 const EPTP_FLAGS: u64 = 6 | 3 << 3;
 
 impl VcpuEmulation for VmxVcpu {
@@ -54,8 +55,8 @@ impl VcpuEmulation for VmxVcpu {
 impl VcpuBackend for VmxVcpu {
     fn load(&mut self, cpu: &mut PhysCpu) {
         cpu.spec.switch_to(&mut self.spec);
-        // SAFETY: VMX is on, or there would be no `PhysCpu`; the VMCS is this vcpu's and active on no
-        // other CPU, as `unload` clears it.
+        // SAFETY: VMX is on, or there would be no `PhysCpu`; the VMCS is this vcpu's and active on
+        // no other CPU, as `unload` clears it.
         let current = unsafe {
             if !self.prepared {
                 let _ = insn::vmclear(self.vmcs_maddr);
@@ -88,7 +89,8 @@ impl VcpuBackend for VmxVcpu {
         self.msrs = core::array::from_fn(|index| self.msr(index));
         self.loaded = false;
         self.state.fetch_all();
-        // SAFETY: the VMCS is this vcpu's and current on this CPU. Once cleared, it can be loaded on any.
+        // SAFETY: the VMCS is this vcpu's and current on this CPU. Once cleared, it can be loaded
+        // on any.
         let cleared = unsafe { insn::vmclear(self.vmcs_maddr) };
         assert!(cleared.is_ok(), "VMCLEAR of this vcpu's VMCS");
     }

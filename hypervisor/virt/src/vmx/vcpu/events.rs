@@ -37,8 +37,8 @@ impl VcpuEvents for VmxVcpu {
     }
 
     fn request_interrupt_window(&mut self, window: Window) {
-        // For `Window::Priority` nothing is requested: the TPR threshold of each entry equals the task
-        // priority, so that the guest exits whenever it lowers the priority.
+        // For `Window::Priority` nothing is requested: the TPR threshold of each entry equals the
+        // task priority, so that the guest exits whenever it lowers the priority.
         let on = window == Window::Interrupts;
         let window = u64::from(proc::INTERRUPT_WINDOW);
         self.state.change(state::PROC_CONTROLS, window, on);

@@ -26,8 +26,8 @@ impl VmxVcpu {
         }
     }
 
-    /// Interprets the exit, and handles those exits that only the back end can. Nothing here enters the
-    /// guest again: see [`Exit::Settled`].
+    /// Interprets the exit, and handles those exits that only the back end can. Nothing here enters
+    /// the guest again: see [`Exit::Settled`].
     fn after_exit(&mut self) -> Exit {
         self.settle();
         match self.info.reason {
@@ -54,8 +54,8 @@ impl VmxVcpu {
             }
             reason::APIC_WRITE => Exit::SelfIpi(self.apic.self_ipi()),
             reason::PAUSE => {
-                // A loop that exits resumes at its PAUSE. Where each PAUSE exits, the guest would not get
-                // past the instruction.
+                // A loop that exits resumes at its PAUSE. Where each PAUSE exits, the guest would
+                // not get past the instruction.
                 if self.caps.proc & proc::PAUSE != 0 {
                     self.advance_rip(self.info.insn_len);
                 }
@@ -80,8 +80,8 @@ impl VmxVcpu {
         Exit::Settled
     }
 
-    /// Handles a MOV to CR0 or CR4 that changes a bit which the hypervisor owns. Other accesses do not exit
-    /// on CPUs with unrestricted guests.
+    /// Handles a MOV to CR0 or CR4 that changes a bit which the hypervisor owns. Other accesses do
+    /// not exit on CPUs with unrestricted guests.
     fn write_control_register(&mut self) -> Exit {
         let q = self.info.qualification;
         // Outside of 64-bit mode the operand has 32 bits.
@@ -105,8 +105,8 @@ impl VmxVcpu {
         Exit::Settled
     }
 
-    /// Reflects #DB. The exit has not changed DR6 and DR7, but the guest's handler must find in them what a
-    /// CPU leaves there (SDM volume 3, 28.1).
+    /// Reflects #DB. The exit has not changed DR6 and DR7, but the guest's handler must find in
+    /// them what a CPU leaves there (SDM volume 3, 28.1).
     fn debug_exception(&mut self) {
         const CAUSES: u64 = 0x600f;
         let causes = self.info.qualification & CAUSES;
@@ -116,7 +116,8 @@ impl VmxVcpu {
             self.advance_rip(self.info.insn_len);
             self.state.change(state::PENDING_DEBUG, SINGLE_STEP, false);
         }
-        // Behind MOV SS with RFLAGS.TF set, entries require a pending single step (SDM volume 3, 27.3.1.5).
+        // Behind MOV SS with RFLAGS.TF set, entries require a pending single step (SDM volume 3,
+        // 27.3.1.5).
         self.state
             .change(state::INTERRUPTIBILITY, INTERRUPT_SHADOW, false);
         self.state.change(state::DR7, DR7_GD, false);

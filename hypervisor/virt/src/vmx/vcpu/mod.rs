@@ -56,9 +56,9 @@ pub(super) struct VmxVcpu {
     pub(super) flush: bool,
     /// The event that the next entry delivers.
     pub(super) pending: Option<Event>,
-    /// NMIs are blocked: from the delivery of one to the exit at the end of its handler. The VMCS has this
-    /// too, but entries of Bochs 2.7 block NMIs and never unblock them, so that one guest's state gets into
-    /// another guest.
+    /// NMIs are blocked: from the delivery of one to the exit at the end of its handler. The VMCS
+    /// has this too, but entries of Bochs 2.7 block NMIs and never unblock them, so that one
+    /// guest's state gets into another guest.
     pub(super) nmi_blocked: bool,
     /// The value of the host's TSC at which runs end.
     pub(super) deadline: Option<u64>,

@@ -1,4 +1,5 @@
-//! The registers of a guest on VT-x: in the VMCS (through its cache), or kept here where it has no field.
+//! The registers of a guest on VT-x: in the VMCS (through its cache), or kept here where it has no
+//! field.
 
 use super::super::{control, segment, state};
 use super::VmxVcpu;

@@ -90,7 +90,8 @@ fn time_follows_weight_when_timers_are_late() {
     }
 }
 
-/// What ran alone on its CPU while others met elsewhere owes no more than its limit when it meets them.
+/// What ran alone on its CPU while others met elsewhere owes no more than its limit when it meets
+/// them.
 #[test]
 fn a_debt_has_an_end() {
     let mut credit = Credit::new(2);

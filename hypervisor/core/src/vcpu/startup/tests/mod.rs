@@ -50,7 +50,8 @@ fn started() -> (World, Guest) {
 fn a_sipi_that_comes_while_its_receiver_goes_down_is_not_lost() {
     let (_world, guest) = started();
     let vcpu = guest.vcpu(1);
-    // Taken: nothing. Then, before it has gone down, INIT and SIPI are posted; it does not look down.
+    // Taken: nothing. Then, before it has gone down, INIT and SIPI are posted; it does not look
+    // down.
     assert!(!vcpu.is_initialised());
     post(&guest, 1, BOTH);
     vcpu.kick_apic();

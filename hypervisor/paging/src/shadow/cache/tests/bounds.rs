@@ -1,4 +1,5 @@
-//! The cost of one step of the cache, whatever the guest does: shadows and entries looked at, not time.
+//! The cost of one step of the cache, whatever the guest does: shadows and entries looked at, not
+//! time.
 
 use std::vec::Vec;
 
@@ -32,8 +33,8 @@ fn cost<T>(cache: &mut Cache, step: impl FnOnce(&mut Cache) -> T) -> u64 {
     cache.counts().steps - before
 }
 
-/// As many shadows as the pool holds, of as few frames as they can be of, all in one bucket of a hash that the
-/// guest knows.
+/// As many shadows as the pool holds, of as few frames as they can be of, all in one bucket of a
+/// hash that the guest knows.
 fn crowd(cache: &mut Cache, view: &mut View, guest: &Flat, pages: usize) -> (Vec<u64>, u64) {
     let heads = (pages / 4).clamp(16, 1 << 14).next_power_of_two() as u64;
     let bucket = |gfn: u64| (gfn.wrapping_mul(COLLIDING) >> 32) & (heads - 1);

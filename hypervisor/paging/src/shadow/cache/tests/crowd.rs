@@ -1,5 +1,6 @@
-//! A guest that loads roots at frames of its choice, so that the cache is full of shadows which look alike: what one
-//! load, or one change of the guest's memory, looks at stays as little as in an empty cache.
+//! A guest that loads roots at frames of its choice, so that the cache is full of shadows which
+//! look alike: what one load, or one change of the guest's memory, looks at stays as little as in
+//! an empty cache.
 
 use crate::shadow::cache::path::top;
 use crate::shadow::cache::{Allowance, Cache, View};

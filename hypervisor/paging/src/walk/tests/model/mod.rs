@@ -1,5 +1,5 @@
-//! Walks of random entries in all formats, against a model that is written as the manuals' tables are: for each kind of
-//! entry the ranges of bits that must be zero.
+//! Walks of random entries in all formats, against a model that is written as the manuals' tables
+//! are: for each kind of entry the ranges of bits that must be zero.
 
 use super::*;
 use proptest::prelude::*;
@@ -110,7 +110,8 @@ fn short(case: &Case) -> Outcome {
     Ok(table & 0xffff_f000 | case.linear & 0xfff)
 }
 
-/// Memory in which each table holds one entry only, whatever its address: its level is told by the order of reads.
+/// Memory in which each table holds one entry only, whatever its address: its level is told by the
+/// order of reads.
 struct Way {
     entries: [u64; 4],
     next: core::cell::Cell<usize>,

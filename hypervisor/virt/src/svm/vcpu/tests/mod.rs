@@ -40,8 +40,8 @@ fn exit(v: &mut SvmVcpu, code: u64) -> Exit {
     })
 }
 
-/// Task switches load CR3 past the intercept of CR3 (APM 15.9, table 15-7), and check this intercept alone
-/// (15.14.1).
+/// Task switches load CR3 past the intercept of CR3 (APM 15.9, table 15-7), and check this
+/// intercept alone (15.14.1).
 #[test]
 fn task_switches_exit_on_a_shadow_and_under_nested_paging() {
     let mut v = on_shadow();
@@ -76,7 +76,8 @@ fn the_root_of_a_shadow_follows_the_mode() {
     assert_eq!(exit(&mut v, 0x72), Exit::Cpuid);
 }
 
-/// XSA-156: an exception whose delivery raises it again exits for ever; each time the CPU's loop comes round.
+/// XSA-156: an exception whose delivery raises it again exits for ever; each time the CPU's loop
+/// comes round.
 #[test]
 fn each_reflected_exception_comes_back_to_the_loop_of_the_cpu() {
     for (code, event) in [(0x41, Event::DB), (0x51, Event::AC)] {
@@ -167,8 +168,8 @@ fn rip_is_brought_into_the_form_of_its_code_segment() {
     assert_eq!(v.pending_event(), Some(Event::GP));
 }
 
-/// APM 15.21.4: a virtual interrupt is taken when V_INTR_PRIO is above V_TPR, which MOV to CR8 changes without
-/// an exit.
+/// APM 15.21.4: a virtual interrupt is taken when V_INTR_PRIO is above V_TPR, which MOV to CR8
+/// changes without an exit.
 #[test]
 fn what_cr8_holds_back_exits_when_cr8_falls() {
     const V_IRQ: u64 = 1 << 8;
@@ -201,8 +202,8 @@ fn what_cr8_holds_back_exits_when_cr8_falls() {
     assert_eq!(fields(&v), (false, false, 0));
 }
 
-/// QEMU takes a virtual interrupt whose priority is V_TPR's: the guest would leave at each entry, and never get
-/// anywhere. One such exit is enough.
+/// QEMU takes a virtual interrupt whose priority is V_TPR's: the guest would leave at each entry,
+/// and never get anywhere. One such exit is enough.
 #[test]
 fn a_cpu_that_takes_an_equal_priority_is_asked_for_one_less() {
     let mut v = vcpu();
@@ -235,8 +236,8 @@ fn what_cr8_holds_back_is_not_asked_for_where_that_ends_the_machine() {
     assert_eq!(v.vmcb.control.general1 & g1::VINTR, 0);
 }
 
-/// STI and HLT, with an interrupt of the host between the two: the CPU stores the shadow, and VMRUN of the
-/// emulator does not load it again.
+/// STI and HLT, with an interrupt of the host between the two: the CPU stores the shadow, and VMRUN
+/// of the emulator does not load it again.
 #[test]
 fn a_shadow_that_the_next_entry_loses_is_reported() {
     for (quirk, int_state, expected) in [

@@ -16,7 +16,8 @@ fn vcpu() -> VmxVcpu {
     VmxVcpu::new(caps(), parts(maps::new)).unwrap()
 }
 
-/// An exit for an exception, as the interruption information tells it. The number of entries must be one.
+/// An exit for an exception, as the interruption information tells it. The number of entries must
+/// be one.
 fn exception(v: &mut VmxVcpu, event: u32) -> Exit {
     let mut entries = 0;
     v.run_once(|v| {
@@ -31,7 +32,8 @@ fn exception(v: &mut VmxVcpu, event: u32) -> Exit {
     })
 }
 
-/// XSA-156: an exception whose delivery raises it again exits for ever; each time the CPU's loop comes round.
+/// XSA-156: an exception whose delivery raises it again exits for ever; each time the CPU's loop
+/// comes round.
 #[test]
 fn each_reflected_exception_comes_back_to_the_loop_of_the_cpu() {
     for (info, event) in [(0x8000_0301, Event::DB), (0x8000_0b11, Event::AC)] {
