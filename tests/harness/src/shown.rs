@@ -57,6 +57,9 @@ pub const LIST: &[(&str, How)] = &[
     ("./x run --append-xen trace=hypercalls", Host(PROMPT)),
     ("./x run --boot linux", Host(PROMPT)),
     ("./x image", Host("")),
+    // Both kinds are built by `./x test`; their machines are those of the short set.
+    ("./x build --embedded intel|amd", By("backends")),
+    ("./x build --sizes", Not(LONG)),
     ("./x cargo test -p abi-layout", Host("")),
     ("./x bench --list", Host("")),
     // At dom0's prompt.

@@ -61,8 +61,8 @@ fn a_panic_tells_where_and_starts_the_machine_again() -> Result<()> {
         .expect(r"PANIC on CPU\d+: asked for by debug key", SHORT)?;
     lab.vm.expect(r"at hypervisor/vmm/src/keys.rs:\d+", SHORT)?;
     // By name out of the table in the image: the key's place, and what called it.
-    lab.vm.expect(r"oxen::keys::crash\+0x", SHORT)?;
-    lab.vm.expect(r"oxen::run::cpu_loop\+0x", SHORT)?;
+    lab.vm.expect(r"oxen_vmm::keys::crash\+0x", SHORT)?;
+    lab.vm.expect(r"oxen_vmm::run::cpu_loop\+0x", SHORT)?;
     lab.vm.expect("reboot in five seconds", SHORT)?;
     ensure!(lab.vm.wait(Duration::from_secs(30))?.success());
     Ok(())
@@ -83,7 +83,7 @@ fn an_nmi_tells_what_the_cpus_do() -> Result<()> {
             lab.vm.expect(r"rip [0-9a-f]{4}:[0-9a-f]{16}", SHORT)?;
             // An idle CPU is in the loop, one that runs a guest where that entered.
             lab.vm
-                .expect(r"(oxen::run|oxen_virt::svm::switch)::\w+\+0x", SHORT)?;
+                .expect(r"(oxen_vmm::run|oxen_virt::svm::switch)::\w+\+0x", SHORT)?;
         }
         ensure!(lab.sh(&format!("echo {round} and on"))? == format!("{round} and on"));
     }
