@@ -21,7 +21,7 @@ use crate::symbols;
 /// Bytes that an embedded image should have at most, as it is shipped.
 const AIM: usize = 128 << 10;
 /// Bytes that it may have until the aim is met: what it has, and 1 % (docs/performance-log.md).
-const MOST: usize = 170_000;
+const MOST: usize = 165_000;
 
 const PROFILE: &str = "embedded";
 
