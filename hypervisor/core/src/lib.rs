@@ -9,11 +9,11 @@
 //! | floor | rooms | know |
 //! |---|---|---|
 //! | dispatch | [`dispatch`], multicall | every hypercall |
-//! | operations | the rooms of [`hypercall`], [`control`], the operations of [`evtchn`] and [`grant`] | the objects that they work on |
+//! | operations | the rooms of [`hypercall`], [`control`], [`evtchn`], [`grant`] | the objects |
 //! | calls | [`hypercall`] itself | a caller: its registers, its memory, its rights |
-//! | objects | [`machine`], [`domain`], [`vcpu`], [`evtchn`], [`grant`] | each other: a vcpu its domain, a port the domain at its other end |
+//! | objects | [`machine`], [`domain`], [`vcpu`], [`evtchn`], [`grant`] | each other |
 //! | guest-visible time | `clock`, [`runstate`] | the areas that they are published in |
-//! | mechanisms | [`sched`], [`timer`], `area`, `params` | no domain: they carry what their owner gives |
+//! | mechanisms | [`sched`], [`timer`], `area`, `params` | no domain, only their owner's data |
 //! | growth | [`fallible`] | the free memory |
 //! | seams | [`seams`] | nothing of this crate |
 #![warn(missing_docs, unused_qualifications)]

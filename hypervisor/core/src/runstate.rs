@@ -5,17 +5,17 @@ use core::sync::atomic::{Ordering, fence};
 
 use crate::area::SharedArea;
 
-/// What a vcpu does with its time (RUNSTATE_*).
+/// The run state of a vcpu (RUNSTATE_*).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum State {
-    /// A CPU runs it.
+    /// A CPU runs the vcpu.
     Running = 0,
-    /// It could run, but no CPU is free.
+    /// The vcpu could run, but no CPU is free.
     Runnable = 1,
-    /// It waits for an event.
+    /// The vcpu waits for an event.
     Blocked = 2,
-    /// It is down or paused.
+    /// The vcpu is down or paused.
     Offline = 3,
 }
 

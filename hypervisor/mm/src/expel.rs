@@ -27,7 +27,7 @@ pub trait Cpus {
     fn relax(&self);
 }
 
-/// What passes between two looks counts as no more than this.
+/// The most time that counts as waited between two looks.
 const LOOK_NS: u64 = 10_000_000;
 const NMI_AFTER_NS: u64 = 1_000_000_000;
 const STOP_AFTER_NS: u64 = 5_000_000_000;
@@ -88,7 +88,7 @@ impl Patience {
         }
     }
 
-    /// What is to be done at this moment, each once; after the last, it is done again and again.
+    /// The remedy that is due at `now`: the NMI once, then the stop again and again.
     fn look(&mut self, now: u64) -> Option<Remedy> {
         let last = self.last.replace(now).unwrap_or(now);
         self.waited += now.saturating_sub(last).min(LOOK_NS);

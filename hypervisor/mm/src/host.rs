@@ -43,7 +43,7 @@ const DEVICE: Attrs = Attrs {
     tag: 0,
 };
 
-/// What a part of the image may be used for.
+/// The rights of a part of the image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rights {
     /// Read and execute.
@@ -328,7 +328,7 @@ impl HostSpace {
         })
     }
 
-    /// What a linear address of ours leads to.
+    /// The leaf that maps a linear address of the hypervisor; `None` if nothing does.
     pub fn translate(&self, at: Vaddr) -> Option<Leaf> {
         match self
             .inner

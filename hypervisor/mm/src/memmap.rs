@@ -12,7 +12,7 @@ use crate::pt::{TableAccess, TablePool};
 const PAGE: u64 = PAGE_SIZE as u64;
 const LOW_MIB: u64 = 1 << 20;
 
-/// What the memory map says of a range, as far as it matters here.
+/// The kind of a range in the firmware's memory map: RAM or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FirmwareKind {
     /// Memory that the hypervisor may use.
@@ -98,7 +98,7 @@ impl Ranges {
     }
 }
 
-/// What is RAM, and what of it is still free to use.
+/// The ranges of RAM, and those of them that are still free to use.
 pub struct MemoryMap {
     ram: Ranges,
     usable: Ranges,

@@ -18,7 +18,7 @@ use oxen_types::{Maddr, Mfn, PAGE_SIZE};
 /// One page-table page.
 pub type Table = [AtomicU64; 512];
 
-/// What may be laid over zeroed frames and shared between CPUs.
+/// A type that may be laid over zeroed frames and shared between CPUs.
 ///
 /// # Safety
 /// All bit patterns are valid, all change goes through atomics, and the alignment divides the page

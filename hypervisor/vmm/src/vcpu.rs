@@ -118,7 +118,7 @@ impl<H: Host> HvmVcpu<H> {
         self.domain.tsc.apply(self.number, &mut *context.backend);
     }
 
-    /// It starts anew.
+    /// Restarts the vcpu's TSC with the counter of vcpu 0.
     pub(crate) fn restart_tsc(&self, context: &mut Context) {
         let backend = &mut *context.backend;
         context.msrs.tsc_adjust = self.domain.tsc.restart(self.number, backend);

@@ -18,7 +18,7 @@ use crate::irq_routes::IrqRoutes;
 use crate::percpu::PerCpu;
 use crate::trace::Trace;
 
-/// What does not change after boot.
+/// The settings that do not change after boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The CPUs are AMD's, or of AMD's kind.
@@ -50,7 +50,7 @@ pub struct Parts<H> {
 /// One for the machine; lives as long as it runs.
 pub struct Vmm<H: Host> {
     parts: Parts<H>,
-    /// What is traced.
+    /// The trace.
     pub trace: Trace,
     pub(crate) irqs: IrqRoutes,
     dom0: Once<Dom0<H>>,

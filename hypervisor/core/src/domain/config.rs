@@ -1,4 +1,4 @@
-//! What a domain is made from, and who makes it.
+//! The configuration of a domain, and who makes one.
 
 use alloc::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::Domain;
 /// The most vcpus that one domain can have.
 pub const MAX_VCPUS: u32 = 128;
 
-/// What is fixed when a domain is made (`struct xen_domctl_createdomain`).
+/// The settings that are fixed when a domain is made (`struct xen_domctl_createdomain`).
 #[derive(Clone, Debug)]
 pub struct DomainConfig {
     /// Whether the domain may manage others: dom0.

@@ -1,4 +1,4 @@
-//! What the toolstack sets of a domain and reads again, and how far its long calls got.
+//! The settings of a domain that its toolstack writes and reads, and the progress of long calls.
 
 use oxen_types::{Gfn, Port};
 

@@ -52,7 +52,7 @@ impl Lifecycle {
     }
 }
 
-/// What follows from a domain's shutdown. [`ShutdownAction::perform`] does it, without locks.
+/// The action that follows a domain's shutdown. [`ShutdownAction::perform`] does it, without locks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum ShutdownAction {

@@ -43,7 +43,7 @@ pub struct Domain {
     pub id: DomainId,
     /// The machine that the domain runs on.
     pub machine: &'static Machine,
-    /// What was fixed when the domain was made.
+    /// The settings that were fixed when the domain was made.
     pub config: DomainConfig,
     /// The guest-physical address space.
     pub memory: Box<dyn GuestMemory>,

@@ -90,7 +90,7 @@ impl Account {
     }
 }
 
-/// What the heap takes for an object: a power of two, or whole pages.
+/// The bytes that the heap takes for an object: a power of two, or whole pages.
 fn cost(bytes: usize) -> usize {
     match bytes {
         0 => 0,

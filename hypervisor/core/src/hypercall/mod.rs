@@ -1,4 +1,4 @@
-//! What a hypercall is to its handler: the caller, the arguments, the budget, and how it ends.
+//! A hypercall as its handler sees it: the caller, the arguments, the budget, and how it ends.
 //!
 //! Arguments come in rdi, rsi, rdx, r10, r8, r9; the result goes to rax
 //! (public/arch-x86/xen-x86_64.h). A handler decodes, checks, then acts. A long call returns

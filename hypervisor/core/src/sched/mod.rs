@@ -52,7 +52,7 @@ impl Affinity {
     };
 }
 
-/// What a CPU does next.
+/// The scheduler's decision on what a CPU does next.
 pub struct Decision<T> {
     /// The unit that it runs; `None` if nothing is runnable: it idles.
     pub next: Option<T>,

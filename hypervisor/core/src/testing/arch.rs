@@ -101,7 +101,7 @@ impl VcpuArch for FakeVcpu {
 #[derive(Default)]
 pub struct FakeDomain {
     leaves: Mutex<Vec<u8>>,
-    /// It fails to make vcpus from this number on.
+    /// The first vcpu number whose creation fails.
     pub fails_from: Option<u32>,
 }
 

@@ -74,7 +74,7 @@ impl Guest {
         self.domain.vcpu(id).expect("vcpu")
     }
 
-    /// What was done to a vcpu's processor.
+    /// Looks at what was done to a vcpu's processor.
     pub fn with_arch<R>(&self, id: u32, look: impl FnOnce(&FakeVcpu) -> R) -> R {
         let vcpu = self.vcpu(id);
         look(vcpu.arch.as_fake())

@@ -92,19 +92,19 @@ impl<T> core::ops::DerefMut for Locked<'_, T> {
     }
 }
 
-/// What is allocated from here on is the test machine's.
+/// Allocations are the test machine's, not core's, while the guard lives.
 pub fn quiet() -> Guard {
     change(|state| state.quiet += 1);
     Guard(|state| state.quiet -= 1)
 }
 
-/// What is allocated from here on may fail.
+/// Allocations may fail while the guard lives.
 pub fn may_fail() -> Guard {
     change(|state| state.may_fail += 1);
     Guard(|state| state.may_fail -= 1)
 }
 
-/// What is allocated from here on does not fail: there is room, unless chance says no.
+/// Allocations do not fail while the guard lives. Fails itself if chance says so.
 pub fn granted() -> Result<Guard> {
     change(|state| {
         if state.in_core && state.fails() {
@@ -136,7 +136,7 @@ pub fn take_refused() -> u64 {
     change(|state| core::mem::take(&mut state.refused))
 }
 
-/// What runs here may ask for more than a page in one piece: it can do without.
+/// Runs code that may allocate more than a page in one piece, as it can do without.
 pub fn large<R>(run: impl FnOnce() -> R) -> R {
     change(|state| state.large = true);
     let result = run();
@@ -178,7 +178,7 @@ impl State {
         fails
     }
 
-    /// Is the allocation refused?
+    /// Whether the allocation is refused.
     fn judge(&mut self, size: usize) -> bool {
         if !self.in_core || self.quiet > 0 {
             return false;

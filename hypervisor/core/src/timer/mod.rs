@@ -16,7 +16,7 @@ use spin::Mutex;
 
 use queue::{Node, Queue};
 
-/// What a timer is for. An owner has one of each kind.
+/// The purpose of a timer. An owner has one of each kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum TimerKind {

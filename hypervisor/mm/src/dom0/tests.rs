@@ -188,7 +188,7 @@ fn cpus_and_devices_come_up_whatever_dom0_takes() {
     }
 }
 
-/// What the hypervisor must have below 4 GiB is a few frames of tables and the roots of shadows,
+/// The hypervisor needs only a few frames of tables and the roots of shadows below 4 GiB,
 /// not the modules.
 #[test]
 fn modules_and_tables_leave_the_low_memory_to_dom0() {

@@ -1,4 +1,4 @@
-//! What each domain holds of the machine's memory, and what is promised to it.
+//! The accounts of the machine's memory: what each domain holds, and what is promised to it.
 //!
 //! - *RAM* is charged to its owner until the frame is free, whoever maps it.
 //! - *Other* frames are those that the hypervisor made for a domain and shares with it:

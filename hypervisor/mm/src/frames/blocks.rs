@@ -6,12 +6,12 @@ use super::buddy::{self, MAX_ORDER, Zone};
 use super::entry::{FrameUse, State};
 use super::{FOUR_GIB, FrameTable};
 
-/// What a block of frames has to be.
+/// The properties that a block of frames must have.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct AllocOptions {
     /// Filled with zeros.
     pub zeroed: bool,
-    /// For what 32-bit code or devices must reach.
+    /// Below 4 GiB, where 32-bit code and devices reach the block.
     pub below_4g: bool,
     /// The node to take from if it has something.
     pub node: Option<u8>,

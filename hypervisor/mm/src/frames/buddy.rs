@@ -109,7 +109,7 @@ impl Zone {
         lists.push(frames, Mfn::new(at), order);
     }
 
-    /// Is there a free block of this order at `at`?
+    /// Whether a free block of this order begins at `at`.
     fn heads(&self, frames: &FrameTable, at: Mfn, order: u32) -> bool {
         let entry = self.contains(at).then(|| frames.get_entry(at)).flatten();
         entry.is_some_and(|entry| entry.state().free_order() == Some(order))

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use oxen_types::DomainId;
 
-/// What a frame is used for.
+/// The use of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum FrameUse {
@@ -95,7 +95,7 @@ impl Entry {
     pub(crate) fn set(&self, state: State) {
         self.state.store(state.0, Ordering::Release);
     }
-    /// What the frame is used for; `Free` for all free frames.
+    /// The use of the frame; `Free` for all free frames.
     pub(crate) fn use_seen(&self) -> FrameUse {
         match self.state().used() {
             FrameUse::FreeHead => FrameUse::Free,
@@ -121,7 +121,7 @@ impl Entry {
     pub(crate) fn is_written(&self) -> bool {
         self.state.load(Ordering::Acquire) & WRITTEN != 0
     }
-    /// Takes the mark away; was it there?
+    /// Takes the mark away. Returns whether the frame had the mark.
     pub(crate) fn take_written(&self) -> bool {
         self.is_written() && self.state.fetch_and(!WRITTEN, Ordering::AcqRel) & WRITTEN != 0
     }

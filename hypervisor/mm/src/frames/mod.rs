@@ -221,7 +221,7 @@ impl FrameTable {
         self.entry(mfn).set_note(note);
     }
 
-    /// What the frame is used for now; `Free` for all free frames.
+    /// The present use of the frame; `Free` for all free frames.
     pub fn use_of(&self, mfn: Mfn) -> FrameUse {
         self.get_entry(mfn)
             .map_or(FrameUse::NotRam, Entry::use_seen)
@@ -232,7 +232,7 @@ impl FrameTable {
         Mfn::new((self.sections.len() as u64) << SECTION_SHIFT)
     }
 
-    /// Is any frame of the range RAM (in use or not, ours or a guest's)?
+    /// Whether any frame of the range is RAM (in use or not, the hypervisor's or a guest's).
     pub fn has_ram(&self, first: Mfn, count: u64) -> bool {
         let end = first.raw().saturating_add(count).min(self.end().raw());
         let mut at = first.raw();

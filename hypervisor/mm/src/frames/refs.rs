@@ -13,7 +13,7 @@ use super::entry::{FrameUse, State};
 /// A guest can add references (grants, mappings), so their number is limited well below overflow.
 const MAX_REFERENCES: u32 = 1 << 30;
 
-/// What became of a frame when one reference went.
+/// The state of a frame after one reference was dropped.
 enum Put {
     StillUsed,
     /// The state is `Free`, and it is in no list yet.
@@ -72,7 +72,7 @@ impl FrameTable {
         }
     }
 
-    /// Is it RAM that is charged to `owner`?
+    /// Whether the frame is RAM that is charged to `owner`.
     pub(crate) fn is_ram_of(&self, mfn: Mfn, owner: DomainId) -> bool {
         self.get_entry(mfn).is_some_and(|entry| {
             let state = entry.state();

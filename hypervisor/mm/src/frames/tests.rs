@@ -279,7 +279,7 @@ proptest! {
     }
 }
 
-/// What is claimed is not free to others; it becomes RAM of the domain that claimed it.
+/// Claimed memory is not free to others; it becomes RAM of the domain that claimed it.
 #[test]
 fn a_claim_keeps_memory_for_its_domain() {
     let frames = test_table(0x4000);

@@ -1,5 +1,5 @@
-//! What a change of the p2m took away: to be given back after the lock is dropped and the guest's
-//! translations are flushed, never before.
+//! The frames and tables that a change of the p2m took away: they are given back after the lock is
+//! dropped and the guest's translations are flushed, never before.
 
 use arrayvec::ArrayVec;
 use oxen_core::seams::{FLUSHED_TOGETHER, FrameSource, MapKind};
@@ -22,7 +22,8 @@ const FEW: usize = BATCH + 1;
 pub(super) struct Gather<'a> {
     frames: &'static FrameTable,
     pool: &'a PagingPool,
-    /// Runs of frames, one reference each to drop; could the domain write another's through it?
+    /// Runs of frames, one reference each to drop, and whether the domain could write another's
+    /// frame.
     runs: ArrayVec<(Mfn, u64, bool), BATCH>,
     tables: FrameList,
     changed: ArrayVec<Gfn, FEW>,
@@ -41,7 +42,8 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// Is there no room for what one operation takes away: a leaf, and changes at two pages?
+    /// Whether there is no room for what one operation takes away: a leaf, and changes at two
+    /// pages.
     pub(super) fn is_full(&self) -> bool {
         self.runs.is_full() || (!self.many && self.changed.remaining_capacity() < 2)
     }
@@ -105,7 +107,7 @@ impl DomainPool<'_, '_> {
         self.dead.pool.owe()
     }
 
-    /// It could not be mapped after all.
+    /// Takes back a debt to the pool, for a large page that could not be mapped after all.
     pub(super) fn owe_less(&self) {
         self.dead.pool.owe_less();
     }
@@ -126,7 +128,7 @@ impl TablePool for DomainPool<'_, '_> {
         self.dead.pool.take_owed()
     }
 
-    /// What the large page might not be executed for its size, its parts may.
+    /// The parts may be executed even where the large page may not, for its size.
     fn part(&self, whole: Attrs) -> Attrs {
         Attrs {
             exec: self.rules.attrs(kind_of(whole), 1).exec,

@@ -1,4 +1,4 @@
-//! What stands at a gfn, as rights and a tag of its page-table entry.
+//! The kind of what is mapped at a gfn, as rights and a tag of its page-table entry.
 
 use oxen_core::seams::MapKind;
 
@@ -11,7 +11,7 @@ const GRANT_RW: u8 = 4;
 const GRANT_RO: u8 = 5;
 const MMIO: u8 = 6;
 
-/// What differs between domains and CPUs.
+/// The rules for rights that differ between domains and CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
     /// Large pages may be executed. Not on CPUs where a change of a page's size, while it is

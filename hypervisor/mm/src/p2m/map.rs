@@ -8,7 +8,7 @@ use super::gather::Gather;
 use super::kind::kind_of;
 use crate::pt::{Format, Walk};
 
-/// May a page be put in the place of what is there?
+/// Checks that a page may replace what is mapped there: -EBUSY for a grant or device memory.
 pub(super) fn check_replaceable(there: Walk) -> Result<()> {
     match there {
         Walk::Leaf(leaf) => match kind_of(leaf.attrs) {

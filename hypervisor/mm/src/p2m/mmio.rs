@@ -11,7 +11,8 @@ use crate::pt::{Format, Walk, pages_at};
 const STEP: usize = 512;
 
 impl<F: Format> GuestSpace<F> {
-    /// What is mapped so already is no error; after an error a part may be mapped.
+    /// Maps device memory. A page that is mapped so already is no error; after an error a part of
+    /// the range may be mapped.
     pub(super) fn map_device(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()> {
         self.check(gfn, count)?;
         let in_range = |end| end <= 1 << 40;
@@ -63,7 +64,7 @@ impl<F: Format> GuestSpace<F> {
         Ok(())
     }
 
-    /// What is not device memory stays.
+    /// Unmaps the device memory of a range. Other pages stay.
     pub(super) fn unmap_device(&self, gfn: Gfn, count: u64) -> Result<()> {
         self.check(gfn, count)?;
         let (mut at, end) = (gfn.raw(), gfn.raw() + count);

@@ -50,7 +50,7 @@ pub enum Cause<'a> {
     Guest,
 }
 
-/// What a guest-physical address space is made with.
+/// The configuration of a guest-physical address space.
 #[derive(Clone, Copy, Debug)]
 pub struct SpaceConfig {
     /// The domain.

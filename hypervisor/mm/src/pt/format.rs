@@ -1,5 +1,5 @@
-//! What the bits of an entry mean: long mode (AMD's APM vol. 2, 5.3), nested paging (the same bits,
-//! always "user", APM 15.25) and EPT (Intel's SDM vol. 3, 30.3.2).
+//! The formats of page-table entries: long mode (AMD's APM vol. 2, 5.3), nested paging (the same
+//! bits, always "user", APM 15.25) and EPT (Intel's SDM vol. 3, 30.3.2).
 //!
 //! In all three, bits 52 to 55 of a leaf are software's: the tag. Accessed and dirty are set from
 //! the start, so that hardware has no reason to write to an entry behind our back.
@@ -99,7 +99,7 @@ fn long_table(mfn: Mfn, user: u64) -> u64 {
     (mfn.base().raw() & ADDRESS) | long::PRESENT | long::WRITE | long::ACCESSED | user
 }
 
-/// Is it a present entry (one of these bits) that no page hangs on?
+/// The next table, if the entry is present (has one of these bits) and maps no page.
 #[inline]
 fn next(entry: u64, level: u32, present: u64) -> Option<Mfn> {
     let links = entry & present != 0 && (level == 4 || (level > 1 && entry & LARGE == 0));

@@ -44,7 +44,7 @@ pub trait TablePool: TableAccess {
     fn alloc_for_split(&mut self) -> Option<Mfn> {
         self.alloc()
     }
-    /// What the parts of a large page are, when it is split.
+    /// The attributes of the parts of a large page that is split.
     fn part(&self, whole: Attrs) -> Attrs {
         whole
     }

@@ -107,7 +107,7 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What each 4 KiB page leads to, kept as runs that are split where needed.
+/// The frame and attributes of each 4 KiB page, kept as runs that are split where needed.
 #[derive(Default)]
 struct Model(BTreeMap<u64, (u64, u64, Attrs)>);
 

@@ -1,5 +1,5 @@
-//! What a page fault of a guest without nested paging means: a fault of the guest's own, a page for
-//! the shadow to hold, or an access to guest-physical memory that the p2m does not allow.
+//! The meaning of a page fault of a guest without nested paging: a fault of the guest's own, a page
+//! for the shadow to hold, or an access to guest-physical memory that the p2m does not allow.
 //!
 //! Shadows keep to a TLB's rules (see `cache`), and this is their page walker. It walks the guest's
 //! tables as they are now, sets accessed and dirty bits as the CPU would (SDM volume 3, 4.8), and
@@ -45,7 +45,7 @@ impl Fill {
     }
 }
 
-/// What a page fault means.
+/// The meaning of a page fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// The page goes into the shadow, and the guest tries again.

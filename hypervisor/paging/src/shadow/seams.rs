@@ -1,4 +1,4 @@
-//! What shadows need of the rest of the hypervisor, and what they tell it.
+//! The traits by which shadows use and notify the rest of the hypervisor.
 
 use oxen_core::seams::GuestMemory;
 use oxen_types::paging::GuestPage;

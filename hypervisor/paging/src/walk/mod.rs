@@ -67,7 +67,7 @@ impl Access {
     pub const READ: Self = Self::empty();
 }
 
-/// What a processor's page walk depends on besides its registers, as CPUID shows it to the guest.
+/// The limits of a processor's page walk, as CPUID shows them to the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
     /// Bits of a physical address.
@@ -89,7 +89,7 @@ pub struct Paging {
     pub efer: u64,
     /// RFLAGS.AC, which suspends SMAP.
     pub ac: bool,
-    /// What CPUID shows.
+    /// The limits that CPUID shows.
     pub limits: Limits,
 }
 
@@ -210,7 +210,7 @@ impl Found {
     /// Checks an access against the rights.
     ///
     /// # Errors
-    /// The error code of the page fault, if the rights do not allow the access.
+    /// `Err(code)` with the page fault's error code if the rights do not allow the access.
     pub fn check(&self, paging: &Paging, access: Access) -> Result<(), u32> {
         if paging.cr0 & CR0_PG == 0 || allowed(paging, access, self.rights, self.no_execute) {
             return Ok(());

@@ -49,9 +49,9 @@ pub enum BuildError {
     NoKernel,
     /// The kernel's file is no image that can be unpacked.
     Image(oxen_unpack::ImageError),
-    /// What was unpacked is no kernel for dom0.
+    /// The unpacked file is no kernel for dom0.
     Elf(ElfError),
-    /// dom0's memory has no room for that.
+    /// dom0's memory has no room for the named thing.
     NoMemory(&'static str),
     /// The kernel's segments lie where dom0 has no RAM.
     Segment {

@@ -15,7 +15,7 @@ use oxen_virt::{
 
 use super::host::{Fake, lock};
 
-/// What the vmm did to the back end.
+/// An action of the vmm on the back end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Act {
     Load,
@@ -36,7 +36,7 @@ pub(crate) struct Script {
     fake: &'static Fake,
     steps: Mutex<VecDeque<Step>>,
     acts: Mutex<Vec<Act>>,
-    /// It has a timer that ends a run.
+    /// Whether the back end has a timer that ends a run.
     pub(crate) has_deadline: Mutex<bool>,
 }
 

@@ -22,7 +22,7 @@ use crate::{PerCpu, Vmm};
 /// TSC ticks of a nanosecond.
 pub(crate) const TSC_PER_NS: u64 = 2;
 
-/// What was done to the machine.
+/// An action on the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Did {
     Window,

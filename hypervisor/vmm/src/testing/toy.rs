@@ -26,13 +26,13 @@ use crate::runner::{Phys, Runner};
 /// Why a toy's guest was left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ToyExit {
-    /// It yields the CPU.
+    /// The toy yields the CPU.
     Yield,
-    /// It waits for an event.
+    /// The toy waits for an event.
     Wait,
 }
 
-/// What the loop did with a toy.
+/// A step of the loop with a toy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     Load,
@@ -51,7 +51,7 @@ pub(crate) struct ToyState {
     pub(crate) exits: Mutex<VecDeque<ToyExit>>,
     /// How often its tables are not ready before they are.
     pub(crate) unready: AtomicU32,
-    /// What [`Runner::prepare`] returns.
+    /// The result of [`Runner::prepare`].
     pub(crate) can_run: Mutex<bool>,
 }
 

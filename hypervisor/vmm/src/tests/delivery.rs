@@ -45,7 +45,8 @@ fn send_to(guest: &Guest, apic: u8, delivery: Delivery, vector: u8) {
     assert!(deliver(&bus, &message));
 }
 
-/// What the guest's CPU has to deliver at each of its next entries. It takes each at once.
+/// The events that the guest's CPU has to deliver at each of its next entries. The CPU takes each
+/// at once.
 fn taken(guest: &Guest, entries: usize) -> Vec<Option<Event>> {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     for _ in 0..entries {

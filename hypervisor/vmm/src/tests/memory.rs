@@ -17,7 +17,7 @@ enum Access {
 
 const ALL: [Access; 3] = [Access::Read, Access::Write, Access::Fetch];
 
-/// What the guest's CPU is made to do about a fault.
+/// The outcome of a fault for the guest's CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     /// The guest tries again.

@@ -1,4 +1,4 @@
-//! What the loop of a CPU owes a vcpu, the scheduler and the machine, on the way in and out.
+//! Tests of the loop of a CPU: its duties to a vcpu, the scheduler and the machine, in and out.
 
 use std::vec::Vec;
 

@@ -12,7 +12,7 @@
 //! | `updates(T)` | `&mut T`, a private copy | the copy is written back |
 //! | `reports(T)` | `&mut T`, a private copy | the copy is written back, after a failure too |
 //! | `gives(T)` | `&mut T`, zeroed | it is written to the caller |
-//! | `each(T)` | `&mut T`, for each element of the list | each is written back with its own status |
+//! | `each(T)` | `&mut T`, for each element | each is written back with its own status |
 //! | `batch(T)` | `&mut [T]`, up to [`BATCH`] elements | likewise |
 //!
 //! The callers: `anyone`; `privileged`, then the handler gets a [`Privileged`]; or

@@ -325,7 +325,7 @@ impl<T: Clone> Credit<T> {
     }
 }
 
-/// What the scheduler calls, under its lock. Times are ns since boot.
+/// The functions that the scheduler calls, under its lock. Times are ns since boot.
 impl<T: Clone> Credit<T> {
     /// A policy for so many CPUs, without units. Allocates: only while the machine boots.
     pub fn new(cpus: usize) -> Self {

@@ -11,7 +11,7 @@ use crate::testing::{Guest, PAGE, World, errno};
 
 const CPU: CpuId = CpuId(0);
 
-/// What is due at `now`: vcpu and kind, in the order of firing.
+/// The timers that are due at `now`: vcpu and kind, in the order of firing.
 fn due(world: &World, cpu: CpuId, now: u64) -> Vec<(u32, TimerKind)> {
     let pop = || world.machine.pop_due_timer(cpu, now);
     core::iter::from_fn(pop)

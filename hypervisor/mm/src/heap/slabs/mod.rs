@@ -26,7 +26,7 @@ mod contiguous;
 
 const SMALLEST_SHIFT: u32 = 4;
 const CLASSES: usize = 8;
-/// What is larger than half a page gets pages of its own.
+/// The largest object in a slab: half a page. Larger ones get pages of their own.
 const LARGEST_SMALL: usize = 1 << (SMALLEST_SHIFT as usize + CLASSES - 1);
 
 /// 256 KiB.

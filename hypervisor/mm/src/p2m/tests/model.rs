@@ -48,7 +48,7 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the domain should see: kinds, and the first byte of its RAM.
+/// The memory that the domain should see: kinds, and the first byte of its RAM.
 type Model = BTreeMap<u64, (MapKind, u8)>;
 
 /// Carries an operation out on the model: its result, and whether anything was taken away.

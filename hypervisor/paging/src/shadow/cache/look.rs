@@ -1,4 +1,4 @@
-//! What the shadows hold, as the CPU would find it, for tests.
+//! Views of the shadows as the CPU would find them, for tests.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,8 +9,7 @@ use super::pool::Pair;
 use super::{Cache, Fmt, View, slot_at};
 
 impl Cache {
-    /// What the CPU finds for a linear page (address / 4096): its frame, and the entry that holds
-    /// it.
+    /// Looks up a linear page (address / 4096) as the CPU does: its frame and attributes.
     pub(crate) fn lookup(&self, view: &View, linear: u64) -> Option<(Mfn, Attrs)> {
         let quarter = if view.long { 0 } else { slot_at(linear, 3) % 4 };
         let mut at = *view.roots.get(quarter)?;
@@ -30,7 +29,7 @@ impl Cache {
         }
     }
 
-    /// Does an entry of some shadow let the CPU write the frame?
+    /// Whether an entry of some shadow lets the CPU write the frame.
     pub(crate) fn is_writable(&self, mfn: Mfn) -> bool {
         self.leaves().any(|(first, level, attrs)| {
             let all = first.raw()..first.raw() + pages_at(level);

@@ -25,7 +25,7 @@ const PAIR: usize = 2;
 /// Pairs that a pool can have: 256 MiB. More is of no use.
 const MOST_PAIRS: usize = 1 << 15;
 
-/// What is known of the shadow in a pair.
+/// The bookkeeping of the shadow in a pair.
 #[derive(Clone, Copy)]
 pub(super) struct Info {
     pub(super) key: Key,
@@ -33,7 +33,7 @@ pub(super) struct Info {
     pub(super) guest: Option<Mfn>,
     /// Entries that link to it, roots in use, and work under way.
     pub(super) refs: u32,
-    /// It waits in the list of those that nothing links to.
+    /// Whether the shadow is in the list of those that nothing links to.
     pub(super) idle: bool,
     pub(super) before: Pair,
     pub(super) after: Pair,
@@ -41,7 +41,7 @@ pub(super) struct Info {
     /// Entries outside of these are empty.
     pub(super) low: u16,
     pub(super) end: u16,
-    /// How often it got out of step while nothing linked to it.
+    /// How often the shadow got out of step while nothing linked to it.
     pub(super) strays: u8,
 }
 
@@ -259,7 +259,7 @@ impl Pool {
         self.table(pair)?.get(slot)
     }
 
-    /// What it was made from.
+    /// The word that records what a shadow's entry was made from.
     pub(super) fn origin_of(&self, pair: Pair, slot: usize) -> Option<&'static AtomicU64> {
         self.origin(pair)?.get(slot)
     }

@@ -129,7 +129,7 @@ impl Reverse {
         }
     }
 
-    /// May a page of 2 MiB be writable as a whole?
+    /// Whether a page of 2 MiB may be writable as a whole.
     pub(super) fn may_write_large(&self, gfn: u64) -> bool {
         let part = self.part(gfn);
         part.is_none_or(|part| part.protected[(gfn % PART / LARGE) as usize] == 0)

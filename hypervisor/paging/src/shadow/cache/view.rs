@@ -18,7 +18,7 @@ pub(crate) struct View {
     pub(super) long: bool,
     /// The root of three levels: a page of its own, below 4 GiB.
     pae: Mfn,
-    /// That of the cache when the roots were taken.
+    /// The cache's epoch when the roots were taken.
     epoch: u64,
     frames: &'static FrameTable,
 }

@@ -1,4 +1,4 @@
-//! What a CPU may still know of the guest's tables: each of their words with the values that it had
+//! The history of the guest's tables, which a CPU may still know: each word with the values it had
 //! since a flush.
 
 use std::cell::RefCell;
@@ -66,7 +66,7 @@ impl History {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// What an entry was.
+    /// The values that an entry had.
     pub(super) fn entries(&self, at: Gaddr, size: u8) -> impl Iterator<Item = u64> {
         let (shift, mask) = match size {
             4 => (at.raw() % 8 * 8, 0xffff_ffff),
@@ -75,7 +75,7 @@ impl History {
         self.values(at).iter().map(move |word| word >> shift & mask)
     }
 
-    /// Does any walk fit that takes each word as it was at some moment?
+    /// Whether any walk fits that takes each word as it was at some moment.
     pub(super) fn some_walk(
         &self,
         memory: &Memory,

@@ -86,7 +86,7 @@ impl Machine {
         }
     }
 
-    /// What a flush of all means to a vcpu: only what is true now, is.
+    /// Flushes a vcpu's whole TLB: from now on the vcpu knows only the present tables.
     pub(super) fn forget(&mut self, vcpu: usize) {
         let vcpu = &mut self.vcpus[vcpu];
         vcpu.tlb.clear();
@@ -147,7 +147,7 @@ impl Machine {
         self.changed.push(gfn);
     }
 
-    /// What every vcpu does before it enters, after a change.
+    /// Follows changes of the p2m, as every vcpu does before it enters.
     pub(super) fn follow_p2m(&mut self) {
         if self.changed.is_empty() {
             return;

@@ -15,7 +15,7 @@ use crate::shadow::cache::ShadowedGuest;
 use crate::testing::{OWNER, zeroed};
 use crate::walk::PhysRead;
 
-/// What the hypervisor says of a gfn: the frame's number and rights.
+/// The p2m's entry for a gfn: the frame's number and rights.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
     pub(super) frame: u64,

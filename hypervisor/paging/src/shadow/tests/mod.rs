@@ -53,7 +53,7 @@ proptest! {
     }
 }
 
-/// What the property is about does happen.
+/// The events that the property is about do happen.
 #[test]
 fn tables_are_protected_evicted_and_forgotten() {
     use proptest::strategy::ValueTree;

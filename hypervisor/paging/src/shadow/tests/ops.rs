@@ -1,4 +1,4 @@
-//! What vcpus and the hypervisor do, at random.
+//! Random operations of vcpus and the hypervisor.
 
 use proptest::prelude::*;
 
@@ -15,9 +15,9 @@ pub(super) enum Op {
     Control(usize, Control),
     /// The hypervisor changed much of the guest's memory.
     Reset,
-    /// It changes a page, or two.
+    /// The hypervisor changes a page, or two.
     Remap(u64, Remap),
-    /// It does so while an access's fault is looked at.
+    /// The hypervisor changes a page while an access's fault is handled.
     Race(usize, usize, u32, u64, Remap),
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// That many steps of one machine, by a seed.
+/// Runs `steps` steps of one machine, by a seed.
 pub(crate) fn run(seed: u64, steps: u64) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

@@ -90,7 +90,7 @@ fn time_follows_weight_when_timers_are_late() {
     }
 }
 
-/// What ran alone on its CPU while others met elsewhere owes no more than its limit when it meets
+/// A unit that ran alone while others shared a CPU owes no more than its limit when it meets
 /// them.
 #[test]
 fn a_debt_has_an_end() {

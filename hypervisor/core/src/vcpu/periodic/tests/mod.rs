@@ -1,4 +1,4 @@
-//! Who pays for a vcpu's ticks, and how many it gets.
+//! Tests of the periodic timer: which CPU fires a vcpu's ticks, and how many the vcpu gets.
 
 use guest_pv_abi as abi;
 use oxen_types::{CpuId, Errno, Port};
@@ -60,7 +60,7 @@ impl Ticking {
         self.world.machine.timers.next(cpu)
     }
 
-    /// What a CPU's timer queue does at a moment; how many timers fired.
+    /// Fires the timers of a CPU that are due at `now`. Returns how many fired.
     fn fire(&self, cpu: CpuId, now: u64) -> usize {
         self.world.platform.set_now(now);
         let mut fired = 0;
@@ -72,7 +72,7 @@ impl Ticking {
         fired
     }
 
-    /// Was VIRQ_TIMER raised since the last look?
+    /// Whether VIRQ_TIMER was raised since the last call.
     fn ticked(&self) -> bool {
         let domain = &self.guest.domain;
         let pending = domain.events.is_pending(domain, self.port);

@@ -91,7 +91,8 @@ fn no_bucket_is_longer_than_chance_has_it() {
     assert_eq!(cache.counts().resets, 0);
 }
 
-/// What a vcpu does before it enters, after its guest moved 64 pages onto its own tables.
+/// A vcpu follows changes of the p2m before it enters, after its guest moved 64 pages onto its own
+/// tables.
 #[test]
 fn changes_of_the_p2m_are_followed_in_bounded_time() {
     let (mut cache, mut view, guest) = cache(0x8000);

@@ -42,7 +42,7 @@ impl Family {
     }
 }
 
-/// That many loads of one guest, by a seed.
+/// Runs `loads` loads of one guest, by a seed.
 pub(crate) fn run(seed: u64, loads: u64) {
     let mut random = Random(seed);
     let frames = frames(MACHINE);

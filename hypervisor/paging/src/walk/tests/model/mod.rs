@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 pub(crate) mod soak;
 
-/// What becomes of a read: the address, or the error code.
+/// The outcome of a read: the address, or the error code.
 type Outcome = Result<u64, u32>;
 
 const NOT_PRESENT: u32 = 0;
@@ -23,7 +23,7 @@ struct Case {
     linear: u64,
 }
 
-/// Is one of the bits `ranges` (first and last, as in the manual's tables) set?
+/// Whether one of the bits `ranges` (first and last, as in the manual's tables) is set.
 fn any(entry: u64, ranges: &[(u32, u32)]) -> bool {
     ranges
         .iter()
