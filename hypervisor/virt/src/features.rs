@@ -203,7 +203,7 @@ bitflags! {
 /// Invariant TSC, leaf 0x80000007 EDX.
 pub const ITSC: u32 = 1 << 8;
 
-/// What the local APIC and the clock emulation give, whatever the host has.
+/// Features of the local APIC and of the clock emulation, whatever the host has.
 pub const FORCED_1_ECX: Leaf1Ecx = Leaf1Ecx::X2APIC
     .union(Leaf1Ecx::TSC_DEADLINE)
     .union(Leaf1Ecx::HYPERVISOR);

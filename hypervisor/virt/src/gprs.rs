@@ -5,7 +5,7 @@ use core::mem::offset_of;
 
 use crate::backend::Gprs;
 
-/// What the ABI wants kept.
+/// Pushes the registers that the ABI wants kept.
 macro_rules! push_kept {
     () => {
         "push rbp

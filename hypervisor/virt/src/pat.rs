@@ -10,7 +10,7 @@ use oxen_arch::cpu::regs::wbinvd;
 
 use crate::x86::{MSR_PAT, PAT_RESET};
 
-/// What has to be written, if anything.
+/// The value that has to be written, if any.
 fn change(current: u64) -> Option<u64> {
     (current != PAT_RESET).then_some(PAT_RESET)
 }

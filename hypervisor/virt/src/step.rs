@@ -1,4 +1,4 @@
-//! What both vendors' back ends do to RIP and RFLAGS for an instruction that was emulated.
+//! The effect of an emulated instruction on RIP and RFLAGS, in both vendors' back ends.
 
 use crate::x86::{RFLAGS_RF, RFLAGS_TF};
 

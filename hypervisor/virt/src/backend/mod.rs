@@ -5,7 +5,7 @@
 //!
 //! | trait | content | users |
 //! |---|---|---|
-//! | [`VcpuRegisters`] | registers, segments, FPU state, TSC offset | CPUID and MSR policy, register dumps |
+//! | [`VcpuRegisters`] | registers, segments, FPU state, TSC offset | CPUID and MSR policy, dumps |
 //! | [`VcpuEmulation`] | the instruction at the exit, stepping over it | the instruction emulator |
 //! | [`VcpuEvents`] | exceptions and interrupts for the next entry | exit handlers |
 //! | [`VcpuBackend`] | loading onto a CPU, running, paging roots, reset | the loop of a CPU |

@@ -31,7 +31,7 @@ impl Delivery {
         })
     }
 
-    /// Does the message carry a vector for the IRR?
+    /// Whether the message carries a vector for the IRR.
     pub const fn has_vector(self) -> bool {
         matches!(self, Self::Fixed | Self::LowestPriority)
     }
@@ -83,8 +83,8 @@ const MSI_BASE: u64 = 0xfee0_0000;
 const MSI_BASE_MASK: u64 = !0xf_ffff;
 
 impl Message {
-    /// What a device that writes `data` to `address` would cause. `None`: outside of the interrupt
-    /// window, or a reserved delivery mode.
+    /// The message that a device causes when it writes `data` to `address`. `None`: outside of the
+    /// interrupt window, or a reserved delivery mode.
     pub const fn from_msi(address: u64, data: u32) -> Option<Self> {
         if address & MSI_BASE_MASK != MSI_BASE {
             return None;

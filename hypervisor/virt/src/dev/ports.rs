@@ -24,7 +24,7 @@ pub struct PortRules {
     pub s5: Option<(u8, u8)>,
 }
 
-/// What becomes of an access.
+/// The fate of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PortAccess {
     /// To the machine.

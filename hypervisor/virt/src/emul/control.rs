@@ -15,7 +15,7 @@ use crate::policy::{self, CpuidPolicy, MsrFault};
 use crate::x86::{CR0_TS, CR4_UMIP};
 use oxen_paging::walk::Access;
 
-/// What became of the instruction.
+/// The outcome of the instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ControlOutcome {
     Done,

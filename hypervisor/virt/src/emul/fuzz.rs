@@ -15,7 +15,7 @@ use crate::x86::{RFLAGS_AF, RFLAGS_CF, RFLAGS_DF, RFLAGS_OF, RFLAGS_PF, RFLAGS_S
 const HIGH: u64 = 0x7fff_ffe0_0000;
 const STATUS: u64 = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF;
 
-/// What was tried, and what the model could judge of it.
+/// The cases that were tried, and those that the model could judge.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counts {
     pub(crate) instructions: u64,

@@ -36,14 +36,14 @@ use space::Memory;
 /// Elements of a REP that one call does.
 const MAX_REPEAT: u32 = 64;
 
-/// What became of the instruction.
+/// The outcome of the instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EmulOutcome {
     /// Done: registers and RIP are set (for a long REP: a part, and it faults again).
     Done,
     /// The instruction is not (or no longer) one that could have faulted there: run it again.
     Retry,
-    /// It faults in the guest; CR2 is set where it matters.
+    /// The instruction faults in the guest; CR2 is set where it matters.
     Inject(Event),
     /// Not an instruction that this emulator knows. The bytes are for the log.
     Unknown { bytes: [u8; 15], len: u8 },

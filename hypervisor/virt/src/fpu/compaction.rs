@@ -51,7 +51,7 @@ pub(super) fn works(layout: &FpuLayout) -> bool {
     is_compacted(&found.0)
 }
 
-/// Is this what XSAVEC leaves of the pattern in an area of zeros?
+/// Whether `area`, zeroed before, holds the pattern as XSAVEC leaves it.
 fn is_compacted(area: &[u8; BYTES]) -> bool {
     area[AVX].iter().all(|byte| *byte == 0x5a) && area[RESERVED].iter().all(|byte| *byte == 0)
 }

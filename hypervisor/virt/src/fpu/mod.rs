@@ -39,7 +39,7 @@ const MXCSR_MASK: usize = 28;
 const MXCSR_RESET: u32 = 0x1f80;
 const FCW_RESET: u16 = 0x37f;
 
-/// What this machine's CPUs can save.
+/// The state that this machine's CPUs can save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FpuLayout {
     /// Components that guests may use; 0 where there is no XSAVE.
@@ -129,7 +129,7 @@ pub fn area_size(cpuid: &impl CpuIdReader, xcr0: u64) -> usize {
         .fold(LEGACY + HEADER, usize::max)
 }
 
-/// May a guest whose policy allows `allowed` set XCR0 to `value`?
+/// Whether a guest whose policy allows `allowed` may set XCR0 to `value`.
 pub fn xcr0_is_valid(value: u64, allowed: u64) -> bool {
     let avx512 = value & XCR0_AVX512;
     value & !allowed == 0

@@ -1,5 +1,5 @@
-//! What a switch of vcpus does to the registers, with the CPU's own XRSTOR and XSAVE: XCR0 cannot
-//! be written here, so the mask that the back end would write to it takes its place.
+//! The effect of a switch of vcpus on the registers, with the CPU's own XRSTOR and XSAVE: XCR0
+//! cannot be written here, so the mask that the back end would write to XCR0 takes its place.
 #![allow(unsafe_code, reason = "XSAVE and its kin")]
 
 use super::*;
@@ -8,7 +8,7 @@ use crate::x86::CpuIdReaderNative;
 const AVX: u64 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
 
-/// Does the system that runs the tests let programs use AVX?
+/// Whether the system that runs the tests lets programs use AVX.
 fn has_avx() -> bool {
     // SAFETY: XGETBV exists where CPUID shows OSXSAVE.
     CpuIdReaderNative.cpuid2(1, 0).ecx & 1 << 27 != 0 && unsafe { xgetbv() } & AVX == AVX
@@ -22,7 +22,7 @@ fn layout() -> FpuLayout {
     }
 }
 
-/// YMM14 of whoever ran before, then the load of `fpu`: what is in YMM14?
+/// The contents of YMM14 after another vcpu has run and `fpu` was loaded.
 fn ymm14_after_load(fpu: &Fpu) -> [u64; 4] {
     let other = [SECRET; 4];
     let mut seen = [0u64; 4];

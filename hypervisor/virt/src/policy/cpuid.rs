@@ -18,11 +18,11 @@ const HYPERVISOR: u32 = 0x4000_0000;
 const AMD: [u32; 3] = [0x6874_7541, 0x6974_6e65, 0x444d_4163];
 const HYGON: [u32; 3] = [0x6f67_7948, 0x6e65_476e, 0x656e_6975];
 
-/// What decides the policy besides the host.
+/// The facts that decide the policy besides the host.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct DomainShape {
     pub dom0: bool,
-    /// It runs on shadows of its page tables.
+    /// The domain runs on shadows of its page tables.
     pub shadow: bool,
     pub vcpus: u32,
     /// Of the controls of speculation.
@@ -31,7 +31,7 @@ pub struct DomainShape {
     pub without_cx16: bool,
 }
 
-/// What a query depends on at its moment.
+/// The state at the moment of a query on which the reply depends.
 #[derive(Clone, Copy, Debug)]
 pub struct Live<'a> {
     pub vcpu: u32,
@@ -230,7 +230,7 @@ impl CpuidPolicy {
         }
     }
 
-    /// What follows from the features: run again after each change of them.
+    /// Derives the leaves that follow from the features. Run again after each change of the features.
     fn derive(&mut self) {
         let has_xsave = self.has_1(Leaf1Ecx::XSAVE) && self.get(0).eax >= 0xd;
         if !has_xsave {
@@ -285,7 +285,7 @@ impl CpuidPolicy {
         }
     }
 
-    /// What CPUID returns for this vcpu now.
+    /// The reply of CPUID for this vcpu now.
     pub fn query(&self, leaf: u32, subleaf: u32, live: &Live<'_>) -> CpuIdResult {
         if leaf & 0xffff_ff00 == HYPERVISOR {
             return live.hypervisor.query(leaf - HYPERVISOR, subleaf, live.vcpu);
@@ -390,7 +390,7 @@ impl CpuidPolicy {
         self.phys_bits
     }
 
-    /// What the guest knows of its processors' page walks.
+    /// The limits of page walks on the guest's processors, as the guest knows them.
     pub fn limits(&self) -> Limits {
         let phys_bits = match self.get(EXTENDED + 8).eax & 0xff {
             0 => self.phys_bits,

@@ -17,7 +17,7 @@ const CR0_KNOWN: u64 = CR0_PE
     | CR0_NW
     | CR0_CD
     | CR0_PG;
-/// What LMSW writes.
+/// The bits that LMSW writes.
 const STATUS: u64 = CR0_PE | CR0_MP | CR0_EM | CR0_TS;
 
 /// Sets CR0, and EFER.LMA with it, or says that it faults: #GP(0).

@@ -1,4 +1,4 @@
-//! What a domain is told of its CPUs: CPUID leaves and model-specific registers.
+//! The CPUs as a domain sees them: CPUID leaves and model-specific registers.
 //!
 //! Everything is by explicit table: a feature that is not named is hidden, a register that is not
 //! named faults.

@@ -86,7 +86,7 @@ impl HostMsrs {
     }
 }
 
-/// What a domain's vcpus have in common.
+/// The settings that a domain's vcpus have in common.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct MsrPolicy {
     pub dom0: bool,
@@ -95,7 +95,7 @@ pub struct MsrPolicy {
     pub arch_caps: u64,
 }
 
-/// What a vcpu keeps besides its back end.
+/// The MSRs that a vcpu keeps besides its back end.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct MsrState {
     pub tsc_adjust: u64,

@@ -22,7 +22,7 @@ pub struct SpecVcpu {
     pub(super) stay: u64,
 }
 
-/// What one physical CPU keeps of it.
+/// The state of speculation controls that one physical CPU keeps.
 #[derive(Debug)]
 pub struct SpecCpu {
     pub(super) controls: Controls,
@@ -76,7 +76,7 @@ impl SpecCpu {
         self.controls.ibpb
     }
 
-    /// What SPEC_CTRL must be written with at the entry and at the exit.
+    /// The values to write to SPEC_CTRL at the entry and at the exit.
     pub(super) fn spec_ctrl_writes(&self, vcpu: &SpecVcpu) -> (Option<u64>, Option<u64>) {
         let c = &self.controls;
         let Some(host) = c.host else {
@@ -95,7 +95,7 @@ impl SpecCpu {
         )
     }
 
-    /// What the world switch does for this vcpu; `trusted` is one of dom0's.
+    /// The work of the world switch for this vcpu; `trusted` is one of dom0's.
     pub(crate) fn switch(&self, vcpu: &SpecVcpu, trusted: bool) -> Switch {
         let c = &self.controls;
         let (guest, host) = self.spec_ctrl_writes(vcpu);
@@ -142,7 +142,7 @@ fn apply(fix: &Fix) -> bool {
     }
 }
 
-/// Does PRED_CMD take a value?
+/// Whether PRED_CMD takes a value.
 pub(crate) fn takes(msr: u32, value: u64) -> bool {
     // SAFETY: forgets predictions: no effect on values.
     msr == MSR_PRED_CMD && unsafe { wrmsr_safe(msr, value) }

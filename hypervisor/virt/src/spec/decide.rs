@@ -1,4 +1,4 @@
-//! What is done about speculation on this machine: a pure function of report and options.
+//! The measures against speculation on this machine: a pure function of report and options.
 
 use core::fmt;
 
@@ -18,7 +18,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Is there anything that a guest could set?
+    /// Whether there is anything that a guest could set.
     fn guests_switch(&self) -> bool {
         self.leaf7 & !Leaf7Edx::ARCH_CAPS.bits() | self.ext8 != 0
     }
@@ -43,7 +43,7 @@ impl Offer {
         .bits();
 }
 
-/// What a CPU needs and does not get, each by the name that its vendor or finder gave it.
+/// The measures that a CPU needs and does not get, each by the name that its vendor or finder gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Open {
     pub(super) bti: bool,
@@ -111,7 +111,7 @@ impl Open {
 pub struct Controls {
     /// SPEC_CTRL while the hypervisor runs, if the register exists.
     pub(super) host: Option<u64>,
-    /// It must be written after each exit even if the guest has the same value.
+    /// SPEC_CTRL must be written after each exit even if the guest has the same value.
     pub(super) rewrite: bool,
     /// Guests' SSBD goes through VIRT_SPEC_CTRL: a hypervisor below us has no other.
     pub(super) virt_ssbd: bool,
@@ -124,7 +124,7 @@ pub struct Controls {
     pub(super) rsb: bool,
     pub(super) verw: bool,
     pub(super) l1d_flush: bool,
-    /// What the divider holds is overwritten at entry (XSA-439).
+    /// The divider's contents are overwritten at entry (XSA-439).
     pub(super) div: bool,
     pub errata: Errata,
     pub offer: Offer,
@@ -207,7 +207,7 @@ fn needs_ibpb_on_exit(report: &Report) -> bool {
     report.btc() || srso
 }
 
-/// What guests may use: what the CPU has, as long as their values are switched.
+/// The features for guests: those that the CPU has, as long as their values are switched.
 fn offer(report: &Report, wish: &Options) -> Offer {
     // Facts about the CPU that make a guest's own measures unnecessary, and the flush that we do
     // for it.

@@ -30,7 +30,7 @@ pub(super) struct Fix {
 }
 
 impl Fix {
-    /// What the register is to hold, if it does not yet.
+    /// The value that the register needs, if it differs from `value`.
     pub(super) fn applied(&self, value: u64) -> Option<u64> {
         let new = value & !self.clear | self.set;
         (new != value).then_some(new)
@@ -39,7 +39,7 @@ impl Fix {
 
 const FIXES: usize = 8;
 
-/// What this machine's CPUs need: the registers, and the names for the log.
+/// The errata of this machine's CPUs: the registers to set, and the names for the log.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Errata {
     fixes: [Option<Fix>; FIXES],

@@ -3,7 +3,7 @@
 
 use oxen_arch::cmdline::parse_bool;
 
-/// What was wished; `None` leaves it to what the CPU reports.
+/// The command line's choice; `None` leaves a measure to the CPU's report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
     /// Guests get SPEC_CTRL and its kin.

@@ -1,4 +1,4 @@
-//! What a CPU says about its own speculation.
+//! The report of a CPU on its own speculation.
 
 use core::ops::RangeInclusive;
 

@@ -8,7 +8,7 @@
 
 use core::mem::offset_of;
 
-/// What is done at one entry, and at the exit that ends it.
+/// The work of one entry, and of the exit that ends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Switch {

@@ -1,4 +1,4 @@
-//! What CPUs report, and what follows.
+//! Reports of CPUs, and the measures that follow.
 
 use std::string::{String, ToString};
 use std::vec::Vec;

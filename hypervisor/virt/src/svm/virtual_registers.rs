@@ -11,7 +11,7 @@ use oxen_types::paging::ShadowRoots;
 
 use super::vmcb::Save;
 
-/// What the guest sees.
+/// The registers as the guest sees them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VirtualRegisters {
     pub(super) cr0: u64,
@@ -61,7 +61,7 @@ impl VirtualRegisters {
         save.cr3 = self.root();
     }
 
-    /// What the CPU's CR3 holds while this guest runs, as nothing it does may change it.
+    /// The value of the CPU's CR3 while this guest runs; nothing that the guest does changes CR3.
     pub(super) fn root(&self) -> u64 {
         if self.efer & EFER_LMA != 0 {
             self.roots.long.raw()

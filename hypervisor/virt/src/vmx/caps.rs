@@ -105,8 +105,8 @@ type Built = oxen_types::Present;
 #[cfg(not(feature = "intel"))]
 type Built = oxen_types::Absent;
 
-/// What all vcpus have in common: the values of the controls, and of the bits that CR0 and CR4
-/// need.
+/// The settings that all vcpus have in common: the values of the controls, and of the bits that CR0
+/// and CR4 need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VmxCaps {
     _built: Built,
@@ -125,7 +125,7 @@ pub(crate) struct VmxCaps {
     pub(super) cr4_allowed: u64,
     /// The secondary controls by which the CPU keeps a local APIC; none, if it lacks one of them.
     pub(super) apic: u32,
-    /// It takes posted interrupts too. Interrupts of the host then come acknowledged.
+    /// The CPU takes posted interrupts too. Interrupts of the host then come acknowledged.
     pub(super) posted: bool,
     pub(super) invept_one: bool,
     /// The preemption timer counts once in so many (as a power of 2) ticks of the TSC,
@@ -303,8 +303,8 @@ fn controls(name: &'static str, limits: u64, needed: u32, wished: u32) -> Result
     Ok((needed | wished & may) | must)
 }
 
-/// What to do about IA32_FEATURE_CONTROL: nothing, or write a value that switches VT-x on and locks
-/// it (SDM volume 3, 24.7).
+/// The measure for IA32_FEATURE_CONTROL: none, or a value to write that switches VT-x on and locks
+/// the register (SDM volume 3, 24.7).
 pub(super) fn feature_control(value: u64) -> Result<Option<u64>, VirtError> {
     const LOCKED: u64 = 1;
     const OUTSIDE_SMX: u64 = 1 << 2;

@@ -43,7 +43,7 @@ pub(super) fn cr4_mask(caps: &VmxCaps) -> u64 {
     }
 }
 
-/// May `value` be written to CR0 at all?
+/// Whether `value` may be written to CR0 at all.
 pub(super) fn cr0_is_valid(value: u64) -> bool {
     value >> 32 == 0 && value & (CR0_NW | CR0_CD) != CR0_NW && value & (CR0_PE | CR0_PG) != CR0_PG
 }

@@ -211,7 +211,7 @@ impl VmxVcpu {
         }
     }
 
-    /// What an exit means before anything looks at it: an event whose delivery it interrupted is
+    /// Settles an exit before anything looks at it: an event whose delivery the exit interrupted is
     /// delivered again, and NMIs that a faulting IRET let in are blocked again.
     pub(super) fn settle(&mut self) {
         self.pending = event::interrupted(self.info.vectoring, self.info.vectoring_code);

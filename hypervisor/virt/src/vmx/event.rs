@@ -28,8 +28,8 @@ pub(super) fn encode(event: Event) -> (u32, u32) {
     }
 }
 
-/// What is to be delivered again after an exit amid its delivery. Software interrupts and
-/// exceptions are not: RIP is still at the instruction, which runs again.
+/// The event to deliver again after an exit amid its delivery. Software interrupts and exceptions
+/// are not delivered again: RIP is still at the instruction, which runs again.
 pub(super) fn interrupted(info: u32, code: u32) -> Option<Event> {
     if info & VALID == 0 {
         return None;

@@ -22,7 +22,7 @@ pub(super) mod reason {
     pub(crate) const ENTRY_FAILED: u32 = 1 << 31;
 }
 
-/// What the CPU tells about an exit, read once.
+/// The CPU's information on an exit, read once.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Info {
     pub(super) reason: u32,

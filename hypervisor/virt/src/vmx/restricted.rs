@@ -29,7 +29,7 @@ use crate::x86::*;
 const IDENTITY_TABLE: u64 = 0xfee0_1000;
 /// Present, writable, for all, accessed, dirty, 4 MiB: the CPU has nothing to write there.
 const IDENTITY_ENTRY: u32 = 0xe7;
-/// What the identity table needs, and what it cannot have.
+/// The bits of CR4 that the identity table needs, and those that it cannot have.
 const CR4_REPLACED: u64 = CR4_PSE | CR4_PAE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
 const RFLAGS_IOPL: u64 = 3 << 12;
 /// Present, DPL 3, writable data.
@@ -43,7 +43,7 @@ const SEGMENTS: usize = 6;
 const CS: usize = 1;
 const TR: usize = 7;
 
-/// What the guest has where the CPU has something else.
+/// The guest's own state where the CPU has something else.
 pub(super) struct Disguise {
     registers: Option<Registers>,
     real_mode: Option<RealMode>,

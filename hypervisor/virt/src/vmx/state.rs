@@ -119,7 +119,7 @@ impl State {
         }
     }
 
-    /// Was it set since the last entry?
+    /// Whether the field was set since the last entry.
     pub(super) fn is_dirty(&self, slot: Slot) -> bool {
         self.dirty & 1 << slot.0 != 0
     }

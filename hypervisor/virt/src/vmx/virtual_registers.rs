@@ -24,7 +24,7 @@ const PAGE_FAULT: u64 = 1 << 14;
 /// Bits that a CPU has: PE, MP, EM, TS, ET, NE, WP, AM, NW, CD, PG.
 const CR0_KNOWN: u64 = 0xe005_003f;
 
-/// What the guest sees.
+/// The registers as the guest sees them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VirtualRegisters {
     cr0: u64,
@@ -100,7 +100,8 @@ impl VirtualRegisters {
 }
 
 impl VmxCaps {
-    /// What is left of the CPU for a guest on a shadow, and what it needs.
+    /// Leaves off, for a guest on a shadow, the parts of the CPU that need EPT, and adds those that the
+    /// shadow needs.
     fn on_shadow(&mut self) {
         self.second &= !(second::EPT | second::UNRESTRICTED | second::INVPCID);
         self.proc |= proc::CR3_LOAD | proc::CR3_STORE | proc::INVLPG;

@@ -27,7 +27,7 @@ use oxen_types::{Polarity, Trigger};
 use crate::dev::message::Message;
 use registers::IoApic;
 
-/// What the kernel does for the domain's IO-APICs.
+/// The kernel's services for the domain's IO-APICs.
 pub trait IoApicHost {
     /// Hands the message to the domain's local APICs; returns whether one of them took it.
     fn deliver(&mut self, message: &Message) -> bool;
@@ -51,7 +51,7 @@ impl IoApics {
         }
     }
 
-    /// Does an access of `gpa` come here?
+    /// Whether an access of `gpa` belongs to one of the IO-APICs.
     pub fn claims(&self, gpa: u64) -> bool {
         self.all.iter().any(|ioapic| ioapic.offset(gpa).is_some())
     }

@@ -83,7 +83,8 @@ impl Lapic {
         }
     }
 
-    /// What both modes show under a register's number. `None`: no such register, or not readable.
+    /// The value that both modes show under a register's number. `None`: no such register, or not
+    /// readable.
     pub(super) fn read(&mut self, reg: u32, now: Now) -> Option<u32> {
         Some(match reg {
             ID if self.x2apic_mode() => self.apic_id(),

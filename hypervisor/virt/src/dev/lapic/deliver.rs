@@ -14,7 +14,7 @@ pub enum Shorthand {
     Others,
 }
 
-/// What a write of the ICR asks for.
+/// The IPI that a write of the ICR requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IpiRequest {
     pub message: Message,

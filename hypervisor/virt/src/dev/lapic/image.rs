@@ -8,7 +8,7 @@
 use super::Lapic;
 use super::shared::LapicIdInfo;
 
-/// What the hardware needs of a local APIC in x2APIC mode.
+/// The part of a local APIC in x2APIC mode that the hardware needs.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct LapicImage {
     /// Registers that do not change while it is lent.
@@ -17,7 +17,7 @@ pub struct LapicImage {
     pub ldr: u32,
     /// Level-triggered vectors: their completion is to be told.
     pub tmr: [u32; 8],
-    /// What the hardware changes.
+    /// The TPR; the hardware changes this field and those below.
     pub tpr: u8,
     pub irr: [u32; 8],
     pub isr: [u32; 8],
@@ -30,7 +30,7 @@ impl Lapic {
         self.x2apic_mode() && self.enabled()
     }
 
-    /// Does something wait to be merged, so that a lent image is out of date?
+    /// Whether posted vectors wait to be merged, so that a lent image is out of date.
     pub fn has_news(&self) -> bool {
         self.posted.has_news()
     }

@@ -55,11 +55,11 @@ pub struct LapicConfig {
     pub vcpu: u32,
     /// The guest's TSC frequency.
     pub tsc_khz: u32,
-    /// Does CPUID show x2APIC?
+    /// Whether CPUID shows x2APIC.
     pub x2apic: bool,
 }
 
-/// What the caller must do after a register was written.
+/// The work that is left to the caller after a register was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Effect {
@@ -73,7 +73,7 @@ pub enum Effect {
     Enabled,
 }
 
-/// What a local APIC has for its guest.
+/// The interrupt that a local APIC has for its guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
     /// Nothing, or nothing before an interrupt in service is completed, which is seen.
@@ -86,7 +86,7 @@ pub enum Next {
 }
 
 impl Next {
-    /// What the guest has to be left for, while this is not injected.
+    /// The event for which the guest has to be left while this interrupt is not injected.
     pub fn window(self) -> Window {
         match self {
             Self::Nothing => Window::Unwanted,
@@ -197,7 +197,7 @@ impl Lapic {
         self.hw_enabled() && self.svr & SVR_ENABLE != 0
     }
 
-    /// What is due to the guest. Merges what was posted.
+    /// The interrupt that is due to the guest. Merges posted vectors first.
     pub fn due(&mut self) -> Next {
         let Some(vector) = self.highest_requested() else {
             return Next::Nothing;

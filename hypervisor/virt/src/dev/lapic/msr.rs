@@ -10,7 +10,7 @@ use crate::dev::message::Destination;
 pub struct GpFault;
 
 impl Lapic {
-    /// Must an access of this MSR come here?
+    /// Whether the local APIC handles accesses of this MSR.
     pub const fn owns_msr(msr: u32) -> bool {
         matches!(
             msr,

@@ -19,12 +19,12 @@ use super::regs::{ESR_RECEIVE_ILLEGAL, FIRST_VECTOR};
 use super::vectors::{Vectors, place};
 use crate::dev::message::Destination;
 
-/// What became of a posted interrupt.
+/// The fate of a posted interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Posted {
-    /// It was not pending before: the vcpu must be woken or kicked.
+    /// The interrupt was not pending before: the vcpu must be woken or kicked.
     New,
-    /// It merged with one that is already on its way.
+    /// The interrupt merged with one that is already on its way.
     Merged,
     /// The APIC is disabled: nothing was posted.
     Ignored,
@@ -52,7 +52,7 @@ pub struct LapicPosted {
     /// Which words of `irr` and the descriptor the owner has to look at: a bit each, set after the
     /// word.
     words: AtomicU32,
-    /// For vectors that wait: level triggered?
+    /// For each vector that waits, whether it is level triggered.
     level: [AtomicU32; 8],
     events: AtomicU32,
     /// Errors that senders caused on the receiver's side (ESR bits).
@@ -106,7 +106,7 @@ impl LapicIdInfo {
         u32::from(id >> 4) << 16 | 1 << (id & 0xf)
     }
 
-    /// Is it among the addressees?
+    /// Whether this APIC is among the addressees of `dest`.
     pub fn matches(&self, dest: Destination) -> bool {
         if !self.hw_enabled {
             return false;
@@ -194,7 +194,7 @@ impl LapicPosted {
             .is_ok()
     }
 
-    /// Does a start-up IPI wait for the owner?
+    /// Whether a start-up IPI waits for the owner.
     pub fn startup_pending(&self) -> bool {
         self.events.load(Ordering::Acquire) & EVENT_STARTUP != 0
     }
@@ -233,7 +233,7 @@ impl LapicPosted {
         &self.descriptor
     }
 
-    /// Owner: does it have to merge before it enters the guest?
+    /// Whether the owner has to merge posted words before it enters the guest. Only for the owner.
     pub(super) fn has_news(&self) -> bool {
         self.words.load(Ordering::Acquire) != 0
             || self.errors.load(Ordering::Acquire) != 0

@@ -1,4 +1,4 @@
-//! What guests do, register by register: both modes, routing, priorities, timer, save records.
+//! The registers as guests use them: both modes, routing, priorities, timer, save records.
 
 use core::cell::RefCell;
 use core::sync::atomic::AtomicUsize;

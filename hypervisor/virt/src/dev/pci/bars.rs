@@ -110,7 +110,7 @@ impl Bar {
         addr & !(self.size - 1)
     }
 
-    /// What the hardware gets for a half: the address with the read-only flags.
+    /// The value of a half for the hardware: the address with the read-only flags.
     pub(super) fn raw_half(&self, high: bool, addr: u64) -> u32 {
         if high {
             (addr >> 32) as u32

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-/// What stands behind a claimed register.
+/// The register behind a claimed offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Register {
     Command,

@@ -106,12 +106,12 @@ impl Device {
         }
     }
 
-    /// Is `addr` in a page that is kept out of the domain's map?
+    /// Whether `addr` is in a page that is kept out of the domain's map.
     pub(super) fn traps(&self, addr: u64) -> bool {
         self.trapped.iter().any(|pages| pages.contains(addr))
     }
 
-    /// Does an access touch its MSI-X table?
+    /// Whether an access touches the MSI-X table of the device.
     pub(super) fn table_overlaps(&self, addr: u64, size: u8) -> bool {
         match (&self.msix, self.table()) {
             (Some(msix), Some(table)) => msix.overlaps(addr, size, table),

@@ -172,7 +172,7 @@ impl Machine {
         address == HOST_ADDRESS && live.any(|(base, _)| *base == data)
     }
 
-    /// Could a device raise anything but a live host vector?
+    /// Checks that no device could raise anything but a live host vector.
     pub(super) fn check_messages(&self) {
         for function in self.functions.values() {
             if let Some(at) = function.msi

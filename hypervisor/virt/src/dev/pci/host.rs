@@ -1,5 +1,5 @@
-//! What the kernel provides to virtual PCI: the real configuration space, device memory, the
-//! identity map of the hardware domain, and host vectors for message-signalled interrupts.
+//! The kernel's services for virtual PCI: the real configuration space, device memory, the identity
+//! map of the hardware domain, and host vectors for message-signalled interrupts.
 
 use core::fmt;
 

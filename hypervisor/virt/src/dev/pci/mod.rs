@@ -52,12 +52,12 @@ pub const PORT_DATA_LAST: u16 = 0xcff;
 /// Far more than any machine has.
 const MAX_DEVICES: usize = 4096;
 
-/// What the domain may do with a function.
+/// The limits of a domain's access to a function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restriction {
-    /// It sees it, and cannot change it. Its BARs are not mapped.
+    /// The domain sees the function and cannot change it. The BARs are not mapped.
     ReadOnly,
-    /// It does not see it.
+    /// The domain does not see the function.
     Hidden,
 }
 

@@ -142,7 +142,7 @@ impl Msi {
         self.write_hardware_control(sbdf, MSI_ENABLE | u16::from(log2) << 4, host);
     }
 
-    /// What each host vector means to the domain: its data's low bits count the vectors.
+    /// Binds each host vector to the domain's message: the low bits of the data count the vectors.
     fn bind(&self, host: &mut impl Host) {
         let Some((vectors, log2)) = self.active else {
             return;

@@ -1,4 +1,4 @@
-//! What a domain's PCI code does, step by step, against a machine like a small PC.
+//! The steps of a domain's PCI code, against a machine like a small PC.
 
 use std::vec::Vec;
 

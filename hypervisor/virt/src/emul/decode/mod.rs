@@ -46,7 +46,7 @@ pub(super) enum BitOp {
     Complement,
 }
 
-/// What is done with the value in memory (`m`).
+/// The operation on the value in memory (`m`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Operation {
     /// register = m
@@ -117,7 +117,7 @@ fn kind(vcpu: &dyn VcpuEmulation, encoding: &Encoding) -> Option<Kind> {
     })
 }
 
-/// What is done with the memory operand, and its width.
+/// The operation on the memory operand, and the operand's width.
 fn operation(encoding: &Encoding, long: bool) -> Option<(Operation, Width)> {
     let width = encoding.width();
     let source = Source::Register(encoding.register(width));
@@ -253,7 +253,7 @@ impl Operation {
         )
     }
 
-    /// What the instruction does, given the old value in memory.
+    /// The effects of the instruction, given the old value in memory.
     pub(super) fn apply(&self, vcpu: &dyn VcpuEmulation, old: u64, width: Width) -> Effects {
         let flags = vcpu.get(Reg::Rflags);
         let old = old & width.mask();

@@ -55,7 +55,7 @@ fn in_mode(mode: CpuMode, registers: &[u64]) -> BoxedVcpu {
     v
 }
 
-/// What matters of an instruction: of those that are no strings, more has no meaning.
+/// The parts of an instruction that matter: of those that are no strings, more has no meaning.
 #[derive(Debug, PartialEq)]
 struct Meaning {
     len: u8,

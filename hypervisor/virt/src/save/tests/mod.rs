@@ -16,7 +16,7 @@ use crate::testing::vcpu;
 use crate::tsc::TscOffsets;
 use crate::x86::{CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, PAT_RESET};
 
-/// What a vcpu's records are made of, with a TSC of the host that stands still.
+/// The parts of a vcpu of which its records are made, with a TSC of the host that stands still.
 pub(crate) struct Vcpu {
     pub(crate) backend: BoxedVcpu,
     pub(crate) mtrr: Mtrr,

@@ -1,4 +1,4 @@
-//! What the VMCB holds, and what becomes of exits.
+//! The contents of the VMCB, and the outcome of exits.
 
 use oxen_types::Maddr;
 

@@ -1,4 +1,4 @@
-//! What the fields of the VMCS hold, and what becomes of exits.
+//! The fields of the VMCS, and the outcome of exits.
 
 use super::{SINGLE_STEP, VmxVcpu};
 use crate::backend::{
