@@ -85,9 +85,12 @@ pub(crate) fn run<H: Host, R: Runner>(
 
     loop {
         vmm.host.window();
-        let now = machine.now();
+        let mut now = machine.now();
         if machine.timers.next(cpu).is_some_and(|next| next <= now) {
             machine.fire_timers(cpu);
+            // What fired is due by the time that it is now. By the time from before, a local APIC's
+            // timer that became due in between would be out of the queue and not yet expired.
+            now = machine.now();
         }
         let ends = slice_end.min(own.reschedules_at());
         if own.must_reschedule() || now >= ends || !vcpu.is_runnable() {

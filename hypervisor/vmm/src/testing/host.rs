@@ -48,6 +48,9 @@ pub(crate) struct Fake {
     pub(crate) virt: &'static oxen_virt::Platform,
     pub(crate) cpus: &'static [PerCpu; MAX_CPUS],
     pub(crate) now: AtomicU64,
+    /// How far the clock goes on after the first look behind each window.
+    pub(crate) step: AtomicU64,
+    pending_step: AtomicU64,
     pub(crate) clock_is_tsc: AtomicBool,
     pub(crate) online: u32,
     did: Mutex<Vec<Did>>,
@@ -84,6 +87,8 @@ impl Fake {
             virt,
             cpus: Box::leak(Box::new(PerCpu::array())),
             now: AtomicU64::new(1_000),
+            step: AtomicU64::new(0),
+            pending_step: AtomicU64::new(0),
             clock_is_tsc: AtomicBool::new(true),
             online,
             did: Mutex::default(),
@@ -151,6 +156,8 @@ impl Cpu for FakeHost {
     }
 
     fn window(&self) {
+        let step = self.0.step.load(Ordering::SeqCst);
+        self.0.pending_step.store(step, Ordering::SeqCst);
         self.0.note(Did::Window);
     }
 
@@ -314,7 +321,8 @@ impl Host for FakeHost {
 
 impl Clock for Fake {
     fn now(&self) -> u64 {
-        self.now.load(Ordering::SeqCst)
+        let step = self.pending_step.swap(0, Ordering::SeqCst);
+        self.now.fetch_add(step, Ordering::SeqCst)
     }
 
     fn sample(&self) -> (u64, u64) {

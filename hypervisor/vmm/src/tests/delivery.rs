@@ -1,8 +1,11 @@
 //! The order in which what was posted to a vcpu reaches its guest.
 
+use core::sync::atomic::Ordering;
 use std::vec::Vec;
 
+use oxen_core::timer::TimerKind;
 use oxen_core::vcpu::Hold;
+use oxen_types::CpuId;
 use oxen_virt::dev::lapic::deliver;
 use oxen_virt::dev::message::{Delivery, Destination, Message};
 use oxen_virt::{Event, Exit, Reg, SegReg, Window};
@@ -158,6 +161,24 @@ fn the_apic_timer_fires_before_the_interrupt_is_chosen() {
     let now = lab.vmm.machine.now();
     assert_eq!(taken(&guest, 1), [None]);
     lab.fake.set_now(now + 1_000);
+    assert_eq!(taken(&guest, 1), [Some(Event::Interrupt(0x55))]);
+}
+
+/// The loop fires timers by a later time than it looked at first. The local APIC's timer may become
+/// due in between, behind another one.
+#[test]
+fn a_timer_that_became_due_while_others_fired_expires_at_once() {
+    let lab = Lab::new();
+    let guest = guest(&lab);
+    guest.mmio_write(0, 0xfee0_03e0, 0xb);
+    guest.mmio_write(0, 0xfee0_0320, 0x55);
+    guest.mmio_write(0, 0xfee0_0380, 100);
+    interrupts(&guest, true);
+    let now = lab.vmm.machine.now();
+    let other = guest.vcpu(0);
+    other.arm_timer(TimerKind::SingleShot, now + 400, CpuId(0));
+    lab.fake.set_now(now + 600);
+    lab.fake.step.store(500, Ordering::SeqCst);
     assert_eq!(taken(&guest, 1), [Some(Event::Interrupt(0x55))]);
 }
 
