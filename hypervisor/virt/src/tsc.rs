@@ -14,8 +14,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::backend::VcpuRegisters;
 
 pub struct TscOffsets {
-    /// The offset that the domain began with, or that the last record brought: TSC_ADJUST counts from
-    /// there.
+    /// The offset that the domain began with, or that the last record brought: TSC_ADJUST counts
+    /// from there.
     base: AtomicU64,
     vcpus: Box<[AtomicU64]>,
 }

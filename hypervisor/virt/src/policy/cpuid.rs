@@ -230,7 +230,8 @@ impl CpuidPolicy {
         }
     }
 
-    /// Derives the leaves that follow from the features. Run again after each change of the features.
+    /// Derives the leaves that follow from the features. Run again after each change of the
+    /// features.
     fn derive(&mut self) {
         let has_xsave = self.has_1(Leaf1Ecx::XSAVE) && self.get(0).eax >= 0xd;
         if !has_xsave {

@@ -154,8 +154,8 @@ at! {
 const _: () = assert!(size_of::<Vmcb>() == 4096 && align_of::<Vmcb>() == 4096);
 
 bitflags! {
-    /// The parts of the VMCB that the CPU may take from its cache because they did not change since the
-    /// last exit (APM 15.15.3). A set bit means unchanged.
+    /// The parts of the VMCB that the CPU may take from its cache because they did not change since
+    /// the last exit (APM 15.15.3). A set bit means unchanged.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(crate) struct Clean: u32 {
         const INTERCEPTS = 1;

@@ -100,8 +100,8 @@ impl VirtualRegisters {
 }
 
 impl VmxCaps {
-    /// Leaves off, for a guest on a shadow, the parts of the CPU that need EPT, and adds those that the
-    /// shadow needs.
+    /// Leaves off, for a guest on a shadow, the parts of the CPU that need EPT, and adds those that
+    /// the shadow needs.
     fn on_shadow(&mut self) {
         self.second &= !(second::EPT | second::UNRESTRICTED | second::INVPCID);
         self.proc |= proc::CR3_LOAD | proc::CR3_STORE | proc::INVLPG;

@@ -96,8 +96,8 @@ mod tests {
         lapic
     }
 
-    /// The work of a CPU in the guest at a notification (30.6): clears ON, then moves the requests to the
-    /// virtual IRR.
+    /// The work of a CPU in the guest at a notification (30.6): clears ON, then moves the requests
+    /// to the virtual IRR.
     fn process(lapic: &Lapic, image: &mut LapicImage) {
         let descriptor = lapic.posted().descriptor();
         descriptor.control.fetch_and(!ON, Ordering::SeqCst);
