@@ -115,6 +115,12 @@ pub const BACKENDS: &[Backend] = &[
             ("control-registers", SLOW),
             ("io", SLOW),
             ("linux", ELSEWHERE),
+            (
+                "timers",
+                "its periods of 0.2 and 1 ms are 10,000 and 50,000 of Bochs' instructions; the \
+                 image that is made for size takes longer for both interrupts, and the guest does \
+                 nothing else",
+            ),
         ],
     },
     Backend {
