@@ -1,9 +1,10 @@
-//! The sources that git knows.
+//! The sources of the tree.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use oxen_harness::images::root;
 
 /// One Rust file of the tree.
@@ -50,11 +51,30 @@ pub(crate) fn all() -> Result<Vec<Source>> {
     files("*.rs")
 }
 
-/// The files that git knows by this pattern.
+/// The files whose names end like this pattern (`*.rs`): those that git knows, or all where there
+/// is no git.
 ///
 /// # Errors
-/// Of `git ls-files` and of reading.
+/// `io::Error` of reading a folder or a file.
 pub(crate) fn files(pattern: &str) -> Result<Vec<Source>> {
+    let paths = match listed(pattern) {
+        Some(paths) => paths,
+        None => walked(&root(), pattern.trim_start_matches('*'))?,
+    };
+    let mut sources = Vec::new();
+    for path in paths {
+        let whole = root().join(&path);
+        if !whole.exists() {
+            continue;
+        }
+        let text = fs::read_to_string(&whole).with_context(|| format!("{path} cannot be read"))?;
+        sources.push(Source { path, text });
+    }
+    Ok(sources)
+}
+
+/// The paths that git lists; `None` without git, or outside of a checkout.
+fn listed(pattern: &str) -> Option<Vec<String>> {
     let listed = Command::new("git")
         .args([
             "ls-files",
@@ -66,19 +86,44 @@ pub(crate) fn files(pattern: &str) -> Result<Vec<Source>> {
         ])
         .current_dir(root())
         .output()
-        .context("git cannot be run")?;
-    ensure!(listed.status.success(), "git ls-files failed");
-    let names = String::from_utf8(listed.stdout).context("a file's name is not UTF-8")?;
-    let mut sources = Vec::new();
-    for path in names.split('\0').filter(|name| !name.is_empty()) {
-        let whole = root().join(path);
-        if !whole.exists() {
-            continue;
+        .ok()
+        .filter(|listed| listed.status.success())?;
+    let names = String::from_utf8(listed.stdout).ok()?;
+    let names = names.split('\0').filter(|name| !name.is_empty());
+    Some(names.map(str::to_owned).collect())
+}
+
+/// The paths below a folder whose names end so, without hidden folders and what was built.
+fn walked(folder: &Path, end: &str) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                paths.extend(walked(&path, end)?);
+            }
+        } else if name.ends_with(end) {
+            let inner = path.strip_prefix(root()).unwrap_or(&path);
+            paths.push(inner.to_string_lossy().into_owned());
         }
-        sources.push(Source {
-            path: path.to_owned(),
-            text: fs::read_to_string(&whole).with_context(|| format!("{path} cannot be read"))?,
-        });
     }
-    Ok(sources)
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_are_the_same_with_git_and_without() {
+        let mut walked = walked(&root(), ".rs").expect("the tree");
+        walked.sort();
+        if let Some(mut listed) = listed("*.rs") {
+            listed.retain(|path| root().join(path).exists());
+            listed.sort();
+            assert_eq!(listed, walked);
+        }
+    }
 }
